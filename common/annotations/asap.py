@@ -1,0 +1,133 @@
+"""ASAP's XML, the format of CAMELYON and BACH."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+import shapely
+from shapely import Polygon
+
+from ..classes import ClassScheme
+from ..files import written_whole
+from .regions import AnnotatedRegion, AnnotationError, ClassNames, polygonal
+
+logger = logging.getLogger(__name__)
+_AREAS = ("Polygon", "Rectangle")
+_WITHOUT_AREA = ("Dot", "PointSet", "Measurement")
+
+
+def read_asap_xml(
+    path: Path, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
+) -> list[AnnotatedRegion]:
+    """Read polygons and rectangles; the class is the group, or the nearest group above it that the scheme or map knows.
+
+    Annotations in no group and those without area are passed over with a warning that counts them.
+    """
+    root = _root(path)
+    names = ClassNames(path, scheme, class_map)
+    parents = {g.get("Name", ""): g.get("PartOfGroup", "None") for g in root.iter("Group")}
+    regions: list[AnnotatedRegion] = []
+    passed_over = 0
+    for annotation in root.iter("Annotation"):
+        kind, group = annotation.get("Type", ""), annotation.get("PartOfGroup", "None")
+        if kind in _WITHOUT_AREA or group == "None":
+            passed_over += 1
+            continue
+        if kind not in _AREAS:
+            raise AnnotationError(
+                path, f"annotation {annotation.get('Name')!r} is of type {kind!r}", "Only polygons and rectangles are read"
+            )
+        outline = polygonal(_outline(path, annotation))
+        if outline is None:
+            passed_over += 1
+            continue
+        regions.append(AnnotatedRegion(names.label(_known_group(group, parents, names)), outline))
+    names.check()
+    if passed_over:
+        logger.warning("%s: %d annotations without group or area are left unlabelled", path.name, passed_over)
+    return regions
+
+
+def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme: ClassScheme) -> None:
+    """Write regions in ASAP's XML, one group per class. The format has no holes: outlines with holes are cut into pieces
+    without."""
+    root = ElementTree.Element("ASAP_Annotations")
+    annotations = ElementTree.SubElement(root, "Annotations")
+    number = 0
+    for region in regions:
+        tissue = scheme.classes[region.label - 1]
+        for piece in _without_holes(region.outline):
+            attributes = {
+                "Name": f"Annotation {number}",
+                "Type": "Polygon",
+                "PartOfGroup": tissue.name,
+                "Color": _hex(tissue.color),
+            }
+            coordinates = ElementTree.SubElement(
+                ElementTree.SubElement(annotations, "Annotation", attributes), "Coordinates"
+            )
+            for order, (x, y) in enumerate(shapely.get_coordinates(piece.exterior)[:-1]):
+                ElementTree.SubElement(coordinates, "Coordinate", {"Order": str(order), "X": repr(float(x)), "Y": repr(float(y))})
+            number += 1
+    groups = ElementTree.SubElement(root, "AnnotationGroups")
+    for tissue in scheme.classes:
+        group = ElementTree.SubElement(
+            groups, "Group", {"Name": tissue.name, "PartOfGroup": "None", "Color": _hex(tissue.color)}
+        )
+        ElementTree.SubElement(group, "Attributes")
+    ElementTree.indent(root)
+    with written_whole(path) as partial:
+        ElementTree.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
+
+
+def _root(path: Path) -> ElementTree.Element:
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise AnnotationError(path, f"not XML ({error})", "Save it again from ASAP") from error
+    if root.tag != "ASAP_Annotations":
+        raise AnnotationError(path, f"its root is <{root.tag}>, not <ASAP_Annotations>", "Save the annotations from ASAP")
+    return root
+
+
+def _outline(path: Path, annotation: ElementTree.Element) -> shapely.Geometry:
+    try:
+        points = sorted(
+            (float(c.get("Order", "")), float(c.get("X", "")), float(c.get("Y", ""))) for c in annotation.iter("Coordinate")
+        )
+    except ValueError as error:
+        raise AnnotationError(
+            path, f"annotation {annotation.get('Name')!r} has a coordinate that is no number", "Save it again from ASAP"
+        ) from error
+    return Polygon([(x, y) for _, x, y in points]) if len(points) >= 3 else Polygon()
+
+
+def _known_group(group: str, parents: Mapping[str, str], names: ClassNames) -> str:
+    current, seen = group, set()
+    while not names.knows(current) and current in parents and current not in seen:
+        seen.add(current)
+        current = parents[current]
+    return current if names.knows(current) else group
+
+
+def _without_holes(outline: shapely.Geometry) -> list[Polygon]:
+    """Cut through the first hole's middle until no piece has one."""
+    pieces: list[Polygon] = []
+    for part in shapely.get_parts(outline):
+        if not isinstance(part, Polygon) or part.area == 0:
+            continue
+        if not part.interiors:
+            pieces.append(part)
+            continue
+        left, top, right, bottom = part.bounds
+        middle = part.interiors[0].centroid.x
+        for half in (shapely.box(left, top, middle, bottom), shapely.box(middle, top, right, bottom)):
+            pieces.extend(_without_holes(part.intersection(half)))
+    return pieces
+
+
+def _hex(color: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)

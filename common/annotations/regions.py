@@ -1,0 +1,163 @@
+"""Labelled outlines and what they say of each pixel."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import shapely
+from shapely import MultiPolygon, Polygon
+from skimage.draw import polygon as fill_polygon
+
+from ..classes import UNLABELLED, ClassScheme
+from ..slides import Slide
+
+logger = logging.getLogger(__name__)
+
+
+class AnnotationError(Exception):
+    """An annotation file that cannot be read rightly: names the file, the place and the remedy."""
+
+    def __init__(self, path: str | Path, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}. {remedy}")
+
+    def __reduce__(self) -> tuple:
+        return type(self)._restore, (str(self),)
+
+    @classmethod
+    def _restore(cls, message: str) -> AnnotationError:
+        error = cls.__new__(cls)
+        Exception.__init__(error, message)
+        return error
+
+
+@dataclass(frozen=True)
+class AnnotatedRegion:
+    """An outline in level-0 ``(x, y)`` pixels, holes kept, and its label; label 0 takes back what lies under it."""
+
+    label: int
+    outline: Polygon | MultiPolygon
+
+
+class LabelSource(ABC):
+    """Says which class each pixel of a slide is, as far as it is annotated."""
+
+    @abstractmethod
+    def label_map(
+        self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]
+    ) -> np.ndarray:
+        """Labels around a centre (row, column; level 0): ``(height, width)`` uint8, 0 where nothing is annotated."""
+
+    def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:
+        """False only if surely nothing is annotated in this rectangle (level-0 pixels)."""
+        return True
+
+
+class Annotations(LabelSource):
+    """Outlines; later ones lie over earlier ones. A pixel has the label of the outline its centre lies in."""
+
+    def __init__(self, regions: Iterable[AnnotatedRegion]) -> None:
+        self.regions = list(regions)
+        self._tree = shapely.STRtree([region.outline for region in self.regions])
+
+    def label_map(
+        self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]
+    ) -> np.ndarray:
+        height, width = (size, size) if isinstance(size, int) else size
+        down, across = slide.pixel(mpp)
+        top, left = center[0] - height / 2 * down, center[1] - width / 2 * across
+        labels = np.full((height, width), UNLABELLED, dtype=np.uint8)
+        window = shapely.box(left, top, left + width * across, top + height * down)
+        for index in sorted(self._tree.query(window).tolist()):
+            region = self.regions[index]
+            for part in shapely.get_parts(region.outline):
+                _paint(labels, part, region.label, (top, left), (down, across))
+        return labels
+
+    def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:
+        return bool(len(self._tree.query(shapely.box(left, top, left + width, top + height))))
+
+
+def _paint(
+    labels: np.ndarray, part: Polygon, label: int, origin: tuple[float, float], pixel: tuple[float, float]
+) -> None:
+    inside = _ring_mask(part.exterior, labels.shape, origin, pixel)
+    for ring in part.interiors:
+        inside &= ~_ring_mask(ring, labels.shape, origin, pixel)
+    labels[inside] = label
+
+
+def _ring_mask(
+    ring: shapely.LinearRing, shape: tuple[int, ...], origin: tuple[float, float], pixel: tuple[float, float]
+) -> np.ndarray:
+    x, y = shapely.get_coordinates(ring).T
+    # skimage puts the centre of pixel i at i; here it is at i + 0.5.
+    rows, columns = fill_polygon((y - origin[0]) / pixel[0] - 0.5, (x - origin[1]) / pixel[1] - 0.5, shape)
+    mask = np.zeros(shape, dtype=bool)
+    mask[rows, columns] = True
+    return mask
+
+
+def polygonal(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
+    """The areas of a geometry, self-crossing outlines repaired; None if it has none."""
+    if not geometry.is_valid:
+        geometry = shapely.make_valid(geometry)
+    parts = [part for part in shapely.get_parts(geometry) if isinstance(part, Polygon) and part.area > 0]
+    parts += [
+        inner
+        for part in shapely.get_parts(geometry)
+        if isinstance(part, MultiPolygon)
+        for inner in shapely.get_parts(part)
+        if inner.area > 0
+    ]
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
+
+
+class ClassNames:
+    """Turns a file's class names into labels, collecting the unknown ones for one message.
+
+    Args:
+        path: for the message.
+        scheme: the classes.
+        class_map: file's name -> scheme's name, or None to leave (and make) the pixels unlabelled.
+    """
+
+    def __init__(self, path: Path, scheme: ClassScheme, class_map: Mapping[str, str | None] | None) -> None:
+        self.path, self.scheme = path, scheme
+        self.class_map = dict(class_map or {})
+        self.unknown: dict[str, int] = {}
+
+    def knows(self, name: str) -> bool:
+        """Whether the name stands for a class or is mapped."""
+        return name in self.class_map or name in self.scheme.names
+
+    def label(self, name: str) -> int:
+        """The label of a name; unknown names are noted."""
+        if name in self.class_map:
+            mapped = self.class_map[name]
+            return UNLABELLED if mapped is None else self.scheme.by_name(mapped).label
+        if name in self.scheme.names:
+            return self.scheme.by_name(name).label
+        self.unknown[name] = self.unknown.get(name, 0) + 1
+        return UNLABELLED
+
+    def check(self) -> None:
+        """Raise if a name was unknown.
+
+        Raises:
+            AnnotationError: lists the unknown names and the scheme's.
+        """
+        if self.unknown:
+            listed = ", ".join(f"{name!r} ({count} objects)" for name, count in sorted(self.unknown.items()))
+            raise AnnotationError(
+                self.path,
+                f"classes that the scheme does not have: {listed}",
+                f"The scheme has {', '.join(self.scheme.names)}. Rename them, or map them with class_map "
+                "(a name of the scheme, or null to leave them unlabelled)",
+            )

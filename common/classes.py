@@ -1,0 +1,158 @@
+"""The classes of a bundle, and everything that turns logits into labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+UNLABELLED = 0
+ACTIVATIONS = ("softmax", "sigmoid")
+
+
+@dataclass(frozen=True)
+class TissueClass:
+    """One class.
+
+    Args:
+        name: as annotations name it.
+        color: red, green, blue, 0–255.
+        label: its value in label maps, from 1.
+        channel: the output channel that stands for it; None for the class that a one-channel network predicts by the
+            absence of the other.
+    """
+
+    name: str
+    color: tuple[int, int, int]
+    label: int
+    channel: int | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "color", tuple(self.color))
+
+
+class ClassScheme:
+    """The classes of a bundle.
+
+    Args:
+        classes: :class:`TissueClass`, or mappings of its fields as configs hold them; labels are 1..C without gaps.
+        activation: ``"softmax"`` over the channels, or ``"sigmoid"`` of one channel.
+        threshold: of the sigmoid: above it the pixel is the class with a channel, else the one without.
+        skipped: name of the class that tissue masking stands for (background, normal), or None.
+        unnamed_channels: output channels that name no class and are never predicted (DMMN's first, "unlabelled").
+
+    Raises:
+        ValueError: labels, channels or names that do not fit together.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[TissueClass | Mapping[str, Any]],
+        activation: str = "softmax",
+        threshold: float = 0.5,
+        skipped: str | None = None,
+        unnamed_channels: Sequence[int] = (),
+    ) -> None:
+        self.classes = tuple(c if isinstance(c, TissueClass) else TissueClass(**c) for c in classes)
+        self.activation, self.threshold = activation, threshold
+        self.unnamed_channels = tuple(unnamed_channels)
+        self._check()
+        self.skipped = None if skipped is None else self.by_name(skipped)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def names(self) -> list[str]:
+        """Class names by label, 1 first."""
+        return [c.name for c in self.classes]
+
+    @property
+    def num_channels(self) -> int:
+        """Output channels of a network for this scheme."""
+        return sum(c.channel is not None for c in self.classes) + len(self.unnamed_channels)
+
+    def by_name(self, name: str) -> TissueClass:
+        """The class of that name.
+
+        Raises:
+            ValueError: there is none; names those there are.
+        """
+        for tissue in self.classes:
+            if tissue.name == name:
+                return tissue
+        raise ValueError(f"no class {name!r}; the scheme has {', '.join(self.names)}")
+
+    def palette(self) -> np.ndarray:
+        """``(256, 3)`` uint8: colour of each label; 0 and labels without class are white."""
+        colors = np.full((256, 3), 255, dtype=np.uint8)
+        for tissue in self.classes:
+            colors[tissue.label] = tissue.color
+        return colors
+
+    def channel_def(self) -> dict[str, str]:
+        """What each output channel is, as ``metadata.json`` says it in ``channel_def``."""
+        names = {channel: "unlabelled, never predicted" for channel in self.unnamed_channels}
+        names.update({c.channel: c.name for c in self.classes if c.channel is not None})
+        return {str(channel): names[channel] for channel in sorted(names)}
+
+    def labels_from_logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """``(B, C, h, w)`` logits -> ``(B, h, w)`` uint8 label maps."""
+        self._check_channels(logits)
+        if self.activation == "sigmoid":
+            positive, negative = self._sigmoid_classes()
+            above = torch.sigmoid(logits[:, 0].float()) > self.threshold
+            return torch.where(above, positive.label, negative.label).to(torch.uint8)
+        labels = torch.tensor([c.label for c in self.classes], dtype=torch.uint8, device=logits.device)
+        return labels[logits[:, self._channels()].argmax(dim=1)]
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """``(B, C, h, w)`` logits -> ``(B, number of classes, h, w)`` probabilities in label order, which add up to 1."""
+        self._check_channels(logits)
+        if self.activation == "sigmoid":
+            positive = torch.sigmoid(logits[:, :1].float())
+            return torch.cat([positive if c.channel is not None else 1 - positive for c in self.classes], dim=1)
+        return torch.softmax(logits[:, self._channels()].float(), dim=1)
+
+    def target_channels(self, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
+        """Label maps -> the output channel of each pixel as int64; unlabelled pixels become ``ignore_index``."""
+        table = torch.full((256,), ignore_index, dtype=torch.int64)
+        for tissue in self.classes:
+            if tissue.channel is not None:
+                table[tissue.label] = tissue.channel
+        return table.to(labels.device)[labels.long()]
+
+    def _channels(self) -> list[int]:
+        return [c.channel for c in self.classes if c.channel is not None]
+
+    def _sigmoid_classes(self) -> tuple[TissueClass, TissueClass]:
+        positive = next(c for c in self.classes if c.channel is not None)
+        return positive, next(c for c in self.classes if c.channel is None)
+
+    def _check_channels(self, logits: torch.Tensor) -> None:
+        if logits.shape[1] != self.num_channels:
+            raise ValueError(
+                f"the network has {logits.shape[1]} output channels, the class scheme {self.num_channels}: "
+                f"{self.channel_def()}. Set the network's num_classes or the scheme's classes"
+            )
+
+    def _check(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
+        labels = [c.label for c in self.classes]
+        if labels != list(range(1, len(labels) + 1)) or len(labels) > 254:
+            raise ValueError(f"class labels must be 1, 2, 3, … in this order, not {labels} (0 is unlabelled)")
+        if len(set(self.names)) != len(labels):
+            raise ValueError(f"two classes of one name: {', '.join(self.names)}")
+        channels = sorted([*self._channels(), *self.unnamed_channels])
+        if channels != list(range(len(channels))):
+            raise ValueError(f"output channels must be 0, 1, 2, … once each, not {channels}")
+        absent = sum(c.channel is None for c in self.classes)
+        wanted = (1, 1) if self.activation == "sigmoid" else (len(channels), 0)
+        if (len(channels), absent) != wanted:
+            raise ValueError(
+                "a sigmoid scheme has one class with channel 0 and one without a channel; in a softmax scheme every class has one"
+            )

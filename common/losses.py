@@ -1,0 +1,65 @@
+"""Losses over partially labelled maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .classes import ClassScheme
+
+_IGNORED = -100
+NORMALISATIONS = ("pixels", "labelled", "weights")
+
+
+def inverse_share_weights(pixels: Sequence[float]) -> list[float]:
+    """w_c = 1 − N_c / ΣN (Ho et al. 2021, eq. 2) from the labelled pixels of each class."""
+    total = float(sum(pixels))
+    if total <= 0:
+        raise ValueError("no labelled pixels to take class weights from")
+    return [1 - float(count) / total for count in pixels]
+
+
+class WeightedCrossEntropyLoss(nn.Module):
+    """Weighted cross entropy to which unlabelled pixels contribute nothing.
+
+    Args:
+        scheme: which label is which output channel.
+        weights: one per class, in label order; None for equal ones.
+        normalisation: what the weighted sum is divided by: ``"pixels"``: all pixels of the batch (eq. 1 as printed);
+            ``"labelled"``: the labelled ones; ``"weights"``: the weights of the labelled ones, as PyTorch's mean does and with it
+            the released code. A batch without a labelled pixel has loss 0.
+
+    Shape:
+        logits ``(B, C, h, w)``, label maps ``(B, 1, h, w)`` -> a scalar.
+
+    Source: Ho et al. 2021, eq. 1.
+    """
+
+    def __init__(
+        self, scheme: ClassScheme, weights: Sequence[float] | None = None, normalisation: str = "pixels"
+    ) -> None:
+        super().__init__()
+        if normalisation not in NORMALISATIONS:
+            raise ValueError(f"normalisation must be one of {', '.join(NORMALISATIONS)}, not {normalisation!r}")
+        if weights is not None and len(weights) != len(scheme):
+            raise ValueError(f"{len(weights)} class weights for {len(scheme)} classes ({', '.join(scheme.names)})")
+        self.scheme, self.normalisation = scheme, normalisation
+        channel_weights = torch.zeros(scheme.num_channels)
+        for tissue, weight in zip(scheme.classes, weights or [1.0] * len(scheme), strict=True):
+            if tissue.channel is not None:
+                channel_weights[tissue.channel] = weight
+        self.register_buffer("weights", channel_weights)
+        self.weights: torch.Tensor
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        channels = self.scheme.target_channels(labels[:, 0], _IGNORED)
+        weights = self.weights.to(logits.device)
+        total = functional.cross_entropy(logits.float(), channels, weights, ignore_index=_IGNORED, reduction="sum")
+        if self.normalisation == "pixels":
+            return total / channels.numel()
+        labelled = channels != _IGNORED
+        count = weights[channels[labelled]].sum() if self.normalisation == "weights" else labelled.sum()
+        return total / count.clamp(min=torch.finfo(torch.float32).tiny)

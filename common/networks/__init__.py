@@ -1,0 +1,12 @@
+"""One file per method over shared blocks."""
+
+from .base import SegmentationNetwork
+from .dmmn import DMMNM2S, DMMNM3, DMMNMS, DMMNS2
+from .segnet import SegNet
+from .unet import UNet
+
+NETWORKS: dict[str, type[SegmentationNetwork]] = {
+    network.__name__: network for network in (UNet, SegNet, DMMNS2, DMMNMS, DMMNM2S, DMMNM3)
+}
+
+__all__ = ["DMMNM3", "DMMNM2S", "DMMNMS", "DMMNS2", "NETWORKS", "SegNet", "SegmentationNetwork", "UNet"]

@@ -1,0 +1,195 @@
+"""Deep multi-magnification networks, Ho et al. 2021.
+
+Three views of one centre, each twice as coarse as the one before: 20x, 10x and 5x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from .base import SegmentationNetwork, center_crop
+from .blocks import Decoder, Encoder, head, upsample2
+from .unet import WIDTHS, UNet
+
+HALF_WIDTHS = (32, 64, 128, 256, 512)
+
+
+class DMMNS2(UNet):
+    """Single-encoder, single-decoder DMMN: a U-Net over the three views concatenated, uncropped.
+
+    Args:
+        num_classes: classes besides "unlabelled", which is output channel 0.
+        channels: encoder widths, finest level first.
+        padding_mode: ``"zeros"`` or ``"reflect"``.
+
+    Shape:
+        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 16 -> logits
+        ``(B, num_classes + 1, H, W)``.
+
+    Source: Ho et al. 2021, Fig. 4b; 34,554,119 parameters (Table 2) with ``num_classes=6``.
+    """
+
+    views = (1, 2, 4)
+
+    def __init__(
+        self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: str = "zeros"
+    ) -> None:
+        super().__init__(num_classes, channels, in_channels=9, padding_mode=padding_mode)
+
+
+class DMMNMS(SegmentationNetwork):
+    """Multi-encoder, single-decoder DMMN: at each of the five levels the coarser encoders' maps are centre-cropped, upsampled
+    to the finest one's µm/px and join its decoder.
+
+    At levels 1 to 4 they are concatenated with the map that enters the next transposed convolution; at level 0 with the last
+    block's output, before the head.
+
+    Args:
+        num_classes: classes besides "unlabelled", which is output channel 0.
+        channels: encoder widths, finest level first. The paper halves U-Net's.
+        padding_mode: ``"zeros"`` or ``"reflect"``.
+
+    Shape:
+        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 128 -> logits
+        ``(B, num_classes + 1, H, W)``.
+
+    Source: Ho et al. 2021, Fig. 4c; 30,647,207 parameters (Table 2) with ``num_classes=6``. The count alone would also allow
+    the level-0 maps inside the last block; the head is where the released code has them.
+    """
+
+    views = (1, 2, 4)
+
+    def __init__(
+        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: str = "zeros"
+    ) -> None:
+        super().__init__()
+        # The crop of the deepest 5x map starts after 3/8 of it, which must be whole pixels.
+        self.divisor = 2 ** (len(channels) - 1) * 8
+        self.encoder_20x = Encoder(3, channels, padding_mode)
+        self.encoder_10x = Encoder(3, channels, padding_mode)
+        self.encoder_5x = Encoder(3, channels, padding_mode)
+        self.up_10x = nn.ModuleList(upsample2(width, width) for width in channels)
+        self.up_5x = nn.ModuleList(nn.Sequential(upsample2(width, width), upsample2(width, width)) for width in channels)
+        self.decoder = Decoder(channels, [2 * width for width in channels[1:]], padding_mode)
+        self.head = head(3 * channels[0], channels[0], num_classes + 1, padding_mode)
+        self.initialise()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.check_input(image, 9)
+        features = self.encoder_20x(image[:, 0:3])
+        features_10x = self.encoder_10x(image[:, 3:6])
+        features_5x = self.encoder_5x(image[:, 6:9])
+        context: list[list[torch.Tensor]] = []
+        for level, (up_10x, up_5x) in enumerate(zip(self.up_10x, self.up_5x)):
+            from_10x = up_10x(center_crop(features_10x[level], 2))
+            from_5x = up_5x(center_crop(features_5x[level], 4))
+            context.append([from_10x, from_5x])
+        context.reverse()
+        decoded = self.decoder(features, context[:-1])[-1]
+        finest = context[len(context) - 1]
+        return self.head(torch.cat([decoded, finest[0], finest[1]], dim=1))
+
+
+class DMMNM2S(SegmentationNetwork):
+    """Multi-encoder, multi-decoder, single-concatenation DMMN: three U-Nets whose last maps are cropped, upsampled and joined.
+
+    Args:
+        num_classes: classes besides "unlabelled", which is output channel 0.
+        channels: encoder widths, finest level first. The paper halves U-Net's.
+        padding_mode: ``"zeros"`` or ``"reflect"``.
+
+    Shape:
+        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 16 -> logits
+        ``(B, num_classes + 1, H, W)``.
+
+    Source: Ho et al. 2021, Fig. 4d; 25,947,047 parameters (Table 2) with ``num_classes=6``.
+    """
+
+    views = (1, 2, 4)
+
+    def __init__(
+        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: str = "zeros"
+    ) -> None:
+        super().__init__()
+        self.divisor = 2 ** (len(channels) - 1)
+        self.encoders = nn.ModuleList(Encoder(3, channels, padding_mode) for _ in self.views)
+        self.decoders = nn.ModuleList(Decoder(channels, [0] * (len(channels) - 1), padding_mode) for _ in self.views)
+        width = channels[0]
+        self.ups = nn.ModuleList(
+            [nn.Identity(), upsample2(width, width), nn.Sequential(upsample2(width, width), upsample2(width, width))]
+        )
+        self.head = head(3 * width, width, num_classes + 1, padding_mode)
+        self.initialise()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.check_input(image, 9)
+        maps: list[torch.Tensor] = []
+        for view, (encoder, decoder, up) in enumerate(zip(self.encoders, self.decoders, self.ups)):
+            features = encoder(image[:, 3 * view : 3 * view + 3])
+            nothing: list[list[torch.Tensor]] = [[] for _ in range(len(features) - 1)]
+            maps.append(up(center_crop(decoder(features, nothing)[-1], 1 << view)))
+        return self.head(torch.cat(maps, dim=1))
+
+
+class DMMNM3(SegmentationNetwork):
+    """Multi-encoder, multi-decoder, multi-concatenation DMMN: three U-Nets of half width, the coarser two feeding the finest
+    one's decoder.
+
+    Maps of the coarser decoders already have the finest one's µm/px one (10x) or two (5x) levels nearer their output, so
+    they are centre-cropped and concatenated, never resampled.
+
+    Args:
+        num_classes: classes besides "unlabelled", which is output channel 0.
+        channels: encoder widths, finest level first. The paper halves U-Net's.
+        padding_mode: ``"zeros"`` as the paper says, ``"reflect"`` as the released code does.
+
+    Shape:
+        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 32 -> logits
+        ``(B, num_classes + 1, H, W)``.
+
+    Source: Ho et al. 2021, Fig. 4e; 27,071,303 parameters (Table 2) with ``num_classes=6``.
+    """
+
+    views = (1, 2, 4)
+
+    def __init__(
+        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: str = "zeros"
+    ) -> None:
+        super().__init__()
+        if len(channels) < 4:
+            raise ValueError("DMMN-M3 needs at least four levels: the 5x decoder feeds two of them")
+        depth = len(channels) - 1
+        # The crop of the deepest 10x decoder map starts after 1/4 of it, which must be whole pixels.
+        self.divisor = 2 ** (depth + 1)
+        self.encoder_20x = Encoder(3, channels, padding_mode)
+        self.encoder_10x = Encoder(3, channels, padding_mode)
+        self.encoder_5x = Encoder(3, channels, padding_mode)
+        plain = [0] * depth
+        self.decoder_10x = Decoder(channels, plain, padding_mode)
+        self.decoder_5x = Decoder(channels, plain, padding_mode)
+        from_10x = list(channels[:depth])
+        from_5x = [0, *channels[: depth - 1]]
+        extra = [fine + coarse for fine, coarse in zip(from_10x, from_5x, strict=True)]
+        self.decoder_20x = Decoder(channels, extra, padding_mode)
+        self.head = head(channels[0], channels[0], num_classes + 1, padding_mode)
+        self.initialise()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.check_input(image, 9)
+        features = self.encoder_20x(image[:, 0:3])
+        features_10x = self.encoder_10x(image[:, 3:6])
+        features_5x = self.encoder_5x(image[:, 6:9])
+        depth = len(features) - 1
+        nothing: list[list[torch.Tensor]] = [[] for _ in range(depth)]
+        maps_10x = self.decoder_10x(features_10x, nothing)
+        maps_5x = self.decoder_5x(features_5x, nothing)
+        context: list[list[torch.Tensor]] = []
+        for index in range(depth):
+            entering = [center_crop(maps_10x[index], 2)]
+            if index + 1 < depth:
+                entering.append(center_crop(maps_5x[index + 1], 4))
+            context.append(entering)
+        return self.head(self.decoder_20x(features, context)[-1])

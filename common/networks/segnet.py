@@ -1,0 +1,73 @@
+"""SegNet as Ho et al. 2021 use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .base import SegmentationNetwork
+from .blocks import conv3x3, conv_block, head
+from .unet import WIDTHS
+
+
+class SegNet(SegmentationNetwork):
+    """SegNet with as many layers and channels as U-Net: max-unpooling by the encoder's indices instead of concatenation.
+
+    Args:
+        num_classes: classes besides "unlabelled", which is output channel 0.
+        channels: encoder widths, finest level first; the last is the centre's.
+        padding_mode: ``"zeros"`` or ``"reflect"``.
+
+    Shape:
+        image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, num_classes + 1, H, W)``.
+
+    Source: Ho et al. 2021, section 3; 18,881,543 parameters (Table 2) with ``num_classes=6``.
+    """
+
+    def __init__(
+        self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: str = "zeros"
+    ) -> None:
+        super().__init__()
+        self.divisor = 2 ** (len(channels) - 1)
+        *levels, centre = channels
+        widths = [3, *levels]
+        self.encoder = nn.ModuleList(conv_block(i, o, padding_mode) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.centre = nn.Sequential(
+            conv3x3(levels[-1], centre, padding_mode),
+            nn.ReLU(inplace=True),
+            conv3x3(centre, levels[-1], padding_mode),
+            nn.ReLU(inplace=True),
+        )
+        self.decoder = nn.ModuleList(
+            nn.Sequential(
+                conv3x3(width, width, padding_mode),
+                nn.ReLU(inplace=True),
+                conv3x3(width, reduced, padding_mode),
+                nn.ReLU(inplace=True),
+            )
+            for width, reduced in zip(levels[::-1], [*levels[-2::-1], levels[0]], strict=True)
+        )
+        self.head = head(levels[0], levels[0], num_classes + 1, padding_mode)
+        self.initialise()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.check_input(image, 3)
+        indices: list[torch.Tensor] = []
+        for block in self.encoder:
+            image, index = functional.max_pool2d_with_indices(block(image), [2, 2])
+            indices.append(index)
+        image = self.centre(image)
+        for level, block in enumerate(self.decoder):
+            image = block(unpool2(image, indices[len(indices) - 1 - level]))
+        return self.head(image)
+
+
+def unpool2(features: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Each value to the place its maximum came from, zeros elsewhere. (``nn.MaxUnpool2d`` does not script.)"""
+    batch, channels, height, width = features.shape
+    empty = torch.zeros(batch, channels, 4 * height * width, dtype=features.dtype, device=features.device)
+    filled = empty.scatter(2, indices.flatten(2), features.flatten(2))
+    return filled.reshape(batch, channels, 2 * height, 2 * width)

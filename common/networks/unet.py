@@ -1,0 +1,49 @@
+"""U-Net as Ho et al. 2021 use it, the single-magnification baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .base import SegmentationNetwork
+from .blocks import Decoder, Encoder, head
+
+WIDTHS = (64, 128, 256, 512, 1024)
+
+
+class UNet(SegmentationNetwork):
+    """U-Net with same padding and 3 x 3 transposed convolutions, without normalisation.
+
+    Args:
+        num_classes: classes besides "unlabelled", which is output channel 0.
+        channels: encoder widths, finest level first.
+        in_channels: 3 per field of view.
+        padding_mode: ``"zeros"`` as the paper says, ``"reflect"`` as the released code does.
+
+    Shape:
+        image ``(B, in_channels, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, num_classes + 1, H, W)``.
+
+    Source: Ho et al. 2021, Fig. 4a; 34,550,663 parameters (Table 2) with ``num_classes=6``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 6,
+        channels: Sequence[int] = WIDTHS,
+        in_channels: int = 3,
+        padding_mode: str = "zeros",
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.divisor = 2 ** (len(channels) - 1)
+        self.encoder = Encoder(in_channels, channels, padding_mode)
+        self.decoder = Decoder(channels, [0] * (len(channels) - 1), padding_mode)
+        self.head = head(channels[0], channels[0], num_classes + 1, padding_mode)
+        self.initialise()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.check_input(image, self.in_channels)
+        features = self.encoder(image)
+        nothing: list[list[torch.Tensor]] = [[] for _ in range(len(features) - 1)]
+        return self.head(self.decoder(features, nothing)[-1])

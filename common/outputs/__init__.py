@@ -1,0 +1,1 @@
+"""What a segmented slide yields: label pyramid, polygons, overlay, summary, NIfTI."""

@@ -1,0 +1,142 @@
+"""Tiled TIFF pyramids, streamed: every level a plain page with its µm/px in the resolution tags.
+
+Plain pages, not SubIFDs: OpenSlide shows only one level of the latter.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from ..classes import ClassScheme
+from ..files import written_whole
+
+TILE = 512
+# The last level fits on a screen.
+_SMALLEST = 1024
+
+
+def write_label_pyramid(
+    path: str | Path, rows: Iterable[np.ndarray], shape: tuple[int, int], mpp: float, scheme: ClassScheme
+) -> None:
+    """Write a label map as an 8-bit palette pyramid, the class names in its description.
+
+    Args:
+        path: the file, written whole.
+        rows: the label map in bands ``(TILE, width)`` from the top, the last one lower where the height asks for it.
+        shape: height and width.
+        mpp: µm per pixel.
+        scheme: names and colours.
+    """
+    description = {"classes": {str(c.label): c.name for c in scheme.classes}, "0": "unlabelled or not predicted"}
+    options = {
+        "photometric": "palette",
+        "colormap": (scheme.palette().T.astype(np.uint16) * 257),
+        "compression": "adobe_deflate",
+        "predictor": False,
+    }
+    _write(path, (band[..., None] for band in rows), (*shape, 1), mpp, _every_other, options, json.dumps(description))
+
+
+def write_image_pyramid(
+    path: str | Path,
+    rows: Iterable[np.ndarray],
+    shape: tuple[int, int],
+    mpp: float,
+    quality: int = 90,
+    description: str = "",
+) -> None:
+    """Write an RGB slide as a JPEG pyramid.
+
+    Args:
+        path: the file, written whole.
+        rows: the image in bands ``(TILE, width, 3)`` uint8 from the top.
+        shape: height and width.
+        mpp: µm per pixel.
+        quality: of the JPEG tiles.
+        description: the file's ImageDescription.
+    """
+    # tifffile stores RGB handed to the JPEG codec as YCbCr with halved chroma, as scanners do.
+    options = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": quality}}
+    _write(path, rows, (*shape, 3), mpp, _mean_of_four, options, description)
+
+
+def _write(
+    path: str | Path,
+    rows: Iterable[np.ndarray],
+    shape: tuple[int, int, int],
+    mpp: float,
+    shrink: Callable[[np.ndarray], np.ndarray],
+    options: dict[str, Any],
+    description: str,
+) -> None:
+    with ExitStack() as stack:
+        partial = stack.enter_context(written_whole(path))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=partial.parent, prefix=".pyramid-")))
+        bigtiff = shape[0] * shape[1] * shape[2] > 2**31
+        writer = stack.enter_context(tifffile.TiffWriter(partial, bigtiff=bigtiff))
+        level = 0
+        while True:
+            last = max(shape[:2]) <= _SMALLEST or min(shape[:2]) < 2
+            spill = None if last else folder / f"level{level + 1}"
+            writer.write(
+                _tiles(rows, spill, shrink, shape[2]),
+                shape=shape if shape[2] > 1 else shape[:2],
+                dtype=np.uint8,
+                tile=(TILE, TILE),
+                subfiletype=0 if level == 0 else 1,
+                resolution=(1e4 / mpp, 1e4 / mpp),
+                resolutionunit="CENTIMETER",
+                description=description if level == 0 else None,
+                metadata=None,
+                **options,
+            )
+            if spill is None:
+                return
+            shape = (shape[0] // 2, shape[1] // 2, shape[2])
+            mpp *= 2
+            level += 1
+            rows = _spilled(spill, shape)
+
+
+def _tiles(
+    rows: Iterable[np.ndarray], spill: Path | None, shrink: Callable[[np.ndarray], np.ndarray], channels: int
+) -> Iterator[np.ndarray]:
+    """Tiles of a level in file order; its half-size copy goes to ``spill`` on the way."""
+    with ExitStack() as stack:
+        file = stack.enter_context(spill.open("wb")) if spill else None
+        for band in rows:
+            if file is not None:
+                file.write(shrink(band[: band.shape[0] // 2 * 2, : band.shape[1] // 2 * 2]).tobytes())
+            padding = [(0, -band.shape[0] % TILE), (0, -band.shape[1] % TILE), (0, 0)]
+            # The border repeated, not black: JPEG would let black ring into the picture.
+            padded = np.pad(band, padding, mode="edge")
+            for left in range(0, padded.shape[1], TILE):
+                tile = padded[:, left : left + TILE]
+                yield np.ascontiguousarray(tile if channels > 1 else tile[..., 0])
+
+
+def _spilled(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    height, width, channels = shape
+    with path.open("rb") as file:
+        for top in range(0, height, TILE):
+            count = min(TILE, height - top)
+            yield np.fromfile(file, np.uint8, count * width * channels).reshape(count, width, channels)
+    path.unlink()
+
+
+def _every_other(band: np.ndarray) -> np.ndarray:
+    return band[::2, ::2]
+
+
+def _mean_of_four(band: np.ndarray) -> np.ndarray:
+    height, width, channels = band.shape
+    total = band.reshape(height // 2, 2, width // 2, 2, channels).sum(axis=(1, 3), dtype=np.uint16)
+    return ((total + 2) // 4).astype(np.uint8)

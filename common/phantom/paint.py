@@ -1,0 +1,219 @@
+"""Paints a phantom's pixels: stain amounts from textures, colour by Beer–Lambert, then the scanner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from .layout import Layout
+from .noise import SmoothNoise, hashed, scattered
+from .recipe import Nuclei, Texture
+
+# Bodies and blur reach this far over a tile's border.
+_MARGIN_UM = 12.0
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """How one slide was stained and scanned, drawn from its seed."""
+
+    nuclear: np.ndarray
+    counterstain: np.ndarray
+    white: np.ndarray
+    blur_um: float
+    noise: float
+
+    @classmethod
+    def drawn(cls, layout: Layout) -> Scanner:
+        """Stain strength and hue, white point, sharpness and noise vary from slide to slide."""
+        draw = hashed(layout.seed, 0x5CA1, np.arange(16)) - 0.5
+        stain = layout.recipe.stain
+        return cls(
+            nuclear=np.array(stain.nuclear) * (1 + 0.3 * draw[0] + 0.12 * draw[1:4]),
+            counterstain=np.array(stain.counterstain) * (1 + 0.4 * draw[4] + 0.12 * draw[5:8]),
+            white=243 + 8 * draw[8] + 4 * draw[9:12],
+            blur_um=0.32 + 0.2 * draw[12],
+            noise=1.8 + 1.2 * draw[13],
+        )
+
+
+class Painter:
+    """Paints rectangles of a layout at one µm/px; what a rectangle shows does not depend on the others painted."""
+
+    def __init__(self, layout: Layout, mpp: float) -> None:
+        self.layout, self.mpp = layout, mpp
+        self.scanner = Scanner.drawn(layout)
+        recipe = layout.recipe
+        self._textures = [ground.texture for ground in recipe.grounds] + [p.texture for p in recipe.populations]
+        names = [ground.class_name for ground in recipe.grounds] + [p.class_name for p in recipe.populations]
+        self._labels = np.array([recipe.scheme.by_name(name).label for name in [*names, recipe.glass]], dtype=np.uint8)
+
+    def labels(self, top: int, left: int, height: int, width: int, mpp: float | None = None) -> np.ndarray:
+        """Label map of a rectangle given in pixels of ``mpp``: ``(height, width)`` uint8."""
+        y, x = self._coordinates(top, left, height, width, mpp or self.mpp)
+        return self._labels[self._kinds(y, x)]
+
+    def image(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """``(height, width, 3)`` uint8."""
+        margin = round(_MARGIN_UM / self.mpp)
+        y, x = self._coordinates(top - margin, left - margin, height + 2 * margin, width + 2 * margin, self.mpp)
+        kinds = self._kinds(y, x)
+        counterstain = np.zeros(kinds.shape, dtype=np.float32)
+        nuclear = np.zeros(kinds.shape, dtype=np.float32)
+        for kind in np.unique(kinds[kinds >= 0]).tolist():
+            here = kinds == kind
+            rows, columns = (slice(*_span(here.any(axis=1 - axis))) for axis in (0, 1))
+            part = here[rows, columns]
+            eosin, blue = self._stained(self._textures[kind], kind, y[rows], x[columns], part)
+            counterstain[rows, columns][part] = eosin[part]
+            nuclear[rows, columns][part] = blue[part]
+        inner = (slice(margin, margin + height), slice(margin, margin + width))
+        return self._scanned(counterstain, nuclear, inner, top, left)
+
+    def _coordinates(self, top: int, left: int, height: int, width: int, mpp: float) -> tuple[np.ndarray, np.ndarray]:
+        return (top + np.arange(height) + 0.5) * mpp, (left + np.arange(width) + 0.5) * mpp
+
+    def _kinds(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Index of the texture at each pixel, -1 on glass (which is also the last label)."""
+        kinds = self._ground(y, x)
+        pixel = y[1] - y[0] if len(y) > 1 else self.mpp
+        for structure in self.layout.near(y[0], x[0], y[-1], x[-1]):
+            rows = slice(*np.searchsorted(y, [structure.y - structure.reach - pixel, structure.y + structure.reach + pixel]))
+            columns = slice(*np.searchsorted(x, [structure.x - structure.reach - pixel, structure.x + structure.reach + pixel]))
+            inside = structure.contains(y[rows, None], x[None, columns])
+            kinds[rows, columns][inside] = len(self.layout.recipe.grounds) + structure.population
+        return kinds
+
+    def _ground(self, y: np.ndarray, x: np.ndarray, step: int = 16) -> np.ndarray:
+        """Ground of every pixel; only where a coarse look sees a border nearby is it looked up pixel by pixel."""
+        coarse_y, coarse_x = _thinned(y, step), _thinned(x, step)
+        coarse = self.layout.ground(*np.meshgrid(coarse_y, coarse_x, indexing="ij"))
+        mixed = ndimage.maximum_filter(coarse, 3) != ndimage.minimum_filter(coarse, 3)
+        row, column = np.arange(len(y)) // step, np.arange(len(x)) // step
+        kinds = coarse[row[:, None], column[None]]
+        fine = mixed[row[:, None], column[None]]
+        if fine.any():
+            i, j = np.nonzero(fine)
+            kinds[i, j] = self.layout.ground(y[i], x[j])
+        return kinds
+
+    def _stained(
+        self, texture: Texture, kind: int, y: np.ndarray, x: np.ndarray, here: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        seed = int(hashed(self.layout.seed, 0x7E87, self._shared_index(kind)) * 2**52)
+        counterstain = texture.counterstain + texture.grain[0] * SmoothNoise(seed, texture.grain[1]).grid(y, x)
+        counterstain += 0.6 * texture.grain[0] * SmoothNoise(seed + 1, 40.0).grid(y, x)
+        nuclear = texture.nuclear + 0.35 * texture.grain[0] * SmoothNoise(seed + 2, texture.grain[1] * 1.7).grid(y, x)
+        if texture.fibres is not None:
+            counterstain += self._fibres(seed + 3, texture.fibres, y, x)
+        if texture.cells is not None:
+            counterstain, nuclear = _membranes(seed + 4, texture.cells, counterstain, nuclear, y, x)
+        if texture.lumen is not None:
+            counterstain, nuclear = self._lumens(seed + 5, texture.lumen, counterstain, nuclear, y, x)
+        empty = counterstain < 0.6 * texture.counterstain if texture.lumen is not None else None
+        for number, bodies in enumerate(texture.nuclei):
+            dark = self._bodies(seed + 6 + number, bodies, y, x, here, empty)
+            nuclear = np.maximum(nuclear, dark)
+        return counterstain, nuclear
+
+    def _shared_index(self, kind: int) -> int:
+        """Populations of one texture share its fields, so that nothing of it tells them apart."""
+        return self._textures.index(self._textures[kind])
+
+    def _fibres(self, seed: int, fibres: tuple[float, float], y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        amplitude, width = fibres
+        angle = hashed(seed, 9) * np.pi
+        potential = (y[:, None] * np.sin(angle) + x[None] * np.cos(angle)).astype(np.float32)
+        potential = potential + 90 * SmoothNoise(seed, 160.0).grid(y, x) + 7 * SmoothNoise(seed + 1, 28.0).grid(y, x)
+        bundle = np.sin(2 * np.pi * potential / width + 1.2 * SmoothNoise(seed + 2, 12.0).grid(y, x))
+        strands = np.sin(2 * np.pi * potential / (2.7 * width))
+        loose = np.clip(0.6 + 0.5 * SmoothNoise(seed + 3, 70.0).grid(y, x), 0.1, 1.4)
+        return amplitude * loose * (0.6 * bundle + 0.5 * strands)
+
+    def _lumens(
+        self, seed: int, lumen: tuple[float, float], counterstain: np.ndarray, nuclear: np.ndarray, y: np.ndarray, x: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        spacing, radius = lumen
+        reach = 2 * radius
+        cy, cx, identity = scattered(seed, spacing, y[0] - reach, x[0] - reach, y[-1] + reach, x[-1] + reach)
+        empty = np.zeros_like(counterstain)
+        for body_y, body_x, draw in zip(cy, cx, hashed(seed, identity, 1), strict=True):
+            _stamp(empty, y, x, body_y, body_x, radius * (0.5 + draw), radius * (0.5 + draw) * 0.8, draw * 6.3, 1.0)
+        return counterstain * (1 - 0.93 * empty), nuclear * (1 - 0.97 * empty)
+
+    def _bodies(
+        self, seed: int, bodies: Nuclei, y: np.ndarray, x: np.ndarray, here: np.ndarray, empty: np.ndarray | None
+    ) -> np.ndarray:
+        dark = np.zeros(here.shape, dtype=np.float32)
+        reach = 2 * bodies.radius * bodies.elongation
+        cy, cx, identity = scattered(seed, bodies.spacing, y[0] - reach, x[0] - reach, y[-1] + reach, x[-1] + reach)
+        draw = hashed(seed, identity[:, None], np.arange(4)[None])
+        flow = self.layout.flow.at(cy, cx) if len(cy) else cy
+        for index in np.nonzero(draw[:, 0] < bodies.share)[0].tolist():
+            size = bodies.radius * (0.75 + 0.5 * draw[index, 1])
+            stretch = bodies.elongation**0.5
+            angle = 1.6 * flow[index] + 1.2 * (draw[index, 2] - 0.5) if bodies.elongation > 2 else 6.3 * draw[index, 2]
+            depth = bodies.darkness * (0.7 + 0.6 * draw[index, 3])
+            _stamp(dark, y, x, cy[index], cx[index], size * stretch, size / stretch, angle, depth)
+        chromatin = 1 + 0.16 * SmoothNoise(seed + 17, 1.1).grid(y, x)
+        if empty is not None:
+            dark = np.where(empty, 0, dark)
+        return dark * chromatin
+
+    def _scanned(
+        self, counterstain: np.ndarray, nuclear: np.ndarray, inner: tuple[slice, slice], top: int, left: int
+    ) -> np.ndarray:
+        scanner = self.scanner
+        sigma = scanner.blur_um / self.mpp
+        eosin = ndimage.gaussian_filter(np.maximum(counterstain, 0), sigma, truncate=3)[inner]
+        blue = ndimage.gaussian_filter(np.maximum(nuclear, 0), sigma, truncate=3)[inner]
+        density = blue[..., None] * scanner.nuclear.astype(np.float32) + eosin[..., None] * scanner.counterstain.astype(np.float32)
+        rng = np.random.default_rng([self.layout.seed, top + 2**20, left + 2**20])
+        grain = rng.standard_normal(eosin.shape, dtype=np.float32)[..., None] * np.float32(scanner.noise)
+        return np.clip(np.exp(-density) * scanner.white.astype(np.float32) + grain, 0, 255).astype(np.uint8)
+
+
+def _span(used: np.ndarray) -> tuple[int, int]:
+    places = np.nonzero(used)[0]
+    return int(places[0]), int(places[-1]) + 1
+
+
+def _thinned(coordinates: np.ndarray, step: int) -> np.ndarray:
+    groups = -(-len(coordinates) // step)
+    middle = np.minimum(np.arange(groups) * step + step // 2, len(coordinates) - 1)
+    return coordinates[middle]
+
+
+def _membranes(
+    seed: int, diameter: float, counterstain: np.ndarray, nuclear: np.ndarray, y: np.ndarray, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Only the borders between Voronoi cells stain: fat."""
+    cy, cx, _ = scattered(seed, diameter, y[0] - 3 * diameter, x[0] - 3 * diameter, y[-1] + 3 * diameter, x[-1] + 3 * diameter)
+    step = 2
+    fine_y, fine_x = np.meshgrid(y[::step], x[::step], indexing="ij")
+    distance, _ = cKDTree(np.stack([cy, cx], axis=1)).query(np.stack([fine_y.ravel(), fine_x.ravel()], axis=1), k=2)
+    gap = (distance[:, 1] - distance[:, 0]).reshape(fine_y.shape)
+    gap = np.repeat(np.repeat(gap, step, axis=0), step, axis=1)[: len(y), : len(x)]
+    wall = np.exp(-((gap / 2.6) ** 2)).astype(np.float32)
+    return counterstain * (0.04 + 0.96 * wall), nuclear * wall
+
+
+def _stamp(
+    canvas: np.ndarray, y: np.ndarray, x: np.ndarray, cy: float, cx: float, a: float, b: float, angle: float, depth: float
+) -> None:
+    """Lay a soft-edged ellipse of half axes ``a`` and ``b`` (µm) over the canvas, keeping what is darker."""
+    pixel = y[1] - y[0]
+    reach = max(a, b) + 2 * pixel
+    top, bottom = max(int((cy - reach - y[0]) / pixel), 0), min(int((cy + reach - y[0]) / pixel) + 2, len(y))
+    left, right = max(int((cx - reach - x[0]) / pixel), 0), min(int((cx + reach - x[0]) / pixel) + 2, len(x))
+    if top >= bottom or left >= right:
+        return
+    dy, dx = y[top:bottom, None] - cy, x[None, left:right] - cx
+    cosine, sine = np.cos(angle), np.sin(angle)
+    distance = np.sqrt(((dx * cosine + dy * sine) / a) ** 2 + ((dy * cosine - dx * sine) / b) ** 2)
+    soft = np.clip((1.0 - distance) * min(a, b) / pixel + 0.5, 0, 1) * depth
+    part = canvas[top:bottom, left:right]
+    np.maximum(part, soft, out=part)

@@ -1,0 +1,184 @@
+"""What a phantom is made of. A new kind of tissue, scheme or stain is a new recipe: data, not code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..classes import ClassScheme
+
+
+@dataclass(frozen=True)
+class Nuclei:
+    """Nuclei (or other dark bodies) scattered at ``spacing`` µm: mean ``radius`` in µm, length over width, darkness."""
+
+    spacing: float
+    radius: float
+    elongation: float = 1.2
+    darkness: float = 1.0
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Texture:
+    """How a tissue stains.
+
+    Args:
+        counterstain: amount of the second stain (eosin).
+        nuclear: amount of the first stain (haematoxylin) outside nuclei.
+        grain: (amplitude, wavelength in µm) of fine variation.
+        fibres: (amplitude, width in µm) of wavy bundles.
+        nuclei: bodies in it.
+        lumen: (spacing, radius) in µm of empty round spaces.
+        cells: diameter in µm of empty cells whose membranes only stain (fat).
+    """
+
+    counterstain: float
+    nuclear: float
+    grain: tuple[float, float] = (0.05, 4.0)
+    fibres: tuple[float, float] | None = None
+    nuclei: tuple[Nuclei, ...] = ()
+    lumen: tuple[float, float] | None = None
+    cells: float | None = None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Tissue that fills space: ``class_name`` where a field of ``wavelength`` µm is above ``level`` in its territory."""
+
+    class_name: str
+    texture: Texture
+    territory: str = ""
+    wavelength: float = 300.0
+    level: float = 0.0
+
+
+@dataclass(frozen=True)
+class Population:
+    """Compact structures of one class, thrown at random places and kept where there is room.
+
+    Args:
+        class_name: their class.
+        texture: how they stain.
+        territory: where they live.
+        radius: smallest and largest mean radius in µm.
+        spacing: µm between the places tried; small values pack the territory full.
+        crowding: each one placed tries to have others as near as ``clearance`` allows.
+        clearance: least gap in µm, outline to outline, to any structure placed before.
+        neighbours: those with fewer structures of their own class within ``neighbour_gap`` µm are taken away.
+        neighbour_gap: see ``neighbours``.
+        aligned: long axes follow a smooth field (segments of ducts) instead of pointing anywhere.
+    """
+
+    class_name: str
+    texture: Texture
+    territory: str
+    radius: tuple[float, float] = (55.0, 85.0)
+    spacing: float = 90.0
+    crowding: bool = False
+    clearance: float = 140.0
+    neighbours: int = 0
+    neighbour_gap: float = 250.0
+    aligned: bool = False
+
+
+@dataclass(frozen=True)
+class Stain:
+    """Optical densities (red, green, blue) of full-strength nuclear stain and counterstain."""
+
+    nuclear: tuple[float, float, float] = (1.05, 1.15, 0.48)
+    counterstain: tuple[float, float, float] = (0.06, 0.72, 0.22)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A kind of slide.
+
+    Args:
+        scheme: the classes; every class is made by a ground or a population.
+        territories: kinds of area, dealt out over the slide in equal numbers, one per entry.
+        glass: class of what is not tissue.
+        grounds: the first fills all tissue, later ones lie over it.
+        populations: structures, placed in this order.
+        annotated: class -> share of all pixels to annotate.
+        stain: the dyes.
+        territory_size: µm a side of one area.
+        plain_surroundings: µm around every structure that are the first ground (or another structure).
+    """
+
+    scheme: ClassScheme
+    territories: tuple[str, ...]
+    glass: str
+    grounds: tuple[Ground, ...]
+    populations: tuple[Population, ...]
+    annotated: dict[str, float]
+    stain: Stain = Stain()
+    territory_size: float = 1500.0
+    plain_surroundings: float = 140.0
+
+
+_EPITHELIUM = Texture(
+    counterstain=0.40,
+    nuclear=0.24,
+    grain=(0.06, 5.0),
+    nuclei=(Nuclei(spacing=8.0, radius=3.1, elongation=1.25, darkness=0.95, share=0.93),),
+    lumen=(44.0, 7.0),
+)
+_STROMA = Texture(
+    counterstain=0.46,
+    nuclear=0.05,
+    grain=(0.06, 7.0),
+    fibres=(0.14, 6.5),
+    nuclei=(
+        Nuclei(spacing=24.0, radius=2.3, elongation=2.6, darkness=0.85, share=0.8),
+        Nuclei(spacing=60.0, radius=2.9, elongation=1.05, darkness=1.15, share=0.6),
+    ),
+)
+_NECROSIS = Texture(
+    counterstain=0.66,
+    nuclear=0.13,
+    grain=(0.17, 3.0),
+    nuclei=(Nuclei(spacing=9.0, radius=1.2, elongation=1.0, darkness=0.8, share=0.7),),
+)
+_FAT = Texture(counterstain=0.34, nuclear=0.03, grain=(0.04, 6.0), cells=55.0)
+
+BREAST_CLASSES = ClassScheme(
+    classes=[
+        {"name": "carcinoma", "color": (220, 40, 40), "label": 1, "channel": 1},
+        {"name": "benign epithelial", "color": (40, 80, 220), "label": 2, "channel": 2},
+        {"name": "background", "color": (240, 220, 60), "label": 3, "channel": 3},
+        {"name": "stroma", "color": (60, 170, 80), "label": 4, "channel": 4},
+        {"name": "necrotic", "color": (128, 128, 128), "label": 5, "channel": 5},
+        {"name": "adipose", "color": (245, 150, 50), "label": 6, "channel": 6},
+    ],
+    skipped="background",
+    unnamed_channels=[0],
+)
+
+# Carcinoma and benign epithelium are drawn from the same shapes in the same texture, and no structure, fat or tissue edge comes
+# nearer than 140 µm to either: within 96 µm of any of their pixels both look alike by construction. They differ by what is
+# further away: nests of carcinoma crowd at 140 to 260 µm, benign lobules and segments of ducts lie alone, at least 300 µm from anything.
+BREAST = Recipe(
+    scheme=BREAST_CLASSES,
+    territories=("tumour", "normal", "tumour", "normal", "fat"),
+    glass="background",
+    grounds=(
+        Ground("stroma", _STROMA),
+        Ground("adipose", _FAT, territory="fat", wavelength=260.0, level=0.2),
+        Ground("adipose", _FAT, territory="normal", wavelength=330.0, level=1.4),
+    ),
+    populations=(
+        Population("necrotic", _NECROSIS, "tumour", radius=(60.0, 100.0), spacing=900.0),
+        Population("carcinoma", _EPITHELIUM, "tumour", crowding=True, neighbours=2),
+        Population("benign epithelial", _EPITHELIUM, "normal", clearance=300.0, aligned=True),
+    ),
+    annotated={
+        "carcinoma": 0.013,
+        "benign epithelial": 0.013,
+        "necrotic": 0.006,
+        "stroma": 0.012,
+        "adipose": 0.006,
+        "background": 0.004,
+    },
+)
+
+RECIPES = {"breast": BREAST}

@@ -1,0 +1,8 @@
+"""Open a slide, read any region at any µm/px, several fields of view around one centre."""
+
+from .errors import SlideError
+from .patch import FieldOfView, PatchReader
+from .slide import Level, Slide, open_slide
+from .tissue import TissueMask, tissue_mask
+
+__all__ = ["FieldOfView", "Level", "PatchReader", "Slide", "SlideError", "TissueMask", "open_slide", "tissue_mask"]

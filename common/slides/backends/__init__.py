@@ -1,0 +1,47 @@
+"""The libraries that decode slides, behind one small interface.
+
+``auto`` takes, in this order, the first that fits: plain images go to Pillow; TIFF files that OpenSlide calls generic or
+Aperio, or does not know (OME-TIFF), go to ``tiff``, which decodes fastest and checks what it decodes; everything else goes to
+OpenSlide. cuCIM is never taken unasked: it returns black pixels for damaged tiles without an error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import SlideError, UnsupportedLayoutError
+from .base import Backend
+from .cucim import CucimBackend
+from .image import PLAIN_SUFFIXES, ImageBackend
+from .openslide import OpenSlideBackend, detect_format
+from .tiff import TiffBackend, is_tiff
+
+BACKENDS: dict[str, type[Backend]] = {
+    backend.name: backend for backend in (TiffBackend, OpenSlideBackend, CucimBackend, ImageBackend)
+}
+_TIFF_FORMATS = (None, "aperio", "generic-tiff")
+
+__all__ = ["BACKENDS", "Backend", "TiffBackend", "open_backend"]
+
+
+def open_backend(path: Path, name: str = "auto") -> Backend:
+    """Open ``path`` with the named backend, or the best one for it."""
+    if name != "auto" and name not in BACKENDS:
+        raise ValueError(f"unknown slide backend {name!r}: use auto, {', '.join(BACKENDS)}")
+    if not path.exists():
+        raise SlideError(path, "no such file", "Check the path, and that the drive it is on is mounted")
+    if name != "auto":
+        return BACKENDS[name](path)
+    if path.suffix.lower() in PLAIN_SUFFIXES:
+        return ImageBackend(path)
+    vendor = detect_format(path)
+    if vendor not in _TIFF_FORMATS:
+        return OpenSlideBackend(path)
+    if not is_tiff(path):
+        raise SlideError(path, "neither OpenSlide, tifffile nor Pillow knows this format", "Convert it to a tiled TIFF")
+    try:
+        return TiffBackend(path)
+    except UnsupportedLayoutError:
+        if vendor is None:
+            raise
+        return OpenSlideBackend(path)

@@ -1,0 +1,41 @@
+"""What a slide library must offer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+
+class Backend(ABC):
+    """A file opened by one library.
+
+    Attributes:
+        level_shapes: (height, width) of each level, finest first.
+        mpp: µm per level-0 pixel as (row, column), or None where the file does not say.
+        properties: what else the file says.
+    """
+
+    name: ClassVar[str]
+    path: Path
+    level_shapes: list[tuple[int, int]]
+    mpp: tuple[float, float] | None
+    properties: dict[str, str]
+
+    @abstractmethod
+    def __init__(self, path: Path) -> None: ...
+
+    @abstractmethod
+    def read(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """``(height, width, 3)`` uint8 RGB of a rectangle inside the level, in the level's pixels; safe to call from several
+        threads.
+
+        Raises:
+            SlideError: a part of it cannot be decoded.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the file back."""

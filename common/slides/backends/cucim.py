@@ -1,0 +1,92 @@
+"""JPEG-tiled TIFF slides through cuCIM, for those who ask for it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from tifffile import COMPRESSION
+from tqdm import tqdm
+
+from ..errors import SlideError, UnsupportedLayoutError
+from .alignment import aligned_start
+from .base import Backend
+from .tiff import TiffBackend
+
+_checked: set[tuple[str, int, int]] = set()
+_lock = threading.Lock()
+# Sound JPEG decoders differ by their arithmetic, in grey levels on the mean of a tile.
+_DECODERS_DIFFER = 1.5
+
+
+class CucimBackend(Backend):
+    """cuCIM, with its silent failures caught.
+
+    cuCIM 26.10 returns black or garbage pixels for damaged tiles and for sound ones of some OME-TIFFs, crashes on some Deflate
+    TIFFs and misreads the µm/px of SVS. So only RGB JPEG tiles are handed to it, sizes and µm/px come from tifffile, and before
+    the first use of a file in a process every tile is decoded once by both libraries and compared.
+    """
+
+    name: ClassVar[str] = "cucim"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        structure = TiffBackend(path)
+        try:
+            for page in structure.pages:
+                if page.compression != COMPRESSION.JPEG or not page.is_tiled or page.samplesperpixel != 3:
+                    raise UnsupportedLayoutError(
+                        path, "cuCIM reads only RGB JPEG tiles reliably", "Use backend='auto' or 'tiff'"
+                    )
+            self.level_shapes, self.mpp, self.properties = structure.level_shapes, structure.mpp, structure.properties
+            self._slide = _cu_image(path)
+            sizes = [(height, width) for width, height in self._slide.resolutions["level_dimensions"]]
+            if sizes != self.level_shapes:
+                raise UnsupportedLayoutError(
+                    path, f"cuCIM sees levels {sizes}, the file has {self.level_shapes}", "Use backend='auto' or 'tiff'"
+                )
+            self._check_once(structure)
+        finally:
+            structure.close()
+
+    def close(self) -> None:
+        self._slide.close()
+
+    def read(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
+        down = self._slide.resolutions["level_downsamples"][level]
+        row, skip_rows = aligned_start(top, down)
+        column, skip_columns = aligned_start(left, down)
+        size = (width + skip_columns, height + skip_rows)
+        region = np.asarray(self._slide.read_region(location=(column, row), size=size, level=level))
+        return np.ascontiguousarray(region[skip_rows:, skip_columns:, :3])
+
+    def _check_once(self, structure: TiffBackend) -> None:
+        status = self.path.stat()
+        identity = (str(self.path.resolve()), status.st_size, status.st_mtime_ns)
+        with _lock:
+            if identity in _checked:
+                return
+            tiles = tqdm(structure.tiles(), desc=f"checking {self.path.name}", unit="tile", delay=3, leave=False)
+            for level, index in tiles:
+                rectangle = structure.tile_rectangle(level, index)
+                right = structure.read(level, *rectangle).astype(np.int16)
+                if np.abs(self.read(level, *rectangle) - right).mean() > _DECODERS_DIFFER:
+                    raise UnsupportedLayoutError(
+                        self.path, f"cuCIM decodes level {level}, tile {index} wrongly", "Use backend='auto' or 'tiff'"
+                    )
+            _checked.add(identity)
+
+
+def _cu_image(path: Path) -> Any:
+    try:
+        from cucim import CuImage
+    except ImportError as error:
+        raise SlideError(
+            path, "cuCIM is not installed", "Install cucim-cu13 (Linux only), or use backend='auto'"
+        ) from error
+    try:
+        return CuImage(str(path))
+    except RuntimeError as error:
+        raise SlideError(path, f"cuCIM cannot open it ({error})", "Use backend='auto'") from error

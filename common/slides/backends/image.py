@@ -1,0 +1,39 @@
+"""Plain images (PNG, JPEG, BMP) through Pillow, whole in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from ..errors import SlideError
+from .base import Backend
+
+PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+
+
+class ImageBackend(Backend):
+    """One level. Their resolution fields hold printing resolutions, so µm/px always comes from the user."""
+
+    name: ClassVar[str] = "image"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with Image.open(path) as image:
+                self._pixels = np.asarray(image.convert("RGB"))
+        except Image.DecompressionBombError as error:
+            raise SlideError(path, f"too large to hold in memory ({error})", "Convert it to a tiled TIFF") from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise SlideError(path, f"Pillow cannot read it ({error})", "Get an undamaged copy of the file") from error
+        self.level_shapes = [self._pixels.shape[:2]]
+        self.mpp = None
+        self.properties = {}
+
+    def close(self) -> None:
+        self._pixels = np.empty((0, 0, 3), dtype=np.uint8)
+
+    def read(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
+        return self._pixels[top : top + height, left : left + width]

@@ -1,0 +1,120 @@
+"""Several fields of view around one centre."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .slide import Slide
+
+ANCHORS = ("center", "tile")
+
+
+@dataclass(frozen=True)
+class FieldOfView:
+    """A square of ``size`` pixels at ``mpp`` µm/px.
+
+    Args:
+        mpp: micrometres per pixel.
+        size: pixels a side.
+        anchor: ``"center"``: around the target's centre; ``"tile"``: the cell, with the target's centre in it, of a grid laid
+            from the slide's top left corner in steps of the field itself.
+    """
+
+    mpp: float
+    size: int
+    anchor: str = "center"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mpp) and self.mpp > 0 and self.size > 0):
+            raise ValueError(f"a field of view needs a positive mpp and size, not {self.mpp} µm/px and {self.size} pixels")
+        if self.anchor not in ANCHORS:
+            raise ValueError(f"anchor must be one of {', '.join(ANCHORS)}, not {self.anchor!r}")
+
+    @classmethod
+    def of(cls, value: FieldOfView | Mapping[str, Any]) -> FieldOfView:
+        """From itself, or from a mapping as configs hold them."""
+        return value if isinstance(value, FieldOfView) else cls(**value)
+
+    @property
+    def extent(self) -> float:
+        """Micrometres a side."""
+        return self.mpp * self.size
+
+
+class PatchReader:
+    """Reads the fields of view around a centre, stacked.
+
+    The finest view decides the lattice: where a level within ``snap`` of its µm/px exists, it is read as stored and the other
+    views keep their ratios to the level's own µm/px. All share the centre of the finest view's whole pixels.
+
+    Args:
+        fields_of_view: finest first, all of one size in pixels.
+        fill: what lies outside the slide: ``"white"``, ``"black"``, ``"reflect"``, ``"symmetric"``.
+        resample: ``"area"``, or ``"decimate"``: every view takes pixels of the finest view's level by striding.
+        snap: see :meth:`Slide.read`.
+    """
+
+    def __init__(
+        self,
+        fields_of_view: Sequence[FieldOfView | Mapping[str, Any]],
+        fill: str = "white",
+        resample: str = "area",
+        snap: float = 0.03,
+    ) -> None:
+        self.fields_of_view = tuple(FieldOfView.of(view) for view in fields_of_view)
+        if not self.fields_of_view:
+            raise ValueError("a patch needs at least one field of view")
+        if len({view.size for view in self.fields_of_view}) > 1:
+            raise ValueError("all fields of view of a patch have the same size in pixels, as they are stacked")
+        if [view.mpp for view in self.fields_of_view] != sorted(view.mpp for view in self.fields_of_view):
+            raise ValueError("give the fields of view finest first")
+        self.fill, self.resample, self.snap = fill, resample, snap
+
+    def actual(self, slide: Slide) -> tuple[FieldOfView, ...]:
+        """The fields of view with the µm/px at which this slide is read."""
+        finest = self.fields_of_view[0].mpp
+        scale = slide.lattice(finest, self.snap).mpp / finest
+        return tuple(replace(view, mpp=view.mpp * scale) for view in self.fields_of_view)
+
+    def read(self, slide: Slide, center: tuple[float, float]) -> np.ndarray:
+        """``(3·S, H, W)`` uint8, finest view first.
+
+        Raises:
+            SlideError: pixels needed cannot be decoded.
+        """
+        views = self.actual(slide)
+        size = views[0].size
+        center = self._on_lattice(slide, center, (size, size))
+        patch = [self.read_view(slide, index, self._anchored(slide, view, center), size) for index, view in enumerate(views)]
+        return np.concatenate([view.transpose(2, 0, 1) for view in patch])
+
+    def read_view(
+        self, slide: Slide, index: int, center: tuple[float, float], size: int | tuple[int, int]
+    ) -> np.ndarray:
+        """One view's pixels over any ``size`` around ``center``: ``(height, width, 3)``, on the lattice of :meth:`read`."""
+        view = self.actual(slide)[index]
+        if index == 0:
+            return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, snap=self.snap)
+        level = slide.lattice(self.fields_of_view[0].mpp, self.snap).level if self.resample == "decimate" else None
+        return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, snap=0, level=level)
+
+    def _on_lattice(self, slide: Slide, center: tuple[float, float], size: tuple[int, int]) -> tuple[float, float]:
+        """The centre that the finest view has once it is moved to whole pixels of its level."""
+        lattice = slide.lattice(self.fields_of_view[0].mpp, self.snap)
+        if self.snap == 0 or not lattice.as_stored:
+            return center
+        down = slide.levels[lattice.level].downsample
+        start = [math.floor(center[axis] / down[axis] - size[axis] / 2 + 0.5 + 1e-6) for axis in (0, 1)]
+        return (start[0] + size[0] / 2) * down[0], (start[1] + size[1] / 2) * down[1]
+
+    @staticmethod
+    def _anchored(slide: Slide, view: FieldOfView, center: tuple[float, float]) -> tuple[float, float]:
+        if view.anchor == "center":
+            return center
+        cell = slide.pixel(view.extent)
+        return (center[0] // cell[0] + 0.5) * cell[0], (center[1] // cell[1] + 0.5) * cell[1]

@@ -1,0 +1,282 @@
+"""One slide, whatever its format: any region at any µm/px."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .backends import Backend, open_backend
+from .errors import SlideError
+from .outside import FILLS, read_with_fill
+from .resample import Axis, area_axis, combine, cubic_axis, quantise, stride_axis
+
+logger = logging.getLogger(__name__)
+
+MPP_RANGE = (0.05, 100.0)
+RESAMPLINGS = ("area", "decimate")
+# Levels whose two axes differ by less than this in µm/px count as square pixels.
+_SQUARE = 1e-3
+_FINEST_STEP = 0.5
+# Source bytes held at once while resampling; a larger read goes band by band.
+_BAND_BYTES = 24 << 20
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the pyramid: ``shape`` (height, width), level-0 pixels per pixel and µm per pixel, each (row, column)."""
+
+    shape: tuple[int, int]
+    downsample: tuple[float, float]
+    mpp: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """How an asked µm/px is read: from which level, with how many of its pixels per output pixel (row, column), and the µm/px
+    that results."""
+
+    level: int
+    step: tuple[float, float]
+    mpp: float
+
+    @property
+    def as_stored(self) -> bool:
+        return self.step == (1.0, 1.0)
+
+
+def open_slide(path: str | Path, backend: str = "auto", mpp: float | None = None) -> Slide:
+    """Open a slide.
+
+    Args:
+        path: the file (for MIRAX and VMS the index file).
+        backend: ``"tiff"``, ``"openslide"``, ``"cucim"``, ``"image"`` or ``"auto"``, which takes the fastest that is correct for
+            the file and says which in the log.
+        mpp: µm per level-0 pixel, in place of what the file says or where it says nothing.
+
+    Raises:
+        SlideError: the file is missing or unreadable, or its µm/px is missing or absurd and ``mpp`` is not given.
+    """
+    return Slide(Path(path), backend, mpp)
+
+
+class Slide:
+    """A slide open for reading, from several threads; pickles by opening again. Made by :func:`open_slide`.
+
+    Attributes:
+        shape: height and width at level 0, in pixels.
+        mpp: µm per level-0 pixel; of pixels that are not square, the geometric mean of both axes.
+        levels: the pyramid, finest first.
+        backend: name of the library behind it.
+    """
+
+    def __init__(self, path: Path, backend: str = "auto", mpp: float | None = None) -> None:
+        self.path = path
+        self._asked_backend = backend
+        self._asked_mpp = mpp
+        self._backend: Backend = open_backend(path, backend)
+        if backend == "auto":
+            logger.info("%s: read through %s", path.name, self._backend.name)
+        self.backend = self._backend.name
+        self.shape: tuple[int, int] = self._backend.level_shapes[0]
+        axes = (mpp, mpp) if mpp is not None else self._backend.mpp
+        self._mpp_axes = _checked_mpp(path, axes)
+        self.mpp = math.sqrt(self._mpp_axes[0] * self._mpp_axes[1])
+        self.levels = [self._level(shape) for shape in self._backend.level_shapes]
+        self._warned_upsampling = False
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending(s)."""
+        name = self.path.name
+        return name[: -len(".ome.tif")] if name.lower().endswith(".ome.tif") else self.path.stem
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What the file says about itself (vendor, scanner, objective, …), as far as the backend tells."""
+        return self._backend.properties
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "backend": self._asked_backend, "mpp": self._asked_mpp}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"], state["backend"], state["mpp"])  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        return f"Slide({self.path.name!r}, {self.shape[0]} x {self.shape[1]} at {self.mpp:.4g} µm/px, {self.backend})"
+
+    def close(self) -> None:
+        """Give the file back; reading afterwards is an error."""
+        self._backend.close()
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def pixel(self, mpp: float) -> tuple[float, float]:
+        """Level-0 pixels (down, across) that a square pixel of ``mpp`` µm covers."""
+        return mpp / self._mpp_axes[0], mpp / self._mpp_axes[1]
+
+    def lattice(self, mpp: float, snap: float = 0.03) -> Lattice:
+        """How ``mpp`` is read.
+
+        A level within ``snap`` (as a share) of the asked µm/px is read as it is stored, as the papers did; otherwise the nearest
+        finer level is resampled.
+
+        Raises:
+            SlideError: ``mpp`` is finer than half of the slide's own.
+        """
+        if not (math.isfinite(mpp) and mpp > 0):
+            raise ValueError(f"mpp must be a positive number of micrometres per pixel, not {mpp}")
+        stored = self._stored_level(mpp, snap)
+        if stored is not None:
+            level_mpp = self.levels[stored].mpp
+            return Lattice(stored, (1.0, 1.0), math.sqrt(level_mpp[0] * level_mpp[1]))
+        finer = [i for i, level in enumerate(self.levels) if max(level.mpp) <= mpp * (1 + 1e-9)]
+        index = finer[-1] if finer else 0
+        step = tuple(_whole_if_close(mpp / axis) for axis in self.levels[index].mpp)
+        if min(step) < _FINEST_STEP * (1 - 1e-6):
+            raise SlideError(
+                self.path,
+                f"{mpp:g} µm/px asked of a slide of {self.mpp:.4g} µm/px: more than twice as fine as its pixels",
+                "Ask for a coarser magnification, or check the slide's mpp (mpp= overrides it)",
+            )
+        return Lattice(index, (step[0], step[1]), mpp)
+
+    def read(
+        self,
+        center: tuple[float, float],
+        mpp: float,
+        size: int | tuple[int, int],
+        *,
+        fill: str = "white",
+        resample: str = "area",
+        snap: float = 0.03,
+        level: int | None = None,
+    ) -> np.ndarray:
+        """Read a region around a centre.
+
+        Args:
+            center: ``(row, column)`` in level-0 pixels, continuous: pixel i covers [i, i + 1).
+            mpp: µm per pixel of the result.
+            size: pixels a side, or (height, width).
+            fill: what lies outside the slide: ``"white"``, ``"black"``, ``"reflect"`` or ``"symmetric"``.
+            resample: ``"area"`` averages the source pixels that an output pixel covers, ``"decimate"`` takes the first of them.
+            snap: read a level within this share of ``mpp`` as it is stored, its nearest whole pixels; 0 always resamples, so
+                that the centre is met to a fraction of a pixel.
+            level: take the pixels from this level rather than from the coarsest one that is fine enough.
+
+        Returns:
+            ``(height, width, 3)`` uint8 RGB.
+
+        Raises:
+            SlideError: pixels needed for the region cannot be decoded.
+        """
+        if fill not in FILLS:
+            raise ValueError(f"fill must be one of {', '.join(FILLS)}, not {fill!r}")
+        if resample not in RESAMPLINGS:
+            raise ValueError(f"resample must be one of {', '.join(RESAMPLINGS)}, not {resample!r}")
+        height, width = (size, size) if isinstance(size, int) else size
+        lattice = self.lattice(mpp, snap) if level is None else self._lattice_from(level, mpp)
+        rows = partial(self._axis, lattice, 0, center[0], height, resample, snap)
+        columns = self._axis(lattice, 1, center[1], width, resample, snap, 0, width)
+        return self._read_bands(lattice, rows, columns, (height, width), fill)
+
+    def _stored_level(self, mpp: float, snap: float) -> int | None:
+        """The level closest to ``mpp`` within ``snap``. One equal to it up to rounding counts even with ``snap=0``: resampling
+        at a step of 1 then only moves it by a fraction of a pixel."""
+        tolerance = max(snap, 1e-6)
+        distance = {
+            i: max(abs(axis / mpp - 1) for axis in level.mpp)
+            for i, level in enumerate(self.levels)
+            if abs(level.mpp[0] / level.mpp[1] - 1) <= _SQUARE
+        }
+        best = min(distance, key=lambda i: distance[i], default=None)
+        return best if best is not None and distance[best] <= tolerance else None
+
+    def _lattice_from(self, level: int, mpp: float) -> Lattice:
+        step = [_whole_if_close(mpp / axis) for axis in self.levels[level].mpp]
+        return Lattice(level, (step[0], step[1]), mpp)
+
+    def _axis(
+        self, lattice: Lattice, axis: int, center: float, size: int, resample: str, snap: float, first: int, last: int
+    ) -> Axis:
+        """Source pixels and weights of output pixels ``[first, last)`` of ``size`` around ``center``."""
+        step = lattice.step[axis]
+        start = center / self.levels[lattice.level].downsample[axis] - size / 2 * step
+        if lattice.as_stored and snap > 0:
+            start = math.floor(float(quantise(start)) + 0.5)
+        begin, count = start + first * step, last - first
+        if step < 1:
+            self._warn_upsampling(lattice.mpp)
+            return cubic_axis(begin, step, count)
+        return stride_axis(begin, step, count) if resample == "decimate" else area_axis(begin, step, count)
+
+    def _read_bands(
+        self, lattice: Lattice, rows: Callable[[int, int], Axis], columns: Axis, size: tuple[int, int], fill: str
+    ) -> np.ndarray:
+        height, width = size
+        source_rows = max(1, _BAND_BYTES // (3 * max(1, columns.last - columns.first)))
+        band = max(1, int(source_rows / lattice.step[0]))
+        result = np.empty((height, width, 3), dtype=np.uint8)
+        shape = self.levels[lattice.level].shape
+        read_inside = partial(self._backend.read, lattice.level)
+        for first in range(0, height, band):
+            last = min(first + band, height)
+            axis = rows(first, last)
+            pixels = read_with_fill(
+                read_inside,
+                shape,
+                axis.first,
+                columns.first,
+                axis.last - axis.first,
+                columns.last - columns.first,
+                fill,
+            )
+            result[first:last] = combine(pixels, axis, columns)
+        return result
+
+    def _warn_upsampling(self, mpp: float) -> None:
+        if not self._warned_upsampling:
+            self._warned_upsampling = True
+            logger.warning(
+                "%s: %.4g µm/px asked of a slide of %.4g µm/px; pixels are interpolated (bicubic) and hold no more detail",
+                self.path.name,
+                mpp,
+                self.mpp,
+            )
+
+    def _level(self, shape: tuple[int, int]) -> Level:
+        down = [_downsample(full, part) for full, part in zip(self.shape, shape, strict=True)]
+        if not all(float(d).is_integer() for d in down):
+            down = [full / part for full, part in zip(self.shape, shape, strict=True)]
+        mpp = (self._mpp_axes[0] * down[0], self._mpp_axes[1] * down[1])
+        return Level(shape, (down[0], down[1]), mpp)
+
+
+def _downsample(full: int, part: int) -> float:
+    """Scanners shrink by a whole number and cut or pad the last pixel: 46001 / 11500 is a shrink by 4, not by 4.00009."""
+    whole = round(full / part)
+    return float(whole) if whole >= 1 and full // whole <= part <= -(-full // whole) else full / part
+
+
+def _whole_if_close(step: float) -> float:
+    return float(round(step)) if round(step) >= 1 and abs(step / round(step) - 1) < 1e-6 else step
+
+
+def _checked_mpp(path: Path, axes: tuple[float, float] | None) -> tuple[float, float]:
+    remedy = "Give the true value as mpp= (or as the datalist's \"mpp\")"
+    if axes is None:
+        raise SlideError(path, "the file does not say how many micrometres a pixel is", remedy)
+    low, high = MPP_RANGE
+    if not all(math.isfinite(axis) and low <= axis <= high for axis in axes):
+        raise SlideError(path, f"a pixel of {axes[0]:g} x {axes[1]:g} µm is outside {low:g}–{high:g} µm", remedy)
+    return axes
