@@ -95,7 +95,7 @@ class ClassScheme:
 
     def channel_def(self) -> dict[str, str]:
         """What each output channel is, as ``metadata.json`` says it in ``channel_def``."""
-        names = {channel: "unlabelled, never predicted" for channel in self.unnamed_channels}
+        names = dict.fromkeys(self.unnamed_channels, "unlabelled, never predicted")
         names.update({c.channel: c.name for c in self.classes if c.channel is not None})
         return {str(channel): names[channel] for channel in sorted(names)}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ignite.engine import Engine
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
@@ -76,6 +77,11 @@ def scores(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     return result
 
 
+def _batched(part: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    """MONAI's engines give lists of items once a batch is taken apart."""
+    return part if isinstance(part, torch.Tensor) else torch.stack(list(part))
+
+
 class LabelledPixelConfusion(Metric):
     """Global confusion matrix of logits against label maps, summed over batches (and processes).
 
@@ -83,7 +89,10 @@ class LabelledPixelConfusion(Metric):
     """
 
     def __init__(
-        self, scheme: ClassScheme, output_transform: Callable = lambda output: output, device: str | torch.device = "cpu"
+        self,
+        scheme: ClassScheme,
+        output_transform: Callable = lambda output: output,
+        device: str | torch.device = "cpu",
     ) -> None:
         self.scheme = scheme
         super().__init__(output_transform=output_transform, device=device)
@@ -94,7 +103,7 @@ class LabelledPixelConfusion(Metric):
 
     @reinit__is_reduced
     def update(self, output: Sequence) -> None:
-        logits, labels = (torch.stack(list(part)) if isinstance(part, list | tuple) else part for part in output)
+        logits, labels = (_batched(part) for part in output)
         prediction = self.scheme.labels_from_logits(logits).cpu().numpy()
         truth = labels[:, 0].cpu().numpy()
         self._matrix += torch.from_numpy(confusion_matrix(prediction, truth, len(self.scheme)))
@@ -115,14 +124,15 @@ class MeanIoU(LabelledPixelConfusion):
 class ContextReliance(Metric):
     """The mean IoU lost when views of the patch come from elsewhere on the slide.
 
-    ``update`` takes ``(logits, labels, image, elsewhere)``: the two of :class:`LabelledPixelConfusion`, the patch and the patch
-    around another centre of the same slide, both ``(B, 3·S, H, W)``. ``compute`` gives ``{"views 2": lost, "views 2+3": lost, …}``:
-    each view but the finest alone, and all of them together. A network that loses nothing does not use its context.
+    ``compute`` gives ``{"view 2": lost, "view 3": lost, "views 2+3": lost}``: each view but the finest alone, and all of them
+    together. A network that loses nothing does not use its context, whatever its architecture says.
 
     Args:
         scheme: the classes.
-        network: from image to logits; run once more for every entry of the result.
-        num_views: how many views a patch has.
+        network: from image to logits; runs once more for every entry of the result.
+        num_views: how many views a patch has; of a single one there is nothing to replace.
+        key: of the engine's batch: the patches around other centres of the same slides, ``(B, 3·S, H, W)``.
+        output_transform: of the engine's output, to logits ``(B, C, h, w)``, labels ``(B, 1, h, w)`` and image.
     """
 
     def __init__(
@@ -130,13 +140,18 @@ class ContextReliance(Metric):
         scheme: ClassScheme,
         network: Callable[[torch.Tensor], torch.Tensor],
         num_views: int,
+        key: str = "elsewhere",
         output_transform: Callable = lambda output: output,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.scheme, self.network = scheme, network
+        self.scheme, self.network, self.key = scheme, network, key
         coarse = list(range(1, num_views))
         self.replaced = [(view,) for view in coarse] + ([tuple(coarse)] if len(coarse) > 1 else [])
         super().__init__(output_transform=output_transform, device=device)
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """Called by the engine after every batch."""
+        self.update((*self._output_transform(engine.state.output), engine.state.batch[self.key]))
 
     @reinit__is_reduced
     def reset(self) -> None:
@@ -145,9 +160,8 @@ class ContextReliance(Metric):
 
     @reinit__is_reduced
     def update(self, output: Sequence) -> None:
-        logits, labels, image, elsewhere = (
-            torch.stack(list(part)) if isinstance(part, list | tuple) else part for part in output
-        )
+        logits, labels, image = (_batched(part) for part in output[:3])
+        elsewhere = output[3].to(image.device)
         truth = labels[:, 0].cpu().numpy()
         self._add(0, logits, truth)
         for index, views in enumerate(self.replaced):
@@ -160,7 +174,10 @@ class ContextReliance(Metric):
     @sync_all_reduce("_matrices")
     def compute(self) -> dict[str, float]:
         means = [scores(matrix.cpu().numpy(), self.scheme.names)["mean_iou"] or 0.0 for matrix in self._matrices]
-        names = ["views " + "+".join(str(view + 1) for view in views) for views in self.replaced]
+        names = [
+            ("view " if len(views) == 1 else "views ") + "+".join(str(view + 1) for view in views)
+            for views in self.replaced
+        ]
         return {name: means[0] - mean for name, mean in zip(names, means[1:], strict=True)}
 
     def _add(self, index: int, logits: torch.Tensor, truth: np.ndarray) -> None:

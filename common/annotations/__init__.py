@@ -1,7 +1,7 @@
 """Annotation files of several tools -> label maps at any µm/px."""
 
-from .geojson import write_geojson
 from .asap import write_asap_xml
+from .geojson import write_geojson
 from .read import read_annotations
 from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
 

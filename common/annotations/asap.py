@@ -38,7 +38,9 @@ def read_asap_xml(
             continue
         if kind not in _AREAS:
             raise AnnotationError(
-                path, f"annotation {annotation.get('Name')!r} is of type {kind!r}", "Only polygons and rectangles are read"
+                path,
+                f"annotation {annotation.get('Name')!r} is of type {kind!r}",
+                "Only polygons and rectangles are read",
             )
         outline = polygonal(_outline(path, annotation))
         if outline is None:
@@ -70,7 +72,9 @@ def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme:
                 ElementTree.SubElement(annotations, "Annotation", attributes), "Coordinates"
             )
             for order, (x, y) in enumerate(shapely.get_coordinates(piece.exterior)[:-1]):
-                ElementTree.SubElement(coordinates, "Coordinate", {"Order": str(order), "X": repr(float(x)), "Y": repr(float(y))})
+                ElementTree.SubElement(
+                    coordinates, "Coordinate", {"Order": str(order), "X": repr(float(x)), "Y": repr(float(y))}
+                )
             number += 1
     groups = ElementTree.SubElement(root, "AnnotationGroups")
     for tissue in scheme.classes:
@@ -89,14 +93,17 @@ def _root(path: Path) -> ElementTree.Element:
     except ElementTree.ParseError as error:
         raise AnnotationError(path, f"not XML ({error})", "Save it again from ASAP") from error
     if root.tag != "ASAP_Annotations":
-        raise AnnotationError(path, f"its root is <{root.tag}>, not <ASAP_Annotations>", "Save the annotations from ASAP")
+        raise AnnotationError(
+            path, f"its root is <{root.tag}>, not <ASAP_Annotations>", "Save the annotations from ASAP"
+        )
     return root
 
 
 def _outline(path: Path, annotation: ElementTree.Element) -> shapely.Geometry:
     try:
         points = sorted(
-            (float(c.get("Order", "")), float(c.get("X", "")), float(c.get("Y", ""))) for c in annotation.iter("Coordinate")
+            (float(c.get("Order", "")), float(c.get("X", "")), float(c.get("Y", "")))
+            for c in annotation.iter("Coordinate")
         )
     except ValueError as error:
         raise AnnotationError(

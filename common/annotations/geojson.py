@@ -33,7 +33,9 @@ def read_geojson(
         try:
             outline = polygonal(shape(feature["geometry"]))
         except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
-            raise AnnotationError(path, f"object {number} has no readable geometry ({error})", "Export it again") from error
+            raise AnnotationError(
+                path, f"object {number} has no readable geometry ({error})", "Export it again"
+            ) from error
         if outline is None:
             shapeless += 1
             continue

@@ -24,9 +24,7 @@ class LabelImage(LabelSource):
         values: pixel value -> class name, or None for unlabelled; without it, the values are the scheme's labels.
     """
 
-    def __init__(
-        self, path: Path, scheme: ClassScheme, values: Mapping[Any, str | None] | None = None
-    ) -> None:
+    def __init__(self, path: Path, scheme: ClassScheme, values: Mapping[Any, str | None] | None = None) -> None:
         self.path = path
         self._table = self._labels_by_value(scheme, values)
         self._tiff: TiffBackend | None = None
@@ -43,7 +41,9 @@ class LabelImage(LabelSource):
             self.shape = self._pixels.shape[:2]
             bands = 1 if self._pixels.ndim == 2 else self._pixels.shape[2]
         if bands != 1:
-            raise AnnotationError(path, f"{bands} values per pixel", "A label image has one: save it as grey or palette")
+            raise AnnotationError(
+                path, f"{bands} values per pixel", "A label image has one: save it as grey or palette"
+            )
 
     def label_map(
         self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]

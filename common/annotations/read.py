@@ -35,7 +35,7 @@ def read_annotations(
     """
     path = Path(path)
     if not path.exists():
-        raise AnnotationError(path, "no such file", "Check the datalist's \"label\"")
+        raise AnnotationError(path, "no such file", 'Check the datalist\'s "label"')
     suffix = path.suffix.lower()
     if suffix in _OUTLINES:
         return Annotations(_OUTLINES[suffix](path, scheme, class_map))

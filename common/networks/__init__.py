@@ -9,4 +9,4 @@ NETWORKS: dict[str, type[SegmentationNetwork]] = {
     network.__name__: network for network in (UNet, SegNet, DMMNS2, DMMNMS, DMMNM2S, DMMNM3)
 }
 
-__all__ = ["DMMNM3", "DMMNM2S", "DMMNMS", "DMMNS2", "NETWORKS", "SegNet", "SegmentationNetwork", "UNet"]
+__all__ = ["DMMNM2S", "DMMNM3", "DMMNMS", "DMMNS2", "NETWORKS", "SegNet", "SegmentationNetwork", "UNet"]

@@ -43,7 +43,9 @@ class Encoder(nn.Module):
     def __init__(self, in_channels: int, channels: Sequence[int], padding_mode: str = "zeros") -> None:
         super().__init__()
         widths = [in_channels, *channels]
-        self.blocks = nn.ModuleList(conv_block(i, o, padding_mode) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.blocks = nn.ModuleList(
+            conv_block(i, o, padding_mode) for i, o in zip(widths[:-1], widths[1:], strict=True)
+        )
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
@@ -62,7 +64,9 @@ class Decoder(nn.Module):
         extra: channels, finest level first, of other maps that enter the upsampling to that level beside the decoder's own.
     """
 
-    def __init__(self, channels: Sequence[int], extra: Sequence[int] = (0, 0, 0, 0), padding_mode: str = "zeros") -> None:
+    def __init__(
+        self, channels: Sequence[int], extra: Sequence[int] = (0, 0, 0, 0), padding_mode: str = "zeros"
+    ) -> None:
         super().__init__()
         levels = range(len(channels) - 2, -1, -1)
         self.ups = nn.ModuleList(upsample2(channels[k + 1] + extra[k], channels[k]) for k in levels)

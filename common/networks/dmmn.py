@@ -34,9 +34,7 @@ class DMMNS2(UNet):
 
     views = (1, 2, 4)
 
-    def __init__(
-        self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: str = "zeros"
-    ) -> None:
+    def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: str = "zeros") -> None:
         super().__init__(num_classes, channels, in_channels=9, padding_mode=padding_mode)
 
 
@@ -72,7 +70,9 @@ class DMMNMS(SegmentationNetwork):
         self.encoder_10x = Encoder(3, channels, padding_mode)
         self.encoder_5x = Encoder(3, channels, padding_mode)
         self.up_10x = nn.ModuleList(upsample2(width, width) for width in channels)
-        self.up_5x = nn.ModuleList(nn.Sequential(upsample2(width, width), upsample2(width, width)) for width in channels)
+        self.up_5x = nn.ModuleList(
+            nn.Sequential(upsample2(width, width), upsample2(width, width)) for width in channels
+        )
         self.decoder = Decoder(channels, [2 * width for width in channels[1:]], padding_mode)
         self.head = head(3 * channels[0], channels[0], num_classes + 1, padding_mode)
         self.initialise()

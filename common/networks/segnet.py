@@ -27,14 +27,14 @@ class SegNet(SegmentationNetwork):
     Source: Ho et al. 2021, section 3; 18,881,543 parameters (Table 2) with ``num_classes=6``.
     """
 
-    def __init__(
-        self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: str = "zeros"
-    ) -> None:
+    def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: str = "zeros") -> None:
         super().__init__()
         self.divisor = 2 ** (len(channels) - 1)
         *levels, centre = channels
         widths = [3, *levels]
-        self.encoder = nn.ModuleList(conv_block(i, o, padding_mode) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        self.encoder = nn.ModuleList(
+            conv_block(i, o, padding_mode) for i, o in zip(widths[:-1], widths[1:], strict=True)
+        )
         self.centre = nn.Sequential(
             conv3x3(levels[-1], centre, padding_mode),
             nn.ReLU(inplace=True),

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
 import shapely
 from shapely import Polygon
+
+from ..annotations import AnnotatedRegion
+
+if TYPE_CHECKING:
+    from ..inference.engine import LabelCanvas
+    from ..inference.plan import Plan
 
 
 def label_polygons(labels: np.ndarray) -> dict[int, list[Polygon]]:
@@ -31,10 +40,34 @@ def label_polygons(labels: np.ndarray) -> dict[int, list[Polygon]]:
     return result
 
 
-def merge_touching(polygons: list[Polygon]) -> list[Polygon]:
-    """Join polygons of one label that share an edge, as those cut by a block seam do."""
-    merged = shapely.get_parts(shapely.coverage_union_all(polygons))
-    return list(shapely.simplify(merged, 0))
+def slide_polygons(canvas: LabelCanvas, plan: Plan) -> Iterator[AnnotatedRegion]:
+    """Outlines of a whole slide's label map in level-0 pixels, made block by block; those cut by a block's border are joined."""
+    height, width = canvas.shape
+    cut: dict[int, list[Polygon]] = {}
+    for top in range(0, height, canvas.chunk):
+        for left in range(0, width, canvas.chunk):
+            labels = canvas.read(top, left, min(canvas.chunk, height - top), min(canvas.chunk, width - left))
+            bottom, right = top + labels.shape[0], left + labels.shape[1]
+            for label, found in label_polygons(labels).items():
+                polygons = shapely.transform(np.array(found), lambda xy, t=top, s=left: xy + [s, t])
+                bounds = shapely.bounds(polygons)
+                at_border = (bounds[:, :2] <= (left, top)).any(axis=1) | (bounds[:, 2:] >= (right, bottom)).any(axis=1)
+                cut.setdefault(label, []).extend(polygons[at_border])
+                yield from (AnnotatedRegion(label, polygon) for polygon in _level0(polygons[~at_border], plan))
+    for label, polygons in sorted(cut.items()):
+        yield from (AnnotatedRegion(label, polygon) for polygon in _level0(merge_touching(polygons), plan))
+
+
+def _level0(polygons: np.ndarray, plan: Plan) -> np.ndarray:
+    """Label map pixels to level-0 pixels; the last ones may reach over the slide's border and end there."""
+    rows, columns = plan.slide_shape
+    scale = np.array([plan.pixel[1], plan.pixel[0]])
+    return shapely.transform(polygons, lambda xy: np.minimum(xy * scale, [columns, rows]))
+
+
+def merge_touching(polygons: list[Polygon]) -> np.ndarray:
+    """Join polygons of one label that share an edge, as those cut by a block's border do."""
+    return shapely.simplify(shapely.get_parts(shapely.union_all(polygons)), 0)
 
 
 def _boundaries(labels: np.ndarray) -> np.ndarray:

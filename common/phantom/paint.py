@@ -81,8 +81,12 @@ class Painter:
         kinds = self._ground(y, x)
         pixel = y[1] - y[0] if len(y) > 1 else self.mpp
         for structure in self.layout.near(y[0], x[0], y[-1], x[-1]):
-            rows = slice(*np.searchsorted(y, [structure.y - structure.reach - pixel, structure.y + structure.reach + pixel]))
-            columns = slice(*np.searchsorted(x, [structure.x - structure.reach - pixel, structure.x + structure.reach + pixel]))
+            rows = slice(
+                *np.searchsorted(y, [structure.y - structure.reach - pixel, structure.y + structure.reach + pixel])
+            )
+            columns = slice(
+                *np.searchsorted(x, [structure.x - structure.reach - pixel, structure.x + structure.reach + pixel])
+            )
             inside = structure.contains(y[rows, None], x[None, columns])
             kinds[rows, columns][inside] = len(self.layout.recipe.grounds) + structure.population
         return kinds
@@ -134,7 +138,13 @@ class Painter:
         return amplitude * loose * (0.6 * bundle + 0.5 * strands)
 
     def _lumens(
-        self, seed: int, lumen: tuple[float, float], counterstain: np.ndarray, nuclear: np.ndarray, y: np.ndarray, x: np.ndarray
+        self,
+        seed: int,
+        lumen: tuple[float, float],
+        counterstain: np.ndarray,
+        nuclear: np.ndarray,
+        y: np.ndarray,
+        x: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         spacing, radius = lumen
         reach = 2 * radius
@@ -170,7 +180,9 @@ class Painter:
         sigma = scanner.blur_um / self.mpp
         eosin = ndimage.gaussian_filter(np.maximum(counterstain, 0), sigma, truncate=3)[inner]
         blue = ndimage.gaussian_filter(np.maximum(nuclear, 0), sigma, truncate=3)[inner]
-        density = blue[..., None] * scanner.nuclear.astype(np.float32) + eosin[..., None] * scanner.counterstain.astype(np.float32)
+        density = blue[..., None] * scanner.nuclear.astype(np.float32) + eosin[..., None] * scanner.counterstain.astype(
+            np.float32
+        )
         rng = np.random.default_rng([self.layout.seed, top + 2**20, left + 2**20])
         grain = rng.standard_normal(eosin.shape, dtype=np.float32)[..., None] * np.float32(scanner.noise)
         return np.clip(np.exp(-density) * scanner.white.astype(np.float32) + grain, 0, 255).astype(np.uint8)
@@ -191,7 +203,9 @@ def _membranes(
     seed: int, diameter: float, counterstain: np.ndarray, nuclear: np.ndarray, y: np.ndarray, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Only the borders between Voronoi cells stain: fat."""
-    cy, cx, _ = scattered(seed, diameter, y[0] - 3 * diameter, x[0] - 3 * diameter, y[-1] + 3 * diameter, x[-1] + 3 * diameter)
+    cy, cx, _ = scattered(
+        seed, diameter, y[0] - 3 * diameter, x[0] - 3 * diameter, y[-1] + 3 * diameter, x[-1] + 3 * diameter
+    )
     step = 2
     fine_y, fine_x = np.meshgrid(y[::step], x[::step], indexing="ij")
     distance, _ = cKDTree(np.stack([cy, cx], axis=1)).query(np.stack([fine_y.ravel(), fine_x.ravel()], axis=1), k=2)
@@ -202,7 +216,15 @@ def _membranes(
 
 
 def _stamp(
-    canvas: np.ndarray, y: np.ndarray, x: np.ndarray, cy: float, cx: float, a: float, b: float, angle: float, depth: float
+    canvas: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    cy: float,
+    cx: float,
+    a: float,
+    b: float,
+    angle: float,
+    depth: float,
 ) -> None:
     """Lay a soft-edged ellipse of half axes ``a`` and ``b`` (µm) over the canvas, keeping what is darker."""
     pixel = y[1] - y[0]

@@ -56,7 +56,9 @@ def write_phantom(
     write_geojson(files.geojson, regions, recipe.scheme)
     write_asap_xml(files.asap_xml, regions, recipe.scheme)
     write_label_pyramid(files.labels, _bands(painter.labels, size), size, mpp, recipe.scheme)
-    bands = tqdm(_bands(painter.image, size), desc=f"painting {name}", total=-(-size[0] // TILE), unit="band", leave=False)
+    bands = tqdm(
+        _bands(painter.image, size), desc=f"painting {name}", total=-(-size[0] // TILE), unit="band", leave=False
+    )
     write_image_pyramid(files.slide, bands, size, mpp, description=f"MultiMag phantom, seed {seed}")
     return PhantomFiles(files.slide, files.labels, files.geojson, files.asap_xml, _share(regions, size))
 

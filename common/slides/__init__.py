@@ -2,7 +2,17 @@
 
 from .errors import SlideError
 from .patch import FieldOfView, PatchReader
-from .slide import Level, Slide, open_slide
+from .slide import Level, Slide, open_slide, slide_name
 from .tissue import TissueMask, tissue_mask
 
-__all__ = ["FieldOfView", "Level", "PatchReader", "Slide", "SlideError", "TissueMask", "open_slide", "tissue_mask"]
+__all__ = [
+    "FieldOfView",
+    "Level",
+    "PatchReader",
+    "Slide",
+    "SlideError",
+    "TissueMask",
+    "open_slide",
+    "slide_name",
+    "tissue_mask",
+]

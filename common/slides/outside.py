@@ -35,9 +35,7 @@ def read_with_fill(
     row = _mirrored(np.arange(top, top + height), rows, fill)
     column = _mirrored(np.arange(left, left + width), columns, fill)
     first_row, first_column = int(row.min()), int(column.min())
-    inside = read_inside(
-        first_row, first_column, int(row.max()) - first_row + 1, int(column.max()) - first_column + 1
-    )
+    inside = read_inside(first_row, first_column, int(row.max()) - first_row + 1, int(column.max()) - first_column + 1)
     return inside[(row - first_row)[:, None], (column - first_column)[None, :]]
 
 

@@ -31,7 +31,9 @@ class FieldOfView:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mpp) and self.mpp > 0 and self.size > 0):
-            raise ValueError(f"a field of view needs a positive mpp and size, not {self.mpp} µm/px and {self.size} pixels")
+            raise ValueError(
+                f"a field of view needs a positive mpp and size, not {self.mpp} µm/px and {self.size} pixels"
+            )
         if self.anchor not in ANCHORS:
             raise ValueError(f"anchor must be one of {', '.join(ANCHORS)}, not {self.anchor!r}")
 
@@ -75,11 +77,14 @@ class PatchReader:
             raise ValueError("give the fields of view finest first")
         self.fill, self.resample, self.snap = fill, resample, snap
 
+    def actual_mpp(self, slide: Slide, mpp: float) -> float:
+        """The µm/px at which this slide is read where ``mpp`` is asked, as the finest view's lattice has it."""
+        finest = self.fields_of_view[0].mpp
+        return mpp * slide.lattice(finest, self.snap).mpp / finest
+
     def actual(self, slide: Slide) -> tuple[FieldOfView, ...]:
         """The fields of view with the µm/px at which this slide is read."""
-        finest = self.fields_of_view[0].mpp
-        scale = slide.lattice(finest, self.snap).mpp / finest
-        return tuple(replace(view, mpp=view.mpp * scale) for view in self.fields_of_view)
+        return tuple(replace(view, mpp=self.actual_mpp(slide, view.mpp)) for view in self.fields_of_view)
 
     def read(self, slide: Slide, center: tuple[float, float]) -> np.ndarray:
         """``(3·S, H, W)`` uint8, finest view first.
@@ -89,8 +94,10 @@ class PatchReader:
         """
         views = self.actual(slide)
         size = views[0].size
-        center = self._on_lattice(slide, center, (size, size))
-        patch = [self.read_view(slide, index, self._anchored(slide, view, center), size) for index, view in enumerate(views)]
+        center = self.align(slide, center)
+        patch = [
+            self.read_view(slide, index, self._anchored(slide, view, center), size) for index, view in enumerate(views)
+        ]
         return np.concatenate([view.transpose(2, 0, 1) for view in patch])
 
     def read_view(
@@ -103,14 +110,14 @@ class PatchReader:
         level = slide.lattice(self.fields_of_view[0].mpp, self.snap).level if self.resample == "decimate" else None
         return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, snap=0, level=level)
 
-    def _on_lattice(self, slide: Slide, center: tuple[float, float], size: tuple[int, int]) -> tuple[float, float]:
-        """The centre that the finest view has once it is moved to whole pixels of its level."""
+    def align(self, slide: Slide, center: tuple[float, float]) -> tuple[float, float]:
+        """The centre that the finest view has once it is moved to whole pixels of its level; labels are taken around it too."""
         lattice = slide.lattice(self.fields_of_view[0].mpp, self.snap)
         if self.snap == 0 or not lattice.as_stored:
             return center
-        down = slide.levels[lattice.level].downsample
-        start = [math.floor(center[axis] / down[axis] - size[axis] / 2 + 0.5 + 1e-6) for axis in (0, 1)]
-        return (start[0] + size[0] / 2) * down[0], (start[1] + size[1] / 2) * down[1]
+        down, half = slide.levels[lattice.level].downsample, self.fields_of_view[0].size / 2
+        start = [math.floor(center[axis] / down[axis] - half + 0.5 + 1e-6) for axis in (0, 1)]
+        return (start[0] + half) * down[0], (start[1] + half) * down[1]
 
     @staticmethod
     def _anchored(slide: Slide, view: FieldOfView, center: tuple[float, float]) -> tuple[float, float]:

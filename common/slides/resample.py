@@ -79,7 +79,9 @@ def combine(pixels: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:
     vertical = row_weights @ pixels.reshape(pixels.shape[0], -1).astype(np.float64)
     vertical = vertical.reshape(-1, pixels.shape[1], channels).transpose(1, 0, 2).reshape(pixels.shape[1], -1)
     both = (column_weights @ vertical).reshape(column_weights.shape[0], -1, channels).transpose(1, 0, 2)
-    total = np.asarray(row_weights.sum(axis=1)).reshape(-1, 1, 1) * np.asarray(column_weights.sum(axis=1)).reshape(1, -1, 1)
+    total = np.asarray(row_weights.sum(axis=1)).reshape(-1, 1, 1) * np.asarray(column_weights.sum(axis=1)).reshape(
+        1, -1, 1
+    )
     return np.clip(np.floor(both / total + 0.5), 0, 255).astype(np.uint8)
 
 

@@ -93,9 +93,8 @@ class Slide:
 
     @property
     def name(self) -> str:
-        """The file's name without its ending(s)."""
-        name = self.path.name
-        return name[: -len(".ome.tif")] if name.lower().endswith(".ome.tif") else self.path.stem
+        """The file's name without its ending."""
+        return slide_name(self.path)
 
     @property
     def properties(self) -> dict[str, str]:
@@ -262,6 +261,15 @@ class Slide:
         return Level(shape, (down[0], down[1]), mpp)
 
 
+def slide_name(path: str | Path) -> str:
+    """A slide's name: its file's, without the ending (of ``.ome.tif`` both parts)."""
+    name = Path(path).name
+    for ending in (".ome.tif", ".ome.tiff"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return Path(path).stem
+
+
 def _downsample(full: int, part: int) -> float:
     """Scanners shrink by a whole number and cut or pad the last pixel: 46001 / 11500 is a shrink by 4, not by 4.00009."""
     whole = round(full / part)
@@ -273,7 +281,7 @@ def _whole_if_close(step: float) -> float:
 
 
 def _checked_mpp(path: Path, axes: tuple[float, float] | None) -> tuple[float, float]:
-    remedy = "Give the true value as mpp= (or as the datalist's \"mpp\")"
+    remedy = 'Give the true value as mpp= (or as the datalist\'s "mpp")'
     if axes is None:
         raise SlideError(path, "the file does not say how many micrometres a pixel is", remedy)
     low, high = MPP_RANGE

@@ -29,14 +29,18 @@ class OpenSlideBackend(Backend):
     def __init__(self, path: Path) -> None:
         self.path = path
         vendor = detect_format(path)
-        if vendor in ("aperio", "generic-tiff"):
+        # In plain TIFF files every tile must be there; OpenSlide shows absent ones as transparent.
+        self._complete = vendor in ("aperio", "generic-tiff")
+        if self._complete:
             # OpenSlide believes a header whose size does not fit its tiles, and would return pixels from elsewhere.
             with suppress(UnsupportedLayoutError):
                 TiffBackend(path).close()
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideError as error:
-            raise SlideError(path, f"OpenSlide cannot open it ({error})", "Try another backend, or convert it") from error
+            raise SlideError(
+                path, f"OpenSlide cannot open it ({error})", "Try another backend, or convert it"
+            ) from error
         self.level_shapes = [(height, width) for width, height in self._slide.level_dimensions]
         self.properties = dict(self._slide.properties)
         self.mpp = self._read_mpp()
@@ -54,19 +58,22 @@ class OpenSlideBackend(Backend):
         try:
             region = np.asarray(self._slide.read_region((column, row), level, size))
         except openslide.OpenSlideError as error:
-            raise SlideError(
-                self.path,
-                f"level {level}, rows {top}–{top + height}, columns {left}–{left + width}: {error}",
-                "Get an undamaged copy of the file; these pixels cannot be recovered",
-            ) from error
-        return self._opaque(region[skip_rows:, skip_columns:])
-
-    def _opaque(self, region: np.ndarray) -> np.ndarray:
+            raise self._damaged(level, top, left, height, width, str(error)) from error
+        region = region[skip_rows:, skip_columns:]
         alpha = region[..., 3:]
         if alpha.min() == 255:
             return np.ascontiguousarray(region[..., :3])
+        if self._complete:
+            raise self._damaged(level, top, left, height, width, "tiles are missing from the file")
         share = alpha.astype(np.float32) / 255
         return np.round(region[..., :3] * share + self._background * (1 - share)).astype(np.uint8)
+
+    def _damaged(self, level: int, top: int, left: int, height: int, width: int, problem: str) -> SlideError:
+        return SlideError(
+            self.path,
+            f"level {level}, rows {top}–{top + height}, columns {left}–{left + width}: {problem}",
+            "Get an undamaged copy of the file; these pixels cannot be recovered",
+        )
 
     def _read_mpp(self) -> tuple[float, float] | None:
         row = self.properties.get(openslide.PROPERTY_NAME_MPP_Y)

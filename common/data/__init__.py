@@ -1,0 +1,21 @@
+"""Datalists, patch index, class balancing, datasets."""
+
+from .balance import balance_by_elastic_deformation, plot_class_balance
+from .checks import check_views
+from .datalist import load_datalist, slide_items
+from .dataset import MultiMagnificationPatchDataset, SlideDataset
+from .index import PatchIndex, build_patch_index
+from .store import SlideStore
+
+__all__ = [
+    "MultiMagnificationPatchDataset",
+    "PatchIndex",
+    "SlideDataset",
+    "SlideStore",
+    "balance_by_elastic_deformation",
+    "build_patch_index",
+    "check_views",
+    "load_datalist",
+    "plot_class_balance",
+    "slide_items",
+]

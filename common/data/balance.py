@@ -1,0 +1,64 @@
+"""Class balancing by elastic deformation, Ho et al. 2021, section 2.3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..classes import ClassScheme
+from ..files import written_whole
+from .index import PatchIndex
+
+
+def balance_by_elastic_deformation(
+    index: PatchIndex, rates: Mapping[str, int], class_order: Sequence[str], seed: int = 0
+) -> PatchIndex:
+    """Add to every patch of a rare class copies that will be elastically deformed.
+
+    A patch belongs to the first class of ``class_order`` that it has a pixel of, and gets that class's rate of copies, each with a
+    deformation of its own.
+
+    Args:
+        index: the patches.
+        rates: class -> copies per patch (r_c); 0 or absent: none.
+        class_order: highest order first; classes not in it come last and get no copies.
+        seed: of the deformations.
+    """
+    unknown = sorted((set(rates) | set(class_order)) - set(index.class_names))
+    if unknown:
+        raise ValueError(f"balancing names no classes of the scheme: {', '.join(unknown)}")
+    missing = [name for name, rate in rates.items() if rate and name not in class_order]
+    if missing:
+        raise ValueError(f"classes with a rate but no place in class_order: {', '.join(missing)}")
+    rows = index.rows
+    rate = np.zeros(len(rows), dtype=np.int64)
+    open_rows = np.ones(len(rows), dtype=bool)
+    for name in class_order:
+        here = open_rows & (rows[name].to_numpy() > 0)
+        rate[here] = rates.get(name, 0)
+        open_rows &= ~here
+    copies = rows.iloc[np.repeat(np.arange(len(rows)), rate)].copy()
+    copies["deformation"] = np.random.default_rng(seed).integers(0, 2**31, size=len(copies))
+    return PatchIndex(pd.concat([rows, copies], ignore_index=True), index.class_names)
+
+
+def plot_class_balance(before: PatchIndex, after: PatchIndex, scheme: ClassScheme, path: str | Path) -> None:
+    """Draw labelled pixels per class before and after balancing (the form of the paper's Figure 5)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    places = np.arange(len(scheme))
+    colors = [tuple(channel / 255 for channel in tissue.color) for tissue in scheme.classes]
+    axes.bar(places - 0.2, before.pixels_per_class(), 0.38, color=colors, alpha=0.45, label="before")
+    axes.bar(places + 0.2, after.pixels_per_class(), 0.38, color=colors, edgecolor="black", label="after")
+    axes.set_xticks(places, scheme.names)
+    axes.set_ylabel("labelled pixels")
+    axes.set_title("Class balancing by elastic deformation (pale: before, framed: after)", fontsize=10)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")

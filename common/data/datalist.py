@@ -1,0 +1,72 @@
+"""MONAI's decathlon datalists of slides, and the ways to name slides to segment."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SECTIONS = ("training", "validation", "testing")
+_PATHS = ("image", "label")
+
+
+def load_datalist(path: str | Path, section: str, require_label: bool = True) -> list[dict[str, Any]]:
+    """Read one section of a datalist.
+
+    Args:
+        path: a JSON file ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
+            relative paths in it are relative to its own folder. Further columns are kept.
+        section: ``"training"``, ``"validation"`` or ``"testing"``.
+        require_label: whether every entry must have a label.
+
+    Raises:
+        ValueError: the file, the section or a needed field is missing; names it.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such datalist. Set datalist to a JSON file of slides and labels") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(content, dict) or section not in content:
+        held = ", ".join(content) if isinstance(content, dict) else "a list"
+        raise ValueError(f'{path}: no section "{section}"; it has {held}')
+    items = content[section]
+    if not items:
+        raise ValueError(f'{path}: section "{section}" is empty. Add slides to it')
+    needed = _PATHS if require_label else _PATHS[:1]
+    for number, item in enumerate(items):
+        missing = [key for key in needed if key not in item]
+        if missing:
+            raise ValueError(f'{path}: entry {number} of "{section}" has no "{missing[0]}"')
+    return [{**item, **{key: str(path.parent / item[key]) for key in _PATHS if key in item}} for item in items]
+
+
+def slide_items(slides: str | Path | Sequence[str | Path], section: str = "testing") -> list[dict[str, Any]]:
+    """Slides to segment, from paths, globs or datalists, alone or in a list.
+
+    Args:
+        slides: a slide's path, a glob (``"slides/*.svs"``), a datalist's path (``.json``), or several of them.
+        section: which part of a datalist.
+
+    Raises:
+        ValueError: a glob matches nothing, or the list is empty.
+    """
+    listed = [slides] if isinstance(slides, str | Path) else list(slides)
+    items: list[dict[str, Any]] = []
+    for entry in map(str, listed):
+        if entry.endswith(".json"):
+            items.extend(load_datalist(entry, section, require_label=False))
+        elif glob.has_magic(entry) and not Path(entry).exists():
+            found = sorted(glob.glob(entry, recursive=True))
+            if not found:
+                raise ValueError(f"no slide matches {entry!r}")
+            items.extend({"image": path} for path in found)
+        else:
+            items.append({"image": entry})
+    if not items:
+        raise ValueError("no slides given: set slides to a path, a glob or a datalist")
+    return items

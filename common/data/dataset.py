@@ -1,0 +1,166 @@
+"""Datasets of patches and of slides."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from ..classes import ClassScheme
+from ..losses import inverse_share_weights
+from ..slides import FieldOfView, PatchReader, slide_name
+from .balance import balance_by_elastic_deformation, plot_class_balance
+from .datalist import slide_items
+from .index import PatchIndex, build_patch_index
+
+logger = logging.getLogger(__name__)
+
+
+class MultiMagnificationPatchDataset(Dataset):
+    """Patches around annotated targets.
+
+    An item is the slide's datalist entry plus ``center`` (row, column; level-0 pixels), ``deformation`` (seed, or -1) and, with
+    ``elsewhere``, ``elsewhere_center``; ``transform`` (:class:`LoadMultiMagnificationPatchd` first) makes tensors of it.
+
+    Args:
+        data: datalist entries.
+        scheme: the classes.
+        fields_of_view: what the network sees, finest first.
+        target: what it predicts.
+        transform: applied to every item.
+        min_labelled: share of a target that must be annotated.
+        stride: of the grid of targets in target pixels; the target's size by default.
+        snap: see :meth:`Slide.read`.
+        cache_dir: for the patch index.
+        rates, class_order: class balancing (:func:`balance_by_elastic_deformation`); none without ``rates``.
+        allow_missing: classes that may have no labelled pixel; ``None`` allows all (evaluation).
+        elsewhere: also give the centre of another patch of the slide, for :class:`ContextReliance`.
+        balance_plot: picture of labelled pixels before and after balancing.
+        seed: of deformations and centres elsewhere.
+
+    Raises:
+        ValueError: no patch, or a class without any labelled pixel.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        scheme: ClassScheme,
+        fields_of_view: Sequence[FieldOfView | Mapping[str, Any]],
+        target: FieldOfView | Mapping[str, Any],
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+        min_labelled: float = 0.01,
+        stride: int | None = None,
+        snap: float = 0.03,
+        cache_dir: str | Path | None = None,
+        rates: Mapping[str, int] | None = None,
+        class_order: Sequence[str] = (),
+        allow_missing: Sequence[str] | None = (),
+        elsewhere: bool = False,
+        balance_plot: str | Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.data, self.scheme, self.transform, self.seed = list(data), scheme, transform, seed
+        reader = PatchReader(fields_of_view, snap=snap)
+        before = build_patch_index(self.data, scheme, reader, FieldOfView.of(target), min_labelled, stride, cache_dir)
+        self._check_classes(before, allow_missing)
+        self.index = before
+        if rates:
+            self.index = balance_by_elastic_deformation(before, rates, class_order, seed)
+        if balance_plot is not None:
+            plot_class_balance(before, self.index, scheme, balance_plot)
+            logger.info("labelled pixels before and after balancing: %s", balance_plot)
+        self._elsewhere = _centres_elsewhere(self.index, reader, self.data, seed) if elsewhere else None
+        logger.info("%d patches (%d before balancing) of %d slides", len(self), len(before.rows), len(self.data))
+
+    def __len__(self) -> int:
+        return len(self.index.rows)
+
+    def __getitem__(self, position: int) -> Any:
+        row = self.index.rows.iloc[position]
+        item = dict(self.data[int(row["slide"])])
+        item["center"] = (float(row["row"]), float(row["column"]))
+        item["deformation"] = int(row["deformation"])
+        if self._elsewhere is not None:
+            item["elsewhere_center"] = tuple(self._elsewhere[position].tolist())
+        return self.transform(item) if self.transform is not None else item
+
+    def class_weights(self) -> list[float]:
+        """w_c = 1 − N_c / ΣN over this data set, balanced if it is (Ho et al. 2021, eq. 2)."""
+        return inverse_share_weights(self.index.pixels_per_class())
+
+    def _check_classes(self, index: PatchIndex, allow_missing: Sequence[str] | None) -> None:
+        if allow_missing is None:
+            return
+        counts = dict(zip(index.class_names, index.pixels_per_class(), strict=True))
+        missing = [name for name, count in counts.items() if count == 0 and name not in allow_missing]
+        if missing:
+            raise ValueError(
+                f"no labelled pixel of {', '.join(missing)} in {len(self.data)} slides: the network could never learn it. "
+                "Annotate it, take it out of the class scheme, or name it in allow_missing"
+            )
+
+
+def _centres_elsewhere(
+    index: PatchIndex, reader: PatchReader, data: Sequence[Mapping[str, Any]], seed: int
+) -> np.ndarray:
+    """For every row another centre of its slide, at least the widest view away where there is one, else the farthest."""
+    from .store import SlideStore
+
+    rng = np.random.default_rng(seed)
+    store = SlideStore()
+    centres = index.rows[["row", "column"]].to_numpy()
+    slides = index.rows["slide"].to_numpy()
+    result = np.empty_like(centres)
+    for number in np.unique(slides):
+        slide = store.slide(data[number])
+        here = np.nonzero(slides == number)[0]
+        corners = np.array([[0, 0], [0, slide.shape[1]], [slide.shape[0], 0], slide.shape], dtype=float)
+        extent = max(slide.pixel(reader.fields_of_view[-1].extent))
+        for position in here:
+            distance = np.abs(centres[here] - centres[position]).max(axis=1)
+            far = here[distance >= extent]
+            others = centres[far] if len(far) else corners[[np.abs(corners - centres[position]).max(axis=1).argmax()]]
+            result[position] = others[rng.integers(len(others))]
+    return result
+
+
+class SlideDataset(Dataset):
+    """Whole slides to segment: each item is a slide's datalist entry and the ``name`` of its output folder.
+
+    Args:
+        slides: paths, globs or datalists; see :func:`slide_items`.
+        section: which part of a datalist.
+        mpp: µm per pixel of slides whose entry says none, in place of what the file says.
+        name_by: column that names the output folders; the file's name by default.
+
+    Raises:
+        ValueError: two slides of one name.
+    """
+
+    def __init__(
+        self, slides: Any, section: str = "testing", mpp: float | None = None, name_by: str | None = None
+    ) -> None:
+        default = {"mpp": mpp} if mpp is not None else {}
+        self.items = [{**default, **item} for item in slide_items(slides, section)]
+        named: dict[str, str] = {}
+        for item in self.items:
+            if name_by is not None and name_by not in item:
+                raise ValueError(f"{item['image']}: its datalist entry has no column {name_by!r} to name it by")
+            item["name"] = str(item[name_by]) if name_by is not None else slide_name(item["image"])
+            if item["name"] in named:
+                raise ValueError(
+                    f"two slides are called {item['name']!r}: {named[item['name']]} and {item['image']}. Name them by a column "
+                    "of the datalist with name_by"
+                )
+            named[item["name"]] = str(item["image"])
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        return dict(self.items[position])

@@ -1,0 +1,145 @@
+"""Which targets of which slides hold labelled pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ..classes import ClassScheme
+from ..files import sha256, written_whole
+from ..slides import FieldOfView, PatchReader, Slide
+from .store import SlideStore
+
+logger = logging.getLogger(__name__)
+# Raised when the meaning of a cached table changes.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PatchIndex:
+    """One row per kept target.
+
+    Attributes:
+        rows: ``slide`` (position in the datalist), ``row`` and ``column`` (centre, level-0 pixels), one column of labelled
+            pixels per class, and ``deformation``: -1, or the seed of its elastic deformation.
+        class_names: in label order.
+    """
+
+    rows: pd.DataFrame
+    class_names: tuple[str, ...]
+
+    def pixels_per_class(self) -> list[int]:
+        """Labelled pixels of each class over all rows."""
+        return [int(self.rows[name].sum()) for name in self.class_names]
+
+
+def build_patch_index(
+    data: Sequence[Mapping[str, Any]],
+    scheme: ClassScheme,
+    reader: PatchReader,
+    target: FieldOfView,
+    min_labelled: float = 0.01,
+    stride: int | None = None,
+    cache_dir: str | Path | None = None,
+    store: SlideStore | None = None,
+) -> PatchIndex:
+    """List the targets of which more than ``min_labelled`` is annotated, on a grid from each slide's top left corner.
+
+    Args:
+        data: datalist entries.
+        scheme: the classes.
+        reader: decides the lattice on which each slide is read.
+        target: what is predicted.
+        min_labelled: share of the target's pixels (Ho et al. 2021: 0.01); 0 keeps every target with a labelled pixel.
+        stride: of the grid, in target pixels; the target's size by default.
+        cache_dir: where finished tables are kept, by content of annotation and settings.
+
+    Raises:
+        ValueError: no target is left.
+        SlideError, AnnotationError: a slide or annotation cannot be read.
+    """
+    store = store or SlideStore(scheme)
+    stride = stride or target.size
+    tables = []
+    for number, item in enumerate(tqdm(data, desc="indexing slides", unit="slide", delay=2, leave=False)):
+        table = _cached_table(item, scheme, reader, target, min_labelled, stride, cache_dir, store)
+        table.insert(0, "slide", number)
+        tables.append(table)
+    rows = pd.concat(tables, ignore_index=True)
+    if rows.empty:
+        raise ValueError(
+            f"no target of {len(data)} slides is annotated on more than {min_labelled:.2%} of its pixels. "
+            "Annotate more, or lower min_labelled"
+        )
+    rows["deformation"] = -1
+    return PatchIndex(rows, tuple(scheme.names))
+
+
+def _cached_table(
+    item: Mapping[str, Any],
+    scheme: ClassScheme,
+    reader: PatchReader,
+    target: FieldOfView,
+    min_labelled: float,
+    stride: int,
+    cache_dir: str | Path | None,
+    store: SlideStore,
+) -> pd.DataFrame:
+    slide = store.slide(item)
+    if cache_dir is None:
+        return _table(slide, item, scheme, reader, target, min_labelled, stride, store)
+    views = [asdict(view) for view in reader.fields_of_view]
+    described = {
+        "format": _FORMAT,
+        "slide": [slide.path.name, slide.path.stat().st_size, slide.shape, slide.mpp],
+        "label": sha256(item["label"]),
+        "read_as": [item.get("class_map"), item.get("label_values"), scheme.names],
+        "grid": [asdict(target), stride, min_labelled, views, reader.snap],
+    }
+    key = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    path = Path(cache_dir) / f"{slide.name}-{key}.csv"
+    if path.exists():
+        return pd.read_csv(path)
+    table = _table(slide, item, scheme, reader, target, min_labelled, stride, store)
+    with written_whole(path) as partial:
+        table.to_csv(partial, index=False)
+    return table
+
+
+def _table(
+    slide: Slide,
+    item: Mapping[str, Any],
+    scheme: ClassScheme,
+    reader: PatchReader,
+    target: FieldOfView,
+    min_labelled: float,
+    stride: int,
+    store: SlideStore,
+) -> pd.DataFrame:
+    labels = store.labels(item)
+    mpp = reader.actual_mpp(slide, target.mpp)
+    down, across = slide.pixel(mpp)
+    height, width = target.size * down, target.size * across
+    least = min_labelled * target.size**2
+    found: list[tuple] = []
+    tops = np.arange(0, slide.shape[0], stride * down)
+    for top in tqdm(tops, desc=f"indexing {slide.name}", unit="row", delay=3, leave=False):
+        for left in np.arange(0, slide.shape[1], stride * across):
+            if not labels.touches(slide, top, left, height, width):
+                continue
+            center = (top + height / 2, left + width / 2)
+            counts = np.bincount(labels.label_map(slide, center, mpp, target.size).ravel(), minlength=len(scheme) + 1)[
+                1:
+            ]
+            if counts.sum() > least:
+                found.append((*center, *counts.tolist()))
+    return pd.DataFrame(found, columns=["row", "column", *scheme.names])

@@ -1,0 +1,54 @@
+"""Open slides and annotations of a process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from ..annotations import LabelSource, read_annotations
+from ..classes import ClassScheme
+from ..slides import Slide, open_slide
+
+
+class SlideStore:
+    """Opens what datalist entries name, once; keeps the last ``capacity`` of each open. Pickles empty, so that every worker
+    process opens its own.
+
+    Args:
+        scheme: the annotations' classes; None where only slides are wanted.
+        capacity: open slides at most.
+    """
+
+    def __init__(self, scheme: ClassScheme | None = None, capacity: int = 64) -> None:
+        self.scheme, self.capacity = scheme, capacity
+        self._slides: OrderedDict[tuple, Slide] = OrderedDict()
+        self._labels: OrderedDict[str, LabelSource] = OrderedDict()
+
+    def slide(self, item: Mapping[str, Any]) -> Slide:
+        """The slide of an entry: ``image``, with ``backend`` and ``mpp`` where it has them."""
+        key = (str(item["image"]), item.get("backend", "auto"), item.get("mpp"))
+        if key not in self._slides:
+            self._slides[key] = open_slide(*key)
+            if len(self._slides) > self.capacity:
+                self._slides.popitem(last=False)[1].close()
+        self._slides.move_to_end(key)
+        return self._slides[key]
+
+    def labels(self, item: Mapping[str, Any]) -> LabelSource:
+        """The annotations of an entry: ``label``, with ``class_map`` and ``label_values`` where it has them."""
+        if self.scheme is None:
+            raise ValueError("this store was made without a class scheme and reads no labels")
+        key = str(item["label"])
+        if key not in self._labels:
+            self._labels[key] = read_annotations(key, self.scheme, item.get("class_map"), item.get("label_values"))
+            if len(self._labels) > self.capacity:
+                self._labels.popitem(last=False)
+        self._labels.move_to_end(key)
+        return self._labels[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"scheme": self.scheme, "capacity": self.capacity}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["scheme"], state["capacity"])  # type: ignore[misc]

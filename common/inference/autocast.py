@@ -1,0 +1,25 @@
+"""A plain forward pass in lower precision, on any device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+
+
+class AutocastInferer(Inferer):
+    """``network(inputs)`` under autocast, logits in float32. (MONAI's ``amp`` option is for CUDA only.)
+
+    Args:
+        dtype: name of the precision: ``"bfloat16"``, ``"float16"``, or ``"float32"`` for none.
+    """
+
+    def __init__(self, dtype: str = "bfloat16") -> None:
+        super().__init__()
+        self.dtype = getattr(torch, dtype)
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with torch.autocast(inputs.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            # Channels last is what the lower precisions' convolutions are fastest in.
+            return network(inputs.contiguous(memory_format=torch.channels_last), *args, **kwargs).float()

@@ -1,0 +1,39 @@
+"""Label maps for tools that read volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..files import written_whole
+
+if TYPE_CHECKING:
+    from ..inference.engine import LabelCanvas
+
+# nibabel compresses from one array in memory.
+_LARGEST = 2**32
+
+
+def write_nifti(path: Path, canvas: LabelCanvas, mpp: float) -> None:
+    """Write the label map as one NIfTI slice ``(width, height, 1)``, affine in mm (slide's x to the patient's left, y to the back).
+
+    Raises:
+        ValueError: the map is too large for a file that is made in memory.
+    """
+    import nibabel
+
+    if canvas.shape[0] * canvas.shape[1] > _LARGEST:
+        raise ValueError(
+            f"{path}: a label map of {canvas.shape[0]} x {canvas.shape[1]} pixels is too large for NIfTI; use prediction.tif"
+        )
+    labels = np.concatenate(list(canvas.bands(canvas.chunk))).T[..., None]
+    mm = mpp / 1000
+    affine = np.diag([-mm, -mm, 1.0, 1.0])
+    affine[:2, 3] = -mm / 2
+    kind = nibabel.Nifti1Image if max(labels.shape) < 2**15 else nibabel.Nifti2Image
+    image = kind(np.ascontiguousarray(labels), affine)
+    image.header.set_xyzt_units("mm")
+    with written_whole(path) as partial:
+        nibabel.save(image, partial)

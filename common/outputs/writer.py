@@ -1,0 +1,89 @@
+"""From a finished label map to the files a slide yields."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..annotations import write_geojson
+from ..classes import ClassScheme
+from ..files import write_json
+from ..slides import Slide
+from .nifti import write_nifti
+from .overlay import write_overlay
+from .polygons import slide_polygons
+from .pyramid import TILE, write_label_pyramid
+
+if TYPE_CHECKING:
+    from ..inference.engine import LabelCanvas
+    from ..inference.plan import Plan
+
+OUTPUTS = ("prediction.tif", "prediction.geojson", "overlay.png", "summary.json", "prediction.nii.gz")
+
+
+def write_outputs(
+    folder: Path,
+    outputs: tuple[str, ...],
+    slide: Slide,
+    canvas: LabelCanvas,
+    plan: Plan,
+    scheme: ClassScheme,
+    record: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the wanted outputs of one slide, each whole; gives the summary.
+
+    Args:
+        folder: the slide's output folder.
+        outputs: names out of :data:`OUTPUTS`.
+        slide: the slide.
+        canvas: its label map.
+        plan: the map's lattice on the slide.
+        scheme: the classes.
+        record: what made it.
+    """
+    started = time.monotonic()
+    mpp = record["target"]["mpp"]
+    if "prediction.tif" in outputs:
+        write_label_pyramid(folder / "prediction.tif", canvas.bands(TILE), canvas.shape, mpp, scheme)
+    if "prediction.geojson" in outputs:
+        write_geojson(folder / "prediction.geojson", slide_polygons(canvas, plan), scheme)
+    if "overlay.png" in outputs:
+        write_overlay(folder / "overlay.png", slide, canvas, plan, scheme)
+    if "prediction.nii.gz" in outputs:
+        write_nifti(folder / "prediction.nii.gz", canvas, mpp)
+    summary = _summary(slide, canvas, scheme, mpp, record)
+    summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
+    if "summary.json" in outputs:
+        write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _summary(
+    slide: Slide, canvas: LabelCanvas, scheme: ClassScheme, mpp: float, record: dict[str, Any]
+) -> dict[str, Any]:
+    counts = np.zeros(256, dtype=np.int64)
+    for band in canvas.bands(canvas.chunk):
+        counts += np.bincount(band.ravel(), minlength=256)
+    predicted = int(counts[1:].sum())
+    square_mm = (mpp / 1000) ** 2
+    return {
+        "slide": {
+            "file": slide.path.name,
+            "shape": list(slide.shape),
+            "mpp": slide.mpp,
+            "backend": slide.backend,
+        },
+        "label_map": {"shape": list(canvas.shape), "mpp": mpp},
+        "classes": {
+            tissue.name: {
+                "area_mm2": round(float(counts[tissue.label] * square_mm), 6),
+                "share": round(float(counts[tissue.label] / predicted), 6) if predicted else None,
+            }
+            for tissue in scheme.classes
+        },
+        "not_predicted_share": round(float(counts[0] / counts.sum()), 6),
+        **record,
+    }

@@ -1,0 +1,8 @@
+"""MONAI dictionary transforms for patches of several magnifications."""
+
+from .color import RandColorPerViewd
+from .elastic import ElasticDeformationd
+from .labels import LogitsToLabelsd
+from .load import LoadMultiMagnificationPatchd
+
+__all__ = ["ElasticDeformationd", "LoadMultiMagnificationPatchd", "LogitsToLabelsd", "RandColorPerViewd"]

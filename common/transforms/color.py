@@ -1,0 +1,75 @@
+"""Colour augmentation of each magnification."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monai.transforms import MapTransform, RandomizableTransform
+from skimage.color import hsv2rgb, rgb2hsv
+
+
+class RandColorPerViewd(RandomizableTransform, MapTransform):
+    """Random brightness, contrast, hue and saturation, drawn for each view by itself.
+
+    Args:
+        keys: images ``(3·S, H, W)`` of values from 0 to 255, before they are scaled for the network.
+        prob: of each of the three (brightness and contrast; hue and saturation go together).
+        brightness: largest shift, as a share of full scale.
+        contrast: smallest and largest factor around the view's mean.
+        hue: largest turn of the colour circle in degrees.
+        saturation: largest shift, as a share of full scale.
+        shared: draw once for all views instead.
+
+    Source: Ho et al. 2021, section 2.5; the ranges are the released code's.
+    """
+
+    def __init__(
+        self,
+        keys: Hashable | Sequence[Hashable],
+        prob: float = 0.5,
+        brightness: float = 0.25,
+        contrast: tuple[float, float] = (0.25, 1.75),
+        hue: float = 40.0,
+        saturation: float = 0.12,
+        shared: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, 1.0)
+        self.each, self.brightness, self.contrast = prob, brightness, tuple(contrast)
+        self.hue, self.saturation, self.shared = hue, saturation, shared
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = np.asarray(result[key], dtype=np.float32) / 255
+            drawn = self._draw() if self.shared else None
+            views = [self._changed(image[i : i + 3], drawn or self._draw()) for i in range(0, len(image), 3)]
+            result[key] = np.concatenate(views) * np.float32(255)
+        return result
+
+    def _draw(self) -> dict[str, float]:
+        drawn: dict[str, float] = {}
+        if self.R.random() < self.each:
+            drawn["brightness"] = self.R.uniform(-self.brightness, self.brightness)
+        if self.R.random() < self.each:
+            drawn["contrast"] = self.R.uniform(*self.contrast)
+        if self.R.random() < self.each:
+            drawn["hue"] = self.R.uniform(-self.hue, self.hue) / 360
+            drawn["saturation"] = self.R.uniform(-self.saturation, self.saturation)
+        return drawn
+
+    @staticmethod
+    def _changed(view: np.ndarray, drawn: Mapping[str, float]) -> np.ndarray:
+        if "hue" in drawn:
+            hsv = rgb2hsv(view, channel_axis=0)
+            hsv[0] = (hsv[0] + drawn["hue"]) % 1.0
+            hsv[1] = np.clip(hsv[1] + drawn["saturation"], 0, 1)
+            view = hsv2rgb(hsv, channel_axis=0)
+        if "contrast" in drawn:
+            mean = view.mean()
+            view = (view - mean) * drawn["contrast"] + mean
+        if "brightness" in drawn:
+            view = view + drawn["brightness"]
+        return np.clip(view, 0, 1).astype(np.float32)

@@ -1,0 +1,69 @@
+"""Reads a patch and its labels around one centre."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monai.transforms import MapTransform
+
+from ..classes import ClassScheme
+from ..data.store import SlideStore
+from ..slides import FieldOfView, PatchReader
+
+
+class LoadMultiMagnificationPatchd(MapTransform):
+    """Replace a slide's path by the patch around ``center`` and an annotation's path by the target's label map.
+
+    Args:
+        keys: the slide's key (``"image"``). Its patch becomes ``(3·S, H, W)`` uint8, finest view first.
+        fields_of_view: the views, finest first.
+        label_key: the annotation's key; becomes ``(1, h, w)`` uint8. None reads no labels.
+        target: the label map's field of view; needed with ``label_key``.
+        scheme: the annotation's classes; needed with ``label_key``.
+        fill, resample, snap: see :class:`PatchReader`.
+        elsewhere_key: where the item has ``elsewhere_center``, the patch around it goes here.
+
+    Raises:
+        SlideError, AnnotationError: what is needed cannot be read.
+    """
+
+    def __init__(
+        self,
+        keys: Hashable | Sequence[Hashable],
+        fields_of_view: Sequence[FieldOfView | Mapping[str, Any]],
+        label_key: str | None = "label",
+        target: FieldOfView | Mapping[str, Any] | None = None,
+        scheme: ClassScheme | None = None,
+        fill: str = "white",
+        resample: str = "area",
+        snap: float = 0.03,
+        elsewhere_key: str = "elsewhere",
+    ) -> None:
+        super().__init__(keys)
+        if label_key is not None and (target is None or scheme is None):
+            raise ValueError("reading labels needs target and scheme")
+        self.reader = PatchReader(fields_of_view, fill, resample, snap)
+        self.target = FieldOfView.of(target) if target is not None else None
+        self.label_key, self.elsewhere_key = label_key, elsewhere_key
+        self._store = SlideStore(scheme)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        center = result["center"]
+        for key in self.key_iterator(result):
+            entry = {**data, "image": data[key]}
+            slide = self._store.slide(entry)
+            result[key] = self.reader.read(slide, center)
+            if "elsewhere_center" in result:
+                result[self.elsewhere_key] = self.reader.read(slide, result["elsewhere_center"])
+            if self.label_key is not None and self.target is not None:
+                result[self.label_key] = self._labels(slide, {**entry, "label": data[self.label_key]}, center)
+        return result
+
+    def _labels(self, slide: Any, entry: Mapping[str, Any], center: tuple[float, float]) -> np.ndarray:
+        assert self.target is not None
+        mpp = self.reader.actual_mpp(slide, self.target.mpp)
+        labels = self._store.labels(entry)
+        return labels.label_map(slide, self.reader.align(slide, center), mpp, self.target.size)[None]

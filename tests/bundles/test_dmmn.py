@@ -1,0 +1,233 @@
+"""The DMMN bundle: MONAI's own checks, and the way from a datalist to a segmented slide."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+
+from common.handlers import load_weights
+from common.networks import DMMNM3, NETWORKS
+from common.phantom import write_phantoms
+from tests.conftest import DMMN, SHARED
+
+CONFIGS = DMMN / "configs"
+ABLATIONS = sorted((CONFIGS / "ablations").glob("*.yaml"))
+NARROW = {"_target_": "common.networks.DMMNM3", "num_classes": 6, "channels": [4, 6, 8, 10, 12]}
+
+
+def config(*names: str) -> list[str]:
+    return [str(CONFIGS / name) for name in names]
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three phantoms of 2,048 pixels a side and their datalist."""
+    return write_phantoms(tmp_path_factory.mktemp("phantoms"), 1, 1, 1, size=2048, seed=40).parent
+
+
+# ---- what the Model Zoo checks
+
+
+def test_metadata_fits_the_schema(shared_data, tmp_path):
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+    schema = shutil.copy(SHARED / "data" / "monai" / "meta_schema_20240725.json", tmp_path / "schema.json")
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema))
+
+
+def test_network_takes_and_gives_what_the_metadata_says():
+    for overlay in ([], ["demo.yaml"]):
+        verify_net_in_out(
+            net_id="network_def",
+            meta_file=str(CONFIGS / "metadata.json"),
+            config_file=config("inference.yaml", *overlay),
+            n=2,
+            any=256,
+            device="cpu",
+        )
+
+
+def test_metadata_names_the_channels_as_the_configs_do():
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    formats = metadata["network_data_format"]
+    parser = ConfigParser(ConfigParser.load_config_files(config("inference.yaml")))
+    assert formats["outputs"]["pred"]["channel_def"] == parser.get_parsed_content("scheme").channel_def()
+    views = parser.get_parsed_content("fields_of_view")
+    said = formats["inputs"]["image"]["channel_def"]
+    assert len(said) == 3 * len(views)
+    assert all(f"{views[int(channel) // 3]['mpp']} micrometres per pixel" in text for channel, text in said.items())
+
+
+def test_the_checkpoint_exports_as_torchscript(tmp_path):
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(DMMN / "models" / "demo.pt"),
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=config("inference.yaml", "demo.yaml"),
+        input_shape=[1, 9, 256, 256],
+    )
+    scripted = torch.jit.load(str(tmp_path / "model.ts"))
+    assert scripted(torch.rand(1, 9, 64, 64)).shape == (1, 7, 64, 64)
+
+
+@pytest.mark.parametrize("overlay", [None, *ABLATIONS], ids=lambda path: path.stem if path else "dmmn_m3")
+@pytest.mark.parametrize("workflow", ["train", "infer", "evaluate"])
+def test_every_config_has_the_properties_monai_asks_for(workflow, overlay, phantoms, tmp_path):
+    base = {"train": ["train.yaml"], "infer": ["inference.yaml"], "evaluate": ["train.yaml", "evaluate.yaml"]}[workflow]
+    run = ConfigWorkflow(
+        workflow_type="infer" if workflow == "infer" else "train",
+        config_file=config(*base) + ([str(overlay)] if overlay else []),
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=str(CONFIGS / "logging.conf"),
+        dataset_dir=str(phantoms),
+        output_dir=str(tmp_path),
+        bundle_root=str(DMMN),
+    )
+    assert run.check_properties() in (None, [])
+    parser = run.parser
+    parser["network_def"] = {**parser.get("network_def"), "channels": [4, 6, 8, 10, 12]}
+    parser["slides"] = str(phantoms / "*.tif")
+    run.initialize()
+    parser.get_parsed_content("compatible")
+
+
+def test_every_network_of_the_paper_has_a_config():
+    named = {ConfigParser.load_config_file(path)["network_def"]["_target_"].split(".")[-1] for path in ABLATIONS}
+    assert named | {"DMMNM3"} == set(NETWORKS)
+
+
+def test_the_multi_gpu_overlay_names_only_what_train_has():
+    merged = ConfigParser(ConfigParser.load_config_files(config("train.yaml", "multi_gpu_train.yaml")))
+    assert merged.get("network")["_target_"].endswith("DistributedDataParallel")
+    assert merged.get("validate")["dataloader"]["sampler"] == "@validate#sampler"
+    assert merged.get("finalize")
+
+
+def test_the_papers_hyper_parameters_are_the_default():
+    parser = ConfigParser(ConfigParser.load_config_files(config("train.yaml")))
+    assert (parser["learning_rate"], parser["epochs"], parser["batch_size"]) == (5e-5, 20, 1)
+    assert (parser["optimizer"]["momentum"], parser["optimizer"]["weight_decay"]) == (0.99, 1e-4)
+    assert (parser["optimizer"]["_target_"], parser["min_labelled"]) == ("torch.optim.SGD", 0.01)
+
+
+# ---- from a datalist to a segmented slide, by commands
+
+
+def bundle(tmp_path: Path, *configs: str, check: bool = True, **overrides: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config(*configs))]
+    command += ["--bundle_root", str(DMMN), "--logging_file", str(CONFIGS / "logging.conf")]
+    for key, value in {"output_dir": tmp_path / "out", **overrides}.items():
+        command += [f"--{key}", str(value)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=500)
+    if check:
+        assert result.returncode == 0, result.stderr[-3000:]
+    return result
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few steps of training by the bundle's own command."""
+    folder = tmp_path_factory.mktemp("trained")
+    arguments = {
+        "dataset_dir": phantoms,
+        "checkpoint_dir": folder,
+        "network_def": NARROW,
+        "epochs": 1,
+        "val_interval": 1,
+        "samples_per_epoch": 16,
+        "allow_missing": ["carcinoma", "benign epithelial", "necrotic"],
+    }
+    bundle(folder, "train.yaml", "demo.yaml", **arguments)
+    return folder
+
+
+def test_training_leaves_a_checkpoint_and_the_class_balance(trained):
+    load_weights(DMMNM3(channels=NARROW["channels"]), trained / "demo.pt")
+    assert (trained / "out" / "class_balance.png").stat().st_size > 5000
+    assert list((trained / "out").glob("events.out.tfevents*"))
+
+
+def test_evaluation_and_inference_agree(trained, phantoms, tmp_path):
+    """Scored patch by patch by evaluate.yaml, and as a stitched slide: the same confusion matrix."""
+    same = {"network_def": NARROW, "checkpoint": trained / "demo.pt", "dtype": "float32"}
+    bundle(tmp_path, "train.yaml", "evaluate.yaml", "demo.yaml", dataset_dir=phantoms, **same)
+    patches = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert set(patches["context_reliance"]) == {"view 2", "view 3", "views 2+3"}
+    assert {"scores.csv", "confusion.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    bundle(tmp_path, "inference.yaml", "demo.yaml", slides=phantoms / "datalist.json", **same)
+    folder = tmp_path / "out" / "phantom_0042"
+    assert {"prediction.tif", "prediction.geojson", "overlay.png", "summary.json"} <= {p.name for p in folder.iterdir()}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["bundle"] == {"name": "pathology_dmmn_segmentation", "version": "0.1.0"}
+    assert len(summary["weights"]["sha256"]) == 64
+    command = [sys.executable, "-m", "common", "score", folder / "prediction.tif", phantoms / "phantom_0042_labels.tif"]
+    command += [phantoms / "phantom_0042.tif", "--bundle", DMMN]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    stitched = json.loads((folder / "scores" / "scores.json").read_text())
+    difference = sum(
+        abs(a - b)
+        for one, two in zip(stitched["confusion_matrix"]["pixels"], patches["confusion_matrix"]["pixels"], strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
+    assert stitched["labelled_pixels"] == patches["labelled_pixels"] == 2048 * 2048
+    assert difference < 1e-4 * 2048 * 2048
+
+
+def test_one_damaged_slide_of_several_is_reported_by_the_exit_code(trained, shared_data, tmp_path):
+    for name in ("slides/CMU-1-Small-Region.svs", "malformed/tile_offset_zero.svs"):
+        shutil.copy(shared_data / name, tmp_path)
+    same = {"network_def": NARROW, "checkpoint": trained / "demo.pt", "outputs": ["summary.json"]}
+    result = bundle(tmp_path, "inference.yaml", "demo.yaml", check=False, slides=tmp_path / "*.svs", **same)
+    assert result.returncode == 1
+    assert "1 of 2 slides could not be segmented" in result.stderr
+    assert "tile_offset_zero.svs: level 0, tile 65" in result.stderr
+    assert [path.parent.name for path in (tmp_path / "out").glob("*/summary.json")] == ["CMU-1-Small-Region"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"fields_of_view": [{"mpp": 0.5, "size": 256}]}, "DMMNM3 reads 3 fields of view, fields_of_view has 1"),
+        (
+            {"fields_of_view": [{"mpp": m, "size": 256} for m in (0.5, 1.0, 4.0)]},
+            "Set their mpp to 0.5, 1, 2",
+        ),
+        ({"target": {"mpp": 0.5, "size": 128}}, "predicts 256 x 256 pixels, the target has 128"),
+        ({"network_def": {**NARROW, "num_classes": 5}}, "6 output channels, the class scheme needs 7"),
+        ({"checkpoint": "none.pt"}, "no such checkpoint"),
+        ({"checkpoint": str(DMMN / "models" / "demo_unet.pt")}, "weights of another network than DMMNM3"),
+        ({"slides": "nothing/*.svs"}, "no slide matches"),
+    ],
+)
+def test_bad_configs_stop_at_once_and_say_what_to_change(phantoms, tmp_path, overrides, says):
+    arguments = {"slides": phantoms / "datalist.json", "output_dir": tmp_path, **overrides}
+    run = ConfigWorkflow(
+        workflow_type="infer", config_file=config("inference.yaml", "demo.yaml"), bundle_root=str(DMMN), **arguments
+    )
+    run.initialize()
+    with pytest.raises((ValueError, RuntimeError)) as caught:
+        run.run()
+    messages, error = [], caught.value
+    while error is not None:
+        messages.append(str(error))
+        error = error.__cause__
+    assert says in " ".join(messages)
+
+
+@pytest.mark.all
+def test_the_demo_reaches_its_figures(tmp_path):
+    command = [sys.executable, "-m", "common", "demo", "--output", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=900)
+    found = {name: json.loads((tmp_path / name / "scores" / "scores.json").read_text()) for name in ("dmmn_m3", "unet")}
+    reliance = json.loads((tmp_path / "dmmn_m3" / "context" / "scores.json").read_text())["context_reliance"]
+    assert found["dmmn_m3"]["mean_iou"] >= 0.70
+    assert reliance["views 2+3"] >= 0.10
+    assert found["dmmn_m3"]["mean_iou"] > found["unet"]["mean_iou"]

@@ -1,0 +1,81 @@
+"""Slides with known pixels, and where the real ones are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from common.classes import ClassScheme
+from common.phantom import BREAST, write_phantom
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = REPOSITORY.parent / "shared"
+DMMN = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"
+
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "2")))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the real test images (../shared/data) are not here")
+    return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def scheme() -> ClassScheme:
+    return BREAST.scheme
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory):
+    """A small breast phantom: 3,072 pixels a side at 0.5 µm/px."""
+    return write_phantom(tmp_path_factory.mktemp("phantom"), "phantom", 11, (3072, 3072))
+
+
+# Steep, so that rounding to 8 bits hides little of a pixel, and tilted, so that over neighbouring pixels it averages out.
+_SLOPES = np.array([[4.1, 0.77], [0.77, 4.1]])
+
+
+def ramp(size: int, level0: int) -> np.ndarray:
+    """An analytic level, ``size`` pixels a side, of a square slide of ``level0`` (at most 50) pixels: red and green are two
+    planes over the level-0 coordinates of the pixel's centre, blue is red turned round."""
+    at = (np.arange(size) + 0.5) * level0 / size
+    red_green = np.stack(np.meshgrid(at, at, indexing="ij"), axis=-1) @ _SLOPES
+    image = np.concatenate([red_green, 255 - red_green[..., :1]], axis=-1)
+    return np.floor(image + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def shown_coordinates(pixels: np.ndarray) -> np.ndarray:
+    """Level-0 (row, column) that each pixel of a read from :func:`ramp` shows: ``(H, W, 2)``."""
+    return pixels[..., :2].astype(float) @ np.linalg.inv(_SLOPES)
+
+
+def write_pyramid(
+    path: Path, levels: list[np.ndarray], mpp: tuple[float, float], lossless: bool = False, tile: int = 16
+) -> Path:
+    """A plain tiled TIFF pyramid; mpp as (row, column) of level 0."""
+    options = (
+        {"compression": "adobe_deflate"}
+        if lossless
+        else {"compression": "jpeg", "compressionargs": {"level": 100, "outcolorspace": "RGB"}}
+    )
+    with tifffile.TiffWriter(path) as writer:
+        for number, level in enumerate(levels):
+            down = levels[0].shape[0] / level.shape[0]
+            writer.write(
+                level,
+                photometric="rgb",
+                tile=(tile, tile),
+                subfiletype=int(number > 0),
+                resolution=(1e4 / (mpp[1] * down), 1e4 / (mpp[0] * down)),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+                **options,
+            )
+    return path

@@ -1,0 +1,172 @@
+"""Which patches a datalist yields."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import shapely
+from PIL import Image
+
+from common.annotations import AnnotatedRegion, write_geojson
+from common.data import (
+    MultiMagnificationPatchDataset,
+    SlideDataset,
+    balance_by_elastic_deformation,
+    build_patch_index,
+    load_datalist,
+    plot_class_balance,
+    slide_items,
+)
+from common.slides import FieldOfView, PatchReader, SlideError
+from common.transforms import LoadMultiMagnificationPatchd
+
+VIEWS = [FieldOfView(0.5, 64), FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
+TARGET = VIEWS[0]
+
+
+@pytest.fixture
+def entry(tmp_path, scheme):
+    """A slide of 3 x 4 targets of 64 pixels with a strip of 30; carcinoma on exactly one, stroma across two."""
+    Image.fromarray(np.full((222, 286, 3), 220, dtype=np.uint8)).save(tmp_path / "slide.png")
+    regions = [
+        AnnotatedRegion(1, shapely.box(64, 64, 128, 128)),
+        AnnotatedRegion(4, shapely.box(180, 10, 200, 20)),
+        AnnotatedRegion(2, shapely.box(256, 192, 262, 198)),
+        AnnotatedRegion(6, shapely.box(5, 130, 10, 135)),
+    ]
+    write_geojson(tmp_path / "slide.geojson", regions, scheme)
+    return {"image": str(tmp_path / "slide.png"), "label": str(tmp_path / "slide.geojson"), "mpp": 0.5}
+
+
+def index(entry, scheme, **arguments):
+    return build_patch_index([entry], scheme, PatchReader(VIEWS), TARGET, **arguments)
+
+
+def test_targets_with_more_than_one_percent_annotated_are_kept(entry, scheme):
+    found = index(entry, scheme)
+    rows = found.rows[["row", "column", *scheme.names]].to_numpy().tolist()
+    # 1 % of 64 x 64 is 40.96 pixels; the 36 of benign epithelium and 25 of adipose tissue are too few.
+    assert rows == [
+        [32, 160, 0, 0, 0, 12 * 10, 0, 0],
+        [32, 224, 0, 0, 0, 8 * 10, 0, 0],
+        [96, 96, 4096, 0, 0, 0, 0, 0],
+    ]
+    assert found.pixels_per_class() == [4096, 0, 0, 200, 0, 0]
+
+
+def test_with_no_least_share_every_labelled_pixel_counts_once(entry, scheme):
+    assert index(entry, scheme, min_labelled=0).pixels_per_class() == [4096, 36, 0, 200, 0, 25]
+
+
+def test_the_index_is_cached_by_content(entry, scheme, tmp_path, monkeypatch):
+    first = index(entry, scheme, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr("common.data.index._table", lambda *a: pytest.fail("not taken from the cache"))
+    assert index(entry, scheme, cache_dir=tmp_path / "cache").rows.equals(first.rows)
+    monkeypatch.undo()
+    write_geojson(tmp_path / "slide.geojson", [AnnotatedRegion(1, shapely.box(0, 0, 64, 64))], scheme)
+    assert index(entry, scheme, cache_dir=tmp_path / "cache").pixels_per_class() == [4096, 0, 0, 0, 0, 0]
+
+
+def test_patches_and_labels_meet_pixel_by_pixel(tmp_path, scheme):
+    """Where the slide's red channel is the label, the label map read beside the patch is the patch."""
+    labels = np.random.default_rng(0).integers(1, 7, (8, 8)).repeat(40, 0).repeat(40, 1).astype(np.uint8)
+    Image.fromarray(np.stack([labels] * 3, axis=-1)).save(tmp_path / "slide.png")
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    entry = {"image": str(tmp_path / "slide.png"), "label": str(tmp_path / "labels.png"), "mpp": 0.4979}
+    load = LoadMultiMagnificationPatchd("image", VIEWS, target=TARGET, scheme=scheme)
+    for center in ((100, 100), (131.4, 77.8), (0, 320)):
+        item = load({**entry, "center": center})
+        inside = item["label"][0] > 0
+        assert np.array_equal(item["image"][0][inside], item["label"][0][inside])
+    assert inside.sum() == 32 * 32
+
+
+def test_balancing_copies_by_the_highest_class_of_a_patch(entry, scheme):
+    before = index(entry, scheme, min_labelled=0)
+    rates = {"carcinoma": 2, "benign epithelial": 10, "stroma": 0, "adipose": 1}
+    order = ["benign epithelial", "carcinoma", "adipose"]
+    after = balance_by_elastic_deformation(before, rates, order)
+    assert after.pixels_per_class() == [3 * 4096, 11 * 36, 0, 200, 0, 2 * 25]
+    copies = after.rows[after.rows["deformation"] >= 0]
+    assert len(copies) == 13
+    assert copies["deformation"].nunique() == 13
+    plot = entry["image"].replace("slide.png", "balance.png")
+    plot_class_balance(before, after, scheme, plot)
+    assert Image.open(plot).size[0] > 500
+    with pytest.raises(ValueError, match="no classes of the scheme: tumour"):
+        balance_by_elastic_deformation(before, {"tumour": 1}, order)
+
+
+def test_a_patch_of_two_classes_goes_to_the_higher_one(entry, scheme, tmp_path):
+    regions = [AnnotatedRegion(1, shapely.box(0, 0, 30, 30)), AnnotatedRegion(2, shapely.box(40, 40, 60, 60))]
+    write_geojson(tmp_path / "slide.geojson", regions, scheme)
+    before = index(entry, scheme)
+    after = balance_by_elastic_deformation(
+        before, {"carcinoma": 2, "benign epithelial": 5}, ["benign epithelial", "carcinoma"]
+    )
+    assert len(after.rows) == 6
+
+
+def dataset(entry, scheme, **arguments):
+    return MultiMagnificationPatchDataset([entry], scheme, VIEWS, TARGET, **arguments)
+
+
+def test_a_class_without_labelled_pixels_stops_training(entry, scheme):
+    with pytest.raises(ValueError, match="no labelled pixel of benign epithelial, background, necrotic, adipose"):
+        dataset(entry, scheme)
+    data = dataset(entry, scheme, allow_missing=["benign epithelial", "background", "necrotic", "adipose"])
+    assert data.class_weights() == pytest.approx([1 - 4096 / 4296, 1, 1, 1 - 200 / 4296, 1, 1])
+
+
+def test_an_empty_index_says_what_to_do(entry, scheme):
+    with pytest.raises(ValueError, match=r"Annotate more, or lower min_labelled"):
+        dataset(entry, scheme, min_labelled=1.0)
+
+
+def test_a_slide_without_mpp_stops_before_training(entry, scheme):
+    del entry["mpp"]
+    with pytest.raises(SlideError, match='datalist\'s "mpp"'):
+        dataset(entry, scheme)
+
+
+def test_elsewhere_is_another_patch_of_the_slide(entry, scheme):
+    data = dataset(entry, scheme, min_labelled=0, allow_missing=None, elsewhere=True)
+    for item in data:
+        assert item["elsewhere_center"] != item["center"]
+
+
+def test_datalists_name_what_is_wrong(tmp_path):
+    path = tmp_path / "d.json"
+    with pytest.raises(ValueError, match="no such datalist"):
+        load_datalist(path, "training")
+    path.write_text("{")
+    with pytest.raises(ValueError, match="not JSON"):
+        load_datalist(path, "training")
+    path.write_text(json.dumps({"training": [{"image": "a.svs"}], "testing": []}))
+    with pytest.raises(ValueError, match='entry 0 of "training" has no "label"'):
+        load_datalist(path, "training")
+    with pytest.raises(ValueError, match='"testing" is empty'):
+        load_datalist(path, "testing")
+    with pytest.raises(ValueError, match='no section "validation"; it has training, testing'):
+        load_datalist(path, "validation")
+
+
+def test_slides_from_paths_globs_and_datalists(tmp_path):
+    for name in ("a.svs", "b.svs"):
+        (tmp_path / name).touch()
+    (tmp_path / "d.json").write_text(json.dumps({"testing": [{"image": "a.svs", "stain": "H&E"}]}))
+    items = slide_items([tmp_path / "x.tif", tmp_path / "*.svs", tmp_path / "d.json"])
+    assert [item["image"].split("/")[-1] for item in items] == ["x.tif", "a.svs", "b.svs", "a.svs"]
+    assert items[3]["stain"] == "H&E"
+    with pytest.raises(ValueError, match="no slide matches"):
+        slide_items(str(tmp_path / "*.ndpi"))
+
+
+def test_two_slides_of_one_name_need_a_column(tmp_path):
+    content = {"testing": [{"image": "1/a.svs", "case": "x"}, {"image": "2/a.svs", "case": "y"}]}
+    (tmp_path / "d.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"two slides are called 'a'.*name_by"):
+        SlideDataset(tmp_path / "d.json")
+    assert [item["name"] for item in SlideDataset(tmp_path / "d.json", name_by="case")] == ["x", "y"]

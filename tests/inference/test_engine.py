@@ -1,0 +1,164 @@
+"""The whole-slide engine against patch-by-patch reading."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from common.annotations import read_annotations
+from common.evaluation import score_slide
+from common.inference import Plan, WholeSlideInferer, segment
+from common.inference.reading import BlockReader
+from common.networks import DMMNM3
+from common.slides import FieldOfView, PatchReader, open_slide, tissue_mask
+from tests.conftest import ramp, write_pyramid
+
+VIEWS = [FieldOfView(0.5, 64), FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
+TARGET = VIEWS[0]
+
+
+class Blocky(torch.nn.Module):
+    """Predicts a class per 16 x 16 pixels by their brightness: outlines as a trained network draws them, not pixel noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edges = torch.nn.Parameter(torch.tensor([0.45, 0.55, 0.65, 0.75, 0.9]))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        grey = torch.nn.functional.avg_pool2d(image[:, :3].mean(dim=1, keepdim=True), 16)
+        channel = torch.bucketize(grey[:, 0].contiguous(), self.edges) + 1
+        logits = torch.nn.functional.one_hot(channel, 7).movedim(-1, 1).float()
+        return torch.nn.functional.interpolate(logits, scale_factor=16)
+
+
+@pytest.fixture(scope="module")
+def network() -> DMMNM3:
+    torch.manual_seed(0)
+    return DMMNM3(channels=(4, 6, 8, 10, 12)).eval()
+
+
+def inferer(scheme, output_dir, **arguments) -> WholeSlideInferer:
+    return WholeSlideInferer(VIEWS, TARGET, scheme, output_dir, **{"batch_size": 5, "block": 3, **arguments})
+
+
+@pytest.mark.parametrize("views", [VIEWS, [FieldOfView(0.5, 100)], [FieldOfView(0.5, 64), FieldOfView(1.7, 64)]])
+@pytest.mark.parametrize("snap", [0.03, 0.0])
+@pytest.mark.parametrize("mpp", [0.4979, 0.37])
+def test_blocks_give_the_patches_that_single_reads_give(tmp_path, views, snap, mpp):
+    slide = open_slide(write_pyramid(tmp_path / "s.tif", [ramp(48, 48).repeat(9, 0).repeat(9, 1)], (mpp, mpp)))
+    reader = PatchReader(views, fill="black", snap=snap)
+    plan = Plan(slide.shape, slide.pixel(reader.actual_mpp(slide, 0.5)), 64, 3)
+    blocks = BlockReader(reader, slide, plan, 0.5)
+    for block in plan.blocks():
+        places = [(row, column) for row in range(block.rows) for column in range(block.columns) if (row + column) % 3]
+        if not places:
+            continue
+        for (row, column), patch in zip(places, blocks.read(block, places), strict=True):
+            assert np.array_equal(patch, reader.read(slide, plan.center(block.row + row, block.column + column)))
+
+
+def test_the_label_map_is_what_the_network_says_target_by_target(phantom, scheme, network, tmp_path):
+    slide = open_slide(phantom.slide)
+    reader = PatchReader(VIEWS, fill="black")
+    preprocess = lambda patch: torch.from_numpy(patch.astype(np.float32) / 255)  # noqa: E731
+    with torch.no_grad():
+        canvas, plan = segment(
+            slide, network, reader, TARGET, scheme, tmp_path / "c", batch_size=7, block=5, preprocess=preprocess
+        )
+        for row, column in ((0, 0), (13, 29), (47, 47), (20, 4)):
+            logits = network(preprocess(reader.read(slide, plan.center(row, column)))[None])
+            part = canvas.read(row * 64, column * 64, 64, 64)
+            assert (part == scheme.labels_from_logits(logits)[0].numpy()).mean() > 0.9999
+    assert canvas.shape == slide.shape
+    assert (np.concatenate(list(canvas.bands(512))) > 0).all()
+
+
+def test_outputs_of_a_slide(phantom, scheme, tmp_path):
+    outputs = ("prediction.tif", "prediction.geojson", "overlay.png", "summary.json", "prediction.nii.gz")
+    result = inferer(scheme, tmp_path, outputs=outputs)({"image": str(phantom.slide)}, Blocky())
+    folder = tmp_path / "phantom"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(outputs)
+    summary = json.loads((folder / "summary.json").read_text())
+    labels = tifffile.imread(folder / "prediction.tif")
+    assert labels.shape == (3072, 3072)
+    for tissue in scheme.classes:
+        area = (labels == tissue.label).sum() * 0.5**2 / 1e6
+        assert summary["classes"][tissue.name]["area_mm2"] == pytest.approx(area, abs=1e-6)
+    assert sum(c["share"] for c in summary["classes"].values()) == pytest.approx(1, abs=1e-4)
+    assert summary["fields_of_view"][2] == {"mpp": 2.0, "size": 64, "anchor": "center"}
+    assert "torch" in summary["libraries"]
+    slide = open_slide(phantom.slide)
+    outlined = read_annotations(folder / "prediction.geojson", scheme).label_map(slide, (1000, 1500), 0.5, 700)
+    assert np.array_equal(outlined, labels[650:1350, 1150:1850])
+    assert result["output"] == str(folder)
+
+
+def test_tensors_go_straight_through(scheme, network, tmp_path):
+    image = torch.rand(2, 9, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(inferer(scheme, tmp_path)(image, network), network(image), atol=1e-6)
+
+
+def test_targets_without_tissue_are_left_out_and_count_as_the_skipped_class(phantom, scheme, network, tmp_path):
+    inferer(scheme, tmp_path, tissue=True, outputs=["prediction.tif", "summary.json"])(
+        {"image": str(phantom.slide)}, network
+    )
+    labels = tifffile.imread(tmp_path / "phantom" / "prediction.tif")
+    assert (labels[:64, :64] == 0).all()
+    slide = open_slide(phantom.slide)
+    mask = tissue_mask(slide)
+    share = json.loads((tmp_path / "phantom" / "summary.json").read_text())["not_predicted_share"]
+    assert 0 < share < 1 - mask.share + 0.02
+    truth = read_annotations(phantom.labels, scheme)
+    counted = score_slide(slide, tmp_path / "phantom" / "prediction.tif", truth, scheme)
+    apart = score_slide(slide, tmp_path / "phantom" / "prediction.tif", truth, scheme, count_skipped=False)
+    assert counted[:, -1].sum() == 0
+    assert apart[:, -1].sum() == (labels == 0).sum()
+    assert counted.sum() == apart.sum() == 3072 * 3072
+
+
+def test_nine_of_ten_slides_are_finished_and_the_tenth_is_reported(scheme, tmp_path):
+    sound = write_pyramid(tmp_path / "s0.tif", [ramp(48, 48).repeat(5, 0).repeat(5, 1)], (0.5, 0.5))
+    for number in range(1, 10):
+        shutil.copy(sound, tmp_path / f"s{number}.tif")
+    with tifffile.TiffFile(tmp_path / "s4.tif") as file:
+        offset = file.pages[0].dataoffsets[30]
+    with (tmp_path / "s4.tif").open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(40))
+    run = inferer(scheme, tmp_path / "out")
+    results = [run({"image": str(tmp_path / f"s{number}.tif")}, Blocky()) for number in range(10)]
+    assert [number for number, result in enumerate(results) if "error" in result] == [4]
+    assert sorted(path.parent.name for path in (tmp_path / "out").glob("*/prediction.tif")) == [
+        f"s{number}" for number in range(10) if number != 4
+    ]
+    with pytest.raises(SystemExit, match=r"1 of 10 slides could not be segmented:\n.*s4\.tif"):
+        run.finish()
+
+
+def test_a_run_without_failures_ends_quietly(scheme, network, tmp_path):
+    path = write_pyramid(tmp_path / "s.tif", [ramp(48, 48).repeat(3, 0).repeat(3, 1)], (0.5, 0.5))
+    run = inferer(scheme, tmp_path / "out", outputs=["summary.json"])
+    run({"image": str(path)}, network)
+    run.finish()
+
+
+def test_unknown_outputs_are_refused(scheme, tmp_path):
+    with pytest.raises(ValueError, match=r"no outputs prediction\.jpg; there are prediction\.tif"):
+        inferer(scheme, tmp_path, outputs=["prediction.jpg"])
+
+
+def test_plans_cover_the_slide():
+    plan = Plan((1000, 1301), (2.0, 2.0), 64, 4)
+    assert plan.shape == (500, 651)
+    assert plan.grid == (8, 11)
+    covered = {
+        (b.row + row, b.column + column) for b in plan.blocks() for row in range(b.rows) for column in range(b.columns)
+    }
+    assert covered == {(row, column) for row in range(8) for column in range(11)}
+    assert plan.center(0, 0) == (64, 64)

@@ -1,0 +1,116 @@
+"""One tester for all networks: a new one adds a line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from common.networks import DMMNM3, NETWORKS, UNet
+
+# Ho et al. 2021, Table 2.
+PARAMETERS = {
+    "SegNet": 18_881_543,
+    "UNet": 34_550_663,
+    "DMMNS2": 34_554_119,
+    "DMMNMS": 30_647_207,
+    "DMMNM2S": 25_947_047,
+    "DMMNM3": 27_071_303,
+}
+NARROW = (4, 6, 8, 10, 12)
+
+
+def narrow(name: str, **arguments):
+    torch.manual_seed(0)
+    return NETWORKS[name](num_classes=6, channels=NARROW, **arguments).eval()
+
+
+def image_for(network, batch: int = 2, size: int | None = None) -> torch.Tensor:
+    side = size or network.divisor
+    return torch.rand(batch, 3 * len(network.views), side, side)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_to_the_digit(name):
+    with torch.device("meta"):
+        network = NETWORKS[name](num_classes=6)
+    assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_output_covers_the_target_and_every_weight_learns(name):
+    network = narrow(name).train()
+    image = image_for(network, size=2 * network.divisor)
+    output = network(image)
+    assert output.shape == (2, 7, *image.shape[2:])
+    output.square().mean().backward()
+    still = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not still
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name):
+    network = narrow(name)
+    for shape in ((1, 3 * len(network.views), network.divisor + 8, network.divisor), (1, 5, 256, 256), (9, 256, 256)):
+        with pytest.raises(ValueError, match=r"multiples of|field\(s\) of view"):
+            network(torch.rand(shape))
+    assert 256 % network.divisor == 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scripts_and_exports(name):
+    network = narrow(name)
+    image = image_for(network)
+    expected = network(image)
+    assert torch.allclose(torch.jit.script(network)(image), expected, atol=1e-5)
+    assert torch.allclose(torch.export.export(network, (image,)).module()(image), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_saved_weights_load_again(name, tmp_path):
+    network = narrow(name)
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    torch.manual_seed(1)
+    other = NETWORKS[name](num_classes=6, channels=NARROW).eval()
+    other.load_state_dict(torch.load(tmp_path / "w.pt", weights_only=True))
+    image = image_for(network)
+    assert torch.equal(other(image), network(image))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_reflection_padding_changes_borders_only_in_value(name):
+    network, other = narrow(name), narrow(name, padding_mode="reflect")
+    other.load_state_dict(network.state_dict())
+    image = image_for(network, size=256)
+    assert not torch.allclose(network(image), other(image))
+
+
+@pytest.mark.parametrize("name", [name for name, network in NETWORKS.items() if len(network.views) > 1])
+def test_every_view_reaches_the_output(name):
+    network = narrow(name)
+    image = image_for(network, 1).requires_grad_()
+    network(image).abs().sum().backward()
+    assert image.grad is not None
+    assert all(image.grad[:, 3 * view : 3 * view + 3].any() for view in range(3))
+
+
+def test_initialisation_is_kaiming_normal_with_zero_biases():
+    network = DMMNM3(channels=(8, 16, 32, 64, 128))
+    weight = network.encoder_20x.blocks[2][2].weight
+    assert weight.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.03)
+    assert not network.encoder_20x.blocks[2][2].bias.any()
+
+
+def test_the_5x_decoder_is_cropped_around_the_same_centre():
+    """A change in the middle of the 5x view changes the middle of the output, not a corner: crops are exact centre crops."""
+    network = narrow("DMMNM3")
+    image = image_for(network, 1, 256)
+    changed = image.clone()
+    changed[:, 6:9, 126:130, 126:130] += 5
+    difference = (network(changed) - network(image)).abs().sum(dim=(0, 1))
+    rows = difference.sum(dim=1)
+    middle = (rows * torch.arange(256)).sum() / rows.sum()
+    assert middle.item() == pytest.approx(127.5, abs=12)
+
+
+def test_unet_takes_any_number_of_views():
+    assert UNet(channels=NARROW, in_channels=12)(torch.rand(1, 12, 32, 32)).shape == (1, 7, 32, 32)
