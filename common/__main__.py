@@ -86,13 +86,12 @@ def score(
 
 def main() -> None:
     """Entry point; expected errors are one line, not a traceback."""
-    from .annotations import AnnotationError
-    from .slides import SlideError
+    from .errors import UnreadableFileError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         fire.Fire({"phantom": phantom, "demo": demo, "score": score}, name="python -m common")
-    except (SlideError, AnnotationError, ValueError) as error:
+    except (UnreadableFileError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

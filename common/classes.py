@@ -110,7 +110,8 @@ class ClassScheme:
         return labels[logits[:, self._channels()].argmax(dim=1)]
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """``(B, C, h, w)`` logits -> ``(B, number of classes, h, w)`` probabilities in label order, which add up to 1."""
+        """``(B, C, h, w)`` logits -> ``(B, number of classes, h, w)`` probabilities in label order, which add up to
+        1."""
         self._check_channels(logits)
         if self.activation == "sigmoid":
             positive = torch.sigmoid(logits[:, :1].float())
@@ -154,5 +155,6 @@ class ClassScheme:
         wanted = (1, 1) if self.activation == "sigmoid" else (len(channels), 0)
         if (len(channels), absent) != wanted:
             raise ValueError(
-                "a sigmoid scheme has one class with channel 0 and one without a channel; in a softmax scheme every class has one"
+                "a sigmoid scheme has one class with channel 0 and one without a channel; in a softmax scheme every "
+                "class has one"
             )

@@ -13,15 +13,18 @@ from typing import Any
 
 from .annotations import read_annotations
 from .evaluation import score_slide
-from .files import write_json
+from .files import write_json, written_whole
 from .handlers import write_scores
-from .phantom import BREAST, write_phantom
+from .outputs.overlay import blend
+from .outputs.panels import panels
+from .phantom import BREAST, PhantomFiles, write_phantom
 from .slides import open_slide
 
 BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "pathology_dmmn_segmentation"
 # In no training set: the demo checkpoint's slides have seeds from 100.
 _SEED = 2024
 _SIZE = 5120
+_PICTURE_MPP = 5.0
 _UNET = "ablations/demo_unet.yaml"
 
 
@@ -29,8 +32,8 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
     """Segment a slide with the demo checkpoint; without one, make a phantom, segment it and score it.
 
     Args:
-        slide: one's own slide. The demo checkpoint was trained on synthetic slides: on real tissue it shows that the way
-            through works, not what a trained network can do.
+        slide: one's own slide. The demo checkpoint was trained on synthetic slides: on real tissue it shows that the
+            way through works, not what a trained network can do.
         mpp: µm per pixel of the slide, if the file does not say.
         output: folder for everything that is made.
     """
@@ -38,7 +41,8 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
     if slide is not None:
         _segment(slide, folder, mpp=mpp)
         print(
-            f"\nDone. Look at {folder / open_slide(slide, mpp=mpp).name / 'overlay.png'}; QuPath opens prediction.geojson."
+            f"\nDone. Look at {folder / open_slide(slide, mpp=mpp).name / 'overlay.png'}; QuPath opens "
+            f"prediction.geojson."
         )
         return
     started = time.monotonic()
@@ -55,7 +59,27 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
             found[name] = write_scores(folder / name / "scores", matrix, BREAST.scheme)
     print("Measuring what DMMN-M3 loses when its coarse views come from elsewhere on the slide …")
     reliance = _context_reliance(files.slide, files.labels, folder)
+    _picture(folder, files)
     _report(folder, found, reliance, time.monotonic() - started)
+
+
+def _picture(folder: Path, files: PhantomFiles) -> None:
+    """The slide, its partial annotation, the truth and both predictions side by side."""
+    with open_slide(files.slide) as slide:
+        window = {"center": (_SIZE / 2, _SIZE / 2), "mpp": _PICTURE_MPP, "size": int(_SIZE * slide.mpp / _PICTURE_MPP)}
+        tissue = slide.read(**window)
+        shown = {"slide": tissue}
+        labels = {
+            "partial annotation": files.geojson,
+            "truth": files.labels,
+            "DMMN-M3": folder / "dmmn_m3" / "phantom" / "prediction.tif",
+            "U-Net": folder / "unet" / "phantom" / "prediction.tif",
+        }
+        for title, path in labels.items():
+            found = read_annotations(path, BREAST.scheme).label_map(slide, **window)
+            shown[title] = blend(tissue, found, BREAST.scheme, opacity=0.6)
+    with written_whole(folder / "comparison.png") as partial:
+        panels(shown, BREAST.scheme).save(partial)
 
 
 def _segment(slide: str, output: Path, mpp: float | None = None, overlay: str | None = None) -> None:
@@ -93,8 +117,11 @@ def _report(folder: Path, found: dict[str, Any], reliance: dict[str, float], sec
     for views, lost in reliance.items():
         print(f"mean IoU that DMMN-M3 loses when {views} come(s) from elsewhere: {lost:.3f}")
     print(f"\nDone in {seconds:.0f} s. Where to look:")
-    print(f"  {folder / 'dmmn_m3' / 'phantom' / 'overlay.png'}      classes over tissue")
-    print(f"  {folder / 'unet' / 'phantom' / 'overlay.png'}         the same by U-Net")
-    print(f"  {folder / 'dmmn_m3' / 'scores' / 'confusion.png'}     confusion matrix")
-    print(f"  {folder / 'dmmn_m3' / 'phantom' / 'prediction.tif'}   label map for QuPath, OpenSlide, tifffile")
-    print(f"  {folder / 'dmmn_m3' / 'phantom' / 'prediction.geojson'} polygons for QuPath")
+    for path, what in (
+        ("comparison.png", "slide, annotation, truth and both predictions side by side"),
+        ("dmmn_m3/phantom/overlay.png", "classes over tissue"),
+        ("dmmn_m3/scores/confusion.png", "confusion matrix"),
+        ("dmmn_m3/phantom/prediction.tif", "label map for QuPath, OpenSlide, tifffile"),
+        ("dmmn_m3/phantom/prediction.geojson", "polygons for QuPath"),
+    ):
+        print(f"  {folder / path!s:<55}{what}")

@@ -27,8 +27,8 @@ def score_slide(
         prediction: its label map, as the engine wrote it.
         truth: its annotation.
         scheme: the classes.
-        count_skipped: pixels that were not predicted (left out by the tissue mask) count as the scheme's ``skipped`` class
-            where it has one, instead of as "not predicted".
+        count_skipped: pixels that were not predicted (left out by the tissue mask) count as the scheme's ``skipped``
+            class where it has one, instead of as "not predicted".
 
     Returns:
         as :func:`common.metrics.confusion_matrix`.

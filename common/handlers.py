@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
+from monai.engines.utils import IterationEvents
 from torch import nn
 
 from .classes import ClassScheme
@@ -40,6 +41,27 @@ class TrainingProgress:
         first = output[0] if isinstance(output, list | tuple) else output
         loss = first.get("loss") if isinstance(first, dict) else None
         return {} if loss is None else {"loss": float(loss)}
+
+
+class GradientClipping:
+    """Scales the gradients of each iteration down to a largest norm.
+
+    Args:
+        network: whose gradients.
+        max_norm: their largest norm over all weights; None leaves them.
+    """
+
+    def __init__(self, network: nn.Module, max_norm: float | None) -> None:
+        self.network, self.max_norm = network, max_norm
+
+    def attach(self, engine: Engine) -> None:
+        """Called by the trainer."""
+        if self.max_norm is not None:
+            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        assert self.max_norm is not None
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
 
 
 class WeightsLoader:

@@ -29,8 +29,8 @@ class WeightedCrossEntropyLoss(nn.Module):
         scheme: which label is which output channel.
         weights: one per class, in label order; None for equal ones.
         normalisation: what the weighted sum is divided by: ``"pixels"``: all pixels of the batch (eq. 1 as printed);
-            ``"labelled"``: the labelled ones; ``"weights"``: the weights of the labelled ones, as PyTorch's mean does and with it
-            the released code. A batch without a labelled pixel has loss 0.
+            ``"labelled"``: the labelled ones; ``"weights"``: the weights of the labelled ones, as PyTorch's mean
+            does and with it the released code. A batch without a labelled pixel has loss 0.
 
     Shape:
         logits ``(B, C, h, w)``, label maps ``(B, 1, h, w)`` -> a scalar.

@@ -44,8 +44,8 @@ def scores(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         ``mean_iou``, ``mean_recall``, ``mean_precision``, ``mean_f1``, ``pixel_accuracy``, ``labelled_pixels``,
-        ``not_predicted`` (share of labelled pixels) and ``classes``: the figures per class. A class without labelled pixels
-        has no figures (None) and does not enter the means.
+        ``not_predicted`` (share of labelled pixels) and ``classes``: the figures per class. A class without labelled
+        pixels has no figures (None) and does not enter the means.
 
     Source: Ho et al. 2021, eqs. 3–5.
     """
@@ -85,7 +85,8 @@ def _batched(part: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
 class LabelledPixelConfusion(Metric):
     """Global confusion matrix of logits against label maps, summed over batches (and processes).
 
-    ``update`` takes ``(logits, labels)``: ``(B, C, h, w)`` and ``(B, 1, h, w)``, or lists of both without the batch dimension.
+    ``update`` takes ``(logits, labels)``: ``(B, C, h, w)`` and ``(B, 1, h, w)``, or lists of both without the batch
+    dimension.
     """
 
     def __init__(
@@ -114,7 +115,8 @@ class LabelledPixelConfusion(Metric):
 
 
 class MeanIoU(LabelledPixelConfusion):
-    """Mean IoU over the classes that have labelled pixels; the figure that picks the checkpoint (Ho et al. 2021, section 2.5)."""
+    """Mean IoU over the classes that have labelled pixels; the figure that picks the checkpoint (Ho et al. 2021,
+    section 2.5)."""
 
     def compute(self) -> float:
         mean = scores(super().compute(), self.scheme.names)["mean_iou"]
@@ -124,8 +126,8 @@ class MeanIoU(LabelledPixelConfusion):
 class ContextReliance(Metric):
     """The mean IoU lost when views of the patch come from elsewhere on the slide.
 
-    ``compute`` gives ``{"view 2": lost, "view 3": lost, "views 2+3": lost}``: each view but the finest alone, and all of them
-    together. A network that loses nothing does not use its context, whatever its architecture says.
+    ``compute`` gives ``{"view 2": lost, "view 3": lost, "views 2+3": lost}``: each view but the finest alone, and
+    all of them together. A network that loses nothing does not use its context, whatever its architecture says.
 
     Args:
         scheme: the classes.
@@ -151,7 +153,8 @@ class ContextReliance(Metric):
 
     def iteration_completed(self, engine: Engine) -> None:
         """Called by the engine after every batch."""
-        self.update((*self._output_transform(engine.state.output), engine.state.batch[self.key]))
+        batch: Any = engine.state.batch
+        self.update((*self._output_transform(engine.state.output), batch[self.key]))
 
     @reinit__is_reduced
     def reset(self) -> None:

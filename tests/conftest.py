@@ -38,12 +38,14 @@ def phantom(tmp_path_factory: pytest.TempPathFactory):
     return write_phantom(tmp_path_factory.mktemp("phantom"), "phantom", 11, (3072, 3072))
 
 
-# Steep, so that rounding to 8 bits hides little of a pixel, and tilted, so that over neighbouring pixels it averages out.
+# Steep, so that rounding to 8 bits hides little of a pixel, and tilted, so that over neighbouring pixels it averages
+# out.
 _SLOPES = np.array([[4.1, 0.77], [0.77, 4.1]])
 
 
 def ramp(size: int, level0: int) -> np.ndarray:
-    """An analytic level, ``size`` pixels a side, of a square slide of ``level0`` (at most 50) pixels: red and green are two
+    """An analytic level, ``size`` pixels a side, of a square slide of ``level0`` (at most 50) pixels: red and green
+    are two
     planes over the level-0 coordinates of the pixel's centre, blue is red turned round."""
     at = (np.arange(size) + 0.5) * level0 / size
     red_green = np.stack(np.meshgrid(at, at, indexing="ij"), axis=-1) @ _SLOPES

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 def read_geojson(
     path: Path, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
 ) -> list[AnnotatedRegion]:
-    """Read areas with a class; objects without class, points and lines are passed over with a warning that counts them."""
+    """Read areas with a class; objects without class, points and lines are passed over with a warning that counts
+    them."""
     names = ClassNames(path, scheme, class_map)
     regions: list[AnnotatedRegion] = []
     unclassified = shapeless = 0
@@ -49,7 +50,8 @@ def read_geojson(
 
 
 def write_geojson(path: str | Path, regions: Iterable[AnnotatedRegion], scheme: ClassScheme) -> None:
-    """Write regions as a FeatureCollection that QuPath imports, classes with their colours; streamed and written whole."""
+    """Write regions as a FeatureCollection that QuPath imports, classes with their colours; streamed and written
+    whole."""
     with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, region in enumerate(regions):

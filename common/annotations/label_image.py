@@ -76,7 +76,8 @@ class LabelImage(LabelSource):
         if abs(scale - other) > 1.0 / min(slide.shape) + 1.0 / min(self.shape) * scale:
             raise AnnotationError(
                 self.path,
-                f"its {self.shape[0]} x {self.shape[1]} pixels are not the slide's {slide.shape[0]} x {slide.shape[1]} at any scale",
+                f"its {self.shape[0]} x {self.shape[1]} pixels are not the slide's {slide.shape[0]} x "
+                f"{slide.shape[1]} at any scale",
                 "A label image covers the whole slide",
             )
         level0 = center + (np.arange(count) + 0.5 - count / 2) * pixel

@@ -25,10 +25,12 @@ def read_annotations(
     """Read an annotation file.
 
     Args:
-        path: QuPath GeoJSON (``.geojson``, ``.json``), ASAP XML (``.xml``) or a label image (``.png``, ``.tif``, ``.tiff``).
+        path: QuPath GeoJSON (``.geojson``, ``.json``), ASAP XML (``.xml``) or a label image (``.png``, ``.tif``,
+            ``.tiff``).
         scheme: the classes.
         class_map: of outlines: the file's class name -> the scheme's, or None to leave it unlabelled.
-        label_values: of label images: pixel value -> class name, or None; without it the values are the scheme's labels.
+        label_values: of label images: pixel value -> class name, or None; without it the values are the scheme's
+            labels.
 
     Raises:
         AnnotationError: the file is unreadable, or has classes or values that are neither the scheme's nor mapped.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,25 +13,12 @@ from shapely import MultiPolygon, Polygon
 from skimage.draw import polygon as fill_polygon
 
 from ..classes import UNLABELLED, ClassScheme
+from ..errors import UnreadableFileError
 from ..slides import Slide
 
-logger = logging.getLogger(__name__)
 
-
-class AnnotationError(Exception):
-    """An annotation file that cannot be read rightly: names the file, the place and the remedy."""
-
-    def __init__(self, path: str | Path, problem: str, remedy: str) -> None:
-        super().__init__(f"{path}: {problem}. {remedy}")
-
-    def __reduce__(self) -> tuple:
-        return type(self)._restore, (str(self),)
-
-    @classmethod
-    def _restore(cls, message: str) -> AnnotationError:
-        error = cls.__new__(cls)
-        Exception.__init__(error, message)
-        return error
+class AnnotationError(UnreadableFileError):
+    """An annotation file that cannot be read rightly."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +92,9 @@ def polygonal(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
     """The areas of a geometry, self-crossing outlines repaired; None if it has none."""
     if not geometry.is_valid:
         geometry = shapely.make_valid(geometry)
-    parts = [part for part in shapely.get_parts(geometry) if isinstance(part, Polygon) and part.area > 0]
-    parts += [
-        inner
-        for part in shapely.get_parts(geometry)
-        if isinstance(part, MultiPolygon)
-        for inner in shapely.get_parts(part)
-        if inner.area > 0
-    ]
+    # Twice, as a repaired outline can be a collection that holds a multipolygon.
+    flat = shapely.get_parts(shapely.get_parts(geometry))
+    parts = [part for part in flat if isinstance(part, Polygon) and part.area > 0]
     if not parts:
         return None
     return parts[0] if len(parts) == 1 else MultiPolygon(parts)

@@ -33,7 +33,8 @@ def check_views(
         )
     if any(abs(ratio / want - 1) > 1e-6 for ratio, want in zip(ratios, wanted, strict=True)):
         raise ValueError(
-            f"{name} reads views at {wanted} times the finest one's µm/px, fields_of_view has {ratios}. Set their mpp to "
+            f"{name} reads views at {wanted} times the finest one's µm/px, fields_of_view has {ratios}. Set their "
+            f"mpp to "
             f"{', '.join(f'{views[0].mpp * want:g}' for want in wanted)}"
         )
     _check_output(network, views, FieldOfView.of(target), scheme)
@@ -48,11 +49,13 @@ def _check_output(network: nn.Module, views: Sequence[FieldOfView], target: Fiel
         output = deepcopy(network).to("meta").eval()(image)
     if output.shape[1] != scheme.num_channels:
         raise ValueError(
-            f"{type(network).__name__} has {output.shape[1]} output channels, the class scheme needs {scheme.num_channels}. "
+            f"{type(network).__name__} has {output.shape[1]} output channels, the class scheme needs "
+            f"{scheme.num_channels}. "
             "Set the network's num_classes to the number of classes"
         )
     if tuple(output.shape[2:]) != (target.size, target.size):
         raise ValueError(
-            f"{type(network).__name__} predicts {output.shape[2]} x {output.shape[3]} pixels, the target has {target.size}. "
+            f"{type(network).__name__} predicts {output.shape[2]} x {output.shape[3]} pixels, the target has "
+            f"{target.size}. "
             "Set the target's size, or that of the fields of view"
         )

@@ -16,7 +16,8 @@ def load_datalist(path: str | Path, section: str, require_label: bool = True) ->
     """Read one section of a datalist.
 
     Args:
-        path: a JSON file ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
+        path: a JSON file
+            ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
             relative paths in it are relative to its own folder. Further columns are kept.
         section: ``"training"``, ``"validation"`` or ``"testing"``.
         require_label: whether every entry must have a label.

@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 class MultiMagnificationPatchDataset(Dataset):
     """Patches around annotated targets.
 
-    An item is the slide's datalist entry plus ``center`` (row, column; level-0 pixels), ``deformation`` (seed, or -1) and, with
-    ``elsewhere``, ``elsewhere_center``; ``transform`` (:class:`LoadMultiMagnificationPatchd` first) makes tensors of it.
+    An item is the slide's datalist entry plus ``center`` (row, column; level-0 pixels), ``deformation`` (seed, or
+    -1) and, with ``elsewhere``, ``elsewhere_center``; ``transform`` (:class:`LoadMultiMagnificationPatchd` first)
+    makes tensors of it.
 
     Args:
         data: datalist entries.
@@ -100,7 +101,8 @@ class MultiMagnificationPatchDataset(Dataset):
         missing = [name for name, count in counts.items() if count == 0 and name not in allow_missing]
         if missing:
             raise ValueError(
-                f"no labelled pixel of {', '.join(missing)} in {len(self.data)} slides: the network could never learn it. "
+                f"no labelled pixel of {', '.join(missing)} in {len(self.data)} slides: the network could never "
+                f"learn it. "
                 "Annotate it, take it out of the class scheme, or name it in allow_missing"
             )
 
@@ -108,7 +110,8 @@ class MultiMagnificationPatchDataset(Dataset):
 def _centres_elsewhere(
     index: PatchIndex, reader: PatchReader, data: Sequence[Mapping[str, Any]], seed: int
 ) -> np.ndarray:
-    """For every row another centre of its slide, at least the widest view away where there is one, else the farthest."""
+    """For every row another centre of its slide, at least the widest view away where there is one, else the
+    farthest."""
     from .store import SlideStore
 
     rng = np.random.default_rng(seed)
@@ -154,7 +157,8 @@ class SlideDataset(Dataset):
             item["name"] = str(item[name_by]) if name_by is not None else slide_name(item["image"])
             if item["name"] in named:
                 raise ValueError(
-                    f"two slides are called {item['name']!r}: {named[item['name']]} and {item['image']}. Name them by a column "
+                    f"two slides are called {item['name']!r}: {named[item['name']]} and {item['image']}. Name them "
+                    f"by a column "
                     "of the datalist with name_by"
                 )
             named[item["name"]] = str(item["image"])

@@ -29,8 +29,8 @@ class PatchIndex:
     """One row per kept target.
 
     Attributes:
-        rows: ``slide`` (position in the datalist), ``row`` and ``column`` (centre, level-0 pixels), one column of labelled
-            pixels per class, and ``deformation``: -1, or the seed of its elastic deformation.
+        rows: ``slide`` (position in the datalist), ``row`` and ``column`` (centre, level-0 pixels), one column of
+            labelled pixels per class, and ``deformation``: -1, or the seed of its elastic deformation.
         class_names: in label order.
     """
 

@@ -12,7 +12,8 @@ from ..slides import Slide, open_slide
 
 
 class SlideStore:
-    """Opens what datalist entries name, once; keeps the last ``capacity`` of each open. Pickles empty, so that every worker
+    """Opens what datalist entries name, once; keeps the last ``capacity`` of each open. Pickles empty, so that every
+    worker
     process opens its own.
 
     Args:

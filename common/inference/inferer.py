@@ -14,7 +14,6 @@ from monai.engines.utils import PrepareBatch
 from monai.inferers import Inferer
 from torch import nn
 
-from ..annotations import AnnotationError
 from ..classes import ClassScheme
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, write_outputs
@@ -42,7 +41,8 @@ class WholeSlideInferer(Inferer):
         target: what it predicts.
         scheme: the classes.
         output_dir: each slide's outputs go to ``<output_dir>/<slide name>/``.
-        outputs: which of ``prediction.tif``, ``prediction.geojson``, ``overlay.png``, ``summary.json``, ``prediction.nii.gz``.
+        outputs: which of ``prediction.tif``, ``prediction.geojson``, ``overlay.png``, ``summary.json``,
+            ``prediction.nii.gz``.
         preprocessing: MONAI transforms of ``{"image": (3·S, H, W)}``; none scales 0–255 to 0–1.
         fill, resample, snap: see :class:`PatchReader`.
         tissue: predict only targets with tissue by Otsu's threshold.
@@ -84,13 +84,13 @@ class WholeSlideInferer(Inferer):
         self._failed: dict[str, str] = {}
 
     def __call__(
-        self, inputs: torch.Tensor | Mapping[str, Any], network: nn.Module, *args: Any, **kwargs: Any
+        self, inputs: torch.Tensor | Mapping[str, Any], network: Any, *args: Any, **kwargs: Any
     ) -> torch.Tensor | dict[str, Any]:
         if isinstance(inputs, torch.Tensor):
             return self._forward(inputs, network, *args, **kwargs)
         try:
             return self._segment(inputs, network)
-        except (SlideError, AnnotationError) as error:
+        except SlideError as error:
             logger.error("left out: %s", error)
             self._failed[str(inputs["image"])] = str(error)
             return {"image": inputs["image"], "error": str(error)}

@@ -25,7 +25,8 @@ class BlockReader:
         steps = [plan.target * target_mpp / view.mpp for view in reader.fields_of_view]
         whole = all(abs(step - round(step)) < 1e-6 and round(step) > 0 for step in steps)
         centred = all(view.anchor == "center" for view in reader.fields_of_view)
-        # Where neighbouring patches are not whole pixels of every view apart, they share no pixels and are read one by one.
+        # Where neighbouring patches are not whole pixels of every view apart, they share no pixels and are read one
+        # by one.
         self._steps = [round(step) for step in steps] if whole and centred else None
 
     def read(self, block: Block, wanted: Iterable[tuple[int, int]]) -> np.ndarray:

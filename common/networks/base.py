@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -17,7 +19,7 @@ class SegmentationNetwork(nn.Module):
     """
 
     # No annotations: TorchScript would try to read them as attribute types.
-    views = (1,)
+    views = cast(tuple[float, ...], (1,))
     divisor = 1
 
     def check_input(self, image: torch.Tensor, channels: int) -> None:
@@ -29,7 +31,8 @@ class SegmentationNetwork(nn.Module):
             )
         if image.shape[2] % self.divisor != 0 or image.shape[3] % self.divisor != 0:
             raise ValueError(
-                f"image is {image.shape[2]} x {image.shape[3]} pixels; height and width must be multiples of {self.divisor}"
+                f"image is {image.shape[2]} x {image.shape[3]} pixels; height and width must be multiples of "
+                f"{self.divisor}"
             )
 
     def initialise(self) -> None:

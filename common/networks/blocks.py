@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import nn
 
+PaddingMode = Literal["zeros", "reflect"]
 
-def conv3x3(in_channels: int, out_channels: int, padding_mode: str = "zeros") -> nn.Conv2d:
+
+def conv3x3(in_channels: int, out_channels: int, padding_mode: PaddingMode = "zeros") -> nn.Conv2d:
     """3 x 3 convolution with bias that keeps the size."""
     return nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode=padding_mode)
 
 
-def conv_block(in_channels: int, out_channels: int, padding_mode: str = "zeros") -> nn.Sequential:
+def conv_block(in_channels: int, out_channels: int, padding_mode: PaddingMode = "zeros") -> nn.Sequential:
     """CONV_BLOCK: twice 3 x 3 convolution and ReLU."""
     return nn.Sequential(
         conv3x3(in_channels, out_channels, padding_mode),
@@ -24,13 +28,14 @@ def conv_block(in_channels: int, out_channels: int, padding_mode: str = "zeros")
 
 
 def upsample2(in_channels: int, out_channels: int) -> nn.Sequential:
-    """CONV_TR_2: transposed 3 x 3 convolution of stride 2 and ReLU. (The published parameter counts need 3 x 3, not 2 x 2.)"""
+    """CONV_TR_2: transposed 3 x 3 convolution of stride 2 and ReLU. (The published parameter counts need 3 x 3, not
+    2 x 2.)"""
     return nn.Sequential(
         nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1), nn.ReLU(inplace=True)
     )
 
 
-def head(in_channels: int, channels: int, out_channels: int, padding_mode: str = "zeros") -> nn.Sequential:
+def head(in_channels: int, channels: int, out_channels: int, padding_mode: PaddingMode = "zeros") -> nn.Sequential:
     """CONV_FINAL: 3 x 3 convolution, ReLU, 1 x 1 convolution."""
     return nn.Sequential(
         conv3x3(in_channels, channels, padding_mode), nn.ReLU(inplace=True), nn.Conv2d(channels, out_channels, 1)
@@ -40,12 +45,10 @@ def head(in_channels: int, channels: int, out_channels: int, padding_mode: str =
 class Encoder(nn.Module):
     """Blocks of ``channels`` with 2 x 2 max-pooling between: ``(B, i, H, W)`` -> one map per level, finest first."""
 
-    def __init__(self, in_channels: int, channels: Sequence[int], padding_mode: str = "zeros") -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int], padding_mode: PaddingMode = "zeros") -> None:
         super().__init__()
         widths = [in_channels, *channels]
-        self.blocks = nn.ModuleList(
-            conv_block(i, o, padding_mode) for i, o in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.blocks = nn.ModuleList(conv_block(i, o, padding_mode) for i, o in pairwise(widths))
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
@@ -61,11 +64,12 @@ class Decoder(nn.Module):
 
     Args:
         channels: encoder widths, finest first.
-        extra: channels, finest level first, of other maps that enter the upsampling to that level beside the decoder's own.
+        extra: channels, finest level first, of other maps that enter the upsampling to that level beside the
+            decoder's own.
     """
 
     def __init__(
-        self, channels: Sequence[int], extra: Sequence[int] = (0, 0, 0, 0), padding_mode: str = "zeros"
+        self, channels: Sequence[int], extra: Sequence[int] = (0, 0, 0, 0), padding_mode: PaddingMode = "zeros"
     ) -> None:
         super().__init__()
         levels = range(len(channels) - 2, -1, -1)
@@ -73,7 +77,8 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(conv_block(2 * channels[k], channels[k], padding_mode) for k in levels)
 
     def forward(self, features: list[torch.Tensor], extras: list[list[torch.Tensor]]) -> list[torch.Tensor]:
-        """``features`` as the encoder gives them, ``extras`` one list per level, deepest first -> maps after each level,
+        """``features`` as the encoder gives them, ``extras`` one list per level, deepest first -> maps after each
+        level,
         deepest first, the last at full resolution."""
         current = features[-1]
         outputs: list[torch.Tensor] = []

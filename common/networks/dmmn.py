@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .base import SegmentationNetwork, center_crop
-from .blocks import Decoder, Encoder, head, upsample2
+from .blocks import Decoder, Encoder, PaddingMode, head, upsample2
 from .unet import WIDTHS, UNet
 
 HALF_WIDTHS = (32, 64, 128, 256, 512)
@@ -34,16 +34,19 @@ class DMMNS2(UNet):
 
     views = (1, 2, 4)
 
-    def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: str = "zeros") -> None:
+    def __init__(
+        self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: PaddingMode = "zeros"
+    ) -> None:
         super().__init__(num_classes, channels, in_channels=9, padding_mode=padding_mode)
 
 
 class DMMNMS(SegmentationNetwork):
-    """Multi-encoder, single-decoder DMMN: at each of the five levels the coarser encoders' maps are centre-cropped, upsampled
+    """Multi-encoder, single-decoder DMMN: at each of the five levels the coarser encoders' maps are centre-cropped,
+    upsampled
     to the finest one's µm/px and join its decoder.
 
-    At levels 1 to 4 they are concatenated with the map that enters the next transposed convolution; at level 0 with the last
-    block's output, before the head.
+    At levels 1 to 4 they are concatenated with the map that enters the next transposed convolution; at level 0 with
+    the last block's output, before the head.
 
     Args:
         num_classes: classes besides "unlabelled", which is output channel 0.
@@ -54,14 +57,15 @@ class DMMNMS(SegmentationNetwork):
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 128 -> logits
         ``(B, num_classes + 1, H, W)``.
 
-    Source: Ho et al. 2021, Fig. 4c; 30,647,207 parameters (Table 2) with ``num_classes=6``. The count alone would also allow
+    Source: Ho et al. 2021, Fig. 4c; 30,647,207 parameters (Table 2) with ``num_classes=6``. The count alone would
+        also allow
     the level-0 maps inside the last block; the head is where the released code has them.
     """
 
     views = (1, 2, 4)
 
     def __init__(
-        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: str = "zeros"
+        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: PaddingMode = "zeros"
     ) -> None:
         super().__init__()
         # The crop of the deepest 5x map starts after 3/8 of it, which must be whole pixels.
@@ -94,7 +98,8 @@ class DMMNMS(SegmentationNetwork):
 
 
 class DMMNM2S(SegmentationNetwork):
-    """Multi-encoder, multi-decoder, single-concatenation DMMN: three U-Nets whose last maps are cropped, upsampled and joined.
+    """Multi-encoder, multi-decoder, single-concatenation DMMN: three U-Nets whose last maps are cropped, upsampled
+    and joined.
 
     Args:
         num_classes: classes besides "unlabelled", which is output channel 0.
@@ -111,7 +116,7 @@ class DMMNM2S(SegmentationNetwork):
     views = (1, 2, 4)
 
     def __init__(
-        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: str = "zeros"
+        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: PaddingMode = "zeros"
     ) -> None:
         super().__init__()
         self.divisor = 2 ** (len(channels) - 1)
@@ -135,11 +140,12 @@ class DMMNM2S(SegmentationNetwork):
 
 
 class DMMNM3(SegmentationNetwork):
-    """Multi-encoder, multi-decoder, multi-concatenation DMMN: three U-Nets of half width, the coarser two feeding the finest
+    """Multi-encoder, multi-decoder, multi-concatenation DMMN: three U-Nets of half width, the coarser two feeding
+    the finest
     one's decoder.
 
-    Maps of the coarser decoders already have the finest one's µm/px one (10x) or two (5x) levels nearer their output, so
-    they are centre-cropped and concatenated, never resampled.
+    Maps of the coarser decoders already have the finest one's µm/px one (10x) or two (5x) levels nearer their
+    output, so they are centre-cropped and concatenated, never resampled.
 
     Args:
         num_classes: classes besides "unlabelled", which is output channel 0.
@@ -156,7 +162,7 @@ class DMMNM3(SegmentationNetwork):
     views = (1, 2, 4)
 
     def __init__(
-        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: str = "zeros"
+        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: PaddingMode = "zeros"
     ) -> None:
         super().__init__()
         if len(channels) < 4:

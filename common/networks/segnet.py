@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from .base import SegmentationNetwork
-from .blocks import conv3x3, conv_block, head
+from .blocks import PaddingMode, conv3x3, conv_block, head
 from .unet import WIDTHS
 
 
 class SegNet(SegmentationNetwork):
-    """SegNet with as many layers and channels as U-Net: max-unpooling by the encoder's indices instead of concatenation.
+    """SegNet with as many layers and channels as U-Net: max-unpooling by the encoder's indices instead of
+    concatenation.
 
     Args:
         num_classes: classes besides "unlabelled", which is output channel 0.
@@ -27,14 +29,14 @@ class SegNet(SegmentationNetwork):
     Source: Ho et al. 2021, section 3; 18,881,543 parameters (Table 2) with ``num_classes=6``.
     """
 
-    def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: str = "zeros") -> None:
+    def __init__(
+        self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: PaddingMode = "zeros"
+    ) -> None:
         super().__init__()
         self.divisor = 2 ** (len(channels) - 1)
         *levels, centre = channels
         widths = [3, *levels]
-        self.encoder = nn.ModuleList(
-            conv_block(i, o, padding_mode) for i, o in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.encoder = nn.ModuleList(conv_block(i, o, padding_mode) for i, o in pairwise(widths))
         self.centre = nn.Sequential(
             conv3x3(levels[-1], centre, padding_mode),
             nn.ReLU(inplace=True),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from .base import SegmentationNetwork
-from .blocks import Decoder, Encoder, head
+from .blocks import Decoder, Encoder, PaddingMode, head
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -32,7 +32,7 @@ class UNet(SegmentationNetwork):
         num_classes: int = 6,
         channels: Sequence[int] = WIDTHS,
         in_channels: int = 3,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
     ) -> None:
         super().__init__()
         self.in_channels = in_channels

@@ -17,7 +17,8 @@ _LARGEST = 2**32
 
 
 def write_nifti(path: Path, canvas: LabelCanvas, mpp: float) -> None:
-    """Write the label map as one NIfTI slice ``(width, height, 1)``, affine in mm (slide's x to the patient's left, y to the back).
+    """Write the label map as one NIfTI slice ``(width, height, 1)``, affine in mm (slide's x to the patient's left,
+    y to the back).
 
     Raises:
         ValueError: the map is too large for a file that is made in memory.
@@ -26,7 +27,8 @@ def write_nifti(path: Path, canvas: LabelCanvas, mpp: float) -> None:
 
     if canvas.shape[0] * canvas.shape[1] > _LARGEST:
         raise ValueError(
-            f"{path}: a label map of {canvas.shape[0]} x {canvas.shape[1]} pixels is too large for NIfTI; use prediction.tif"
+            f"{path}: a label map of {canvas.shape[0]} x {canvas.shape[1]} pixels is too large for NIfTI; use "
+            f"prediction.tif"
         )
     labels = np.concatenate(list(canvas.bands(canvas.chunk))).T[..., None]
     mm = mpp / 1000

@@ -41,7 +41,8 @@ def label_polygons(labels: np.ndarray) -> dict[int, list[Polygon]]:
 
 
 def slide_polygons(canvas: LabelCanvas, plan: Plan) -> Iterator[AnnotatedRegion]:
-    """Outlines of a whole slide's label map in level-0 pixels, made block by block; those cut by a block's border are joined."""
+    """Outlines of a whole slide's label map in level-0 pixels, made block by block; those cut by a block's border
+    are joined."""
     height, width = canvas.shape
     cut: dict[int, list[Polygon]] = {}
     for top in range(0, height, canvas.chunk):
@@ -49,7 +50,7 @@ def slide_polygons(canvas: LabelCanvas, plan: Plan) -> Iterator[AnnotatedRegion]
             labels = canvas.read(top, left, min(canvas.chunk, height - top), min(canvas.chunk, width - left))
             bottom, right = top + labels.shape[0], left + labels.shape[1]
             for label, found in label_polygons(labels).items():
-                polygons = shapely.transform(np.array(found), lambda xy, t=top, s=left: xy + [s, t])
+                polygons = shapely.transform(np.array(found), lambda xy, t=top, s=left: xy + np.array([s, t]))
                 bounds = shapely.bounds(polygons)
                 at_border = (bounds[:, :2] <= (left, top)).any(axis=1) | (bounds[:, 2:] >= (right, bottom)).any(axis=1)
                 cut.setdefault(label, []).extend(polygons[at_border])
@@ -77,7 +78,8 @@ def _boundaries(labels: np.ndarray) -> np.ndarray:
 
 
 def _runs(across: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Horizontal edges joined into lines that end where a vertical one meets them, ``(count, 2, 2)`` as ``(x, y)`` pairs."""
+    """Horizontal edges joined into lines that end where a vertical one meets them, ``(count, 2, 2)`` as ``(x, y)``
+    pairs."""
     meets = np.zeros((across.shape[0], across.shape[1] + 1), dtype=bool)
     meets[:-1] |= down
     meets[1:] |= down

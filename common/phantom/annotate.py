@@ -1,4 +1,5 @@
-"""Partial annotations of a phantom by the paper's rule (Ho et al. 2021, section 2.1): whole components, thin unlabelled seams."""
+"""Partial annotations of a phantom by the paper's rule (Ho et al. 2021, section 2.1): whole components, thin
+unlabelled seams."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def annotate(painter: Painter, height: int, width: int) -> Iterator[AnnotatedReg
                 for polygon in polygons:
                     smooth = shapely.simplify(polygon, _SMOOTHING_UM / _MPP)
                     if smooth.is_valid and not smooth.is_empty:
-                        moved = shapely.transform(smooth, lambda xy, t=top, s=left: (xy + [s, t]) * scale)
+                        moved = shapely.transform(smooth, lambda xy, t=top, s=left: (xy + np.array([s, t])) * scale)
                         yield AnnotatedRegion(label, moved)
 
 

@@ -71,7 +71,8 @@ def _splines(position: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
 def scattered(
     seed: int, spacing: float, top: float, left: float, bottom: float, right: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points of a jittered grid in a rectangle (µm): ``y``, ``x`` and an integer per point from which to hash its looks."""
+    """Points of a jittered grid in a rectangle (µm): ``y``, ``x`` and an integer per point from which to hash its
+    looks."""
     rows = np.arange(int(np.floor(top / spacing)), int(np.floor(bottom / spacing)) + 1)
     columns = np.arange(int(np.floor(left / spacing)), int(np.floor(right / spacing)) + 1)
     row, column = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))

@@ -43,7 +43,8 @@ class Texture:
 
 @dataclass(frozen=True)
 class Ground:
-    """Tissue that fills space: ``class_name`` where a field of ``wavelength`` µm is above ``level`` in its territory."""
+    """Tissue that fills space: ``class_name`` where a field of ``wavelength`` µm is above ``level`` in its
+    territory."""
 
     class_name: str
     texture: Texture
@@ -154,9 +155,10 @@ BREAST_CLASSES = ClassScheme(
     unnamed_channels=[0],
 )
 
-# Carcinoma and benign epithelium are drawn from the same shapes in the same texture, and no structure, fat or tissue edge comes
-# nearer than 140 µm to either: within 96 µm of any of their pixels both look alike by construction. They differ by what is
-# further away: nests of carcinoma crowd at 140 to 260 µm, benign lobules and segments of ducts lie alone, at least 300 µm from anything.
+# Carcinoma and benign epithelium are drawn from the same shapes in the same texture, and no structure, fat or tissue
+# edge comes nearer than 140 µm to either: within 96 µm of any of their pixels both look alike by construction. They
+# differ by what is further away: nests of carcinoma crowd at 140 to 260 µm, benign lobules and segments of ducts lie
+# alone, at least 300 µm from anything.
 BREAST = Recipe(
     scheme=BREAST_CLASSES,
     territories=("tumour", "normal", "tumour", "normal", "fat"),

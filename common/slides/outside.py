@@ -25,7 +25,8 @@ def read_with_fill(
     Args:
         read_inside: ``(top, left, height, width) -> (height, width, c)`` for rectangles inside.
         shape: height and width of what there is.
-        fill: ``"white"`` or ``"black"``, or ``"reflect"`` / ``"symmetric"`` (mirrored without / with the border pixel repeated).
+        fill: ``"white"`` or ``"black"``, or ``"reflect"`` / ``"symmetric"`` (mirrored without / with the border
+            pixel repeated).
     """
     rows, columns = shape
     if top >= 0 and left >= 0 and top + height <= rows and left + width <= columns:

@@ -21,8 +21,8 @@ class FieldOfView:
     Args:
         mpp: micrometres per pixel.
         size: pixels a side.
-        anchor: ``"center"``: around the target's centre; ``"tile"``: the cell, with the target's centre in it, of a grid laid
-            from the slide's top left corner in steps of the field itself.
+        anchor: ``"center"``: around the target's centre; ``"tile"``: the cell, with the target's centre in it, of a
+            grid laid from the slide's top left corner in steps of the field itself.
     """
 
     mpp: float
@@ -51,7 +51,8 @@ class FieldOfView:
 class PatchReader:
     """Reads the fields of view around a centre, stacked.
 
-    The finest view decides the lattice: where a level within ``snap`` of its µm/px exists, it is read as stored and the other
+    The finest view decides the lattice: where a level within ``snap`` of its µm/px exists, it is read as stored and
+        the other
     views keep their ratios to the level's own µm/px. All share the centre of the finest view's whole pixels.
 
     Args:
@@ -103,7 +104,8 @@ class PatchReader:
     def read_view(
         self, slide: Slide, index: int, center: tuple[float, float], size: int | tuple[int, int]
     ) -> np.ndarray:
-        """One view's pixels over any ``size`` around ``center``: ``(height, width, 3)``, on the lattice of :meth:`read`."""
+        """One view's pixels over any ``size`` around ``center``: ``(height, width, 3)``, on the lattice of
+        :meth:`read`."""
         view = self.actual(slide)[index]
         if index == 0:
             return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, snap=self.snap)
@@ -111,7 +113,8 @@ class PatchReader:
         return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, snap=0, level=level)
 
     def align(self, slide: Slide, center: tuple[float, float]) -> tuple[float, float]:
-        """The centre that the finest view has once it is moved to whole pixels of its level; labels are taken around it too."""
+        """The centre that the finest view has once it is moved to whole pixels of its level; labels are taken around
+        it too."""
         lattice = slide.lattice(self.fields_of_view[0].mpp, self.snap)
         if self.snap == 0 or not lattice.as_stored:
             return center

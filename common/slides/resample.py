@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-# Positions are rounded to 1/4096 of a source pixel. Area weights are then multiples of 2^-12, and sums of products of two of
-# them with 8-bit values are exact in float64: the result cannot depend on the order of summation.
+# Positions are rounded to 1/4096 of a source pixel. Area weights are then multiples of 2^-12, and sums of products
+# of two of them with 8-bit values are exact in float64: the result cannot depend on the order of summation.
 _SUBPIXEL = 4096
 
 
@@ -21,8 +21,8 @@ _SUBPIXEL = 4096
 class Axis:
     """Source pixels ``[first, last)`` that an output lattice needs along one axis, and the weights that combine them.
 
-    ``weights`` is ``(outputs, last - first)``, or None where the output is the source pixels themselves or equal blocks of
-    ``block`` of them.
+    ``weights`` is ``(outputs, last - first)``, or None where the output is the source pixels themselves or equal
+    blocks of ``block`` of them.
     """
 
     first: int

@@ -30,7 +30,8 @@ _BAND_BYTES = 24 << 20
 
 @dataclass(frozen=True)
 class Level:
-    """One level of the pyramid: ``shape`` (height, width), level-0 pixels per pixel and µm per pixel, each (row, column)."""
+    """One level of the pyramid: ``shape`` (height, width), level-0 pixels per pixel and µm per pixel, each (row,
+    column)."""
 
     shape: tuple[int, int]
     downsample: tuple[float, float]
@@ -39,7 +40,8 @@ class Level:
 
 @dataclass(frozen=True)
 class Lattice:
-    """How an asked µm/px is read: from which level, with how many of its pixels per output pixel (row, column), and the µm/px
+    """How an asked µm/px is read: from which level, with how many of its pixels per output pixel (row, column), and
+    the µm/px
     that results."""
 
     level: int
@@ -56,8 +58,8 @@ def open_slide(path: str | Path, backend: str = "auto", mpp: float | None = None
 
     Args:
         path: the file (for MIRAX and VMS the index file).
-        backend: ``"tiff"``, ``"openslide"``, ``"cucim"``, ``"image"`` or ``"auto"``, which takes the fastest that is correct for
-            the file and says which in the log.
+        backend: ``"tiff"``, ``"openslide"``, ``"cucim"``, ``"image"`` or ``"auto"``, which takes the fastest that is
+            correct for the file and says which in the log.
         mpp: µm per level-0 pixel, in place of what the file says or where it says nothing.
 
     Raises:
@@ -127,8 +129,8 @@ class Slide:
     def lattice(self, mpp: float, snap: float = 0.03) -> Lattice:
         """How ``mpp`` is read.
 
-        A level within ``snap`` (as a share) of the asked µm/px is read as it is stored, as the papers did; otherwise the nearest
-        finer level is resampled.
+        A level within ``snap`` (as a share) of the asked µm/px is read as it is stored, as the papers did; otherwise
+        the nearest finer level is resampled.
 
         Raises:
             SlideError: ``mpp`` is finer than half of the slide's own.
@@ -168,9 +170,10 @@ class Slide:
             mpp: µm per pixel of the result.
             size: pixels a side, or (height, width).
             fill: what lies outside the slide: ``"white"``, ``"black"``, ``"reflect"`` or ``"symmetric"``.
-            resample: ``"area"`` averages the source pixels that an output pixel covers, ``"decimate"`` takes the first of them.
-            snap: read a level within this share of ``mpp`` as it is stored, its nearest whole pixels; 0 always resamples, so
-                that the centre is met to a fraction of a pixel.
+            resample: ``"area"`` averages the source pixels that an output pixel covers, ``"decimate"`` takes the
+                first of them.
+            snap: read a level within this share of ``mpp`` as it is stored, its nearest whole pixels; 0 always
+                resamples, so that the centre is met to a fraction of a pixel.
             level: take the pixels from this level rather than from the coarsest one that is fine enough.
 
         Returns:
@@ -190,7 +193,8 @@ class Slide:
         return self._read_bands(lattice, rows, columns, (height, width), fill)
 
     def _stored_level(self, mpp: float, snap: float) -> int | None:
-        """The level closest to ``mpp`` within ``snap``. One equal to it up to rounding counts even with ``snap=0``: resampling
+        """The level closest to ``mpp`` within ``snap``. One equal to it up to rounding counts even with ``snap=0``:
+        resampling
         at a step of 1 then only moves it by a fraction of a pixel."""
         tolerance = max(snap, 1e-6)
         distance = {
@@ -247,7 +251,8 @@ class Slide:
         if not self._warned_upsampling:
             self._warned_upsampling = True
             logger.warning(
-                "%s: %.4g µm/px asked of a slide of %.4g µm/px; pixels are interpolated (bicubic) and hold no more detail",
+                "%s: %.4g µm/px asked of a slide of %.4g µm/px; pixels are interpolated (bicubic) and hold no more "
+                "detail",
                 self.path.name,
                 mpp,
                 self.mpp,
@@ -271,7 +276,8 @@ def slide_name(path: str | Path) -> str:
 
 
 def _downsample(full: int, part: int) -> float:
-    """Scanners shrink by a whole number and cut or pad the last pixel: 46001 / 11500 is a shrink by 4, not by 4.00009."""
+    """Scanners shrink by a whole number and cut or pad the last pixel: 46001 / 11500 is a shrink by 4, not by
+    4.00009."""
     whole = round(full / part)
     return float(whole) if whole >= 1 and full // whole <= part <= -(-full // whole) else full / part
 

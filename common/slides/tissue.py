@@ -17,7 +17,8 @@ _STRIPE_ROWS = 512
 
 @dataclass(frozen=True)
 class TissueMask:
-    """``mask`` (bool, True = tissue) with pixels of ``pixel`` level-0 pixels (row, column); ``threshold`` is the grey value."""
+    """``mask`` (bool, True = tissue) with pixels of ``pixel`` level-0 pixels (row, column); ``threshold`` is the
+    grey value."""
 
     mask: np.ndarray
     pixel: tuple[float, float]
@@ -46,7 +47,8 @@ def tissue_mask(slide: Slide, mpp: float = 8.0, closing: float = 16.0) -> Tissue
     Args:
         slide: the slide.
         mpp: µm per pixel of the mask.
-        closing: gaps up to this many µm wide are closed. A slide without contrast is all tissue: nothing is lost unseen.
+        closing: gaps up to this many µm wide are closed. A slide without contrast is all tissue: nothing is lost
+            unseen.
     """
     mpp = max(mpp, slide.mpp)
     pixel = slide.pixel(mpp)

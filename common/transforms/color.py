@@ -37,7 +37,7 @@ class RandColorPerViewd(RandomizableTransform, MapTransform):
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
-        self.each, self.brightness, self.contrast = prob, brightness, tuple(contrast)
+        self.each, self.brightness, self.contrast = prob, brightness, contrast
         self.hue, self.saturation, self.shared = hue, saturation, shared
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -54,8 +54,8 @@ class RandColorPerViewd(RandomizableTransform, MapTransform):
         if self.R.random() < self.each:
             drawn["brightness"] = self.R.uniform(-self.brightness, self.brightness)
         if self.R.random() < self.each:
-            drawn["contrast"] = self.R.uniform(*self.contrast)
-        if self.R.random() < self.each:
+            drawn["contrast"] = self.R.uniform(self.contrast[0], self.contrast[1])
+        if (self.hue or self.saturation) and self.R.random() < self.each:
             drawn["hue"] = self.R.uniform(-self.hue, self.hue) / 360
             drawn["saturation"] = self.R.uniform(-self.saturation, self.saturation)
         return drawn

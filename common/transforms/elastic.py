@@ -17,8 +17,8 @@ from ..slides import FieldOfView
 class ElasticDeformationd(MapTransform):
     """Deform patches whose ``deformation`` is a seed; leave those with -1 as they are.
 
-    A grid of points over the widest field of view is displaced by a normal distribution and interpolated bicubically between
-    them, in every view and the label map at its own µm/px: all show the same deformed tissue.
+    A grid of points over the widest field of view is displaced by a normal distribution and interpolated bicubically
+    between them, in every view and the label map at its own µm/px: all show the same deformed tissue.
 
     Args:
         keys: the image's key.

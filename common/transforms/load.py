@@ -53,7 +53,7 @@ class LoadMultiMagnificationPatchd(MapTransform):
         result = dict(data)
         center = result["center"]
         for key in self.key_iterator(result):
-            entry = {**data, "image": data[key]}
+            entry: dict[str, Any] = {**{str(name): value for name, value in data.items()}, "image": data[key]}
             slide = self._store.slide(entry)
             result[key] = self.reader.read(slide, center)
             if "elsewhere_center" in result:

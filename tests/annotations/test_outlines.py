@@ -86,8 +86,8 @@ ASAP = """<?xml version="1.0"?>
 <Annotation Name="2" Type="Rectangle" PartOfGroup="carcinoma" Color="#F4FA58"><Coordinates>
 <Coordinate Order="0" X="20" Y="20"/><Coordinate Order="1" X="30" Y="20"/>
 <Coordinate Order="2" X="30" Y="30"/><Coordinate Order="3" X="20" Y="30"/></Coordinates></Annotation>
-<Annotation Name="3" Type="Dot" PartOfGroup="carcinoma"><Coordinates><Coordinate Order="0" X="1" Y="1"/></Coordinates></Annotation>
-</Annotations><AnnotationGroups>
+<Annotation Name="3" Type="Dot" PartOfGroup="carcinoma"><Coordinates><Coordinate Order="0" X="1"
+Y="1"/></Coordinates></Annotation> </Annotations><AnnotationGroups>
 <Group Name="benign epithelial" PartOfGroup="None"/><Group Name="duct" PartOfGroup="benign epithelial"/>
 <Group Name="carcinoma" PartOfGroup="None"/></AnnotationGroups></ASAP_Annotations>"""
 

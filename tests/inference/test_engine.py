@@ -23,7 +23,8 @@ TARGET = VIEWS[0]
 
 
 class Blocky(torch.nn.Module):
-    """Predicts a class per 16 x 16 pixels by their brightness: outlines as a trained network draws them, not pixel noise."""
+    """Predicts a class per 16 x 16 pixels by their brightness: outlines as a trained network draws them, not pixel
+    noise."""
 
     def __init__(self) -> None:
         super().__init__()

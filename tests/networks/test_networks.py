@@ -101,7 +101,8 @@ def test_initialisation_is_kaiming_normal_with_zero_biases():
 
 
 def test_the_5x_decoder_is_cropped_around_the_same_centre():
-    """A change in the middle of the 5x view changes the middle of the output, not a corner: crops are exact centre crops."""
+    """A change in the middle of the 5x view changes the middle of the output, not a corner: crops are exact centre
+    crops."""
     network = narrow("DMMNM3")
     image = image_for(network, 1, 256)
     changed = image.clone()

@@ -24,9 +24,10 @@ _DECODERS_DIFFER = 1.5
 class CucimBackend(Backend):
     """cuCIM, with its silent failures caught.
 
-    cuCIM 26.10 returns black or garbage pixels for damaged tiles and for sound ones of some OME-TIFFs, crashes on some Deflate
-    TIFFs and misreads the µm/px of SVS. So only RGB JPEG tiles are handed to it, sizes and µm/px come from tifffile, and before
-    the first use of a file in a process every tile is decoded once by both libraries and compared.
+    cuCIM 26.10 returns black or garbage pixels for damaged tiles and for sound ones of some OME-TIFFs, crashes on
+    some Deflate TIFFs and misreads the µm/px of SVS. So only RGB JPEG tiles are handed to it, sizes and µm/px come
+    from tifffile, and before the first use of a file in a process every tile is decoded once by both libraries and
+    compared.
     """
 
     name: ClassVar[str] = "cucim"
@@ -81,7 +82,7 @@ class CucimBackend(Backend):
 
 def _cu_image(path: Path) -> Any:
     try:
-        from cucim import CuImage
+        from cucim import CuImage  # type: ignore[attr-defined]
     except ImportError as error:
         raise SlideError(
             path, "cuCIM is not installed", "Install cucim-cu13 (Linux only), or use backend='auto'"

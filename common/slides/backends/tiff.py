@@ -43,7 +43,7 @@ class TiffBackend(Backend):
         self._identity = next(_identities)
         try:
             self._file = tifffile.TiffFile(path)
-            first = self._file.pages[0]
+            first = self._file.pages[0].aspage()
         except (tifffile.TiffFileError, IndexError, ValueError, struct.error, OSError) as error:
             raise SlideError(
                 path, f"not a readable TIFF ({error})", "Get an undamaged copy; the file may have been cut short"
@@ -134,7 +134,7 @@ class TiffBackend(Backend):
 
     def _pyramid(self, first: tifffile.TiffPage) -> list[tifffile.TiffPage]:
         """Level 0 and every further page (or SubIFD) that is the same picture, smaller."""
-        candidates = list(first.pages) if first.subifds else []
+        candidates = [page.aspage() for page in first.pages or []]
         candidates += [page.aspage() for page in self._file.pages[1:]]
         levels = [first]
         for page in candidates:
@@ -168,7 +168,8 @@ class TiffBackend(Backend):
         if not expected == len(page.dataoffsets) == len(page.databytecounts):
             raise SlideError(
                 self.path,
-                f"the header says {page.imagewidth} x {page.imagelength} pixels in {expected} tiles, but the file lists "
+                f"the header says {page.imagewidth} x {page.imagelength} pixels in {expected} tiles, but the file "
+                f"lists "
                 f"{len(page.dataoffsets)}",
                 "The header is damaged; get an undamaged copy",
             )
@@ -178,7 +179,7 @@ class TiffBackend(Backend):
             text = self._svs_fields(page).get("MPP")
             return _pair(text, text)
         if self._file.is_ome:
-            found = _ome_mpp(self._file.ome_metadata)
+            found = _ome_mpp(self._file.ome_metadata or "")
             if found is not None:
                 return found
         return _resolution_mpp(page)

@@ -1,0 +1,34 @@
+"""Pictures side by side, each with its title, under one legend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..classes import ClassScheme
+from .overlay import with_legend
+
+_GAP = 8
+
+
+def panels(pictures: Mapping[str, np.ndarray], scheme: ClassScheme) -> Image.Image:
+    """Lay pictures of one size ``(height, width, 3)`` uint8 in a row.
+
+    Args:
+        pictures: title -> picture.
+        scheme: of the legend.
+    """
+    height, width = next(iter(pictures.values())).shape[:2]
+    size = max(12, width // 28)
+    font = ImageFont.load_default(size)
+    strip = int(1.8 * size)
+    total = len(pictures) * (width + _GAP) - _GAP
+    row = Image.new("RGB", (total, height + strip), "white")
+    draw = ImageDraw.Draw(row)
+    for number, (title, picture) in enumerate(pictures.items()):
+        left = number * (width + _GAP)
+        row.paste(Image.fromarray(picture), (left, strip))
+        draw.text((left + 4, size // 4), title, fill="black", font=font)
+    return with_legend(np.asarray(row), scheme)
