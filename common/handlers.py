@@ -68,21 +68,24 @@ class WeightsLoader:
     """Loads a checkpoint's weights before the first iteration.
 
     Args:
-        path: a state dict, or a dictionary with one under ``"model"``; read without running code from it.
+        path: a state dict, or a dictionary with one under ``"model"``; read without running code from it. None: nothing
+            is loaded.
         network: it must be the checkpoint's.
 
     Raises:
         ValueError: there is no such file, or its weights are another network's; names both.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module) -> None:
-        self.path, self.network = Path(path), network
+    def __init__(self, path: str | Path | None, network: nn.Module) -> None:
+        self.path, self.network = path, network
 
     def attach(self, engine: Engine) -> None:
         """Called by the trainer or evaluator."""
-        engine.add_event_handler(Events.STARTED, self)
+        if self.path is not None:
+            engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
+        assert self.path is not None
         load_weights(self.network, self.path)
         logger.info("weights: %s", self.path)
 
