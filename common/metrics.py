@@ -154,7 +154,8 @@ class ContextReliance(Metric):
     def iteration_completed(self, engine: Engine) -> None:
         """Called by the engine after every batch."""
         batch: Any = engine.state.batch
-        self.update((*self._output_transform(engine.state.output), batch[self.key]))
+        elsewhere = batch[self.key] if isinstance(batch, dict) else [item[self.key] for item in batch]
+        self.update((*self._output_transform(engine.state.output), elsewhere))
 
     @reinit__is_reduced
     def reset(self) -> None:
@@ -163,8 +164,8 @@ class ContextReliance(Metric):
 
     @reinit__is_reduced
     def update(self, output: Sequence) -> None:
-        logits, labels, image = (_batched(part) for part in output[:3])
-        elsewhere = output[3].to(image.device)
+        logits, labels, image, elsewhere = (_batched(part) for part in output)
+        elsewhere = elsewhere.to(image.device)
         truth = labels[:, 0].cpu().numpy()
         self._add(0, logits, truth)
         for index, views in enumerate(self.replaced):

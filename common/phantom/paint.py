@@ -151,7 +151,18 @@ class Painter:
         cy, cx, identity = scattered(seed, spacing, y[0] - reach, x[0] - reach, y[-1] + reach, x[-1] + reach)
         empty = np.zeros_like(counterstain)
         for body_y, body_x, draw in zip(cy, cx, hashed(seed, identity, 1), strict=True):
-            _stamp(empty, y, x, body_y, body_x, radius * (0.5 + draw), radius * (0.5 + draw) * 0.8, draw * 6.3, 1.0)
+            _stamp(
+                empty,
+                y,
+                x,
+                body_y,
+                body_x,
+                radius * (0.5 + draw),
+                radius * (0.5 + draw) * 0.8,
+                draw * 6.3,
+                1.0,
+                self.mpp,
+            )
         return counterstain * (1 - 0.93 * empty), nuclear * (1 - 0.97 * empty)
 
     def _bodies(
@@ -167,7 +178,7 @@ class Painter:
             stretch = bodies.elongation**0.5
             angle = 1.6 * flow[index] + 1.2 * (draw[index, 2] - 0.5) if bodies.elongation > 2 else 6.3 * draw[index, 2]
             depth = bodies.darkness * (0.7 + 0.6 * draw[index, 3])
-            _stamp(dark, y, x, cy[index], cx[index], size * stretch, size / stretch, angle, depth)
+            _stamp(dark, y, x, cy[index], cx[index], size * stretch, size / stretch, angle, depth, self.mpp)
         chromatin = 1 + 0.16 * SmoothNoise(seed + 17, 1.1).grid(y, x)
         if empty is not None:
             dark = np.where(empty, 0, dark)
@@ -225,9 +236,9 @@ def _stamp(
     b: float,
     angle: float,
     depth: float,
+    pixel: float,
 ) -> None:
     """Lay a soft-edged ellipse of half axes ``a`` and ``b`` (µm) over the canvas, keeping what is darker."""
-    pixel = y[1] - y[0]
     reach = max(a, b) + 2 * pixel
     top, bottom = max(int((cy - reach - y[0]) / pixel), 0), min(int((cy + reach - y[0]) / pixel) + 2, len(y))
     left, right = max(int((cx - reach - x[0]) / pixel), 0), min(int((cx + reach - x[0]) / pixel) + 2, len(x))
