@@ -35,7 +35,7 @@ def scheme() -> ClassScheme:
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory):
     """A small breast phantom: 3,072 pixels a side at 0.5 µm/px."""
-    return write_phantom(tmp_path_factory.mktemp("phantom"), "phantom", 11, (3072, 3072))
+    return write_phantom(tmp_path_factory.mktemp("phantom"), "phantom", 16, (3072, 3072))
 
 
 # Steep, so that rounding to 8 bits hides little of a pixel, and tilted, so that over neighbouring pixels it averages

@@ -84,7 +84,6 @@ class Layout:
 
     def ground(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Index of the ground at every point ``(y, x)`` (µm), -1 on glass; int8."""
-        # What lies deep inside needs no noise to be told from glass.
         result = np.where(self._inside(y, x), 0, -1).astype(np.int8)
         tissue = result == 0
         if not tissue.any():
@@ -123,6 +122,7 @@ class Layout:
         u = np.abs(y / self.height - 0.5) * 2 / (1 - 2 * margin / self.height)
         v = np.abs(x / self.width - 0.5) * 2 / (1 - 2 * margin / self.width)
         distance = (u**5 + v**5) ** 0.2
+        # What lies deep inside needs no noise to be told from glass.
         inside = distance < 0.9
         rim = ~inside & (distance < 1.02)
         if rim.any():
