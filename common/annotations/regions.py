@@ -17,6 +17,9 @@ from ..errors import UnreadableFileError
 from ..slides import Slide
 
 
+_TIE = (1.0e-6, 1.7e-6)
+
+
 class AnnotationError(UnreadableFileError):
     """An annotation file that cannot be read rightly."""
 
@@ -81,8 +84,11 @@ def _ring_mask(
     ring: shapely.LinearRing, shape: tuple[int, ...], origin: tuple[float, float], pixel: tuple[float, float]
 ) -> np.ndarray:
     x, y = shapely.get_coordinates(ring).T
-    # skimage puts the centre of pixel i at i; here it is at i + 0.5.
-    rows, columns = fill_polygon((y - origin[0]) / pixel[0] - 0.5, (x - origin[1]) / pixel[1] - 0.5, shape)
+    # skimage puts the centre of pixel i at i; here it is at i + 0.5. The outline is moved by less than anyone can draw, so
+    # that no centre lies on it: neighbouring outlines, and a hole and what fills it, then share no pixel and leave none out.
+    rows, columns = fill_polygon(
+        (y - origin[0]) / pixel[0] - 0.5 - _TIE[0], (x - origin[1]) / pixel[1] - 0.5 - _TIE[1], shape
+    )
     mask = np.zeros(shape, dtype=bool)
     mask[rows, columns] = True
     return mask
