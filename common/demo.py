@@ -66,8 +66,8 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
 def _picture(folder: Path, files: PhantomFiles) -> None:
     """The slide, its partial annotation, the truth and both predictions side by side."""
     with open_slide(files.slide) as slide:
-        window = {"center": (_SIZE / 2, _SIZE / 2), "mpp": _PICTURE_MPP, "size": int(_SIZE * slide.mpp / _PICTURE_MPP)}
-        tissue = slide.read(**window)
+        center, side = (_SIZE / 2, _SIZE / 2), int(_SIZE * slide.mpp / _PICTURE_MPP)
+        tissue = slide.read(center, _PICTURE_MPP, side)
         shown = {"slide": tissue}
         labels = {
             "partial annotation": files.geojson,
@@ -76,7 +76,7 @@ def _picture(folder: Path, files: PhantomFiles) -> None:
             "U-Net": folder / "unet" / "phantom" / "prediction.tif",
         }
         for title, path in labels.items():
-            found = read_annotations(path, BREAST.scheme).label_map(slide, **window)
+            found = read_annotations(path, BREAST.scheme).label_map(slide, center, _PICTURE_MPP, side)
             shown[title] = blend(tissue, found, BREAST.scheme, opacity=0.6)
     with written_whole(folder / "comparison.png") as partial:
         panels(shown, BREAST.scheme).save(partial)

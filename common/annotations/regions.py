@@ -16,7 +16,6 @@ from ..classes import UNLABELLED, ClassScheme
 from ..errors import UnreadableFileError
 from ..slides import Slide
 
-
 _TIE = (1.0e-6, 1.7e-6)
 
 
@@ -84,8 +83,9 @@ def _ring_mask(
     ring: shapely.LinearRing, shape: tuple[int, ...], origin: tuple[float, float], pixel: tuple[float, float]
 ) -> np.ndarray:
     x, y = shapely.get_coordinates(ring).T
-    # skimage puts the centre of pixel i at i; here it is at i + 0.5. The outline is moved by less than anyone can draw, so
-    # that no centre lies on it: neighbouring outlines, and a hole and what fills it, then share no pixel and leave none out.
+    # skimage puts the centre of pixel i at i; here it is at i + 0.5. The outline is moved by less than anyone can
+    # draw, so that no centre lies on it: neighbouring outlines, and a hole and what fills it, then share no pixel
+    # and leave none out.
     rows, columns = fill_polygon(
         (y - origin[0]) / pixel[0] - 0.5 - _TIE[0], (x - origin[1]) / pixel[1] - 0.5 - _TIE[1], shape
     )

@@ -5,9 +5,11 @@ from .checks import check_views
 from .datalist import load_datalist, slide_items
 from .dataset import MultiMagnificationPatchDataset, SlideDataset
 from .index import PatchIndex, build_patch_index
+from .sampler import ClassCycleSampler
 from .store import SlideStore
 
 __all__ = [
+    "ClassCycleSampler",
     "MultiMagnificationPatchDataset",
     "PatchIndex",
     "SlideDataset",

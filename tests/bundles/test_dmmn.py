@@ -148,6 +148,7 @@ def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "val_interval": 1,
         "samples_per_epoch": 16,
         "allow_missing": ["carcinoma", "benign epithelial", "necrotic"],
+        "sampler#cycle": ["stroma", "background"],
     }
     bundle(folder, "train.yaml", "demo.yaml", **arguments)
     return folder

@@ -11,6 +11,7 @@ from PIL import Image
 
 from common.annotations import AnnotatedRegion, write_geojson
 from common.data import (
+    ClassCycleSampler,
     MultiMagnificationPatchDataset,
     SlideDataset,
     balance_by_elastic_deformation,
@@ -170,3 +171,17 @@ def test_two_slides_of_one_name_need_a_column(tmp_path):
     with pytest.raises(ValueError, match=r"two slides are called 'a'.*name_by"):
         SlideDataset(tmp_path / "d.json")
     assert [item["name"] for item in SlideDataset(tmp_path / "d.json", name_by="case")] == ["x", "y"]
+
+
+def test_classes_take_turns_and_every_patch_has_its_own(entry, scheme):
+    data = dataset(entry, scheme, min_labelled=0, allow_missing=None)
+    sampler = ClassCycleSampler(data, ["stroma", "carcinoma", "stroma"], num_samples=12)
+    drawn = [data.index.rows.iloc[position] for position in sampler]
+    assert [int(row["carcinoma"] > 0) for row in drawn] == [0, 1, 0] * 4
+    stroma = [row["column"] for row in drawn if row["stroma"] > 0]
+    assert sorted(set(stroma)) == [160, 224]
+    assert all({stroma[i], stroma[i + 1]} == {160, 224} for i in range(0, 8, 2))
+    with pytest.raises(ValueError, match="no patch of necrotic"):
+        ClassCycleSampler(data, ["necrotic"], num_samples=1)
+    with pytest.raises(ValueError, match="no classes of the scheme: tumour"):
+        ClassCycleSampler(data, ["tumour"], num_samples=1)

@@ -1,0 +1,62 @@
+"""Samplers that let every batch show every class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    from .dataset import MultiMagnificationPatchDataset
+
+# A patch stands for a class that has at least this share of its labelled pixels.
+_SHARE = 0.1
+
+
+class ClassCycleSampler(Sampler[int]):
+    """Patches of one class after the other, each class's own in random order: with a batch as long as the cycle,
+    every batch
+    has every class.
+
+    In small batches drawn at random, classes that look alike rarely meet; their common bias then swings from batch
+    to batch and drowns what little tells them apart.
+
+    Args:
+        dataset: the patches.
+        cycle: class names, in the order in which they take turns; a name may stand in it more than once.
+        num_samples: patches per epoch.
+        seed: of the order.
+
+    Raises:
+        ValueError: a class of the cycle has no patch.
+    """
+
+    def __init__(
+        self, dataset: MultiMagnificationPatchDataset, cycle: Sequence[str], num_samples: int, seed: int = 0
+    ) -> None:
+        self.cycle, self.num_samples = tuple(cycle), num_samples
+        self._rng = np.random.default_rng(seed)
+        names = list(dataset.index.class_names)
+        unknown = sorted(set(cycle) - set(names))
+        if unknown:
+            raise ValueError(f"the cycle names no classes of the scheme: {', '.join(unknown)}")
+        pixels = dataset.index.rows[names].to_numpy(dtype=np.float64)
+        shares = pixels / pixels.sum(axis=1, keepdims=True)
+        self._members = {name: np.nonzero(shares[:, names.index(name)] >= _SHARE)[0] for name in set(cycle)}
+        empty = sorted(name for name, members in self._members.items() if not len(members))
+        if empty:
+            raise ValueError(f"no patch of {', '.join(empty)} to sample; take it out of the cycle")
+        self._streams = {name: self._endless(members) for name, members in self._members.items()}
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(self.num_samples):
+            yield next(self._streams[self.cycle[number % len(self.cycle)]])
+
+    def _endless(self, members: np.ndarray) -> Iterator[int]:
+        while True:
+            yield from self._rng.permutation(members).tolist()
