@@ -208,11 +208,13 @@ def test_one_damaged_slide_of_several_is_reported_by_the_exit_code(trained, shar
         ({"target": {"mpp": 0.5, "size": 128}}, "predicts 256 x 256 pixels, the target has 128"),
         ({"network_def": {**NARROW, "num_classes": 5}}, "6 output channels, the class scheme needs 7"),
         ({"checkpoint": "none.pt"}, "no such checkpoint"),
-        ({"checkpoint": str(DMMN / "models" / "demo_unet.pt")}, "weights of another network than DMMNM3"),
+        ({"checkpoint": "unet.pt"}, "weights of another network than DMMNM3"),
         ({"slides": "nothing/*.svs"}, "no slide matches"),
     ],
 )
-def test_bad_configs_stop_at_once_and_say_what_to_change(phantoms, tmp_path, overrides, says):
+def test_bad_configs_stop_at_once_and_say_what_to_change(phantoms, tmp_path, overrides, says, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(UNet(channels=NARROW["channels"]).state_dict(), "unet.pt")
     arguments = {"slides": phantoms / "datalist.json", "output_dir": tmp_path, **overrides}
     run = ConfigWorkflow(
         workflow_type="infer", config_file=config("inference.yaml", "demo.yaml"), bundle_root=str(DMMN), **arguments
