@@ -13,7 +13,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
 from common.handlers import load_weights
-from common.networks import DMMNM3, NETWORKS
+from common.networks import DMMNM3, NETWORKS, UNet
 from common.phantom import write_phantoms
 from tests.conftest import DMMN, SHARED
 
