@@ -85,8 +85,8 @@ def _batched(part: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
 class LabelledPixelConfusion(Metric):
     """Global confusion matrix of logits against label maps, summed over batches (and processes).
 
-    ``update`` takes ``(logits, labels)``: ``(B, C, h, w)`` and ``(B, 1, h, w)``, or lists of both without the batch
-    dimension.
+    ``update`` takes ``(logits, labels)``: ``(B, C, h, w)`` and ``(B, 1, h, w)``, or lists of both without the
+    batch dimension.
     """
 
     def __init__(

@@ -44,9 +44,8 @@ _SLOPES = np.array([[4.1, 0.77], [0.77, 4.1]])
 
 
 def ramp(size: int, level0: int) -> np.ndarray:
-    """An analytic level, ``size`` pixels a side, of a square slide of ``level0`` (at most 50) pixels: red and green
-    are two
-    planes over the level-0 coordinates of the pixel's centre, blue is red turned round."""
+    """An analytic level, ``size`` pixels a side, of a square slide of ``level0`` (at most 50) pixels: red and
+    green are two planes over the level-0 coordinates of the pixel's centre, blue is red turned round."""
     at = (np.arange(size) + 0.5) * level0 / size
     red_green = np.stack(np.meshgrid(at, at, indexing="ij"), axis=-1) @ _SLOPES
     image = np.concatenate([red_green, 255 - red_green[..., :1]], axis=-1)

@@ -54,9 +54,8 @@ def read_asap_xml(
 
 
 def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme: ClassScheme) -> None:
-    """Write regions in ASAP's XML, one group per class. The format has no holes: outlines with holes are cut into
-    pieces
-    without."""
+    """Write regions in ASAP's XML, one group per class. The format has no holes: outlines with holes are cut
+    into pieces without."""
     root = ElementTree.Element("ASAP_Annotations")
     annotations = ElementTree.SubElement(root, "Annotations")
     number = 0

@@ -19,8 +19,7 @@ def balance_by_elastic_deformation(
     """Add to every patch of a rare class copies that will be elastically deformed.
 
     A patch belongs to the first class of ``class_order`` that it has a pixel of, and gets that class's rate of
-    copies, each with a
-    deformation of its own.
+    copies, each with a deformation of its own.
 
     Args:
         index: the patches.

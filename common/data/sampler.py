@@ -16,9 +16,8 @@ _SHARE = 0.1
 
 
 class ClassCycleSampler(Sampler[int]):
-    """Patches of one class after the other, each class's own in random order: with a batch as long as the cycle,
-    every batch
-    has every class.
+    """Patches of one class after the other, each class's own in random order: with a batch as long as the
+    cycle, every batch has every class.
 
     In small batches drawn at random, classes that look alike rarely meet; their common bias then swings from batch
     to batch and drowns what little tells them apart.

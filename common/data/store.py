@@ -12,9 +12,8 @@ from ..slides import Slide, open_slide
 
 
 class SlideStore:
-    """Opens what datalist entries name, once; keeps the last ``capacity`` of each open. Pickles empty, so that every
-    worker
-    process opens its own.
+    """Opens what datalist entries name, once; keeps the last ``capacity`` of each open. Pickles empty, so that
+    every worker process opens its own.
 
     Args:
         scheme: the annotations' classes; None where only slides are wanted.

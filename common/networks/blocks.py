@@ -77,9 +77,8 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(conv_block(2 * channels[k], channels[k], padding_mode) for k in levels)
 
     def forward(self, features: list[torch.Tensor], extras: list[list[torch.Tensor]]) -> list[torch.Tensor]:
-        """``features`` as the encoder gives them, ``extras`` one list per level, deepest first -> maps after each
-        level,
-        deepest first, the last at full resolution."""
+        """``features`` as the encoder gives them, ``extras`` one list per level, deepest first -> maps after
+        each level, deepest first, the last at full resolution."""
         current = features[-1]
         outputs: list[torch.Tensor] = []
         for index, (up, block) in enumerate(zip(self.ups, self.blocks)):

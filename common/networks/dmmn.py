@@ -26,8 +26,8 @@ class DMMNS2(UNet):
         padding_mode: ``"zeros"`` or ``"reflect"``.
 
     Shape:
-        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 16 -> logits
-        ``(B, num_classes + 1, H, W)``.
+        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 16 ->
+        logits ``(B, num_classes + 1, H, W)``.
 
     Source: Ho et al. 2021, Fig. 4b; 34,554,119 parameters (Table 2) with ``num_classes=6``.
     """
@@ -41,9 +41,8 @@ class DMMNS2(UNet):
 
 
 class DMMNMS(SegmentationNetwork):
-    """Multi-encoder, single-decoder DMMN: at each of the five levels the coarser encoders' maps are centre-cropped,
-    upsampled
-    to the finest one's µm/px and join its decoder.
+    """Multi-encoder, single-decoder DMMN: at each of the five levels the coarser encoders' maps are
+    centre-cropped, upsampled to the finest one's µm/px and join its decoder.
 
     At levels 1 to 4 they are concatenated with the map that enters the next transposed convolution; at level 0 with
     the last block's output, before the head.
@@ -54,8 +53,8 @@ class DMMNMS(SegmentationNetwork):
         padding_mode: ``"zeros"`` or ``"reflect"``.
 
     Shape:
-        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 128 -> logits
-        ``(B, num_classes + 1, H, W)``.
+        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 128 ->
+        logits ``(B, num_classes + 1, H, W)``.
 
     Source: Ho et al. 2021, Fig. 4c; 30,647,207 parameters (Table 2) with ``num_classes=6``. The count alone would
         also allow
@@ -107,8 +106,8 @@ class DMMNM2S(SegmentationNetwork):
         padding_mode: ``"zeros"`` or ``"reflect"``.
 
     Shape:
-        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 16 -> logits
-        ``(B, num_classes + 1, H, W)``.
+        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 16 ->
+        logits ``(B, num_classes + 1, H, W)``.
 
     Source: Ho et al. 2021, Fig. 4d; 25,947,047 parameters (Table 2) with ``num_classes=6``.
     """
@@ -140,9 +139,8 @@ class DMMNM2S(SegmentationNetwork):
 
 
 class DMMNM3(SegmentationNetwork):
-    """Multi-encoder, multi-decoder, multi-concatenation DMMN: three U-Nets of half width, the coarser two feeding
-    the finest
-    one's decoder.
+    """Multi-encoder, multi-decoder, multi-concatenation DMMN: three U-Nets of half width, the coarser two
+    feeding the finest one's decoder.
 
     Maps of the coarser decoders already have the finest one's µm/px one (10x) or two (5x) levels nearer their
     output, so they are centre-cropped and concatenated, never resampled.
@@ -153,8 +151,8 @@ class DMMNM3(SegmentationNetwork):
         padding_mode: ``"zeros"`` as the paper says, ``"reflect"`` as the released code does.
 
     Shape:
-        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 32 -> logits
-        ``(B, num_classes + 1, H, W)``.
+        image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 32 ->
+        logits ``(B, num_classes + 1, H, W)``.
 
     Source: Ho et al. 2021, Fig. 4e; 27,071,303 parameters (Table 2) with ``num_classes=6``.
     """

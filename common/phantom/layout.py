@@ -23,9 +23,8 @@ _CLOSE = 400.0
 
 @dataclass(frozen=True)
 class Structure:
-    """One compact structure: centre and mean radius in µm, length over width, angle, phases of its bulges, and class
-    index of
-    its population in the recipe."""
+    """One compact structure: centre and mean radius in µm, length over width, angle, phases of its bulges, and
+    class index of its population in the recipe."""
 
     y: float
     x: float

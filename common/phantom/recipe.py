@@ -74,9 +74,9 @@ class Population:
     texture: Texture
     territory: str
     radius: tuple[float, float] = (55.0, 85.0)
-    spacing: float = 90.0
+    spacing: float = 60.0
     crowding: bool = False
-    clearance: float = 140.0
+    clearance: float = 110.0
     neighbours: int = 0
     neighbour_gap: float = 250.0
     aligned: bool = False
@@ -114,7 +114,7 @@ class Recipe:
     annotated: dict[str, float]
     stain: Stain = Stain()
     territory_size: float = 1500.0
-    plain_surroundings: float = 140.0
+    plain_surroundings: float = 110.0
 
 
 _EPITHELIUM = Texture(
@@ -156,9 +156,11 @@ BREAST_CLASSES = ClassScheme(
 )
 
 # Carcinoma and benign epithelium are drawn from the same shapes in the same texture, and no structure, fat or tissue
-# edge comes nearer than 140 µm to either: within 96 µm of any of their pixels both look alike by construction. They
-# differ by what is further away: nests of carcinoma crowd at 140 to 260 µm, benign lobules and segments of ducts lie
-# alone, at least 300 µm from anything.
+# edge comes nearer than 110 µm to either: within 96 µm of any of their pixels both look alike by construction. They
+# differ by what is further away: nests of carcinoma crowd at 110 to 170 µm, benign lobules and segments of ducts lie
+# alone, at least 260 µm from anything. The nests are small and the crowd is near because a pixel of a five-level
+# U-Net at 2 µm/px hardly sees farther than 190 µm: what lies beyond would be in its view and yet out of its reach.
+_NEST = (30.0, 46.0)
 BREAST = Recipe(
     scheme=BREAST_CLASSES,
     territories=("tumour", "normal", "tumour", "normal", "fat"),
@@ -170,8 +172,8 @@ BREAST = Recipe(
     ),
     populations=(
         Population("necrotic", _NECROSIS, "tumour", radius=(60.0, 100.0), spacing=900.0),
-        Population("carcinoma", _EPITHELIUM, "tumour", crowding=True, neighbours=2),
-        Population("benign epithelial", _EPITHELIUM, "normal", clearance=300.0, aligned=True),
+        Population("carcinoma", _EPITHELIUM, "tumour", radius=_NEST, crowding=True, neighbours=2, neighbour_gap=170.0),
+        Population("benign epithelial", _EPITHELIUM, "normal", radius=_NEST, clearance=260.0, aligned=True),
     ),
     annotated={
         "carcinoma": 0.013,

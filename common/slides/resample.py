@@ -1,8 +1,8 @@
 """Separable resampling between pixel lattices.
 
 One axis at a time, an output lattice is ``start`` and ``step`` in source pixels: output pixel ``i`` covers
-``[start + i·step, start + (i + 1)·step)``. Every function depends on those absolute positions only, never on how many
-pixels are asked for, so that one large read equals many small ones bit by bit.
+``[start + i·step, start + (i + 1)·step)``. Every function depends on those absolute positions only, never on
+how many pixels are asked for, so that one large read equals many small ones bit by bit.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _SUBPIXEL = 4096
 class Axis:
     """Source pixels ``[first, last)`` that an output lattice needs along one axis, and the weights that combine them.
 
-    ``weights`` is ``(outputs, last - first)``, or None where the output is the source pixels themselves or equal
-    blocks of ``block`` of them.
+    ``weights`` is ``(outputs, last - first)``, or None where the output is the source pixels themselves or
+    equal blocks of ``block`` of them.
     """
 
     first: int

@@ -40,9 +40,8 @@ class Level:
 
 @dataclass(frozen=True)
 class Lattice:
-    """How an asked µm/px is read: from which level, with how many of its pixels per output pixel (row, column), and
-    the µm/px
-    that results."""
+    """How an asked µm/px is read: from which level, with how many of its pixels per output pixel (row, column),
+    and the µm/px that results."""
 
     level: int
     step: tuple[float, float]
@@ -193,9 +192,8 @@ class Slide:
         return self._read_bands(lattice, rows, columns, (height, width), fill)
 
     def _stored_level(self, mpp: float, snap: float) -> int | None:
-        """The level closest to ``mpp`` within ``snap``. One equal to it up to rounding counts even with ``snap=0``:
-        resampling
-        at a step of 1 then only moves it by a fraction of a pixel."""
+        """The level closest to ``mpp`` within ``snap``. One equal to it up to rounding counts even with
+        ``snap=0``: resampling at a step of 1 then only moves it by a fraction of a pixel."""
         tolerance = max(snap, 1e-6)
         distance = {
             i: max(abs(axis / mpp - 1) for axis in level.mpp)

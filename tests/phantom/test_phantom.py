@@ -90,10 +90,10 @@ def test_nests_keep_their_distance_and_crowd_or_stand_alone():
     for name in ("carcinoma", "benign epithelial"):
         for structure in by_class[name]:
             gaps = [_gap(structure, other) for other in epithelium if other is not structure]
-            assert min(gaps) >= 139
+            assert min(gaps) >= 109
             nearest[name].append(min(gaps))
-    assert np.median(nearest["carcinoma"]) < 190
-    assert min(nearest["benign epithelial"]) >= 299
+    assert np.median(nearest["carcinoma"]) < 140
+    assert min(nearest["benign epithelial"]) >= 259
 
 
 # ---- carcinoma and benign epithelium look alike within 192 µm

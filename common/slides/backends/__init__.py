@@ -1,9 +1,9 @@
 """The libraries that decode slides, behind one small interface.
 
 ``auto`` takes, in this order, the first that fits: plain images go to Pillow; TIFF files that OpenSlide calls
-generic or Aperio, or does not know (OME-TIFF), go to ``tiff``, which decodes fastest and checks what it decodes;
-everything else goes to OpenSlide. cuCIM is never taken unasked: it returns black pixels for damaged tiles without an
-error.
+generic or Aperio, or does not know (OME-TIFF), go to ``tiff``, which decodes fastest and checks what it
+decodes; everything else goes to OpenSlide. cuCIM is never taken unasked: it returns black pixels for damaged
+tiles without an error.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ def aligned_start(start: int, downsample: float) -> tuple[int, int]:
     """A level-0 position from which to read, and how many of the level's pixels to skip to be at ``start``.
 
     OpenSlide and cuCIM take level-0 positions and divide by the level's downsample. Where that is not a whole
-    number, the quotient falls between two of the level's pixels and OpenSlide interpolates. Starting up to 32 pixels
-    earlier, where the product is (nearly) whole, avoids that.
+    number, the quotient falls between two of the level's pixels and OpenSlide interpolates. Starting up to 32
+    pixels earlier, where the product is (nearly) whole, avoids that.
     """
     skip = np.arange(min(start, _REACH) + 1)
     position = (start - skip) * downsample

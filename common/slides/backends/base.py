@@ -29,9 +29,8 @@ class Backend(ABC):
 
     @abstractmethod
     def read(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """``(height, width, 3)`` uint8 RGB of a rectangle inside the level, in the level's pixels; safe to call from
-        several
-        threads.
+        """``(height, width, 3)`` uint8 RGB of a rectangle inside the level, in the level's pixels; safe to call
+        from several threads.
 
         Raises:
             SlideError: a part of it cannot be decoded.

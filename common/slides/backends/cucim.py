@@ -24,10 +24,10 @@ _DECODERS_DIFFER = 1.5
 class CucimBackend(Backend):
     """cuCIM, with its silent failures caught.
 
-    cuCIM 26.10 returns black or garbage pixels for damaged tiles and for sound ones of some OME-TIFFs, crashes on
-    some Deflate TIFFs and misreads the µm/px of SVS. So only RGB JPEG tiles are handed to it, sizes and µm/px come
-    from tifffile, and before the first use of a file in a process every tile is decoded once by both libraries and
-    compared.
+    cuCIM 26.10 returns black or garbage pixels for damaged tiles and for sound ones of some OME-TIFFs, crashes
+    on some Deflate TIFFs and misreads the µm/px of SVS. So only RGB JPEG tiles are handed to it, sizes and
+    µm/px come from tifffile, and before the first use of a file in a process every tile is decoded once by both
+    libraries and compared.
     """
 
     name: ClassVar[str] = "cucim"

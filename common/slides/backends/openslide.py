@@ -21,9 +21,8 @@ def detect_format(path: Path) -> str | None:
 
 
 class OpenSlideBackend(Backend):
-    """Any format that OpenSlide opens. Where a format leaves parts of the canvas without pixels, they are the file's
-    own
-    background colour (white where it names none)."""
+    """Any format that OpenSlide opens. Where a format leaves parts of the canvas without pixels, they are the
+    file's own background colour (white where it names none)."""
 
     name: ClassVar[str] = "openslide"
 
