@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional
 
 from .classes import ClassScheme
@@ -30,7 +30,9 @@ class WeightedCrossEntropyLoss(nn.Module):
         weights: one per class, in label order; None for equal ones.
         normalisation: what the weighted sum is divided by: ``"pixels"``: all pixels of the batch (eq. 1 as printed);
             ``"labelled"``: the labelled ones; ``"weights"``: the weights of the labelled ones, as PyTorch's mean
-            does and with it the released code. A batch without a labelled pixel has loss 0.
+            does and with it the released code. A batch without a labelled pixel has loss 0. Where several processes
+            train, it is theirs together: the mean of their losses, and of their gradients, is that of one process
+            with all their patches in its batch.
 
     Shape:
         logits ``(B, C, h, w)``, label maps ``(B, 1, h, w)`` -> a scalar.
@@ -58,8 +60,17 @@ class WeightedCrossEntropyLoss(nn.Module):
         channels = self.scheme.target_channels(labels[:, 0], _IGNORED)
         weights = self.weights.to(logits.device)
         total = functional.cross_entropy(logits.float(), channels, weights, ignore_index=_IGNORED, reduction="sum")
-        if self.normalisation == "pixels":
-            return total / channels.numel()
-        labelled = channels != _IGNORED
-        count = weights[channels[labelled]].sum() if self.normalisation == "weights" else labelled.sum()
+        count = self._mean_over_processes(self._divisor(channels, weights))
         return total / count.clamp(min=torch.finfo(torch.float32).tiny)
+
+    def _divisor(self, channels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        if self.normalisation == "pixels":
+            return torch.tensor(float(channels.numel()), device=channels.device)
+        labelled = channels != _IGNORED
+        return weights[channels[labelled]].sum() if self.normalisation == "weights" else labelled.sum().float()
+
+    def _mean_over_processes(self, count: torch.Tensor) -> torch.Tensor:
+        if not (self.training and distributed.is_available() and distributed.is_initialized()):
+            return count
+        distributed.all_reduce(count)
+        return count / distributed.get_world_size()

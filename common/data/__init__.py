@@ -4,13 +4,16 @@ from .balance import balance_by_elastic_deformation, plot_class_balance
 from .checks import check_views
 from .datalist import load_datalist, slide_items
 from .dataset import MultiMagnificationPatchDataset, SlideDataset
+from .draws import Draw, NumberedDraws
 from .index import PatchIndex, build_patch_index
 from .sampler import ClassCycleSampler
 from .store import SlideStore
 
 __all__ = [
     "ClassCycleSampler",
+    "Draw",
     "MultiMagnificationPatchDataset",
+    "NumberedDraws",
     "PatchIndex",
     "SlideDataset",
     "SlideStore",

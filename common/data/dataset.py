@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.transforms import Randomizable
 from torch.utils.data import Dataset
 
 from ..classes import ClassScheme
@@ -15,6 +16,7 @@ from ..losses import inverse_share_weights
 from ..slides import FieldOfView, PatchReader, slide_name
 from .balance import balance_by_elastic_deformation, plot_class_balance
 from .datalist import slide_items
+from .draws import Draw
 from .index import PatchIndex, build_patch_index
 
 logger = logging.getLogger(__name__)
@@ -81,7 +83,11 @@ class MultiMagnificationPatchDataset(Dataset):
     def __len__(self) -> int:
         return len(self.index.rows)
 
-    def __getitem__(self, position: int) -> Any:
+    def __getitem__(self, draw: int | Draw) -> Any:
+        """One item; a :class:`Draw` also seeds the random transforms."""
+        position = draw.position if isinstance(draw, Draw) else draw
+        if isinstance(draw, Draw) and isinstance(self.transform, Randomizable):
+            self.transform.set_random_state(draw.seed)
         row = self.index.rows.iloc[position]
         item = dict(self.data[int(row["slide"])])
         item["center"] = (float(row["row"]), float(row["column"]))
@@ -102,8 +108,7 @@ class MultiMagnificationPatchDataset(Dataset):
         if missing:
             raise ValueError(
                 f"no labelled pixel of {', '.join(missing)} in {len(self.data)} slides: the network could never "
-                f"learn it. "
-                "Annotate it, take it out of the class scheme, or name it in allow_missing"
+                "learn it. Annotate it, take it out of the class scheme, or name it in allow_missing"
             )
 
 
@@ -158,8 +163,7 @@ class SlideDataset(Dataset):
             if item["name"] in named:
                 raise ValueError(
                     f"two slides are called {item['name']!r}: {named[item['name']]} and {item['image']}. Name them "
-                    f"by a column "
-                    "of the datalist with name_by"
+                    "by a column of the datalist with name_by"
                 )
             named[item["name"]] = str(item["image"])
 
