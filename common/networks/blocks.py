@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import nn
 
-PaddingMode = Literal["zeros", "reflect"]
 
-
-def conv3x3(in_channels: int, out_channels: int, padding_mode: PaddingMode = "zeros") -> nn.Conv2d:
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     """3 x 3 convolution with bias that keeps the size."""
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode=padding_mode)
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
-def conv_block(in_channels: int, out_channels: int, padding_mode: PaddingMode = "zeros") -> nn.Sequential:
+def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
     """CONV_BLOCK: twice 3 x 3 convolution and ReLU."""
     return nn.Sequential(
-        conv3x3(in_channels, out_channels, padding_mode),
+        conv3x3(in_channels, out_channels),
         nn.ReLU(inplace=True),
-        conv3x3(out_channels, out_channels, padding_mode),
+        conv3x3(out_channels, out_channels),
         nn.ReLU(inplace=True),
     )
 
@@ -35,20 +32,18 @@ def upsample2(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-def head(in_channels: int, channels: int, out_channels: int, padding_mode: PaddingMode = "zeros") -> nn.Sequential:
+def head(in_channels: int, channels: int, out_channels: int) -> nn.Sequential:
     """CONV_FINAL: 3 x 3 convolution, ReLU, 1 x 1 convolution."""
-    return nn.Sequential(
-        conv3x3(in_channels, channels, padding_mode), nn.ReLU(inplace=True), nn.Conv2d(channels, out_channels, 1)
-    )
+    return nn.Sequential(conv3x3(in_channels, channels), nn.ReLU(inplace=True), nn.Conv2d(channels, out_channels, 1))
 
 
 class Encoder(nn.Module):
     """Blocks of ``channels`` with 2 x 2 max-pooling between: ``(B, i, H, W)`` -> one map per level, finest first."""
 
-    def __init__(self, in_channels: int, channels: Sequence[int], padding_mode: PaddingMode = "zeros") -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
         super().__init__()
         widths = [in_channels, *channels]
-        self.blocks = nn.ModuleList(conv_block(i, o, padding_mode) for i, o in pairwise(widths))
+        self.blocks = nn.ModuleList(conv_block(i, o) for i, o in pairwise(widths))
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
@@ -68,13 +63,11 @@ class Decoder(nn.Module):
             decoder's own.
     """
 
-    def __init__(
-        self, channels: Sequence[int], extra: Sequence[int] = (0, 0, 0, 0), padding_mode: PaddingMode = "zeros"
-    ) -> None:
+    def __init__(self, channels: Sequence[int], extra: Sequence[int] = (0, 0, 0, 0)) -> None:
         super().__init__()
         levels = range(len(channels) - 2, -1, -1)
         self.ups = nn.ModuleList(upsample2(channels[k + 1] + extra[k], channels[k]) for k in levels)
-        self.blocks = nn.ModuleList(conv_block(2 * channels[k], channels[k], padding_mode) for k in levels)
+        self.blocks = nn.ModuleList(conv_block(2 * channels[k], channels[k]) for k in levels)
 
     def forward(self, features: list[torch.Tensor], extras: list[list[torch.Tensor]]) -> list[torch.Tensor]:
         """``features`` as the encoder gives them, ``extras`` one list per level, deepest first -> maps after

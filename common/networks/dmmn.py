@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .base import SegmentationNetwork, center_crop
-from .blocks import Decoder, Encoder, PaddingMode, head, upsample2
+from .blocks import Decoder, Encoder, head, upsample2
 from .unet import WIDTHS, UNet
 
 HALF_WIDTHS = (32, 64, 128, 256, 512)
@@ -23,7 +23,6 @@ class DMMNS2(UNet):
     Args:
         num_classes: classes besides "unlabelled", which is output channel 0.
         channels: encoder widths, finest level first.
-        padding_mode: ``"zeros"`` or ``"reflect"``.
 
     Shape:
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 16 ->
@@ -34,10 +33,8 @@ class DMMNS2(UNet):
 
     views = (1, 2, 4)
 
-    def __init__(
-        self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: PaddingMode = "zeros"
-    ) -> None:
-        super().__init__(num_classes, channels, in_channels=9, padding_mode=padding_mode)
+    def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS) -> None:
+        super().__init__(num_classes, channels, in_channels=9)
 
 
 class DMMNMS(SegmentationNetwork):
@@ -50,7 +47,6 @@ class DMMNMS(SegmentationNetwork):
     Args:
         num_classes: classes besides "unlabelled", which is output channel 0.
         channels: encoder widths, finest level first. The paper halves U-Net's.
-        padding_mode: ``"zeros"`` or ``"reflect"``.
 
     Shape:
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 128 ->
@@ -63,21 +59,19 @@ class DMMNMS(SegmentationNetwork):
 
     views = (1, 2, 4)
 
-    def __init__(
-        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: PaddingMode = "zeros"
-    ) -> None:
+    def __init__(self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS) -> None:
         super().__init__()
         # The crop of the deepest 5x map starts after 3/8 of it, which must be whole pixels.
         self.divisor = 2 ** (len(channels) - 1) * 8
-        self.encoder_20x = Encoder(3, channels, padding_mode)
-        self.encoder_10x = Encoder(3, channels, padding_mode)
-        self.encoder_5x = Encoder(3, channels, padding_mode)
+        self.encoder_20x = Encoder(3, channels)
+        self.encoder_10x = Encoder(3, channels)
+        self.encoder_5x = Encoder(3, channels)
         self.up_10x = nn.ModuleList(upsample2(width, width) for width in channels)
         self.up_5x = nn.ModuleList(
             nn.Sequential(upsample2(width, width), upsample2(width, width)) for width in channels
         )
-        self.decoder = Decoder(channels, [2 * width for width in channels[1:]], padding_mode)
-        self.head = head(3 * channels[0], channels[0], num_classes + 1, padding_mode)
+        self.decoder = Decoder(channels, [2 * width for width in channels[1:]])
+        self.head = head(3 * channels[0], channels[0], num_classes + 1)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -103,7 +97,6 @@ class DMMNM2S(SegmentationNetwork):
     Args:
         num_classes: classes besides "unlabelled", which is output channel 0.
         channels: encoder widths, finest level first. The paper halves U-Net's.
-        padding_mode: ``"zeros"`` or ``"reflect"``.
 
     Shape:
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 16 ->
@@ -114,18 +107,16 @@ class DMMNM2S(SegmentationNetwork):
 
     views = (1, 2, 4)
 
-    def __init__(
-        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: PaddingMode = "zeros"
-    ) -> None:
+    def __init__(self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS) -> None:
         super().__init__()
         self.divisor = 2 ** (len(channels) - 1)
-        self.encoders = nn.ModuleList(Encoder(3, channels, padding_mode) for _ in self.views)
-        self.decoders = nn.ModuleList(Decoder(channels, [0] * (len(channels) - 1), padding_mode) for _ in self.views)
+        self.encoders = nn.ModuleList(Encoder(3, channels) for _ in self.views)
+        self.decoders = nn.ModuleList(Decoder(channels, [0] * (len(channels) - 1)) for _ in self.views)
         width = channels[0]
         self.ups = nn.ModuleList(
             [nn.Identity(), upsample2(width, width), nn.Sequential(upsample2(width, width), upsample2(width, width))]
         )
-        self.head = head(3 * width, width, num_classes + 1, padding_mode)
+        self.head = head(3 * width, width, num_classes + 1)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -148,7 +139,6 @@ class DMMNM3(SegmentationNetwork):
     Args:
         num_classes: classes besides "unlabelled", which is output channel 0.
         channels: encoder widths, finest level first. The paper halves U-Net's.
-        padding_mode: ``"zeros"`` as the paper says, ``"reflect"`` as the released code does.
 
     Shape:
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 32 ->
@@ -159,26 +149,24 @@ class DMMNM3(SegmentationNetwork):
 
     views = (1, 2, 4)
 
-    def __init__(
-        self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS, padding_mode: PaddingMode = "zeros"
-    ) -> None:
+    def __init__(self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS) -> None:
         super().__init__()
         if len(channels) < 4:
             raise ValueError("DMMN-M3 needs at least four levels: the 5x decoder feeds two of them")
         depth = len(channels) - 1
         # The crop of the deepest 10x decoder map starts after 1/4 of it, which must be whole pixels.
         self.divisor = 2 ** (depth + 1)
-        self.encoder_20x = Encoder(3, channels, padding_mode)
-        self.encoder_10x = Encoder(3, channels, padding_mode)
-        self.encoder_5x = Encoder(3, channels, padding_mode)
+        self.encoder_20x = Encoder(3, channels)
+        self.encoder_10x = Encoder(3, channels)
+        self.encoder_5x = Encoder(3, channels)
         plain = [0] * depth
-        self.decoder_10x = Decoder(channels, plain, padding_mode)
-        self.decoder_5x = Decoder(channels, plain, padding_mode)
+        self.decoder_10x = Decoder(channels, plain)
+        self.decoder_5x = Decoder(channels, plain)
         from_10x = list(channels[:depth])
         from_5x = [0, *channels[: depth - 1]]
         extra = [fine + coarse for fine, coarse in zip(from_10x, from_5x, strict=True)]
-        self.decoder_20x = Decoder(channels, extra, padding_mode)
-        self.head = head(channels[0], channels[0], num_classes + 1, padding_mode)
+        self.decoder_20x = Decoder(channels, extra)
+        self.head = head(channels[0], channels[0], num_classes + 1)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

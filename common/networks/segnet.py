@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from .base import SegmentationNetwork
-from .blocks import PaddingMode, conv3x3, conv_block, head
+from .blocks import conv3x3, conv_block, head
 from .unet import WIDTHS
 
 
@@ -21,7 +21,6 @@ class SegNet(SegmentationNetwork):
     Args:
         num_classes: classes besides "unlabelled", which is output channel 0.
         channels: encoder widths, finest level first; the last is the centre's.
-        padding_mode: ``"zeros"`` or ``"reflect"``.
 
     Shape:
         image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, num_classes + 1, H, W)``.
@@ -29,30 +28,28 @@ class SegNet(SegmentationNetwork):
     Source: Ho et al. 2021, section 3; 18,881,543 parameters (Table 2) with ``num_classes=6``.
     """
 
-    def __init__(
-        self, num_classes: int = 6, channels: Sequence[int] = WIDTHS, padding_mode: PaddingMode = "zeros"
-    ) -> None:
+    def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.divisor = 2 ** (len(channels) - 1)
         *levels, centre = channels
         widths = [3, *levels]
-        self.encoder = nn.ModuleList(conv_block(i, o, padding_mode) for i, o in pairwise(widths))
+        self.encoder = nn.ModuleList(conv_block(i, o) for i, o in pairwise(widths))
         self.centre = nn.Sequential(
-            conv3x3(levels[-1], centre, padding_mode),
+            conv3x3(levels[-1], centre),
             nn.ReLU(inplace=True),
-            conv3x3(centre, levels[-1], padding_mode),
+            conv3x3(centre, levels[-1]),
             nn.ReLU(inplace=True),
         )
         self.decoder = nn.ModuleList(
             nn.Sequential(
-                conv3x3(width, width, padding_mode),
+                conv3x3(width, width),
                 nn.ReLU(inplace=True),
-                conv3x3(width, reduced, padding_mode),
+                conv3x3(width, reduced),
                 nn.ReLU(inplace=True),
             )
             for width, reduced in zip(levels[::-1], [*levels[-2::-1], levels[0]], strict=True)
         )
-        self.head = head(levels[0], levels[0], num_classes + 1, padding_mode)
+        self.head = head(levels[0], levels[0], num_classes + 1)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

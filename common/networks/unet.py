@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from .base import SegmentationNetwork
-from .blocks import Decoder, Encoder, PaddingMode, head
+from .blocks import Decoder, Encoder, head
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -19,7 +19,6 @@ class UNet(SegmentationNetwork):
         num_classes: classes besides "unlabelled", which is output channel 0.
         channels: encoder widths, finest level first.
         in_channels: 3 per field of view.
-        padding_mode: ``"zeros"`` as the paper says, ``"reflect"`` as the released code does.
 
     Shape:
         image ``(B, in_channels, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, num_classes + 1, H, W)``.
@@ -32,14 +31,13 @@ class UNet(SegmentationNetwork):
         num_classes: int = 6,
         channels: Sequence[int] = WIDTHS,
         in_channels: int = 3,
-        padding_mode: PaddingMode = "zeros",
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.divisor = 2 ** (len(channels) - 1)
-        self.encoder = Encoder(in_channels, channels, padding_mode)
-        self.decoder = Decoder(channels, [0] * (len(channels) - 1), padding_mode)
-        self.head = head(channels[0], channels[0], num_classes + 1, padding_mode)
+        self.encoder = Encoder(in_channels, channels)
+        self.decoder = Decoder(channels, [0] * (len(channels) - 1))
+        self.head = head(channels[0], channels[0], num_classes + 1)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
