@@ -1,4 +1,4 @@
-"""``python -m common …``: phantom, demo, score."""
+"""``python -m common …``: phantom, demo, score, convert-released."""
 
 from __future__ import annotations
 
@@ -84,13 +84,34 @@ def score(
     print(f"mean IoU {figures['mean_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}: {folder}")
 
 
+def convert_released(released: str, out: str) -> None:
+    """Turn a checkpoint that the authors of DMMN released into one that the DMMN bundle loads.
+
+    Args:
+        released: the released ``.pkl``; only its tensors are read.
+        out: the checkpoint to write, ``models/released.pt`` in the bundle for ``configs/released.yaml``.
+    """
+    import torch
+
+    from .files import written_whole
+    from .networks import load_released_dmmn
+
+    network = load_released_dmmn(released)
+    with written_whole(out) as partial:
+        torch.save(network.state_dict(), partial)
+    print(f"{sum(p.numel() for p in network.parameters()):,} weights: {out}")
+
+
 def main() -> None:
     """Entry point; expected errors are one line, not a traceback."""
     from .errors import UnreadableFileError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        fire.Fire({"phantom": phantom, "demo": demo, "score": score}, name="python -m common")
+        fire.Fire(
+            {"phantom": phantom, "demo": demo, "score": score, "convert-released": convert_released},
+            name="python -m common",
+        )
     except (UnreadableFileError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
 

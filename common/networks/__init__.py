@@ -2,6 +2,7 @@
 
 from .base import SegmentationNetwork
 from .dmmn import DMMNM2S, DMMNM3, DMMNMS, DMMNS2
+from .released import load_released_dmmn
 from .segnet import SegNet
 from .unet import UNet
 
@@ -9,4 +10,14 @@ NETWORKS: dict[str, type[SegmentationNetwork]] = {
     network.__name__: network for network in (UNet, SegNet, DMMNS2, DMMNMS, DMMNM2S, DMMNM3)
 }
 
-__all__ = ["DMMNM2S", "DMMNM3", "DMMNMS", "DMMNS2", "NETWORKS", "SegNet", "SegmentationNetwork", "UNet"]
+__all__ = [
+    "DMMNM2S",
+    "DMMNM3",
+    "DMMNMS",
+    "DMMNS2",
+    "NETWORKS",
+    "SegNet",
+    "SegmentationNetwork",
+    "UNet",
+    "load_released_dmmn",
+]

@@ -16,6 +16,7 @@ from common.handlers import load_weights
 from common.networks import DMMNM3, NETWORKS, UNet
 from common.phantom import write_phantoms
 from tests.conftest import DMMN, SHARED
+from tests.networks.test_released import WIDTHS, released_state
 
 CONFIGS = DMMN / "configs"
 ABLATIONS = sorted((CONFIGS / "ablations").glob("*.yaml"))
@@ -255,6 +256,16 @@ def test_bad_configs_stop_at_once_and_say_what_to_change(phantoms, tmp_path, ove
         messages.append(str(error))
         error = error.__cause__
     assert says in " ".join(messages)
+
+
+def test_a_released_checkpoint_segments_a_slide(phantoms, tmp_path):
+    torch.save({"model_state": released_state()}, tmp_path / "released.pkl")
+    command = [sys.executable, "-m", "common", "convert-released", tmp_path / "released.pkl", tmp_path / "model.pt"]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    same = {"network_def#channels": WIDTHS, "checkpoint": tmp_path / "model.pt", "outputs": ["summary.json"]}
+    bundle(tmp_path, "inference.yaml", "released.yaml", slides=phantoms / "phantom_0042.tif", **same)
+    summary = json.loads((tmp_path / "out" / "phantom_0042" / "summary.json").read_text())
+    assert (summary["arguments"]["resample"], summary["arguments"]["fill"]) == ("decimate", "reflect")
 
 
 @pytest.mark.all

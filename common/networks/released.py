@@ -1,0 +1,101 @@
+"""The checkpoints that Ho et al. released with their paper, as weights of :class:`DMMNM3`.
+
+Their layout is a fact of the files: see the published repository's description; none of its code is in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .dmmn import DMMNM3
+
+# Output channels 1 to 6 of the released breast model, and the order in which this project's breast scheme has them.
+RELEASED_CLASSES = ("stroma", "necrotic", "carcinoma", "background", "adipose", "benign epithelial")
+BREAST_CLASSES = ("carcinoma", "benign epithelial", "background", "stroma", "necrotic", "adipose")
+_MAGNIFICATIONS = ("20x", "10x", "5x")
+_LEVELS = 5
+
+
+def load_released_dmmn(
+    path: str | Path,
+    released_classes: Sequence[str] = RELEASED_CLASSES,
+    classes: Sequence[str] = BREAST_CLASSES,
+) -> DMMNM3:
+    """Read a released checkpoint; what it computes is unchanged, but it takes RGB and gives logits in our order.
+
+    Two differences are folded into the weights: the released network was trained on blue, green, red (the input
+    channels of the three first convolutions are turned round), and its classes stand in another order (the rows of
+    the last convolution are moved). Its slides were read with ``resample: decimate``.
+
+    Args:
+        path: the ``.pkl``; only its tensors are read, no code in it runs.
+        released_classes: what its output channels 1, 2, … are; by default those of the breast model.
+        classes: the order wanted.
+
+    Raises:
+        ValueError: there is no such file, it is not a released DMMN-M3, or the classes do not fit; says which.
+
+    Source: Ho et al. 2021, Fig. 4e.
+    """
+    path = Path(path)
+    state = _state(path)
+    own: dict[str, torch.Tensor] = {}
+    for released, ours in _names():
+        for part in ("weight", "bias"):
+            if f"{released}.{part}" not in state:
+                raise ValueError(f"{path}: not a released DMMN-M3; it has no {released}.{part}")
+            own[f"{ours}.{part}"] = state.pop(f"{released}.{part}")
+    if state:
+        raise ValueError(f"{path}: not a released DMMN-M3; it also has {next(iter(state))}")
+    for magnification in _MAGNIFICATIONS:
+        first = f"encoder_{magnification}.blocks.0.0.weight"
+        own[first] = own[first].flip(1)
+    rows = _rows(path, len(own["head.2.bias"]), released_classes, classes)
+    for part in ("head.2.weight", "head.2.bias"):
+        own[part] = own[part][rows]
+    widths = [len(own[f"encoder_20x.blocks.{level}.0.bias"]) for level in range(_LEVELS)]
+    network = DMMNM3(num_classes=len(rows) - 1, channels=widths)
+    network.load_state_dict(own)
+    return network.eval()
+
+
+def _state(path: Path) -> dict[str, torch.Tensor]:
+    if not path.exists():
+        raise ValueError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or foreign pickle raises
+        raise ValueError(f"{path}: cannot be read as weights alone ({error})") from error
+    state = content.get("model_state") if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise ValueError(f'{path}: not a released DMMN; a dictionary with "model_state" is expected')
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _names() -> list[tuple[str, str]]:
+    """Released name and ours of every layer."""
+    names = [("final.0", "head.0"), ("final.2", "head.2")]
+    for magnification in _MAGNIFICATIONS:
+        for level in range(_LEVELS):
+            block = f"conv{level + 1}dn_{magnification}" if level < _LEVELS - 1 else f"center_{magnification}"
+            names += [(f"{block}.{i}", f"encoder_{magnification}.blocks.{level}.{i}") for i in (0, 2)]
+        for step in range(_LEVELS - 1):
+            level = _LEVELS - 1 - step
+            decoder = f"decoder_{magnification}"
+            names.append((f"convtrans{level}_{magnification}.0", f"{decoder}.ups.{step}.0"))
+            names += [(f"conv{level}up_{magnification}.{i}", f"{decoder}.blocks.{step}.{i}") for i in (0, 2)]
+    return names
+
+
+def _rows(path: Path, outputs: int, released_classes: Sequence[str], classes: Sequence[str]) -> list[int]:
+    if outputs != len(released_classes) + 1:
+        raise ValueError(
+            f"{path}: {outputs} output channels, the first of them unlabelled, for {len(released_classes)} classes. "
+            "Name what its channels are with released_classes"
+        )
+    if sorted(classes) != sorted(released_classes):
+        raise ValueError(f"{path}: its classes are {', '.join(released_classes)}, wanted are {', '.join(classes)}")
+    return [0, *(released_classes.index(name) + 1 for name in classes)]
