@@ -2,14 +2,18 @@
 
 from .asap import write_asap_xml
 from .geojson import write_geojson
-from .read import read_annotations
+from .read import ANNOTATION_SUFFIXES, read_annotations
 from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
+from .scope import ScopedLabels, Unannotated
 
 __all__ = [
+    "ANNOTATION_SUFFIXES",
     "AnnotatedRegion",
     "AnnotationError",
     "Annotations",
     "LabelSource",
+    "ScopedLabels",
+    "Unannotated",
     "read_annotations",
     "write_asap_xml",
     "write_geojson",

@@ -13,20 +13,22 @@ from shapely import Polygon
 from ..classes import ClassScheme
 from ..files import written_whole
 from .regions import AnnotatedRegion, AnnotationError, ClassNames, polygonal
+from .spline import closed_spline
+from .xml import numbers, ring
 
 logger = logging.getLogger(__name__)
-_AREAS = ("Polygon", "Rectangle")
+_AREAS = ("Polygon", "Rectangle", "Spline")
 _WITHOUT_AREA = ("Dot", "PointSet", "Measurement")
 
 
 def read_asap_xml(
-    path: Path, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
+    path: Path, root: ElementTree.Element, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
 ) -> list[AnnotatedRegion]:
-    """Read polygons and rectangles; the class is the group, or the nearest group above it that the scheme or map knows.
+    """Read polygons, rectangles and splines; the class is the group, or the nearest group above it that the scheme or
+    map knows.
 
     Annotations in no group and those without area are passed over with a warning that counts them.
     """
-    root = _root(path)
     names = ClassNames(path, scheme, class_map)
     parents = {g.get("Name", ""): g.get("PartOfGroup", "None") for g in root.iter("Group")}
     regions: list[AnnotatedRegion] = []
@@ -40,7 +42,7 @@ def read_asap_xml(
             raise AnnotationError(
                 path,
                 f"annotation {annotation.get('Name')!r} is of type {kind!r}",
-                "Only polygons and rectangles are read",
+                "Polygons, rectangles and splines are read",
             )
         outline = polygonal(_outline(path, annotation))
         if outline is None:
@@ -87,29 +89,13 @@ def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme:
         ElementTree.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
 
 
-def _root(path: Path) -> ElementTree.Element:
-    try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise AnnotationError(path, f"not XML ({error})", "Save it again from ASAP") from error
-    if root.tag != "ASAP_Annotations":
-        raise AnnotationError(
-            path, f"its root is <{root.tag}>, not <ASAP_Annotations>", "Save the annotations from ASAP"
-        )
-    return root
-
-
 def _outline(path: Path, annotation: ElementTree.Element) -> shapely.Geometry:
-    try:
-        points = sorted(
-            (float(c.get("Order", "")), float(c.get("X", "")), float(c.get("Y", "")))
-            for c in annotation.iter("Coordinate")
-        )
-    except ValueError as error:
-        raise AnnotationError(
-            path, f"annotation {annotation.get('Name')!r} has a coordinate that is no number", "Save it again from ASAP"
-        ) from error
-    return Polygon([(x, y) for _, x, y in points]) if len(points) >= 3 else Polygon()
+    what = f"annotation {annotation.get('Name')!r}"
+    points = sorted(
+        tuple(numbers(path, what, (c.get("Order"), c.get("X"), c.get("Y")))) for c in annotation.iter("Coordinate")
+    )
+    corners = [(x, y) for _, x, y in points]
+    return ring(closed_spline(corners) if annotation.get("Type") == "Spline" else corners)
 
 
 def _known_group(group: str, parents: Mapping[str, str], names: ClassNames) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from ..classes import UNLABELLED, ClassScheme
 from ..slides import Slide, SlideError
 from ..slides.backends.tiff import TiffBackend, is_tiff
-from .regions import AnnotationError, LabelSource
+from .regions import AnnotationError, LabelSource, canvas_scale
 
 
 class LabelImage(LabelSource):
@@ -70,16 +70,7 @@ class LabelImage(LabelSource):
         self._tiff = TiffBackend(self.path) if self._pixels is None else None
 
     def _positions(self, slide: Slide, axis: int, center: float, pixel: float, count: int) -> np.ndarray:
-        scale = self.shape[axis] / slide.shape[axis]
-        other = self.shape[1 - axis] / slide.shape[1 - axis]
-        # One pixel of rounding on either side is how far two honest scales can differ.
-        if abs(scale - other) > 1.0 / min(slide.shape) + 1.0 / min(self.shape) * scale:
-            raise AnnotationError(
-                self.path,
-                f"its {self.shape[0]} x {self.shape[1]} pixels are not the slide's {slide.shape[0]} x "
-                f"{slide.shape[1]} at any scale",
-                "A label image covers the whole slide",
-            )
+        scale = canvas_scale(self.path, self.shape, slide)[axis]
         level0 = center + (np.arange(count) + 0.5 - count / 2) * pixel
         return np.floor(level0 * scale + 1e-6).astype(np.int64)
 

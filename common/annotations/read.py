@@ -8,12 +8,17 @@ from typing import Any
 
 from ..classes import ClassScheme
 from .asap import read_asap_xml
+from .cvat import read_cvat
 from .geojson import read_geojson
 from .label_image import LabelImage
+from .layers import read_layers
 from .regions import AnnotationError, Annotations, LabelSource
+from .xml import xml_root
 
-_OUTLINES = {".geojson": read_geojson, ".json": read_geojson, ".xml": read_asap_xml}
+_GEOJSON = (".geojson", ".json")
+_XML = (".xml", ".annotations")
 _IMAGES = (".png", ".tif", ".tiff")
+ANNOTATION_SUFFIXES = (*_GEOJSON, *_XML, *_IMAGES)
 
 
 def read_annotations(
@@ -21,16 +26,18 @@ def read_annotations(
     scheme: ClassScheme,
     class_map: Mapping[str, str | None] | None = None,
     label_values: Mapping[Any, str | None] | None = None,
+    image: str | None = None,
 ) -> LabelSource:
     """Read an annotation file.
 
     Args:
-        path: QuPath GeoJSON (``.geojson``, ``.json``), ASAP XML (``.xml``) or a label image (``.png``, ``.tif``,
-            ``.tiff``).
+        path: QuPath GeoJSON (``.geojson``, ``.json``); XML of ASAP, Aperio ImageScope, HALO (also ``.annotations``) or
+            CVAT (``.xml``); or a label image (``.png``, ``.tif``, ``.tiff``).
         scheme: the classes.
         class_map: of outlines: the file's class name -> the scheme's, or None to leave it unlabelled.
         label_values: of label images: pixel value -> class name, or None; without it the values are the scheme's
             labels.
+        image: the slide's file name, which picks its part of a file about several (CVAT).
 
     Raises:
         AnnotationError: the file is unreadable, or has classes or values that are neither the scheme's nor mapped.
@@ -39,10 +46,28 @@ def read_annotations(
     if not path.exists():
         raise AnnotationError(path, "no such file", 'Check the datalist\'s "label"')
     suffix = path.suffix.lower()
-    if suffix in _OUTLINES:
-        return Annotations(_OUTLINES[suffix](path, scheme, class_map))
+    if suffix in _GEOJSON:
+        return Annotations(read_geojson(path, scheme, class_map), path=path)
+    if suffix in _XML:
+        return _read_xml(path, scheme, class_map, image)
     if suffix in _IMAGES:
         return LabelImage(path, scheme, label_values)
+    raise AnnotationError(path, f"unknown annotation format {suffix!r}", f"Known are {', '.join(ANNOTATION_SUFFIXES)}")
+
+
+def _read_xml(
+    path: Path, scheme: ClassScheme, class_map: Mapping[str, str | None] | None, image: str | None
+) -> Annotations:
+    root = xml_root(path)
+    if root.tag == "ASAP_Annotations":
+        return Annotations(read_asap_xml(path, root, scheme, class_map), path=path)
+    if root.tag == "Annotations":
+        return Annotations(read_layers(path, root, scheme, class_map), path=path)
+    if root.tag == "annotations":
+        regions, canvas = read_cvat(path, root, scheme, class_map, image)
+        return Annotations(regions, canvas, path)
     raise AnnotationError(
-        path, f"unknown annotation format {suffix!r}", f"Known are {', '.join([*_OUTLINES, *_IMAGES])}"
+        path,
+        f"its root is <{root.tag}>",
+        "Known are <ASAP_Annotations>, <Annotations> (ImageScope, HALO) and <annotations> (CVAT)",
     )

@@ -46,18 +46,29 @@ class LabelSource(ABC):
 
 
 class Annotations(LabelSource):
-    """Outlines; later ones lie over earlier ones. A pixel has the label of the outline its centre lies in."""
+    """Outlines; later ones lie over earlier ones. A pixel has the label of the outline its centre lies in.
 
-    def __init__(self, regions: Iterable[AnnotatedRegion]) -> None:
+    Args:
+        regions: the outlines.
+        canvas: height and width of the picture whose pixels they are in; None: the slide's level 0. A smaller
+            picture of the whole slide is scaled up.
+        path: the file they are from, for messages.
+    """
+
+    def __init__(
+        self, regions: Iterable[AnnotatedRegion], canvas: tuple[int, int] | None = None, path: Path | None = None
+    ) -> None:
         self.regions = list(regions)
+        self.canvas, self.path = canvas, path
         self._tree = shapely.STRtree([region.outline for region in self.regions])
 
     def label_map(
         self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]
     ) -> np.ndarray:
         height, width = (size, size) if isinstance(size, int) else size
-        down, across = slide.pixel(mpp)
-        top, left = center[0] - height / 2 * down, center[1] - width / 2 * across
+        scale = self._scale(slide)
+        down, across = (step * part for step, part in zip(slide.pixel(mpp), scale, strict=True))
+        top, left = center[0] * scale[0] - height / 2 * down, center[1] * scale[1] - width / 2 * across
         labels = np.full((height, width), UNLABELLED, dtype=np.uint8)
         window = shapely.box(left, top, left + width * across, top + height * down)
         for index in sorted(self._tree.query(window).tolist()):
@@ -67,7 +78,15 @@ class Annotations(LabelSource):
         return labels
 
     def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:
-        return bool(len(self._tree.query(shapely.box(left, top, left + width, top + height))))
+        down, across = self._scale(slide)
+        box = shapely.box(left * across, top * down, (left + width) * across, (top + height) * down)
+        return bool(len(self._tree.query(box)))
+
+    def _scale(self, slide: Slide) -> tuple[float, float]:
+        """The annotated picture's pixels per level-0 pixel."""
+        if self.canvas is None:
+            return 1.0, 1.0
+        return canvas_scale(self.path or Path(), self.canvas, slide)
 
 
 def _paint(
@@ -92,6 +111,24 @@ def _ring_mask(
     mask = np.zeros(shape, dtype=bool)
     mask[rows, columns] = True
     return mask
+
+
+def canvas_scale(path: Path, canvas: tuple[int, int], slide: Slide) -> tuple[float, float]:
+    """Pixels (down, across) of a picture of the whole slide per level-0 pixel.
+
+    Raises:
+        AnnotationError: the picture has other proportions than the slide.
+    """
+    down, across = (part / full for part, full in zip(canvas, slide.shape, strict=True))
+    # One pixel of rounding on either side is how far two honest scales can differ.
+    if abs(down - across) > 1.0 / min(slide.shape) + down / min(canvas):
+        raise AnnotationError(
+            path,
+            f"its {canvas[0]} x {canvas[1]} pixels are not the slide's {slide.shape[0]} x {slide.shape[1]} at any "
+            "scale",
+            "The annotated picture must cover the whole slide",
+        )
+    return down, across
 
 
 def polygonal(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:

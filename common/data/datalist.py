@@ -18,9 +18,11 @@ def load_datalist(path: str | Path, section: str, require_label: bool = True) ->
     Args:
         path: a JSON file
             ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
-            relative paths in it are relative to its own folder. Further columns are kept.
+            relative paths in it are relative to its own folder. ``regions`` (``[top, left, height, width]``, level-0
+            pixels) are the parts that count; ``unannotated`` (``{"class", "within": "slide" | "tissue" | "region"}``)
+            says what bare pixels are. Further columns are kept.
         section: ``"training"``, ``"validation"`` or ``"testing"``.
-        require_label: whether every entry must have a label.
+        require_label: whether every entry must have a label or a class for what is unannotated.
 
     Raises:
         ValueError: the file, the section or a needed field is missing; names it.
@@ -38,8 +40,9 @@ def load_datalist(path: str | Path, section: str, require_label: bool = True) ->
     items = content[section]
     if not items:
         raise ValueError(f'{path}: section "{section}" is empty. Add slides to it')
-    needed = _PATHS if require_label else _PATHS[:1]
     for number, item in enumerate(items):
+        # Without a label but with a class for what is bare, all of the slide is that class.
+        needed = _PATHS if require_label and item.get("unannotated", "ignore") == "ignore" else _PATHS[:1]
         missing = [key for key in needed if key not in item]
         if missing:
             raise ValueError(f'{path}: entry {number} of "{section}" has no "{missing[0]}"')

@@ -17,11 +17,11 @@ from tqdm import tqdm
 from ..classes import ClassScheme
 from ..files import sha256, written_whole
 from ..slides import FieldOfView, PatchReader, Slide
-from .store import SlideStore
+from .store import LABEL_FIELDS, SlideStore
 
 logger = logging.getLogger(__name__)
 # Raised when the meaning of a cached table changes.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def _cached_table(
     described = {
         "format": _FORMAT,
         "slide": [slide.path.name, slide.path.stat().st_size, slide.shape, slide.mpp],
-        "label": sha256(item["label"]),
-        "read_as": [item.get("class_map"), item.get("label_values"), scheme.names],
+        "label": sha256(item["label"]) if item.get("label") else None,
+        "read_as": [*(item.get(name) for name in LABEL_FIELDS[1:]), scheme.names],
         "grid": [asdict(target), stride, min_labelled, views, reader.snap],
     }
     key = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:24]

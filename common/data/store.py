@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ..annotations import LabelSource, read_annotations
+from ..annotations import Annotations, LabelSource, ScopedLabels, Unannotated, read_annotations
 from ..classes import ClassScheme
 from ..slides import Slide, open_slide
+
+# What of an entry decides its labels.
+LABEL_FIELDS = ("label", "class_map", "label_values", "regions", "unannotated")
 
 
 class SlideStore:
@@ -36,12 +41,13 @@ class SlideStore:
         return self._slides[key]
 
     def labels(self, item: Mapping[str, Any]) -> LabelSource:
-        """The annotations of an entry: ``label``, with ``class_map`` and ``label_values`` where it has them."""
+        """The annotations of an entry: ``label``, with ``class_map``, ``label_values``, ``regions`` and
+        ``unannotated`` where it has them. Without ``label`` all is bare."""
         if self.scheme is None:
             raise ValueError("this store was made without a class scheme and reads no labels")
-        key = str(item["label"])
+        key = json.dumps([str(item["image"]), *(item.get(name) for name in LABEL_FIELDS)], sort_keys=True, default=str)
         if key not in self._labels:
-            self._labels[key] = read_annotations(key, self.scheme, item.get("class_map"), item.get("label_values"))
+            self._labels[key] = _read(item, self.scheme)
             if len(self._labels) > self.capacity:
                 self._labels.popitem(last=False)
         self._labels.move_to_end(key)
@@ -52,3 +58,16 @@ class SlideStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["scheme"], state["capacity"])  # type: ignore[misc]
+
+
+def _read(item: Mapping[str, Any], scheme: ClassScheme) -> LabelSource:
+    labels: LabelSource = Annotations([])
+    if item.get("label") is not None:
+        image = Path(item["image"]).name
+        labels = read_annotations(item["label"], scheme, item.get("class_map"), item.get("label_values"), image)
+    try:
+        unannotated = Unannotated.of(item.get("unannotated"), scheme)
+        scoped = unannotated is not None or item.get("regions") is not None
+        return ScopedLabels(labels, item.get("regions"), unannotated) if scoped else labels
+    except ValueError as error:
+        raise ValueError(f"{item['image']}: {error}") from error

@@ -59,7 +59,7 @@ class LoadMultiMagnificationPatchd(MapTransform):
             if "elsewhere_center" in result:
                 result[self.elsewhere_key] = self.reader.read(slide, result["elsewhere_center"])
             if self.label_key is not None and self.target is not None:
-                result[self.label_key] = self._labels(slide, {**entry, "label": data[self.label_key]}, center)
+                result[self.label_key] = self._labels(slide, {**entry, "label": data.get(self.label_key)}, center)
         return result
 
     def _labels(self, slide: Any, entry: Mapping[str, Any], center: tuple[float, float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""GeoJSON and ASAP XML."""
+"""GeoJSON, ASAP XML and label images."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def test_asap_polygons_rectangles_and_groups(tmp_path, slide, scheme):
 
 
 def test_an_unread_asap_type_is_an_error(tmp_path, scheme):
-    (tmp_path / "a.xml").write_text(ASAP.replace('"Rectangle"', '"Spline"'))
-    with pytest.raises(AnnotationError, match="Spline"):
+    (tmp_path / "a.xml").write_text(ASAP.replace('"Rectangle"', '"Lasso"'))
+    with pytest.raises(AnnotationError, match="Lasso"):
         read_annotations(tmp_path / "a.xml", scheme)
 
 

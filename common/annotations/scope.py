@@ -1,0 +1,119 @@
+"""Which parts of a slide count, and what their bare pixels mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+
+from ..classes import UNLABELLED, ClassScheme
+from ..slides import Slide
+from ..slides.tissue import TissueMask, tissue_mask
+from .regions import AnnotatedRegion, Annotations, LabelSource
+
+WITHIN = ("slide", "tissue", "region")
+
+
+@dataclass(frozen=True)
+class Unannotated:
+    """Bare pixels within the slide, its tissue or its regions are of a class (CAMELYON's and BACH's normal tissue)."""
+
+    label: int
+    within: str
+
+    @classmethod
+    def of(cls, value: Any, scheme: ClassScheme) -> Unannotated | None:
+        """From a datalist's ``unannotated``: ``"ignore"`` or absent, or ``{"class": …, "within": …}``.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if value in (None, "ignore"):
+            return None
+        if not isinstance(value, Mapping) or set(value) != {"class", "within"} or value["within"] not in WITHIN:
+            raise ValueError(
+                f'"unannotated" must be "ignore" or {{"class": a class, "within": one of {", ".join(WITHIN)}}}, '
+                f"not {value!r}"
+            )
+        return cls(scheme.by_name(value["class"]).label, value["within"])
+
+
+class ScopedLabels(LabelSource):
+    """Another source's labels, only within regions, with a class for what is bare.
+
+    Args:
+        labels: the annotation.
+        regions: rectangles ``[top, left, height, width]`` in level-0 pixels outside of which nothing is labelled; None:
+            the whole slide counts.
+        unannotated: what bare pixels are.
+
+    Raises:
+        ValueError: a region is no rectangle, or bare pixels are asked for within regions and there are none.
+    """
+
+    def __init__(
+        self,
+        labels: LabelSource,
+        regions: Sequence[Sequence[float]] | None = None,
+        unannotated: Unannotated | None = None,
+    ) -> None:
+        self.labels, self.unannotated = labels, unannotated
+        self._regions = None if regions is None else Annotations([_rectangle(region) for region in regions])
+        if unannotated is not None and unannotated.within == "region" and self._regions is None:
+            raise ValueError('"unannotated" says within "region", but the entry has no "regions"')
+        self._tissue: TissueMask | None = None
+
+    def label_map(
+        self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]
+    ) -> np.ndarray:
+        labels = self.labels.label_map(slide, center, mpp, size)
+        if self.unannotated is not None:
+            bare = (labels == UNLABELLED) & self._counts(slide, center, mpp, labels.shape)
+            labels[bare] = self.unannotated.label
+        if self._regions is not None:
+            labels[self._regions.label_map(slide, center, mpp, size) == UNLABELLED] = UNLABELLED
+        return labels
+
+    def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:
+        if self._regions is not None and not self._regions.touches(slide, top, left, height, width):
+            return False
+        if self.unannotated is None:
+            return self.labels.touches(slide, top, left, height, width)
+        if self.unannotated.within != "tissue":
+            return True
+        here = self._mask(slide).any(top, left, height, width)
+        return here or self.labels.touches(slide, top, left, height, width)
+
+    def _counts(self, slide: Slide, center: tuple[float, float], mpp: float, shape: tuple[int, ...]) -> np.ndarray:
+        """Whether each pixel is one that bare pixels get a class in: on the slide, and on its tissue if asked."""
+        assert self.unannotated is not None
+        at = []
+        for axis in (0, 1):
+            step = slide.pixel(mpp)[axis]
+            at.append(center[axis] + (np.arange(shape[axis]) + 0.5 - shape[axis] / 2) * step)
+        on_slide = [(a >= 0) & (a < full) for a, full in zip(at, slide.shape, strict=True)]
+        counted = on_slide[0][:, None] & on_slide[1][None]
+        if self.unannotated.within == "tissue":
+            mask = self._mask(slide)
+            index = [
+                np.clip((a / step).astype(np.int64), 0, side - 1)
+                for a, step, side in zip(at, mask.pixel, mask.mask.shape, strict=True)
+            ]
+            counted &= mask.mask[np.ix_(*index)]
+        return counted
+
+    def _mask(self, slide: Slide) -> TissueMask:
+        if self._tissue is None:
+            self._tissue = tissue_mask(slide)
+        return self._tissue
+
+
+def _rectangle(region: Sequence[float]) -> AnnotatedRegion:
+    numbers = isinstance(region, list | tuple) and all(isinstance(n, int | float) for n in region)
+    if not numbers or len(region) != 4 or min(region[2:]) <= 0:
+        raise ValueError(f'a region of "regions" must be [top, left, height, width] in level-0 pixels, not {region!r}')
+    top, left, height, width = region
+    return AnnotatedRegion(1, shapely.box(left, top, left + width, top + height))

@@ -1,0 +1,62 @@
+"""XML annotation files: which tool's it is, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import shapely
+from shapely import Polygon
+
+from .regions import AnnotationError
+
+_ELLIPSE_POINTS = 180
+
+
+def xml_root(path: Path) -> ElementTree.Element:
+    """The document's root element.
+
+    Raises:
+        AnnotationError: the file is not XML.
+    """
+    try:
+        return ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, UnicodeDecodeError, ValueError) as error:
+        raise AnnotationError(path, f"not XML ({error})", "Export it again") from error
+
+
+def numbers(path: Path, what: str, values: Iterable[str | None]) -> list[float]:
+    """Attribute values as finite numbers.
+
+    Raises:
+        AnnotationError: one is missing or no number; names ``what``.
+    """
+    try:
+        found = [float(value) for value in values]  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise AnnotationError(path, f"{what} has a coordinate that is no number", "Export it again") from error
+    if not np.isfinite(found).all():
+        raise AnnotationError(path, f"{what} has a coordinate that is no number", "Export it again")
+    return found
+
+
+def ring(points: list[tuple[float, float]]) -> Polygon:
+    """The area within ``(x, y)`` points; empty for fewer than three."""
+    return Polygon(points) if len(points) >= 3 else Polygon()
+
+
+def ellipse(left: float, top: float, right: float, bottom: float) -> Polygon:
+    """The ellipse that touches a rectangle's four sides."""
+    angle = np.arange(_ELLIPSE_POINTS) * 2 * np.pi / _ELLIPSE_POINTS
+    # A polygon through points on the ellipse is smaller than it; these lie outside by as much as its sides lie inside.
+    reach = (np.pi / _ELLIPSE_POINTS / (np.sin(2 * np.pi / _ELLIPSE_POINTS) / 2)) ** 0.5
+    x = (left + right) / 2 + reach * (right - left) / 2 * np.cos(angle)
+    y = (top + bottom) / 2 + reach * (bottom - top) / 2 * np.sin(angle)
+    return Polygon(np.stack([x, y], axis=1)) if right > left and bottom > top else Polygon()
+
+
+def bounds(points: list[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of ``(x, y)`` points."""
+    return shapely.MultiPoint(points).bounds
