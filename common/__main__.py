@@ -1,4 +1,4 @@
-"""``python -m common …``: phantom, demo, score, convert-released."""
+"""``python -m common …``: phantom, demo, datalist, inspect, score, convert-released."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 
 import fire
+
+_BUNDLE = str(Path(__file__).resolve().parent.parent / "bundles" / "pathology_dmmn_segmentation")
 
 
 def phantom(
@@ -53,7 +55,7 @@ def score(
     prediction: str,
     truth: str,
     slide: str,
-    bundle: str = "bundles/pathology_dmmn_segmentation",
+    bundle: str = _BUNDLE,
     mpp: float | None = None,
     output: str | None = None,
 ) -> None:
@@ -67,21 +69,81 @@ def score(
         mpp: micrometres per pixel of the slide, if the file does not say.
         output: folder to write to; beside the prediction by default.
     """
-    from monai.bundle import ConfigParser
-
     from .annotations import read_annotations
+    from .configs import bundle_settings
     from .evaluation import score_slide
     from .handlers import write_scores
     from .slides import open_slide
 
-    parser = ConfigParser()
-    parser.read_config(str(Path(bundle) / "configs" / "inference.yaml"))
-    scheme = parser.get_parsed_content("scheme")
+    scheme = bundle_settings(bundle, ["inference.yaml"], ["scheme"])["scheme"]
     folder = Path(output) if output else Path(prediction).parent / "scores"
     with open_slide(slide, mpp=mpp) as opened:
         matrix = score_slide(opened, prediction, read_annotations(truth, scheme), scheme)
     figures = write_scores(folder, matrix, scheme)
     print(f"mean IoU {figures['mean_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}: {folder}")
+
+
+def datalist_folder(
+    slides: str,
+    annotations: str,
+    out: str = "datalist.json",
+    validation: float = 0.2,
+    testing: float = 0.2,
+    patient: str | None = None,
+    table: str | None = None,
+    split_by: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Write a datalist of the slides in a folder and their annotations in another (or the same), paired by name.
+
+    Args:
+        slides: folder of slides.
+        annotations: folder of annotations.
+        out: the datalist to write.
+        validation: share of the slides that pick the checkpoint.
+        testing: share of the slides that are kept for the end.
+        patient: regular expression whose first group, in a slide's name, is its patient; patients are not divided.
+        table: CSV with a column slide; its other columns (patient, stain, scanner, ...) go into the datalist.
+        split_by: column whose slides stay together; patient by default where there is one.
+        seed: of the split.
+    """
+    from .data import datalist_from_folders
+
+    path, pairing, counts = datalist_from_folders(
+        slides, annotations, out, validation, testing, patient, table, split_by, seed
+    )
+    for left_over, what in (
+        (pairing.slides_alone, "no annotation for"),
+        (pairing.annotations_alone, "no slide for"),
+    ):
+        for name in left_over:
+            print(f"left out, {what} {name}")
+    print(f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {path}")
+
+
+def inspect(
+    datalist: str,
+    out: str = "inspection",
+    bundle: str = _BUNDLE,
+    config: str | tuple[str, ...] = ("train.yaml",),
+    patches: int = 16,
+) -> None:
+    """Look a datalist over before training: a table, a contact sheet, and everything that would go wrong.
+
+    Leaves with a non-zero exit code if something is wrong.
+
+    Args:
+        datalist: its path.
+        out: folder for slides.csv and contact_sheet.png.
+        bundle: whose classes and fields of view are meant.
+        config: its config, or several, later ones laid over earlier ones; paths of your own overlays too.
+        patches: so many annotated patches of each slide are read as in training; -1 reads all.
+    """
+    from .inspection import report
+
+    configs = [config] if isinstance(config, str) else list(config)
+    if not report(datalist, out, bundle, configs, patches):
+        raise SystemExit(1)
 
 
 def convert_released(released: str, out: str) -> None:
@@ -109,7 +171,14 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         fire.Fire(
-            {"phantom": phantom, "demo": demo, "score": score, "convert-released": convert_released},
+            {
+                "phantom": phantom,
+                "demo": demo,
+                "score": score,
+                "datalist": {"folder": datalist_folder},
+                "inspect": inspect,
+                "convert-released": convert_released,
+            },
             name="python -m common",
         )
     except (UnreadableFileError, ValueError) as error:

@@ -82,6 +82,14 @@ class Annotations(LabelSource):
         box = shapely.box(left * across, top * down, (left + width) * across, (top + height) * down)
         return bool(len(self._tree.query(box)))
 
+    def share_outside(self, slide: Slide) -> float:
+        """The part of the annotated area that lies outside the slide."""
+        down, across = self._scale(slide)
+        canvas = shapely.box(0, 0, slide.shape[1] * across, slide.shape[0] * down)
+        areas = np.array([(r.outline.area, r.outline.intersection(canvas).area) for r in self.regions]).reshape(-1, 2)
+        total, inside = areas.sum(axis=0)
+        return float(1 - inside / total) if total else 0.0
+
     def _scale(self, slide: Slide) -> tuple[float, float]:
         """The annotated picture's pixels per level-0 pixel."""
         if self.canvas is None:

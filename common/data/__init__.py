@@ -5,6 +5,7 @@ from .checks import check_views
 from .datalist import load_datalist, slide_items
 from .dataset import MultiMagnificationPatchDataset, SlideDataset
 from .draws import Draw, NumberedDraws
+from .folders import datalist_from_folders
 from .index import PatchIndex, build_patch_index
 from .sampler import ClassCycleSampler
 from .store import SlideStore
@@ -20,6 +21,7 @@ __all__ = [
     "balance_by_elastic_deformation",
     "build_patch_index",
     "check_views",
+    "datalist_from_folders",
     "load_datalist",
     "plot_class_balance",
     "slide_items",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -39,12 +40,17 @@ def blend(tissue: np.ndarray, labels: np.ndarray, scheme: ClassScheme, opacity: 
     return np.where((labels > 0)[..., None], mixed, tissue)
 
 
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """A font that has µ and ², which Pillow's own lacks; matplotlib brings it."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
 def with_legend(image: np.ndarray, scheme: ClassScheme) -> Image.Image:
     """The image with a strip below that names the classes' colours."""
     height, width = image.shape[:2]
     size = int(np.clip(width / 60, 12, 28))
-    font = ImageFont.load_default(size)
-    entries = [(tissue.name, tissue.color, font.getlength(tissue.name) + 2.8 * size) for tissue in scheme.classes]
+    letters = font(size)
+    entries = [(tissue.name, tissue.color, letters.getlength(tissue.name) + 2.8 * size) for tissue in scheme.classes]
     lines: list[list[tuple[str, tuple[int, int, int], float]]] = [[]]
     for entry in entries:
         if lines[-1] and sum(e[2] for e in lines[-1]) + entry[2] > width - size:
@@ -57,7 +63,7 @@ def with_legend(image: np.ndarray, scheme: ClassScheme) -> Image.Image:
         x, y = 0.5 * size, height + (0.6 + 1.8 * number) * size
         for name, color, advance in line:
             draw.rectangle((x, y, x + size, y + size), fill=color, outline="black")
-            draw.text((x + 1.4 * size, y - 0.1 * size), name, fill="black", font=font)
+            draw.text((x + 1.4 * size, y - 0.1 * size), name, fill="black", font=letters)
             x += advance
     return picture
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..classes import ClassScheme
-from .overlay import with_legend
+from .overlay import font, with_legend
 
 _GAP = 8
 
@@ -22,7 +22,7 @@ def panels(pictures: Mapping[str, np.ndarray], scheme: ClassScheme) -> Image.Ima
     """
     height, width = next(iter(pictures.values())).shape[:2]
     size = max(12, width // 28)
-    font = ImageFont.load_default(size)
+    letters = font(size)
     strip = int(1.8 * size)
     total = len(pictures) * (width + _GAP) - _GAP
     row = Image.new("RGB", (total, height + strip), "white")
@@ -30,5 +30,5 @@ def panels(pictures: Mapping[str, np.ndarray], scheme: ClassScheme) -> Image.Ima
     for number, (title, picture) in enumerate(pictures.items()):
         left = number * (width + _GAP)
         row.paste(Image.fromarray(picture), (left, strip))
-        draw.text((left + 4, size // 4), title, fill="black", font=font)
+        draw.text((left + 4, size // 4), title, fill="black", font=letters)
     return with_legend(np.asarray(row), scheme)

@@ -1,11 +1,13 @@
 """Open a slide, read any region at any µm/px, several fields of view around one centre."""
 
+from .backends import SLIDE_SUFFIXES
 from .errors import SlideError
 from .patch import FieldOfView, PatchReader
 from .slide import Level, Slide, open_slide, slide_name
 from .tissue import TissueMask, tissue_mask
 
 __all__ = [
+    "SLIDE_SUFFIXES",
     "FieldOfView",
     "Level",
     "PatchReader",

@@ -20,9 +20,14 @@ from .tiff import TiffBackend, is_tiff
 BACKENDS: dict[str, type[Backend]] = {
     backend.name: backend for backend in (TiffBackend, OpenSlideBackend, CucimBackend, ImageBackend)
 }
+# Endings by which slides are found in a folder; what a file is, its content says.
+SLIDE_SUFFIXES = (
+    *(".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".dcm", ".vms", ".vmu", ".svslide"),
+    *PLAIN_SUFFIXES,
+)
 _TIFF_FORMATS = (None, "aperio", "generic-tiff")
 
-__all__ = ["BACKENDS", "Backend", "TiffBackend", "open_backend"]
+__all__ = ["BACKENDS", "SLIDE_SUFFIXES", "Backend", "TiffBackend", "open_backend"]
 
 
 def open_backend(path: Path, name: str = "auto") -> Backend:

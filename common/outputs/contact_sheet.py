@@ -1,0 +1,59 @@
+"""Many slides on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..classes import ClassScheme
+from .overlay import font, with_legend
+
+_CELL = 480
+_GAP = 14
+_FONT = 15
+_LINE = 20
+_LINES = 6
+
+
+def contact_sheet(
+    pictures: Sequence[tuple[np.ndarray | None, Sequence[str]]], scheme: ClassScheme, columns: int = 4
+) -> Image.Image:
+    """Lay pictures, each with some lines of text below, in a grid over one legend.
+
+    Args:
+        pictures: ``(h, w, 3)`` uint8 of at most 480 pixels a side, or None for what cannot be shown, and its lines.
+        scheme: of the legend.
+        columns: pictures beside each other.
+    """
+    columns = max(1, min(columns, len(pictures)))
+    rows = -(-len(pictures) // columns)
+    height = _CELL + _LINES * _LINE + _GAP
+    sheet = Image.new("RGB", (columns * (_CELL + _GAP) + _GAP, rows * height + _GAP), "white")
+    draw, letters = ImageDraw.Draw(sheet), font(_FONT)
+    for number, (picture, lines) in enumerate(pictures):
+        left, top = _GAP + number % columns * (_CELL + _GAP), _GAP + number // columns * height
+        draw.rectangle((left - 1, top - 1, left + _CELL, top + _CELL), outline="lightgrey")
+        if picture is None:
+            draw.text((left + 12, top + _CELL // 2), "cannot be read", fill="red", font=letters)
+        else:
+            across, down = (_CELL - side for side in (picture.shape[1], picture.shape[0]))
+            sheet.paste(Image.fromarray(picture), (left + across // 2, top + down // 2))
+        wrapped = [part for text in lines for part in _wrapped(text, letters)]
+        red = False
+        for line, text in enumerate(wrapped[:_LINES]):
+            red = red or text.startswith("!")
+            draw.text((left, top + _CELL + 3 + line * _LINE), text, fill="red" if red else "black", font=letters)
+    return with_legend(np.asarray(sheet), scheme)
+
+
+def _wrapped(text: str, letters: ImageFont.FreeTypeFont) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if letters.getlength(longer) <= _CELL:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

@@ -1,0 +1,109 @@
+"""Datalists from folders: what goes with what, and how slides are dealt to sections."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from common.data import datalist_from_folders, load_datalist
+from common.data.folders import pair_by_name, split_by_group
+
+SHARES = {"training": 0.6, "validation": 0.2, "testing": 0.2}
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    return folder
+
+
+def test_slides_meet_their_annotations_by_name(tmp_path):
+    slides = touch(tmp_path / "slides", "a.svs", "b.ndpi", "sub/c.tif", "d.svs", ".hidden.svs", "notes.txt")
+    labels = touch(tmp_path / "labels", "a.geojson", "b.ndpi.geojson", "sub/c_labels.png", "e.xml")
+    found = pair_by_name(slides, labels)
+    assert {k.name: v.name for k, v in found.pairs.items()} == {
+        "a.svs": "a.geojson",
+        "b.ndpi": "b.ndpi.geojson",
+        "c.tif": "c_labels.png",
+    }
+    assert [p.name for p in found.slides_alone] == ["d.svs"]
+    assert [p.name for p in found.annotations_alone] == ["e.xml"]
+
+
+def test_slides_of_one_name_in_two_subfolders_keep_to_their_own(tmp_path):
+    slides = touch(tmp_path / "slides", "he/a.svs", "ihc/a.svs")
+    labels = touch(tmp_path / "labels", "he/a.geojson", "ihc/a.geojson")
+    assert {k.parent.name: v.parent.name for k, v in pair_by_name(slides, labels).pairs.items()} == {
+        "he": "he",
+        "ihc": "ihc",
+    }
+
+
+def test_one_folder_for_both(tmp_path):
+    folder = touch(tmp_path, "a.tif", "a_labels.tif", "b.png", "b.geojson")
+    found = pair_by_name(folder, folder)
+    assert {k.name: v.name for k, v in found.pairs.items()} == {"a.tif": "a_labels.tif", "b.png": "b.geojson"}
+    assert not found.slides_alone
+    assert not found.annotations_alone
+
+
+def test_two_annotations_of_a_slide_are_an_error(tmp_path):
+    slides, labels = touch(tmp_path / "s", "a.svs"), touch(tmp_path / "l", "a.geojson", "a.xml")
+    with pytest.raises(ValueError, match=r"a\.svs: several annotations .*a\.geojson.*a\.xml"):
+        pair_by_name(slides, labels)
+
+
+def test_groups_are_never_divided_and_shares_are_met():
+    groups = [f"p{i // 3}" for i in range(60)]
+    found = split_by_group(groups, SHARES, seed=3)
+    assert Counter(found) == {"training": 36, "validation": 12, "testing": 12}
+    for group in set(groups):
+        assert len({section for name, section in zip(groups, found, strict=True) if name == group}) == 1
+    assert found == split_by_group(groups, SHARES, seed=3)
+    assert found != split_by_group(groups, SHARES, seed=4)
+
+
+def test_every_section_gets_something_of_few_slides():
+    assert Counter(split_by_group(["a", "b", "c"], SHARES)) == {"training": 1, "validation": 1, "testing": 1}
+    found = split_by_group(["a"] * 8 + ["b", "c", "d"], SHARES, seed=1)
+    assert set(found) == {"training", "validation", "testing"}
+    assert set(split_by_group(["a", "b"], {**SHARES, "testing": 0.0})) == {"training", "validation"}
+    with pytest.raises(ValueError, match="2 groups cannot be split into training, validation, testing"):
+        split_by_group(["a", "b"], SHARES)
+    with pytest.raises(ValueError, match="less than 1"):
+        split_by_group(["a", "b", "c"], {"training": 0, "validation": 0.5, "testing": 0.5})
+
+
+def test_patients_columns_and_relative_paths(tmp_path):
+    names = [f"TCGA-{i // 2:02d}-{i}" for i in range(12)]
+    slides = touch(tmp_path / "in/slides", *(f"{name}.svs" for name in names))
+    labels = touch(tmp_path / "in/labels", *(f"{name}.geojson" for name in names))
+    table = tmp_path / "table.csv"
+    table.write_text("slide,scanner\n" + "\n".join(f"{name},{'AB'[i % 2]}" for i, name in enumerate(names)))
+    out = tmp_path / "lists" / "d.json"
+    path, _, counts = datalist_from_folders(slides, labels, out, patient=r"(TCGA-\d+)", table=table)
+    assert sum(counts.values()) == 12
+    content = json.loads(path.read_text())
+    patients = {section: {entry["patient"] for entry in content[section]} for section in content}
+    assert not patients["training"] & (patients["validation"] | patients["testing"])
+    assert content["training"][0]["image"].startswith("../in/slides/TCGA-")
+    assert {entry["scanner"] for entry in content["training"]} == {"A", "B"}
+    assert (tmp_path / load_datalist(path, "training")[0]["image"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"patient": "(TCGA)"}, r"a\.svs: .*finds no patient"),
+        ({"patient": "a"}, "no regular expression with a group"),
+        ({"split_by": "stain"}, "no column 'stain'"),
+    ],
+)
+def test_what_cannot_be_split_says_why(tmp_path, arguments, says):
+    slides, labels = touch(tmp_path / "s", "a.svs"), touch(tmp_path / "l", "a.geojson")
+    with pytest.raises(ValueError, match=says):
+        datalist_from_folders(slides, labels, tmp_path / "d.json", **arguments)
+    assert not (tmp_path / "d.json").exists()
