@@ -1,8 +1,9 @@
-"""``python -m common …``: phantom, demo, datalist, inspect, score, convert-released."""
+"""``python -m common …``: phantom, demo, datalist, inspect, score, compare, convert-released."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import fire
@@ -72,15 +73,56 @@ def score(
     from .annotations import read_annotations
     from .configs import bundle_settings
     from .evaluation import score_slide
-    from .handlers import write_scores
+    from .reports import ScoreReport
     from .slides import open_slide
 
     scheme = bundle_settings(bundle, ["inference.yaml"], ["scheme"])["scheme"]
     folder = Path(output) if output else Path(prediction).parent / "scores"
     with open_slide(slide, mpp=mpp) as opened:
         matrix = score_slide(opened, prediction, read_annotations(truth, scheme), scheme)
-    figures = write_scores(folder, matrix, scheme)
+    figures = ScoreReport(scheme, matrix[None], [{"image": slide}]).write(folder)
     print(f"mean IoU {figures['mean_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}: {folder}")
+
+
+def compare(
+    *runs: str,
+    datalist: str,
+    out: str = "comparison",
+    section: str = "testing",
+    classes: str | tuple[str, ...] | None = None,
+    bundle: str = _BUNDLE,
+    config: str | tuple[str, ...] = ("inference.yaml",),
+    name_by: str | None = None,
+) -> None:
+    """Score several models' predictions of the same slides: one table, and pictures side by side.
+
+    Args:
+        runs: output folders of inference.yaml, each of one model; named by the folder, or as TITLE=FOLDER.
+        datalist: slides and their annotations.
+        out: folder for comparison.csv, comparison.json and a picture per slide.
+        section: of the datalist.
+        classes: those that count; all by default.
+        bundle: whose classes are meant.
+        config: its config, or several, later ones laid over earlier ones; paths of your own overlays too.
+        name_by: column of the datalist that named the runs' folders, if one did.
+    """
+    from .comparison import compare_runs
+    from .configs import bundle_settings
+
+    if not runs:
+        raise ValueError("name at least one run: python -m common compare RUN… --datalist DATALIST")
+    titled = [run.split("=", 1) if "=" in run else [Path(run).name, run] for run in runs]
+    if len({title for title, _ in titled}) < len(titled):
+        raise ValueError(f"two runs of one name: {', '.join(title for title, _ in titled)}. Name them as TITLE=FOLDER")
+    scheme = bundle_settings(bundle, _listed(config), ["scheme"])["scheme"]
+    chosen = None if classes is None else _listed(classes)
+    table = compare_runs(dict(titled), datalist, scheme, out, section, chosen, name_by)
+    print(table.round(3).to_string(index=False))
+    print(f"{Path(out) / 'comparison.csv'}, and a picture of each slide beside it")
+
+
+def _listed(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
 
 
 def datalist_folder(
@@ -141,8 +183,7 @@ def inspect(
     """
     from .inspection import report
 
-    configs = [config] if isinstance(config, str) else list(config)
-    if not report(datalist, out, bundle, configs, patches):
+    if not report(datalist, out, bundle, _listed(config), patches):
         raise SystemExit(1)
 
 
@@ -175,6 +216,7 @@ def main() -> None:
                 "phantom": phantom,
                 "demo": demo,
                 "score": score,
+                "compare": compare,
                 "datalist": {"folder": datalist_folder},
                 "inspect": inspect,
                 "convert-released": convert_released,

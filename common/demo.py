@@ -12,20 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from .annotations import read_annotations
+from .comparison import write_panels
 from .evaluation import score_slide
-from .files import write_json, written_whole
-from .handlers import write_scores
-from .outputs.overlay import blend
-from .outputs.panels import panels
-from .phantom import BREAST, PhantomFiles, write_phantom
+from .files import write_json
+from .phantom import BREAST, write_phantom
+from .reports import ScoreReport
 from .slides import open_slide
 
 BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "pathology_dmmn_segmentation"
 # In no training set: the demo checkpoint's slides have seeds from 100.
 _SEED = 1001
 _SIZE = 6144
-_PICTURE_MPP = 5.0
 _UNET = "ablations/demo_unet.yaml"
+_NETWORKS = {"dmmn_m3": "DMMN-M3", "unet": "U-Net"}
 
 
 def demo(slide: str | None = None, mpp: float | None = None, output: str = "output/demo") -> None:
@@ -54,32 +53,20 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
     found = {}
     with open_slide(files.slide) as opened:
         truth = read_annotations(files.labels, BREAST.scheme)
-        for name in ("dmmn_m3", "unet"):
-            matrix = score_slide(opened, folder / name / "phantom" / "prediction.tif", truth, BREAST.scheme)
-            found[name] = write_scores(folder / name / "scores", matrix, BREAST.scheme)
+        shown = {"partial annotation": read_annotations(files.geojson, BREAST.scheme), "truth": truth}
+        for name, title in _NETWORKS.items():
+            prediction = folder / name / "phantom" / "prediction.tif"
+            report = ScoreReport(
+                BREAST.scheme,
+                score_slide(opened, prediction, truth, BREAST.scheme)[None],
+                [{"image": str(files.slide)}],
+            )
+            found[name] = report.write(folder / name / "scores")
+            shown[title] = read_annotations(prediction, BREAST.scheme)
+        write_panels(folder / "comparison.png", opened, shown, BREAST.scheme)
     print("Measuring what DMMN-M3 loses when its coarse views come from elsewhere on the slide …")
     reliance = _context_reliance(files.slide, files.labels, folder)
-    _picture(folder, files)
     _report(folder, found, reliance, time.monotonic() - started)
-
-
-def _picture(folder: Path, files: PhantomFiles) -> None:
-    """The slide, its partial annotation, the truth and both predictions side by side."""
-    with open_slide(files.slide) as slide:
-        center, side = (_SIZE / 2, _SIZE / 2), int(_SIZE * slide.mpp / _PICTURE_MPP)
-        tissue = slide.read(center, _PICTURE_MPP, side)
-        shown = {"slide": tissue}
-        labels = {
-            "partial annotation": files.geojson,
-            "truth": files.labels,
-            "DMMN-M3": folder / "dmmn_m3" / "phantom" / "prediction.tif",
-            "U-Net": folder / "unet" / "phantom" / "prediction.tif",
-        }
-        for title, path in labels.items():
-            found = read_annotations(path, BREAST.scheme).label_map(slide, center, _PICTURE_MPP, side)
-            shown[title] = blend(tissue, found, BREAST.scheme, opacity=0.6)
-    with written_whole(folder / "comparison.png") as partial:
-        panels(shown, BREAST.scheme).save(partial)
 
 
 def _segment(slide: str, output: Path, mpp: float | None = None, overlay: str | None = None) -> None:

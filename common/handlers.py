@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
@@ -15,8 +14,7 @@ from monai.engines.utils import IterationEvents
 from torch import nn
 
 from .classes import ClassScheme
-from .files import write_json, written_whole
-from .metrics import scores
+from .reports import ScoreReport
 
 logger = logging.getLogger(__name__)
 
@@ -115,12 +113,16 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 
 class SaveScores:
-    """Writes what an evaluation found: ``scores.json``, ``scores.csv`` and ``confusion.png``.
+    """Writes what an evaluation found: ``scores.json``, ``scores.csv``, ``slides.csv``, ``groups.csv`` and
+    ``confusion.png``.
 
     Args:
         output_dir: where to.
         scheme: the classes.
-        confusion: name of the metric that holds the confusion matrix.
+        data: the datalist entries that were scored.
+        classes: those that count; all by default.
+        group_by: columns of the datalist for each of whose values there are figures.
+        confusion: name of the :class:`SlideConfusion` metric.
         reliance: name of the :class:`ContextReliance` metric, if there is one.
     """
 
@@ -128,10 +130,14 @@ class SaveScores:
         self,
         output_dir: str | Path,
         scheme: ClassScheme,
+        data: Sequence[Mapping[str, Any]],
+        classes: Sequence[str] | None = None,
+        group_by: Sequence[str] = (),
         confusion: str = "confusion",
         reliance: str = "context_reliance",
     ) -> None:
-        self.output_dir, self.scheme = Path(output_dir), scheme
+        self.output_dir, self.scheme, self.data = Path(output_dir), scheme, list(data)
+        self.classes, self.group_by = classes, tuple(group_by)
         self.confusion, self.reliance = confusion, reliance
 
     def attach(self, engine: Engine) -> None:
@@ -140,59 +146,7 @@ class SaveScores:
 
     def __call__(self, engine: Engine) -> None:
         metrics = engine.state.metrics
-        figures = write_scores(self.output_dir, metrics[self.confusion], self.scheme, metrics.get(self.reliance))
+        matrices, excluded = metrics[self.confusion]
+        report = ScoreReport(self.scheme, matrices, self.data, self.classes, self.group_by, excluded)
+        figures = report.write(self.output_dir, metrics.get(self.reliance))
         logger.info("mean IoU %.4f; scores and confusion matrix: %s", figures["mean_iou"] or 0.0, self.output_dir)
-
-
-def write_scores(
-    output_dir: str | Path, matrix: np.ndarray, scheme: ClassScheme, context_reliance: dict[str, float] | None = None
-) -> dict[str, Any]:
-    """Write a confusion matrix and its figures as JSON, CSV and picture; gives the figures."""
-    output_dir = Path(output_dir)
-    figures = scores(matrix, scheme.names)
-    if context_reliance is not None:
-        figures["context_reliance"] = context_reliance
-    figures["confusion_matrix"] = {
-        "rows": "truth",
-        "columns": [*scheme.names, "not predicted"],
-        "pixels": np.asarray(matrix).tolist(),
-    }
-    write_json(output_dir / "scores.json", figures)
-    with written_whole(output_dir / "scores.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "iou", "recall", "precision", "f1", "labelled_pixels"])
-        for name, row in figures["classes"].items():
-            writer.writerow([name, row["iou"], row["recall"], row["precision"], row["f1"], row["labelled_pixels"]])
-        means = [figures[f"mean_{figure}"] for figure in ("iou", "recall", "precision", "f1")]
-        writer.writerow(["mean", *means, figures["labelled_pixels"]])
-    plot_confusion(matrix, scheme, output_dir / "confusion.png")
-    return figures
-
-
-def plot_confusion(matrix: np.ndarray, scheme: ClassScheme, path: str | Path) -> None:
-    """Draw the confusion matrix, each row as shares of the true class (the form of the paper's Figures 12 and 13)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    total = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
-    columns = list(scheme.names)
-    if matrix[:, -1].any():
-        columns.append("not predicted")
-    figure = Figure(figsize=(1.6 + 0.95 * len(columns), 1.4 + 0.75 * len(scheme)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.imshow(shares[:, : len(columns)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for row in range(len(scheme)):
-        for column in range(len(columns)):
-            text = "–" if total[row, 0] == 0 else f"{shares[row, column]:.3f}"
-            axes.text(
-                column, row, text, ha="center", va="center", color="white" if shares[row, column] > 0.55 else "black"
-            )
-    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
-    axes.set_yticks(range(len(scheme)), scheme.names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title("share of the true class's labelled pixels", fontsize=10)
-    with written_whole(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")

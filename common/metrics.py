@@ -13,6 +13,8 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from .classes import ClassScheme
 
+OTSU = (None, "skipped", "exclude")
+
 
 def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
     """Pixels by true class (row) and predicted class (column).
@@ -35,20 +37,29 @@ def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, num_classes: int
     return counts.reshape(num_classes, num_classes + 1)
 
 
-def scores(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def scores(matrix: np.ndarray, names: Sequence[str], classes: Sequence[str] | None = None) -> dict[str, Any]:
     """IoU, recall, precision and F1 per class and their plain means, and pixel accuracy.
 
     Args:
         matrix: from :func:`confusion_matrix`.
         names: class names in label order.
+        classes: those that count; pixels of other true classes do not. All by default.
 
     Returns:
         ``mean_iou``, ``mean_recall``, ``mean_precision``, ``mean_f1``, ``pixel_accuracy``, ``labelled_pixels``,
         ``not_predicted`` (share of labelled pixels) and ``classes``: the figures per class. A class without labelled
         pixels has no figures (None) and does not enter the means.
 
+    Raises:
+        ValueError: ``classes`` names one that there is not.
+
     Source: Ho et al. 2021, eqs. 3–5.
     """
+    if classes is not None:
+        unknown = sorted(set(classes) - set(names))
+        if unknown:
+            raise ValueError(f"no class {', '.join(unknown)}; there are {', '.join(names)}")
+        matrix = np.where(np.isin(names, list(classes))[:, None], matrix, 0)
     square = matrix[:, : len(names)].astype(np.float64)
     hit, true, predicted = np.diag(square), matrix.sum(axis=1).astype(np.float64), square.sum(axis=0)
     present = true > 0
@@ -73,8 +84,20 @@ def scores(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
             **{figure: float(values[i]) if present[i] else None for figure, values in figures.items()},
         }
         for i, name in enumerate(names)
+        if classes is None or name in classes
     }
     return result
+
+
+def _of_batch(engine: Engine, key: str) -> Any:
+    """One field of the engine's batch, which MONAI takes apart into a list of items."""
+    batch: Any = engine.state.batch
+    return batch[key] if isinstance(batch, dict) else [item[key] for item in batch]
+
+
+def _confusion(scheme: ClassScheme, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    prediction = scheme.labels_from_logits(logits).cpu().numpy()
+    return torch.from_numpy(confusion_matrix(prediction, labels[:, 0].cpu().numpy(), len(scheme)))
 
 
 def _batched(part: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
@@ -82,11 +105,12 @@ def _batched(part: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
     return part if isinstance(part, torch.Tensor) else torch.stack(list(part))
 
 
-class LabelledPixelConfusion(Metric):
-    """Global confusion matrix of logits against label maps, summed over batches (and processes).
+class MeanIoU(Metric):
+    """Mean IoU over the classes that have labelled pixels, from one global confusion matrix summed over batches (and
+    processes): the figure that picks the checkpoint (Ho et al. 2021, section 2.5).
 
-    ``update`` takes ``(logits, labels)``: ``(B, C, h, w)`` and ``(B, 1, h, w)``, or lists of both without the
-    batch dimension.
+    ``update`` takes ``(logits, labels)``: ``(B, C, h, w)`` and ``(B, 1, h, w)``, or lists of both without the batch
+    dimension.
     """
 
     def __init__(
@@ -105,22 +129,77 @@ class LabelledPixelConfusion(Metric):
     @reinit__is_reduced
     def update(self, output: Sequence) -> None:
         logits, labels = (_batched(part) for part in output)
-        prediction = self.scheme.labels_from_logits(logits).cpu().numpy()
-        truth = labels[:, 0].cpu().numpy()
-        self._matrix += torch.from_numpy(confusion_matrix(prediction, truth, len(self.scheme)))
+        self._matrix += _confusion(self.scheme, logits, labels)
 
     @sync_all_reduce("_matrix")
-    def compute(self) -> np.ndarray:
-        return self._matrix.cpu().numpy()
-
-
-class MeanIoU(LabelledPixelConfusion):
-    """Mean IoU over the classes that have labelled pixels; the figure that picks the checkpoint (Ho et al. 2021,
-    section 2.5)."""
-
     def compute(self) -> float:
-        mean = scores(super().compute(), self.scheme.names)["mean_iou"]
+        mean = scores(self._matrix.cpu().numpy(), self.scheme.names)["mean_iou"]
         return 0.0 if mean is None else mean
+
+
+class SlideConfusion(Metric):
+    """A confusion matrix of each slide.
+
+    The engine's batch holds ``slide`` (its position in the data) and, with ``otsu``, ``tissue`` (whether Otsu's
+    threshold finds tissue in the target) of every patch.
+
+    Args:
+        scheme: the classes.
+        num_slides: how many slides the data has.
+        otsu: targets without tissue: None scores them like the others, ``"skipped"`` as the scheme's ``skipped`` class,
+            which they get when they are not predicted, ``"exclude"`` leaves them out.
+        output_transform: of the engine's output, to logits ``(B, C, h, w)`` and labels ``(B, 1, h, w)``.
+
+    Raises:
+        ValueError: an unknown ``otsu``, or a scheme without a skipped class for it.
+    """
+
+    def __init__(
+        self,
+        scheme: ClassScheme,
+        num_slides: int,
+        otsu: str | None = None,
+        output_transform: Callable = lambda output: output,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if otsu not in OTSU:
+            raise ValueError(f"otsu must be one of {', '.join(map(str, OTSU))}, not {otsu!r}")
+        if otsu == "skipped" and scheme.skipped is None:
+            raise ValueError('the class scheme names no skipped class, which otsu="skipped" needs')
+        self.scheme, self.num_slides, self.otsu = scheme, num_slides, otsu
+        super().__init__(output_transform=output_transform, device=device)
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """Called by the engine after every batch."""
+        tissue = _of_batch(engine, "tissue") if self.otsu is not None else None
+        self.update((*self._output_transform(engine.state.output), _of_batch(engine, "slide"), tissue))
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        classes = len(self.scheme)
+        self._matrices = torch.zeros(self.num_slides, classes, classes + 1, dtype=torch.int64)
+        self._excluded = torch.zeros(self.num_slides, dtype=torch.int64)
+
+    @reinit__is_reduced
+    def update(self, output: Sequence) -> None:
+        logits, labels = (_batched(part) for part in output[:2])
+        slides, tissue = output[2:]
+        for item, slide in enumerate(int(number) for number in slides):
+            one = slice(item, item + 1)
+            if tissue is None or bool(tissue[item]):
+                self._matrices[slide] += _confusion(self.scheme, logits[one], labels[one])
+            elif self.otsu == "exclude":
+                self._excluded[slide] += int((labels[item] > 0).sum())
+            else:
+                assert self.scheme.skipped is not None
+                truth = labels[item].cpu().numpy()
+                as_skipped = np.full(truth.shape, self.scheme.skipped.label)
+                self._matrices[slide] += torch.from_numpy(confusion_matrix(as_skipped, truth, len(self.scheme)))
+
+    @sync_all_reduce("_matrices", "_excluded")
+    def compute(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(slides, classes, classes + 1)`` pixels, and ``(slides,)`` labelled pixels left out."""
+        return self._matrices.cpu().numpy(), self._excluded.cpu().numpy()
 
 
 class ContextReliance(Metric):
@@ -153,9 +232,7 @@ class ContextReliance(Metric):
 
     def iteration_completed(self, engine: Engine) -> None:
         """Called by the engine after every batch."""
-        batch: Any = engine.state.batch
-        elsewhere = batch[self.key] if isinstance(batch, dict) else [item[self.key] for item in batch]
-        self.update((*self._output_transform(engine.state.output), elsewhere))
+        self.update((*self._output_transform(engine.state.output), _of_batch(engine, self.key)))
 
     @reinit__is_reduced
     def reset(self) -> None:
@@ -166,14 +243,13 @@ class ContextReliance(Metric):
     def update(self, output: Sequence) -> None:
         logits, labels, image, elsewhere = (_batched(part) for part in output)
         elsewhere = elsewhere.to(image.device)
-        truth = labels[:, 0].cpu().numpy()
-        self._add(0, logits, truth)
+        self._matrices[0] += _confusion(self.scheme, logits, labels)
         for index, views in enumerate(self.replaced):
             mixed = image.clone()
             for view in views:
                 mixed[:, 3 * view : 3 * view + 3] = elsewhere[:, 3 * view : 3 * view + 3]
             with torch.no_grad():
-                self._add(index + 1, self.network(mixed), truth)
+                self._matrices[index + 1] += _confusion(self.scheme, self.network(mixed), labels)
 
     @sync_all_reduce("_matrices")
     def compute(self) -> dict[str, float]:
@@ -183,7 +259,3 @@ class ContextReliance(Metric):
             for views in self.replaced
         ]
         return {name: means[0] - mean for name, mean in zip(names, means[1:], strict=True)}
-
-    def _add(self, index: int, logits: torch.Tensor, truth: np.ndarray) -> None:
-        prediction = self.scheme.labels_from_logits(logits).cpu().numpy()
-        self._matrices[index] += torch.from_numpy(confusion_matrix(prediction, truth, len(self.scheme)))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.metrics import ContextReliance, LabelledPixelConfusion, MeanIoU, confusion_matrix, scores
+from common.metrics import ContextReliance, MeanIoU, SlideConfusion, confusion_matrix, scores
+from common.reports import ScoreReport
 
 #          predicted  a  b  c  none
 MATRIX = np.array([[6, 2, 0, 2], [1, 9, 0, 0], [0, 0, 0, 0]])
@@ -41,17 +42,70 @@ def one_hot_logits(labels, channels=7):
     return torch.nn.functional.one_hot(labels.long(), channels).movedim(-1, 1).float() * 9
 
 
+def engine_with(output, **batch):
+    return SimpleNamespace(state=SimpleNamespace(output=output, batch=batch))
+
+
 def test_batches_add_up_to_one_global_matrix(scheme):
     truth = torch.randint(0, 7, (4, 8, 8), dtype=torch.uint8)
     prediction = torch.randint(1, 7, (4, 8, 8), dtype=torch.uint8)
-    metric, mean = LabelledPixelConfusion(scheme), MeanIoU(scheme)
+    metric, mean = SlideConfusion(scheme, 3), MeanIoU(scheme)
+    slides = [2, 0, 2, 2]
     for i in range(2):
-        batch = (one_hot_logits(prediction[2 * i : 2 * i + 2]), truth[2 * i : 2 * i + 2, None])
-        metric.update(batch)
-        mean.update(batch)
+        part = slice(2 * i, 2 * i + 2)
+        output = (one_hot_logits(prediction[part]), truth[part, None])
+        metric.iteration_completed(engine_with(output, slide=torch.tensor(slides[part])))
+        mean.update(output)
+    matrices, excluded = metric.compute()
+    assert not excluded.any()
     whole = confusion_matrix(prediction.numpy(), truth.numpy(), 6)
-    assert np.array_equal(metric.compute(), whole)
+    assert np.array_equal(matrices.sum(axis=0), whole)
+    assert np.array_equal(matrices[0], confusion_matrix(prediction[1].numpy(), truth[1].numpy(), 6))
+    assert not matrices[1].any()
     assert mean.compute() == pytest.approx(scores(whole, scheme.names)["mean_iou"])
+
+
+def test_targets_without_tissue_count_as_skipped_or_not_at_all(scheme):
+    """Two patches, half background (3), half adipose (6), predicted as they are; the second is off the tissue."""
+    truth = torch.tensor([3, 6], dtype=torch.uint8).repeat(2, 4, 2)
+    output = (one_hot_logits(truth), truth[:, None])
+    batch = {"slide": torch.tensor([0, 0]), "tissue": torch.tensor([True, False])}
+    found = {}
+    for otsu in (None, "skipped", "exclude"):
+        metric = SlideConfusion(scheme, 1, otsu)
+        metric.iteration_completed(engine_with(output, **batch))
+        matrices, excluded = metric.compute()
+        found[otsu] = (matrices[0, 2, 2], matrices[0, 5, 5], matrices[0, 5, 2], excluded[0])
+    assert found == {None: (16, 16, 0, 0), "skipped": (16, 8, 8, 0), "exclude": (8, 8, 0, 16)}
+    with pytest.raises(ValueError, match="otsu must be one of"):
+        SlideConfusion(scheme, 1, "background")
+
+
+def test_a_subset_of_classes_counts_only_their_labelled_pixels():
+    found = scores(np.array([[6, 2, 2, 0], [1, 9, 0, 0], [5, 0, 5, 0]]), ["a", "b", "c"], classes=["a", "b"])
+    assert set(found["classes"]) == {"a", "b"}
+    assert found["classes"]["a"]["iou"] == pytest.approx(6 / 11)
+    assert found["mean_iou"] == pytest.approx((6 / 11 + 9 / 12) / 2)
+    assert found["labelled_pixels"] == 20
+    with pytest.raises(ValueError, match="no class d"):
+        scores(MATRIX, ["a", "b", "c"], classes=["d"])
+
+
+def test_reports_have_slides_groups_and_the_whole(scheme, tmp_path):
+    matrices = np.zeros((3, 6, 7), dtype=np.int64)
+    matrices[0, 0, 0], matrices[1, 0, 1], matrices[2, 1, 1] = 30, 10, 20
+    data = [{"image": f"x/{name}.svs", "scanner": scanner} for name, scanner in zip("abc", "AAB", strict=True)]
+    report = ScoreReport(scheme, matrices, data, group_by=["scanner"], excluded=np.array([0, 5, 0]))
+    figures = report.write(tmp_path)
+    assert figures["classes"]["carcinoma"]["iou"] == pytest.approx(30 / 40)
+    assert [row["slide"] for row in figures["slides"]] == ["a.svs", "b.svs", "c.svs"]
+    assert [row["mean_iou"] for row in figures["slides"]] == [1, 0, 1]
+    assert {k: v["mean_iou"] for k, v in figures["groups"]["scanner"].items()} == {"A": pytest.approx(0.75), "B": 1}
+    assert figures["groups"]["scanner"]["A"]["excluded_pixels"] == 5
+    assert (tmp_path / "groups.csv").read_text().splitlines()[1].startswith("scanner,A,0.75,")
+    assert len((tmp_path / "slides.csv").read_text().splitlines()) == 4
+    with pytest.raises(ValueError, match=r"a\.svs: .*no column 'stain'"):
+        ScoreReport(scheme, matrices, data, group_by=["stain"])
 
 
 def test_context_reliance_is_what_is_lost_without_the_right_context(scheme):
@@ -62,10 +116,7 @@ def test_context_reliance_is_what_is_lost_without_the_right_context(scheme):
     for view, relied in ((0, {"view 2": 0, "view 3": 0}), (2, {"view 2": 0, "view 3": 1})):
         network = lambda x, v=view: one_hot_logits(x[:, 3 * v])  # noqa: E731
         metric = ContextReliance(scheme, network, 3)
-        engine = SimpleNamespace(
-            state=SimpleNamespace(output=(network(image), labels, image), batch={"elsewhere": elsewhere})
-        )
-        metric.iteration_completed(engine)
+        metric.iteration_completed(engine_with((network(image), labels, image), elsewhere=elsewhere))
         found = metric.compute()
         assert found["view 2"] == relied["view 2"]
         assert (found["view 3"] > 0.9) == bool(relied["view 3"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ SECTIONS = ("training", "validation", "testing")
 _PATHS = ("image", "label")
 
 
-def load_datalist(path: str | Path, section: str, require_label: bool = True) -> list[dict[str, Any]]:
+def load_datalist(
+    path: str | Path, section: str, require_label: bool = True, leave_out: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Read one section of a datalist.
 
     Args:
@@ -23,6 +25,7 @@ def load_datalist(path: str | Path, section: str, require_label: bool = True) ->
             says what bare pixels are. Further columns are kept.
         section: ``"training"``, ``"validation"`` or ``"testing"``.
         require_label: whether every entry must have a label or a class for what is unannotated.
+        leave_out: column -> value, or list of values, of the entries to leave out.
 
     Raises:
         ValueError: the file, the section or a needed field is missing; names it.
@@ -46,7 +49,19 @@ def load_datalist(path: str | Path, section: str, require_label: bool = True) ->
         missing = [key for key in needed if key not in item]
         if missing:
             raise ValueError(f'{path}: entry {number} of "{section}" has no "{missing[0]}"')
-    return [{**item, **{key: str(path.parent / item[key]) for key in _PATHS if key in item}} for item in items]
+    kept = _without(items, leave_out or {})
+    if not kept:
+        raise ValueError(f'{path}: leave_out leaves nothing of section "{section}"')
+    return [{**item, **{key: str(path.parent / item[key]) for key in _PATHS if key in item}} for item in kept]
+
+
+def _without(items: Sequence[dict[str, Any]], leave_out: Mapping[str, Any]) -> list[dict[str, Any]]:
+    for column, values in leave_out.items():
+        unwanted = {str(value) for value in (values if isinstance(values, list | tuple) else [values])}
+        if not any(column in item for item in items):
+            raise ValueError(f"no slide has the column {column!r} of leave_out")
+        items = [item for item in items if str(item.get(column)) not in unwanted]
+    return list(items)
 
 
 def slide_items(slides: str | Path | Sequence[str | Path], section: str = "testing") -> list[dict[str, Any]]:

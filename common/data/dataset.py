@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from monai.transforms import Randomizable
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from ..classes import ClassScheme
 from ..losses import inverse_share_weights
-from ..slides import FieldOfView, PatchReader, slide_name
+from ..slides import FieldOfView, PatchReader, slide_name, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
 from .datalist import slide_items
 from .draws import Draw
 from .index import PatchIndex, build_patch_index
+from .store import SlideStore
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +27,9 @@ logger = logging.getLogger(__name__)
 class MultiMagnificationPatchDataset(Dataset):
     """Patches around annotated targets.
 
-    An item is the slide's datalist entry plus ``center`` (row, column; level-0 pixels), ``deformation`` (seed, or
-    -1) and, with ``elsewhere``, ``elsewhere_center``; ``transform`` (:class:`LoadMultiMagnificationPatchd` first)
-    makes tensors of it.
+    An item is the slide's datalist entry plus ``slide`` (its position), ``center`` (row, column; level-0 pixels) and
+    ``deformation`` (seed, or -1); with ``elsewhere`` also ``elsewhere_center``, with ``tissue`` also ``tissue``.
+    ``transform`` (:class:`LoadMultiMagnificationPatchd` first) makes tensors of it.
 
     Args:
         data: datalist entries.
@@ -42,6 +44,7 @@ class MultiMagnificationPatchDataset(Dataset):
         rates, class_order: class balancing (:func:`balance_by_elastic_deformation`); none without ``rates``.
         allow_missing: classes that may have no labelled pixel; ``None`` allows all (evaluation).
         elsewhere: also give the centre of another patch of the slide, for :class:`ContextReliance`.
+        tissue: also say whether Otsu's threshold finds tissue in the target, for :class:`SlideConfusion`.
         balance_plot: picture of labelled pixels before and after balancing.
         seed: of deformations and centres elsewhere.
 
@@ -64,6 +67,7 @@ class MultiMagnificationPatchDataset(Dataset):
         class_order: Sequence[str] = (),
         allow_missing: Sequence[str] | None = (),
         elsewhere: bool = False,
+        tissue: bool = False,
         balance_plot: str | Path | None = None,
         seed: int = 0,
     ) -> None:
@@ -78,6 +82,7 @@ class MultiMagnificationPatchDataset(Dataset):
             plot_class_balance(before, self.index, scheme, balance_plot)
             logger.info("labelled pixels before and after balancing: %s", balance_plot)
         self._elsewhere = _centres_elsewhere(self.index, reader, self.data, seed) if elsewhere else None
+        self._on_tissue = _on_tissue(self.index, FieldOfView.of(target), reader, self.data) if tissue else None
         logger.info("%d patches (%d before balancing) of %d slides", len(self), len(before.rows), len(self.data))
 
     def __len__(self) -> int:
@@ -90,10 +95,13 @@ class MultiMagnificationPatchDataset(Dataset):
             self.transform.set_random_state(draw.seed)
         row = self.index.rows.iloc[position]
         item = dict(self.data[int(row["slide"])])
+        item["slide"] = int(row["slide"])
         item["center"] = (float(row["row"]), float(row["column"]))
         item["deformation"] = int(row["deformation"])
         if self._elsewhere is not None:
             item["elsewhere_center"] = tuple(self._elsewhere[position].tolist())
+        if self._on_tissue is not None:
+            item["tissue"] = bool(self._on_tissue[position])
         return self.transform(item) if self.transform is not None else item
 
     def class_weights(self) -> list[float]:
@@ -117,8 +125,6 @@ def _centres_elsewhere(
 ) -> np.ndarray:
     """For every row another centre of its slide, at least the widest view away where there is one, else the
     farthest."""
-    from .store import SlideStore
-
     rng = np.random.default_rng(seed)
     store = SlideStore()
     centres = index.rows[["row", "column"]].to_numpy()
@@ -134,6 +140,23 @@ def _centres_elsewhere(
             far = here[distance >= extent]
             others = centres[far] if len(far) else corners[[np.abs(corners - centres[position]).max(axis=1).argmax()]]
             result[position] = others[rng.integers(len(others))]
+    return result
+
+
+def _on_tissue(
+    index: PatchIndex, target: FieldOfView, reader: PatchReader, data: Sequence[Mapping[str, Any]]
+) -> np.ndarray:
+    """For every row whether its target touches tissue, as inference decides it."""
+    store = SlideStore()
+    result = np.zeros(len(index.rows), dtype=bool)
+    slides = index.rows["slide"].to_numpy()
+    for number in tqdm(np.unique(slides), desc="finding tissue", unit="slide", delay=2, leave=False):
+        slide = store.slide(data[number])
+        mask = tissue_mask(slide)
+        height, width = slide.pixel(reader.actual_mpp(slide, target.mpp) * target.size)
+        for position in np.nonzero(slides == number)[0]:
+            row, column = index.rows["row"].iloc[position], index.rows["column"].iloc[position]
+            result[position] = mask.any(row - height / 2, column - width / 2, height, width)
     return result
 
 

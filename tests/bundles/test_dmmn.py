@@ -215,6 +215,44 @@ def test_evaluation_and_inference_agree(trained, phantoms, tmp_path):
     assert difference < 1e-4 * 2048 * 2048
 
 
+def common(*arguments: object, check: bool = True) -> str:
+    command = [sys.executable, "-m", "common", *map(str, arguments)]
+    return subprocess.run(command, check=check, capture_output=True, text=True).stdout
+
+
+def test_the_walk_from_qupath_files_to_segmented_slides(phantoms, tmp_path):
+    """As the README has it: folders, datalist, inspection, training, scores, segmented slides, comparison."""
+    for kind, ending in (("slides", ".tif"), ("annotations", ".geojson")):
+        (tmp_path / kind).mkdir()
+        for number in range(40, 43):
+            shutil.copy(phantoms / f"phantom_00{number}{ending}", tmp_path / kind)
+    datalist = tmp_path / "datalist.json"
+    folders = (tmp_path / "slides", tmp_path / "annotations")
+    assert "1 training, 1 validation, 1 testing" in common("datalist", "folder", *folders, "--out", datalist)
+    said = common("inspect", datalist, "--out", tmp_path / "inspection", "--patches", 2, check=False)
+    assert "training: 1 slides" in said
+    same = {"datalist": datalist, "network_def": NARROW}
+    arguments = {
+        "checkpoint_dir": tmp_path,
+        "epochs": 1,
+        "samples_per_epoch": 8,
+        "val_interval": 1,
+        "allow_missing": ["carcinoma", "benign epithelial", "necrotic", "adipose"],
+        "sampler#cycle": ["stroma", "background"],
+    }
+    bundle(tmp_path, "train.yaml", "demo.yaml", **same, **arguments)
+    trained = {"network_def": NARROW, "checkpoint": tmp_path / "demo.pt"}
+    options = {"classes": ["background", "stroma"], "otsu": "skipped", "group_by": ["image"], "elsewhere": False}
+    bundle(tmp_path, "train.yaml", "evaluate.yaml", "demo.yaml", **{**same, **trained, **options})
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert set(scores["classes"]) == {"background", "stroma"}
+    assert scores["labelled_pixels"] == scores["slides"][0]["labelled_pixels"] > 10_000
+    assert next(iter(scores["groups"]["image"].values()))["mean_iou"] == scores["mean_iou"]
+    bundle(tmp_path, "inference.yaml", "demo.yaml", slides=datalist, outputs=list(OUTPUTS), **trained)
+    common("compare", f"mine={tmp_path / 'out'}", "--datalist", datalist, "--out", tmp_path / "comparison")
+    assert (tmp_path / "comparison" / "comparison.csv").read_text().splitlines()[1].startswith("mine,")
+
+
 def test_one_damaged_slide_of_several_is_reported_by_the_exit_code(trained, shared_data, tmp_path):
     for name in ("slides/CMU-1-Small-Region.svs", "malformed/tile_offset_zero.svs"):
         shutil.copy(shared_data / name, tmp_path)

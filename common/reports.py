@@ -1,0 +1,145 @@
+"""What confusion matrices say, as JSON, tables and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .classes import ClassScheme
+from .files import write_json, written_whole
+from .metrics import scores
+
+FIGURES = ("iou", "recall", "precision", "f1")
+
+
+class ScoreReport:
+    """Figures of several slides: over all of them, of each, and of groups of them.
+
+    Args:
+        scheme: the classes.
+        matrices: a confusion matrix per slide, ``(slides, classes, classes + 1)``.
+        data: a datalist entry per slide.
+        classes: those that count; all by default.
+        group_by: columns of the entries.
+        excluded: labelled pixels of each slide that were left out.
+
+    Raises:
+        ValueError: an entry has not a column of ``group_by``.
+    """
+
+    def __init__(
+        self,
+        scheme: ClassScheme,
+        matrices: np.ndarray,
+        data: Sequence[Mapping[str, Any]],
+        classes: Sequence[str] | None = None,
+        group_by: Sequence[str] = (),
+        excluded: np.ndarray | None = None,
+    ) -> None:
+        self.scheme, self.matrices, self.classes = scheme, np.asarray(matrices), classes
+        self.names = [Path(str(item["image"])).name for item in data]
+        self.excluded = np.zeros(len(self.names), dtype=np.int64) if excluded is None else excluded
+        self.groups: dict[str, dict[str, list[int]]] = {}
+        for column in group_by:
+            for position, item in enumerate(data):
+                if column not in item:
+                    raise ValueError(f"{item['image']}: its datalist entry has no column {column!r} to group by")
+                self.groups.setdefault(column, {}).setdefault(str(item[column]), []).append(position)
+
+    def figures(self) -> dict[str, Any]:
+        """All figures, as ``scores.json`` has them."""
+        everything = list(range(len(self.names)))
+        return {
+            **self._figures(everything),
+            "classes_counted": list(self.classes) if self.classes is not None else self.scheme.names,
+            "confusion_matrix": {
+                "rows": "truth",
+                "columns": [*self.scheme.names, "not predicted"],
+                "pixels": self.matrices.sum(axis=0).tolist(),
+            },
+            "slides": [{"slide": name, **self._figures([i])} for i, name in enumerate(self.names)],
+            "groups": {
+                column: {value: self._figures(members) for value, members in groups.items()}
+                for column, groups in self.groups.items()
+            },
+        }
+
+    def write(self, output_dir: str | Path, context_reliance: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """Write ``scores.json``, ``scores.csv`` (a row per class), ``slides.csv``, ``groups.csv`` (a row per slide and
+        group) and ``confusion.png``; gives the figures."""
+        output_dir = Path(output_dir)
+        figures = self.figures()
+        if context_reliance is not None:
+            figures["context_reliance"] = dict(context_reliance)
+        write_json(output_dir / "scores.json", figures)
+        write_table(output_dir / "scores.csv", class_table(figures))
+        write_table(output_dir / "slides.csv", _rows([("slide", row["slide"], row) for row in figures["slides"]]))
+        if self.groups:
+            groups = [(c, value, row) for c, values in figures["groups"].items() for value, row in values.items()]
+            write_table(output_dir / "groups.csv", _rows(groups))
+        plot_confusion(self.matrices.sum(axis=0), self.scheme, output_dir / "confusion.png")
+        return figures
+
+    def _figures(self, members: Sequence[int]) -> dict[str, Any]:
+        found = scores(self.matrices[members].sum(axis=0), self.scheme.names, self.classes)
+        left_out = int(self.excluded[members].sum())
+        return {**found, "slide_count": len(members), "excluded_pixels": left_out}
+
+
+def _rows(named: Sequence[tuple[str, str, Mapping[str, Any]]]) -> pd.DataFrame:
+    rows = []
+    for column, value, figures in named:
+        ious = {f"IoU {name}": row["iou"] for name, row in figures["classes"].items()}
+        means = {f"mean {figure}": figures[f"mean_{figure}"] for figure in FIGURES}
+        counts = {key: figures[key] for key in ("slide_count", "labelled_pixels", "excluded_pixels")}
+        rows.append({"by": column, "value": value, **means, **ious, **counts})
+    return pd.DataFrame(rows)
+
+
+def class_table(figures: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per class and one of means."""
+    rows = [
+        {"class": name, **{f: row[f] for f in (*FIGURES, "labelled_pixels")}}
+        for name, row in figures["classes"].items()
+    ]
+    means = {figure: figures[f"mean_{figure}"] for figure in FIGURES}
+    return pd.DataFrame([*rows, {"class": "mean", **means, "labelled_pixels": figures["labelled_pixels"]}])
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, whole."""
+    with written_whole(path) as partial:
+        table.to_csv(partial, index=False)
+
+
+def plot_confusion(matrix: np.ndarray, scheme: ClassScheme, path: str | Path) -> None:
+    """Draw the confusion matrix, each row as shares of the true class (the form of the paper's Figures 12 and 13)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    total = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
+    columns = list(scheme.names)
+    if matrix[:, -1].any():
+        columns.append("not predicted")
+    figure = Figure(figsize=(1.6 + 0.95 * len(columns), 1.4 + 0.75 * len(scheme)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.imshow(shares[:, : len(columns)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row in range(len(scheme)):
+        for column in range(len(columns)):
+            text = "–" if total[row, 0] == 0 else f"{shares[row, column]:.3f}"
+            axes.text(
+                column, row, text, ha="center", va="center", color="white" if shares[row, column] > 0.55 else "black"
+            )
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(scheme)), scheme.names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title("share of the true class's labelled pixels", fontsize=10)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")

@@ -1,0 +1,56 @@
+"""Two models on one slide, their label maps written by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.comparison import compare_runs
+from common.outputs.pyramid import write_label_pyramid
+
+
+@pytest.fixture
+def folder(tmp_path, scheme):
+    """Truth: left half carcinoma, right half stroma. ``good`` has it right, ``bad`` calls a quarter of it wrongly."""
+    Image.fromarray(np.full((96, 128, 3), 200, dtype=np.uint8)).save(tmp_path / "a.png")
+    truth = np.where(np.arange(128) < 64, 1, 4).astype(np.uint8)[None].repeat(96, axis=0)
+    Image.fromarray(truth).save(tmp_path / "a_labels.png")
+    entry = {"image": "a.png", "label": "a_labels.png", "mpp": 0.5}
+    (tmp_path / "d.json").write_text(json.dumps({"testing": [entry]}))
+    bad = truth.copy()
+    bad[:, 32:64] = 4
+    for run, labels in (("good", truth), ("bad", bad)):
+        (tmp_path / run / "a").mkdir(parents=True)
+        write_label_pyramid(tmp_path / run / "a" / "prediction.tif", iter([labels]), labels.shape, 0.5, scheme)
+    return tmp_path
+
+
+def test_one_row_per_model_and_a_picture_per_slide(folder):
+    command = [sys.executable, "-m", "common", "compare", folder / "good", f"worse={folder / 'bad'}"]
+    command += ["--datalist", folder / "d.json", "--out", folder / "out"]
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+    rows = (folder / "out" / "comparison.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["model", "good", "worse"]
+    assert rows[1].split(",")[1] == "1.0"
+    # Carcinoma: half found. Stroma: all found, and half as much again that is not.
+    assert float(rows[2].split(",")[1]) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert "worse" in result.stdout
+    picture = np.asarray(Image.open(folder / "out" / "a.png"))
+    assert picture.shape[1] == 4 * 128 + 3 * 8
+
+
+def test_a_subset_of_classes(folder, scheme):
+    table = compare_runs({"bad": folder / "bad"}, folder / "d.json", scheme, folder / "out", classes=["stroma"])
+    # Only pixels that are stroma count, and all of them are found.
+    assert table["mean iou"].item() == 1
+    assert "IoU carcinoma" not in table
+
+
+def test_a_run_without_the_slide_is_named(folder, scheme):
+    with pytest.raises(ValueError, match=r"other/a/prediction\.tif: no such prediction"):
+        compare_runs({"x": folder / "other"}, folder / "d.json", scheme, folder / "out")
