@@ -157,6 +157,8 @@ class TiffBackend(Backend):
         return abs(down - finer.imagewidth / page.imagewidth) <= tolerance + 0.01
 
     def _check_structure(self, page: tifffile.TiffPage) -> None:
+        if page.bitspersample > 16 or page.sampleformat not in (1, None):
+            raise SlideError(self.path, f"pixels of {page.dtype}", "Convert the file to 8-bit RGB")
         if page.bitspersample != 8 or page.samplesperpixel not in (1, 3, 4) or page.imagedepth != 1:
             raise UnsupportedLayoutError(
                 self.path, f"pixels of {page.samplesperpixel} samples of {page.bitspersample} bits", _OTHER_BACKEND
