@@ -12,6 +12,7 @@ from PIL import Image
 from ..classes import UNLABELLED, ClassScheme
 from ..slides import Slide, SlideError
 from ..slides.backends.tiff import TiffBackend, is_tiff
+from ..slides.png import damaged_png_chunk
 from .regions import AnnotationError, LabelSource, canvas_scale
 
 
@@ -103,6 +104,9 @@ class LabelImage(LabelSource):
 
 
 def _stored_values(path: Path) -> np.ndarray:
+    damage = damaged_png_chunk(path)
+    if damage is not None:
+        raise AnnotationError(path, damage, "Get an undamaged copy of the file")
     try:
         with Image.open(path) as image:
             if image.mode == "1":

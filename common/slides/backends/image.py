@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SlideError
+from ..png import damaged_png_chunk
 from .base import Backend
 
 PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -21,12 +22,15 @@ class ImageBackend(Backend):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        damage = damaged_png_chunk(path)
+        if damage is not None:
+            raise SlideError(path, damage, "Get an undamaged copy of the file")
         try:
             with Image.open(path) as image:
                 self._pixels = np.asarray(image.convert("RGB"))
         except Image.DecompressionBombError as error:
             raise SlideError(path, f"too large to hold in memory ({error})", "Convert it to a tiled TIFF") from error
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # whatever a damaged file makes Pillow stumble over
             raise SlideError(path, f"Pillow cannot read it ({error})", "Get an undamaged copy of the file") from error
         self.level_shapes = [self._pixels.shape[:2]]
         self.mpp = None

@@ -12,6 +12,7 @@ import openslide
 from ..errors import SlideError, UnsupportedLayoutError
 from .alignment import aligned_start
 from .base import Backend
+from .deflate import check_deflated_tiles
 from .tiff import TiffBackend
 
 
@@ -35,6 +36,7 @@ class OpenSlideBackend(Backend):
             # OpenSlide believes a header whose size does not fit its tiles, and would return pixels from elsewhere.
             with suppress(UnsupportedLayoutError):
                 TiffBackend(path).close()
+            check_deflated_tiles(path)
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideError as error:

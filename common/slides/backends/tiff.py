@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import struct
 from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree
@@ -18,6 +17,7 @@ from .base import Backend
 from .cache import TILES
 
 _OTHER_BACKEND = "Try backend='openslide', or convert the file to a tiled 8-bit RGB TIFF"
+_DAMAGED_HEADER = "The header is damaged; get an undamaged copy"
 _DAMAGED = "Get an undamaged copy of the file; these pixels cannot be recovered"
 # Printers' resolutions (72 to 1200 dots per inch) are left in files that were never near a microscope.
 _COARSEST_RESOLUTION_TAG_UM = 20.0
@@ -44,21 +44,26 @@ class TiffBackend(Backend):
         try:
             self._file = tifffile.TiffFile(path)
             first = self._file.pages[0].aspage()
-        except (tifffile.TiffFileError, IndexError, ValueError, struct.error, OSError) as error:
+        except Exception as error:  # tifffile stumbles over damaged tags in many ways
             raise SlideError(
                 path, f"not a readable TIFF ({error})", "Get an undamaged copy; the file may have been cut short"
             ) from error
         try:
+            self._check_tags(first)
             self.pages = self._pyramid(first)
             for page in self.pages:
                 self._check_structure(page)
+            self._check_places()
             self.level_shapes = [(page.imagelength, page.imagewidth) for page in self.pages]
             self.mpp = self._read_mpp(first)
             self.properties = self._read_properties(first)
-        except BaseException:
+            self.colormap = _colormap(first)
+        except SlideError:
             self._file.close()
             raise
-        self.colormap = _colormap(first)
+        except Exception as error:  # tifffile hands on whatever a damaged tag claims to be
+            self._file.close()
+            raise SlideError(path, f"its header contradicts itself ({error})", _DAMAGED_HEADER) from error
 
     def close(self) -> None:
         self._file.close()
@@ -156,7 +161,35 @@ class TiffBackend(Backend):
         tolerance = 2 * down / min(page.imagelength, page.imagewidth)
         return abs(down - finer.imagewidth / page.imagewidth) <= tolerance + 0.01
 
+    def _check_tags(self, page: tifffile.TiffPage) -> None:
+        """Whether what the header says of a pixel agrees with itself."""
+        numbers = (page.imagewidth, page.imagelength, page.samplesperpixel, page.rowsperstrip)
+        if not all(isinstance(n, int) for n in numbers) or min(numbers[:3]) < 1:
+            raise SlideError(self.path, f"its header has an image of {numbers[:3]}", _DAMAGED_HEADER)
+        bits = page.tags.valueof("BitsPerSample", default=page.bitspersample)
+        listed = len(bits) if isinstance(bits, tuple) else 1
+        colours = 3 if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1
+        if page.samplesperpixel < colours or (listed > 1 and listed != page.samplesperpixel):
+            raise SlideError(
+                self.path,
+                f"its header says {page.samplesperpixel} samples per pixel, {listed} bit depths and "
+                f"{getattr(page.photometric, 'name', page.photometric)} colours",
+                _DAMAGED_HEADER,
+            )
+
+    def _check_places(self) -> None:
+        """No two tiles may share bytes, unless they are the same tile."""
+        places = np.concatenate([np.stack([p.dataoffsets, p.databytecounts], axis=1) for p in self.pages])
+        places = np.unique(places[(places > 0).all(axis=1)].astype(np.int64), axis=0)
+        overlaps = np.nonzero(places[:-1].sum(axis=1) > places[1:, 0])[0]
+        if len(overlaps):
+            one, two = places[overlaps[0]], places[overlaps[0] + 1]
+            raise SlideError(
+                self.path, f"two tiles share bytes ({one[0]}+{one[1]} and {two[0]}+{two[1]})", _DAMAGED_HEADER
+            )
+
     def _check_structure(self, page: tifffile.TiffPage) -> None:
+        self._check_tags(page)
         if page.bitspersample > 16 or page.sampleformat not in (1, None):
             raise SlideError(self.path, f"pixels of {page.dtype}", "Convert the file to 8-bit RGB")
         if page.bitspersample != 8 or page.samplesperpixel not in (1, 3, 4) or page.imagedepth != 1:
@@ -173,7 +206,7 @@ class TiffBackend(Backend):
                 f"the header says {page.imagewidth} x {page.imagelength} pixels in {expected} tiles, but the file "
                 f"lists "
                 f"{len(page.dataoffsets)}",
-                "The header is damaged; get an undamaged copy",
+                _DAMAGED_HEADER,
             )
 
     def _read_mpp(self, page: tifffile.TiffPage) -> tuple[float, float] | None:
