@@ -1,0 +1,172 @@
+"""Scanners' own containers, written here as far as OpenSlide needs them: found by content, read through OpenSlide."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
+
+from common.slides import open_slide
+
+SIZES = (256, 128, 64)
+JPEG = {"compression": "jpeg", "compressionargs": {"level": 98, "outcolorspace": "RGB"}, "photometric": "rgb"}
+
+
+def gradient(side: int) -> np.ndarray:
+    """A level of a picture that is red to the right and green to the bottom, smooth enough for JPEG to keep."""
+    at = (np.arange(side) + 0.5) / side * 200 + 20
+    picture = np.full((side, side, 3), 90.0)
+    picture[..., 0], picture[..., 1] = at[None], at[:, None]
+    return np.round(picture).astype(np.uint8)
+
+
+LEVELS = [gradient(side) for side in SIZES]
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """Baseline JPEG with a restart marker after every row of blocks."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=98, subsampling=0, restart_marker_rows=1)
+    return file.getvalue()
+
+
+def philips(path):
+    """Philips TIFF: XML in the description says each level's pixel spacing in mm."""
+    spacings = "".join(
+        '<DataObject ObjectType="PixelDataRepresentation"><Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" '
+        f'Element="0x0030" PMSVR="IDoubleArray">&quot;{0.0005 * 256 / side}&quot; &quot;{0.0005 * 256 / side}&quot;'
+        f'</Attribute><Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_NUMBER" Group="0x301D" Element="0x2009" '
+        f'PMSVR="IUInt16">{number}</Attribute></DataObject>'
+        for number, side in enumerate(SIZES)
+    )
+    description = (
+        '<?xml version="1.0" encoding="UTF-8" ?><DataObject ObjectType="DPUfsImport"><Attribute Name='
+        '"PIM_DP_SCANNED_IMAGES" Group="0x301D" Element="0x1003" PMSVR="IDataObjectArray"><Array><DataObject '
+        'ObjectType="DPScannedImage"><Attribute Name="PIM_DP_IMAGE_TYPE" Group="0x301D" Element="0x1004" '
+        'PMSVR="IString">WSI</Attribute><Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" Element="0x0030" '
+        'PMSVR="IDoubleArray">&quot;0.0005&quot; &quot;0.0005&quot;</Attribute><Attribute Name='
+        '"PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE" Group="0x1001" Element="0x8B01" PMSVR="IDataObjectArray"><Array>'
+        f"{spacings}</Array></Attribute></DataObject></Array></Attribute></DataObject>"
+    )
+    with tifffile.TiffWriter(path / "a.tiff") as writer:
+        for number, level in enumerate(LEVELS):
+            options = {"software": "Philips DP v1.0", "description": description} if number == 0 else {}
+            writer.write(level, tile=(64, 64), metadata=None, subfiletype=int(number > 0), **options, **JPEG)
+    return path / "a.tiff", "philips", 0
+
+
+def leica(path):
+    """Leica SCN: XML in the description says which pages are levels and how many nm the view is, here 4 pixels from the
+    canvas's corner."""
+    dimensions = "".join(
+        f'<dimension sizeX="{side}" sizeY="{side}" r="{n}" ifd="{n}"/>' for n, side in enumerate(SIZES)
+    )
+    description = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:1">'
+        '<collection name="c" uuid="urn:uuid:2" sizeX="132000" sizeY="132000"><barcode></barcode>'
+        '<image name="image_0" uuid="urn:uuid:3"><creationDate>2011-11-02T13:57:05.89Z</creationDate>'
+        '<device model="Leica SCN400" version="1.4"/>'
+        f'<pixels sizeX="256" sizeY="256">{dimensions}</pixels>'
+        '<view sizeX="128000" sizeY="128000" offsetX="2000" offsetY="2000" spacingZ="0"/>'
+        "<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings><illuminationSettings>"
+        "<numericalAperture>0.75</numericalAperture><illuminationSource>brightfield</illuminationSource>"
+        "</illuminationSettings></scanSettings></image></collection></scn>"
+    )
+    with tifffile.TiffWriter(path / "a.scn", bigtiff=True) as writer:
+        for number, level in enumerate(LEVELS):
+            options = {"description": description} if number == 0 else {}
+            scale = {"resolution": (2e4 / 2**number, 2e4 / 2**number), "resolutionunit": "CENTIMETER"}
+            writer.write(level, tile=(64, 64), metadata=None, **options, **scale, **JPEG)
+    return path / "a.scn", "leica", 4
+
+
+def hamamatsu_vms(path):
+    """Hamamatsu VMS: an index of JPEG files; sizes in nm."""
+    (path / "image.jpg").write_bytes(jpeg(LEVELS[0]))
+    (path / "map.jpg").write_bytes(jpeg(LEVELS[2]))
+    (path / "macro.jpg").write_bytes(jpeg(LEVELS[2]))
+    (path / "a.vms").write_text(
+        "[Virtual Microscope Specimen]\nNoLayers=1\nNoJpegColumns=1\nNoJpegRows=1\nImageFile=image.jpg\n"
+        "MapFile=map.jpg\nMacroImage=macro.jpg\nPhysicalWidth=128000\nPhysicalHeight=128000\nSourceLens=20\n"
+    )
+    return path / "a.vms", "hamamatsu", 0
+
+
+def hamamatsu_ndpi(path):
+    """NDPI: a TIFF with 64-bit places of the next page, one JPEG per page and tags of its own."""
+    content = bytearray(struct.pack("<2sHQ", b"II", 42, 0))
+    previous = 4
+    for side, level in zip(SIZES, LEVELS, strict=True):
+        data = jpeg(level)
+        place = len(content)
+        content += data
+        content += b"\0" * (len(content) % 2)
+        resolution = len(content)
+        content += struct.pack("<II", 20000 * side // 256, 1)
+        tags = [
+            (256, 4, side), (257, 4, side), (258, 3, 8), (259, 3, 7), (262, 3, 6), (273, 4, place), (277, 3, 3),
+            (278, 4, side), (279, 4, len(data)), (282, 5, resolution), (283, 5, resolution), (296, 3, 3),
+            (65420, 4, 1), (65421, 11, struct.unpack("<I", struct.pack("<f", 20 * side / 256))[0]), (65424, 9, 0),
+        ]  # fmt: skip
+        struct.pack_into("<Q", content, previous, len(content))
+        content += struct.pack("<H", len(tags))
+        for tag, kind, value in tags:
+            content += struct.pack("<HHII", tag, kind, 1, value)
+        previous = len(content)
+        content += struct.pack("<Q", 0)
+        content += b"\0" * 4 * len(tags)
+    (path / "a.ndpi").write_bytes(content)
+    return path / "a.ndpi", "hamamatsu", 0
+
+
+def dicom(path):
+    """DICOM: one file per level, tiles as encapsulated JPEG frames, spacing in mm."""
+    series, study = generate_uid(), generate_uid()
+    for number, level in enumerate(LEVELS):
+        side = SIZES[number]
+        tiles = [level[y : y + 64, x : x + 64] for y in range(0, side, 64) for x in range(0, side, 64)]
+        dataset = Dataset()
+        dataset.SOPClassUID, dataset.SOPInstanceUID = VLWholeSlideMicroscopyImageStorage, generate_uid()
+        dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.Modality = series, study, "SM"
+        dataset.ImageType = ["ORIGINAL" if number == 0 else "DERIVED", "PRIMARY", "VOLUME"]
+        dataset.ImageType = [*dataset.ImageType, "NONE" if number == 0 else "RESAMPLED"]
+        dataset.Rows = dataset.Columns = 64
+        dataset.TotalPixelMatrixRows = dataset.TotalPixelMatrixColumns = side
+        dataset.NumberOfFrames, dataset.DimensionOrganizationType = len(tiles), "TILED_FULL"
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "YBR_FULL_422", 0
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit, dataset.PixelRepresentation = 7, 0
+        measures, groups, optical = Dataset(), Dataset(), Dataset()
+        measures.PixelSpacing = [0.0005 * 256 / side] * 2
+        groups.PixelMeasuresSequence = [measures]
+        dataset.SharedFunctionalGroupsSequence = [groups]
+        optical.OpticalPathIdentifier = "1"
+        dataset.OpticalPathSequence, dataset.NumberOfOpticalPaths = [optical], 1
+        dataset.PixelData = encapsulate([jpeg(tile) for tile in tiles])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        dataset.save_as(path / f"{number}.dcm", enforce_file_format=True)
+    return path / "0.dcm", "dicom", 0
+
+
+@pytest.mark.parametrize("make", [philips, leica, hamamatsu_vms, hamamatsu_ndpi, dicom])
+def test_scanner_formats_are_recognised_and_read_where_they_should(make, tmp_path):
+    path, vendor, margin = make(tmp_path)
+    slide = open_slide(path)
+    assert (slide.backend, slide.properties["openslide.vendor"]) == ("openslide", vendor)
+    assert slide.shape == (256 + 2 * margin, 256 + 2 * margin)
+    assert slide.mpp == pytest.approx(0.5, rel=1e-3)
+    for mpp in (0.5, 1.0, 2.0):
+        size = int(128 / mpp)
+        expected = LEVELS[0].reshape(size, 256 // size, size, 256 // size, 3).mean(axis=(1, 3))
+        found = slide.read((128 + margin, 128 + margin), mpp, size, snap=0)
+        assert np.abs(found - expected).mean() < 1.5, mpp
