@@ -181,7 +181,7 @@ def inspect(
         config: its config, or several, later ones laid over earlier ones; paths of your own overlays too.
         patches: so many annotated patches of each slide are read as in training; -1 reads all.
     """
-    from .inspection import report
+    from .inspection_report import report
 
     if not report(datalist, out, bundle, _listed(config), patches):
         raise SystemExit(1)

@@ -89,6 +89,29 @@ def scores(matrix: np.ndarray, names: Sequence[str], classes: Sequence[str] | No
     return result
 
 
+def seam_ratio(labels: np.ndarray, target: int) -> float | None:
+    """How blocky a stitched label map is: label changes along the seams of its targets over those elsewhere.
+
+    Args:
+        labels: ``(height, width)`` label map of a whole slide, targets from its top left corner.
+        target: pixels a side of a target.
+
+    Returns:
+        share of neighbouring pixels with different labels across seams, divided by the same away from seams; 1 where
+        seams do not show, more where they do. None where no label changes away from seams.
+    """
+    seams, others = np.zeros(2), np.zeros(2)
+    for axis in (0, 1):
+        changed = np.diff(labels, axis=axis) != 0
+        at_seam = np.arange(1, labels.shape[axis]) % target == 0
+        share = changed.mean(axis=1 - axis)
+        seams += (share[at_seam].sum(), at_seam.sum())
+        others += (share[~at_seam].sum(), (~at_seam).sum())
+    if not others[0] or not seams[1]:
+        return None
+    return float((seams[0] / seams[1]) / (others[0] / others[1]))
+
+
 def _of_batch(engine: Engine, key: str) -> Any:
     """One field of the engine's batch, which MONAI takes apart into a list of items."""
     batch: Any = engine.state.batch

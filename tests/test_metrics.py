@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.metrics import ContextReliance, MeanIoU, SlideConfusion, confusion_matrix, scores
+from common.metrics import ContextReliance, MeanIoU, SlideConfusion, confusion_matrix, scores, seam_ratio
 from common.reports import ScoreReport
 
 #          predicted  a  b  c  none
@@ -121,3 +121,16 @@ def test_context_reliance_is_what_is_lost_without_the_right_context(scheme):
         assert found["view 2"] == relied["view 2"]
         assert (found["view 3"] > 0.9) == bool(relied["view 3"])
         assert found["views 2+3"] == pytest.approx(found["view 3"])
+
+
+def test_the_seam_ratio_sees_blocks_and_nothing_else():
+    noise = np.random.default_rng(0).integers(0, 2, (256, 256), dtype=np.uint8)
+    assert seam_ratio(noise, 16) == pytest.approx(1, abs=0.05)
+    blocks = np.kron(np.random.default_rng(1).integers(0, 5, (16, 16), dtype=np.uint8), np.ones((16, 16), np.uint8))
+    assert seam_ratio(blocks, 16) is None
+    # One changed pixel inside a block has four borders: 4 of the pairs away from seams against 4/5 of those on seams.
+    blocks[5, 5] += 1
+    assert seam_ratio(blocks, 16) > 1000
+    stripes = np.zeros((64, 64), dtype=np.uint8)
+    stripes[8::16] = stripes[9::16] = 1
+    assert seam_ratio(stripes, 16) == 0
