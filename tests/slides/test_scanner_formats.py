@@ -127,6 +127,81 @@ def hamamatsu_ndpi(path):
     return path / "a.ndpi", "hamamatsu", 0
 
 
+def mirax(path):
+    """MIRAX: an ini file, an index of the JPEG tiles of each zoom level, and a file of tiles; no camera positions."""
+    folder = path / "a"
+    folder.mkdir()
+    levels = "".join(f"HIER_0_VAL_{n}_SECTION=LEVEL_{n}\n" for n in range(3))
+    sections = "".join(
+        f"[LEVEL_{n}]\nOVERLAP_X=0\nOVERLAP_Y=0\nMICROMETER_PER_PIXEL_X={0.5 * 2**n}\nMICROMETER_PER_PIXEL_Y="
+        f"{0.5 * 2**n}\nIMAGE_FORMAT=JPEG\nIMAGE_FILL_COLOR_BGR=16777215\nDIGITIZER_WIDTH=64\nDIGITIZER_HEIGHT=64\n"
+        f"IMAGE_CONCAT_FACTOR={min(n, 1)}\n"
+        for n in range(3)
+    )
+    (folder / "Slidedat.ini").write_text(
+        "[GENERAL]\nSLIDE_ID=1234\nIMAGENUMBER_X=4\nIMAGENUMBER_Y=4\nOBJECTIVE_MAGNIFICATION=20\n"
+        "CameraImageDivisionsPerSide=4\n[HIERARCHICAL]\nHIER_COUNT=1\nNONHIER_COUNT=0\nINDEXFILE=Index.dat\n"
+        f"HIER_0_NAME=Slide zoom level\nHIER_0_COUNT=3\n{levels}[DATAFILE]\nFILE_COUNT=1\nFILE_0=Data0000.dat\n"
+        f"{sections}"
+    )
+    data, pages = bytearray(b"01.021234" + bytes(8)), []
+    for number, level in enumerate(LEVELS):
+        step, side = 2**number, SIZES[number]
+        entries = []
+        for y in range(0, side, 64):
+            for x in range(0, side, 64):
+                tile = jpeg(level[y : y + 64, x : x + 64])
+                entries.append((y // 64 * step * 4 + x // 64 * step, len(data), len(tile), 0))
+                data += tile
+        pages.append(entries)
+    (folder / "Data0000.dat").write_bytes(data)
+    index = bytearray(b"01.021234" + struct.pack("<ii", 17, 0) + bytes(4 * len(pages)))
+    for number, entries in enumerate(pages):
+        struct.pack_into("<i", index, 17 + 4 * number, len(index))
+        index += struct.pack("<ii", 0, len(index) + 8)
+        index += struct.pack("<ii", len(entries), 0)
+        for entry in entries:
+            index += struct.pack("<iiii", *entry)
+    (folder / "Index.dat").write_bytes(index)
+    (path / "a.mrxs").write_bytes(b"")
+    return path / "a.mrxs", "mirax", 0
+
+
+def ventana(path):
+    """Ventana BIF: XML packets name scanner and joints of tiles; these are numbered from the bottom, to and fro."""
+
+    def number(row: int, column: int) -> int:
+        up = 3 - row
+        return up * 4 + (3 - column if up % 2 else column) + 1
+
+    def joint(one: tuple[int, int], two: tuple[int, int], direction: str) -> str:
+        return (
+            f'<TileJointInfo Confidence="100" Direction="{direction}" Tile1="{number(*one)}" Tile2="{number(*two)}" '
+            'OverlapX="0" OverlapY="0"/>'
+        )
+
+    joints = [joint((r, c), (r, c + 1), "RIGHT") for r in range(4) for c in range(3)]
+    joints += [joint((r + 1, c), (r, c), "UP") for r in range(3) for c in range(4)]
+    stitching = (
+        '<EncodeInfo Ver="2"><SlideStitchInfo><ImageInfo AOIScanned="1" Width="64" Height="64" NumRows="4" NumCols="4" '
+        f'Pos-X="0" Pos-Y="0">{"".join(joints)}</ImageInfo></SlideStitchInfo><AoiOrigin><AOI0 OriginX="0" OriginY="0"/>'
+        "</AoiOrigin></EncodeInfo>"
+    )
+    scanner = '<iScan Magnification="20" ScanRes="0.5" UnitNumber="1"/>'
+
+    def packet(text: str) -> list:
+        return [(700, "B", len(text), text.encode(), True)]
+
+    with tifffile.TiffWriter(path / "a.bif", bigtiff=True) as writer:
+        label = {"description": "Label Image", "extratags": packet(scanner), "metadata": None}
+        writer.write(LEVELS[2], photometric="rgb", **label)
+        for level, pixels in enumerate(LEVELS):
+            extra = {"extratags": packet(stitching)} if level == 0 else {}
+            description = f"level={level} mag={20 / 2**level} quality=95"
+            writer.write(pixels, tile=(64, 64), metadata=None, description=description, **extra, **JPEG)
+    return path / "a.bif", "ventana", 0
+
+
 def dicom(path):
     """DICOM: one file per level, tiles as encapsulated JPEG frames, spacing in mm."""
     series, study = generate_uid(), generate_uid()
@@ -158,7 +233,7 @@ def dicom(path):
     return path / "0.dcm", "dicom", 0
 
 
-@pytest.mark.parametrize("make", [philips, leica, hamamatsu_vms, hamamatsu_ndpi, dicom])
+@pytest.mark.parametrize("make", [philips, leica, hamamatsu_vms, hamamatsu_ndpi, mirax, ventana, dicom])
 def test_scanner_formats_are_recognised_and_read_where_they_should(make, tmp_path):
     path, vendor, margin = make(tmp_path)
     slide = open_slide(path)
