@@ -20,6 +20,7 @@ def phantom(
     mpp: float = 0.5,
     seed: int = 0,
     recipe: str = "breast",
+    style: str = "whole",
 ) -> None:
     """Write synthetic slides, their full label maps, partial annotations (GeoJSON, ASAP XML) and a datalist.
 
@@ -32,10 +33,11 @@ def phantom(
         mpp: micrometres per pixel.
         seed: slides have this seed, the next, and so on.
         recipe: what they are made of.
+        style: how they are annotated: whole components with thin seams, spaced ones, or cropped fields.
     """
     from .phantom import write_phantoms
 
-    path = write_phantoms(out, training, validation, testing, size, mpp, seed, recipe)
+    path = write_phantoms(out, training, validation, testing, size, mpp, seed, recipe, style)
     print(f"{training + validation + testing} slides, datalist: {path}")
 
 

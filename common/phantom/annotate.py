@@ -1,5 +1,5 @@
 """Partial annotations of a phantom by the paper's rule (Ho et al. 2021, section 2.1): whole components, thin
-unlabelled seams."""
+unlabelled seams; and, to compare, by the two ways that the paper advises against."""
 
 from __future__ import annotations
 
@@ -22,16 +22,37 @@ _SMOOTHING_UM = 3.0
 _COMPONENT_MM2 = 0.12
 _PART_RADIUS_UM = 130.0
 _RING_UM = 60.0
+# Pixels left bare along a component's border: seams between two are twice as wide.
+_THIN, _WIDE = 1, 4
+_FIELD_UM = 80.0
+
+# Far more than fit: an end for a slide on which a class cannot be found.
+_MOST_FIELDS = 100_000
+
+STYLES = ("whole", "spaced", "cropped")
 
 
-def annotate(painter: Painter, height: int, width: int) -> Iterator[AnnotatedRegion]:
-    """Outlines in level-0 pixels of a slide of ``height`` x ``width`` pixels; window by window, in bounded memory."""
+def annotate(painter: Painter, height: int, width: int, style: str = "whole") -> Iterator[AnnotatedRegion]:
+    """Outlines in level-0 pixels of a slide of ``height`` x ``width`` pixels; window by window, in bounded memory.
+
+    Args:
+        painter: of the slide.
+        height, width: of the slide in pixels.
+        style: ``"whole"``: whole components with thin seams; ``"spaced"``: whole components with seams of 32 µm; both
+            label as many pixels of each class as the recipe's shares ask for, as far as there are. ``"cropped"``:
+            everything within small square fields across the components' borders, as many pixels in all as ``"whole"``.
+
+    Raises:
+        ValueError: an unknown style.
+    """
+    if style not in STYLES:
+        raise ValueError(f"annotation style must be one of {', '.join(STYLES)}, not {style!r}")
     scale = _MPP / painter.mpp
     rows, columns = int(height / scale), int(width / scale)
     for top in range(0, rows, _WINDOW):
         for left in range(0, columns, _WINDOW):
             labels = painter.labels(top, left, min(_WINDOW, rows - top), min(_WINDOW, columns - left), _MPP)
-            chosen = _choose(painter, labels, top, left)
+            chosen = _choose(painter, labels, top, left, style)
             for label, polygons in label_polygons(chosen).items():
                 for polygon in polygons:
                     smooth = shapely.simplify(polygon, _SMOOTHING_UM / _MPP)
@@ -40,23 +61,52 @@ def annotate(painter: Painter, height: int, width: int) -> Iterator[AnnotatedReg
                         yield AnnotatedRegion(label, moved)
 
 
-def _choose(painter: Painter, labels: np.ndarray, top: int, left: int) -> np.ndarray:
+def _choose(painter: Painter, labels: np.ndarray, top: int, left: int, style: str) -> np.ndarray:
     recipe = painter.layout.recipe
     seed = int(hashed(painter.layout.seed, 0xA770, top, left) * 2**52)
     chosen = np.zeros_like(labels)
     filling = recipe.scheme.by_name(recipe.grounds[0].class_name).label
-    shares = {recipe.scheme.by_name(name).label: share for name, share in recipe.annotated.items()}
-    for label, share in shares.items():
+    quotas = {recipe.scheme.by_name(name).label: share * labels.size for name, share in recipe.annotated.items()}
+    if style == "cropped":
+        as_much = (_choose(painter, labels, top, left, "whole") > 0).sum()
+        _annotate_fields(chosen, labels, quotas, float(as_much), seed)
+        return chosen
+    margin = _THIN if style == "whole" else _WIDE
+    for label, quota in quotas.items():
         if label != filling:
-            _annotate_components(chosen, labels, label, share * labels.size, seed)
-    if filling in shares:
-        _annotate_rings(chosen, labels, filling, shares[filling] * labels.size, seed)
+            _annotate_components(chosen, labels, label, quota, seed, margin)
+    if filling in quotas:
+        _annotate_rings(chosen, labels, filling, quotas[filling], seed, margin)
     return chosen
 
 
-def _annotate_components(chosen: np.ndarray, labels: np.ndarray, label: int, quota: float, seed: int) -> None:
+def _annotate_fields(chosen: np.ndarray, labels: np.ndarray, quotas: dict[int, float], total: float, seed: int) -> None:
+    """Everything inside squares whose centres lie on the border of a component, class by class in turn, until ``total``
+    pixels are labelled."""
+    half = round(_FIELD_UM / _MPP / 2)
+    borders = ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)
+    inside = np.zeros_like(chosen)
+    for label in quotas:
+        inside[_inner(labels == label, _THIN)] = label
+    places = {label: np.argwhere(borders & (labels == label)) for label in quotas}
+    taken = np.zeros(256)
+    for number in range(_MOST_FIELDS):
+        open_labels = [label for label in quotas if taken[label] < quotas[label] and len(places[label])]
+        if not open_labels or taken.sum() >= total:
+            return
+        label = open_labels[number % len(open_labels)]
+        y, x = places[label][int(hashed(seed, label, number) * len(places[label]))]
+        box = (slice(max(y - half, 0), y + half), slice(max(x - half, 0), x + half))
+        new = np.where(chosen[box] == 0, inside[box], 0)
+        taken += np.bincount(new.ravel(), minlength=256) * (np.arange(256) > 0)
+        chosen[box] = inside[box]
+
+
+def _annotate_components(
+    chosen: np.ndarray, labels: np.ndarray, label: int, quota: float, seed: int, margin: int
+) -> None:
     """Whole components in random order; of space-filling ones, round parts."""
-    inside = _inner(labels == label)
+    inside = _inner(labels == label, margin)
     components, count = ndimage.label(labels == label)
     boxes = ndimage.find_objects(components)
     taken = 0
@@ -90,12 +140,12 @@ def _annotate_parts(chosen: np.ndarray, inside: np.ndarray, label: int, quota: f
     return taken
 
 
-def _annotate_rings(chosen: np.ndarray, labels: np.ndarray, label: int, quota: float, seed: int) -> None:
+def _annotate_rings(chosen: np.ndarray, labels: np.ndarray, label: int, quota: float, seed: int, margin: int) -> None:
     """The tissue around annotated structures, so that transitions are seen from both sides."""
-    inside = _inner(labels == label)
+    inside = _inner(labels == label, margin)
     components, count = ndimage.label(chosen > 0)
     boxes = ndimage.find_objects(components)
-    reach = round(_RING_UM / _MPP)
+    reach = round(_RING_UM / _MPP) + margin
     disc = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) <= reach
     taken = 0
     for index in np.argsort(hashed(seed, label, np.arange(count))).tolist():
@@ -108,8 +158,8 @@ def _annotate_rings(chosen: np.ndarray, labels: np.ndarray, label: int, quota: f
         taken += int(part.sum())
 
 
-def _inner(mask: np.ndarray) -> np.ndarray:
-    return ndimage.binary_erosion(mask, np.ones((3, 3), dtype=bool), border_value=1)
+def _inner(mask: np.ndarray, margin: int) -> np.ndarray:
+    return ndimage.binary_erosion(mask, np.ones((3, 3), dtype=bool), iterations=margin, border_value=1)
 
 
 def _grown(box: tuple[slice, ...], by: int, shape: tuple[int, ...]) -> tuple[slice, ...]:

@@ -35,7 +35,13 @@ class PhantomFiles:
 
 
 def write_phantom(
-    folder: str | Path, name: str, seed: int, size: tuple[int, int], mpp: float = 0.5, recipe: Recipe | None = None
+    folder: str | Path,
+    name: str,
+    seed: int,
+    size: tuple[int, int],
+    mpp: float = 0.5,
+    recipe: Recipe | None = None,
+    style: str = "whole",
 ) -> PhantomFiles:
     """Write one phantom, tile by tile in bounded memory however large.
 
@@ -46,13 +52,14 @@ def write_phantom(
         size: height and width in pixels.
         mpp: µm per pixel.
         recipe: what it is made of; breast by default.
+        style: how it is annotated; see :func:`annotate`.
     """
     folder, recipe = Path(folder), recipe or RECIPES["breast"]
     painter = Painter(Layout(recipe, seed, size[0] * mpp, size[1] * mpp), mpp)
     files = PhantomFiles(
         folder / f"{name}.tif", folder / f"{name}_labels.tif", folder / f"{name}.geojson", folder / f"{name}.xml", 0.0
     )
-    regions = list(annotate(painter, *size))
+    regions = list(annotate(painter, *size, style))
     write_geojson(files.geojson, regions, recipe.scheme)
     write_asap_xml(files.asap_xml, regions, recipe.scheme)
     write_label_pyramid(files.labels, _bands(painter.labels, size), size, mpp, recipe.scheme)
@@ -72,6 +79,7 @@ def write_phantoms(
     mpp: float = 0.5,
     seed: int = 0,
     recipe: str = "breast",
+    style: str = "whole",
 ) -> Path:
     """Write a set of phantoms and its datalist.
 
@@ -84,6 +92,7 @@ def write_phantoms(
         mpp: µm per pixel.
         seed: slides have the seeds ``seed``, ``seed + 1``, …
         recipe: name of what they are made of.
+        style: how they are annotated; see :func:`annotate`.
 
     Returns:
         the datalist's path.
@@ -95,7 +104,7 @@ def write_phantoms(
     for section, count in (("training", training), ("validation", validation), ("testing", testing)):
         datalist[section] = []
         for _ in range(count):
-            files = write_phantom(folder, f"phantom_{seed:04d}", seed, (size, size), mpp, RECIPES[recipe])
+            files = write_phantom(folder, f"phantom_{seed:04d}", seed, (size, size), mpp, RECIPES[recipe], style)
             label = files.labels if section == "testing" else files.geojson
             datalist[section].append({"image": files.slide.name, "label": label.name})
             logger.info("%s: %.1f %% annotated", files.slide.name, 100 * files.annotated_share)

@@ -7,12 +7,14 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
 from common.annotations import read_annotations
 from common.classes import ClassScheme
 from common.phantom import BREAST, Stain, write_phantom, write_phantoms
+from common.phantom.annotate import STYLES, _choose
 from common.phantom.layout import Layout, _gap
 from common.phantom.paint import Painter
 from common.slides import open_slide
@@ -33,8 +35,6 @@ def test_annotations_are_partial_true_and_the_same_in_both_formats(phantom, sche
 
 
 def test_components_are_annotated_whole_but_for_a_thin_seam(phantom, scheme):
-    from scipy import ndimage
-
     slide = open_slide(phantom.slide)
     window = {"center": (1536, 1536), "mpp": 2.0, "size": 768}
     labels = read_annotations(phantom.geojson, scheme).label_map(slide, **window)
@@ -48,6 +48,26 @@ def test_components_are_annotated_whole_but_for_a_thin_seam(phantom, scheme):
             if covered:
                 missed = component & (labels != label)
                 assert not (missed & ndimage.binary_erosion(component, iterations=9)).any()
+
+
+def test_spaced_and_cropped_annotations_label_as_much_but_otherwise():
+    """Label maps at the annotations' own 4 µm/px: labelled share, width of seams, and cropped components."""
+    painter = Painter(Layout(BREAST, 12, 3072, 3072), 0.5)
+    truth = painter.labels(0, 0, 768, 768, 4.0)
+    found = {style: _choose(painter, truth, 0, 0, style) for style in STYLES}
+    shares = {style: (chosen > 0).mean() for style, chosen in found.items()}
+    for style, chosen in found.items():
+        assert (chosen == truth)[chosen > 0].all(), style
+        assert shares[style] == pytest.approx(shares["whole"], rel=0.3), shares
+    border = ndimage.maximum_filter(truth, 3) != ndimage.minimum_filter(truth, 3)
+    distance = ndimage.distance_transform_edt(~border) * 4.0
+    assert distance[found["whole"] > 0].min() < 5
+    assert distance[found["spaced"] > 0].min() > 11
+    components, count = ndimage.label(truth == 1)
+    inner = ndimage.binary_erosion(truth == 1, np.ones((3, 3)), iterations=4)
+    for style, least, most in (("whole", 0, 0), ("spaced", 0, 0), ("cropped", 4, count)):
+        annotated = [(found[style][(components == n) & inner] == 1) for n in range(1, count + 1)]
+        assert least <= sum(0.05 < part.mean() < 0.95 for part in annotated if part.size) <= most, style
 
 
 def test_a_slide_of_three_millimetres_has_all_six_classes(scheme):
