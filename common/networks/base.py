@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -36,12 +37,26 @@ class SegmentationNetwork(nn.Module):
             )
 
     def initialise(self) -> None:
-        """Kaiming-normal weights, zero biases. PyTorch's default lets the deep paths of several encoders die."""
+        """Kaiming-normal weights (He et al. 2015), zero biases. PyTorch's default lets the deep paths of several
+        encoders die.
+
+        torch's ``kaiming_normal_`` takes a transposed convolution's output channels for its inputs and leaves its
+        stride out: each of these layers would then halve the deep paths' part in the output, and a narrow U-Net
+        never learns from what is far away.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.normal_(module.weight, std=(2 / _fan_in(module)) ** 0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+
+def _fan_in(module: nn.Conv2d | nn.ConvTranspose2d) -> float:
+    """How many inputs an output value has; the mean over positions for a transposed convolution."""
+    taps = math.prod(module.kernel_size)
+    if isinstance(module, nn.ConvTranspose2d):
+        return module.in_channels * taps / math.prod(module.stride)
+    return module.in_channels * taps
 
 
 def center_crop(features: torch.Tensor, ratio: int) -> torch.Tensor:

@@ -90,6 +90,9 @@ def test_initialisation_is_kaiming_normal_with_zero_biases():
     weight = network.encoder_20x.blocks[2][2].weight
     assert weight.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.03)
     assert not network.encoder_20x.blocks[2][2].bias.any()
+    # 128 channels to 64, 3 x 3, stride 2: 9/4 taps of each of the 128 reach an output pixel.
+    up = network.decoder_5x.ups[0][0].weight
+    assert up.std().item() == pytest.approx((2 / (128 * 9 / 4)) ** 0.5, rel=0.03)
 
 
 def test_the_5x_decoder_is_cropped_around_the_same_centre():
