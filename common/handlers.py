@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.engines.utils import IterationEvents
@@ -15,6 +14,7 @@ from torch import nn
 
 from .classes import ClassScheme
 from .reports import ScoreReport
+from .weights import load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -86,30 +86,6 @@ class WeightsLoader:
         assert self.path is not None
         load_weights(self.network, self.path)
         logger.info("weights: %s", self.path)
-
-
-def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load ``path`` into ``network`` (or into what a parallel wrapper holds); see :class:`WeightsLoader`."""
-    path = Path(path)
-    if not path.exists():
-        raise ValueError(f"{path}: no such checkpoint. Train one with train.yaml, or set checkpoint to an existing one")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    state = content["model"] if isinstance(content, dict) and "model" in content else content
-    bare = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    wanted = bare.state_dict()
-    problems = [f"{key} is missing" for key in wanted if key not in state]
-    problems += [f"{key} is none of its weights" for key in state if key not in wanted]
-    problems += [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    if problems:
-        raise ValueError(
-            f"{path} holds the weights of another network than {type(bare).__name__}: {problems[0]} "
-            f"({len(problems)} differences). Set network_def to the network (and widths) it was trained with"
-        )
-    bare.load_state_dict(state)
 
 
 class SaveScores:

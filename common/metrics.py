@@ -134,15 +134,21 @@ class MeanIoU(Metric):
 
     ``update`` takes ``(logits, labels)``: ``(B, C, h, w)`` and ``(B, 1, h, w)``, or lists of both without the batch
     dimension.
+
+    Args:
+        scheme: the classes.
+        classes: those that count, as in :func:`scores`; all by default.
+        output_transform, device: as every ignite metric's.
     """
 
     def __init__(
         self,
         scheme: ClassScheme,
+        classes: Sequence[str] | None = None,
         output_transform: Callable = lambda output: output,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.scheme = scheme
+        self.scheme, self.classes = scheme, classes
         super().__init__(output_transform=output_transform, device=device)
 
     @reinit__is_reduced
@@ -156,7 +162,7 @@ class MeanIoU(Metric):
 
     @sync_all_reduce("_matrix")
     def compute(self) -> float:
-        mean = scores(self._matrix.cpu().numpy(), self.scheme.names)["mean_iou"]
+        mean = scores(self._matrix.cpu().numpy(), self.scheme.names, self.classes)["mean_iou"]
         return 0.0 if mean is None else mean
 
 

@@ -50,12 +50,14 @@ def test_batches_add_up_to_one_global_matrix(scheme):
     truth = torch.randint(0, 7, (4, 8, 8), dtype=torch.uint8)
     prediction = torch.randint(1, 7, (4, 8, 8), dtype=torch.uint8)
     metric, mean = SlideConfusion(scheme, 3), MeanIoU(scheme)
+    some = MeanIoU(scheme, scheme.names[:2])
     slides = [2, 0, 2, 2]
     for i in range(2):
         part = slice(2 * i, 2 * i + 2)
         output = (one_hot_logits(prediction[part]), truth[part, None])
         metric.iteration_completed(engine_with(output, slide=torch.tensor(slides[part])))
         mean.update(output)
+        some.update(output)
     matrices, excluded = metric.compute()
     assert not excluded.any()
     whole = confusion_matrix(prediction.numpy(), truth.numpy(), 6)
@@ -63,6 +65,10 @@ def test_batches_add_up_to_one_global_matrix(scheme):
     assert np.array_equal(matrices[0], confusion_matrix(prediction[1].numpy(), truth[1].numpy(), 6))
     assert not matrices[1].any()
     assert mean.compute() == pytest.approx(scores(whole, scheme.names)["mean_iou"])
+    others = np.concatenate([whole[:2], np.zeros_like(whole[2:])])
+    assert some.compute() == pytest.approx(
+        np.mean([scores(others, scheme.names)["classes"][n]["iou"] for n in some.classes])
+    )
 
 
 def test_targets_without_tissue_count_as_skipped_or_not_at_all(scheme):

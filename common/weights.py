@@ -1,0 +1,66 @@
+"""Checkpoints: whole networks, and branches of one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Load ``path`` into ``network`` (or into what a parallel wrapper holds); see :class:`WeightsLoader`."""
+    bare = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    _load(bare, _state(Path(path)), Path(path))
+
+
+def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: bool = False) -> None:
+    """Start branches of a multi-magnification network as U-Nets trained at these branches' own magnifications.
+
+    Args:
+        network: whose branches.
+        paths: name of a branch (``"5x"``: the modules ``encoder_5x`` and ``decoder_5x``) -> checkpoint of a U-Net of
+            the same widths.
+        frozen: whether these branches stay as they are when the network is trained.
+
+    Raises:
+        ValueError: there is no such branch or file, or the U-Net's weights do not fit; names them.
+    """
+    for name, path in paths.items():
+        state = _state(Path(path))
+        for part in ("encoder", "decoder"):
+            branch = getattr(network, f"{part}_{name}", None)
+            if branch is None:
+                raise ValueError(f"{type(network).__name__} has no branch {name!r} (module {part}_{name})")
+            found = {key[len(part) + 1 :]: value for key, value in state.items() if key.startswith(f"{part}.")}
+            _load(branch, found, Path(path))
+            branch.requires_grad_(not frozen)
+        logger.info("branch %s: %s", name, path)
+
+
+def _state(path: Path) -> dict[str, torch.Tensor]:
+    if not path.exists():
+        raise ValueError(f"{path}: no such checkpoint. Train one with train.yaml, or set checkpoint to an existing one")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return content["model"] if isinstance(content, dict) and "model" in content else content
+
+
+def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    wanted = network.state_dict()
+    problems = [f"{key} is missing" for key in wanted if key not in state]
+    problems += [f"{key} is none of its weights" for key in state if key not in wanted]
+    problems += [
+        f"{key} is {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if problems:
+        raise ValueError(
+            f"{path} holds the weights of another network than {type(network).__name__}: {problems[0]} "
+            f"({len(problems)} differences). Set network_def to the network (and widths) it was trained with"
+        )
+    network.load_state_dict(state)

@@ -1,0 +1,53 @@
+"""Checkpoints of whole networks and of branches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from common.networks import DMMNM3, UNet
+from common.weights import load_branches, load_weights
+
+NARROW = (2, 4, 6, 8, 10)
+
+
+@pytest.fixture
+def unet(tmp_path):
+    network = UNet(channels=NARROW)
+    torch.save({"model": network.state_dict()}, tmp_path / "unet.pt")
+    return network, tmp_path / "unet.pt"
+
+
+def test_a_branch_gives_what_the_unet_gave(unet):
+    network, path = unet
+    image = torch.rand(1, 3, 128, 128)
+    nothing = [[]] * 4
+    dmmn = DMMNM3(channels=NARROW)
+    before = dmmn.encoder_20x.blocks[0][0].weight.clone()
+    load_branches(dmmn, {"5x": path})
+    maps = dmmn.decoder_5x(dmmn.encoder_5x(image), nothing)
+    for found, expected in zip(maps, network.decoder(network.encoder(image), nothing), strict=True):
+        assert torch.equal(found, expected)
+    assert torch.equal(dmmn.encoder_20x.blocks[0][0].weight, before)
+
+
+def test_a_frozen_branch_stays_while_the_others_learn(unet):
+    dmmn = DMMNM3(channels=NARROW)
+    load_branches(dmmn, {"5x": unet[1]}, frozen=True)
+    before = {key: value.clone() for key, value in dmmn.state_dict().items()}
+    optimizer = torch.optim.AdamW(dmmn.parameters(), 0.01)
+    dmmn(torch.rand(1, 9, 128, 128)).square().mean().backward()
+    optimizer.step()
+    changed = {key.split(".")[0] for key, value in dmmn.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"encoder_20x", "encoder_10x", "decoder_20x", "decoder_10x", "head"}
+
+
+def test_what_does_not_fit_is_named(unet, tmp_path):
+    with pytest.raises(ValueError, match="DMMNM3 has no branch '40x'"):
+        load_branches(DMMNM3(channels=NARROW), {"40x": unet[1]})
+    with pytest.raises(ValueError, match=r"none\.pt: no such checkpoint"):
+        load_branches(DMMNM3(channels=NARROW), {"5x": tmp_path / "none.pt"})
+    with pytest.raises(ValueError, match=r"unet\.pt holds the weights of another network than Encoder"):
+        load_branches(DMMNM3(channels=(4, 4, 6, 8, 10)), {"5x": unet[1]})
+    with pytest.raises(ValueError, match=r"unet\.pt holds the weights of another network than DMMNM3"):
+        load_weights(DMMNM3(channels=NARROW), unet[1])
