@@ -23,13 +23,12 @@ from common.phantom.annotate import STYLES
 
 # µm on either side of a border.
 NEAR = 20.0
-MPP = 1.0
+MPP = 0.5
 
 
 def right_near_borders(prediction: Path, truth: Path) -> float:
     """Share of right pixels within ``NEAR`` µm of a border between classes."""
     found, labels = tifffile.imread(prediction, level=0), tifffile.imread(truth, level=0)
-    labels = labels[:: labels.shape[0] // found.shape[0], :: labels.shape[1] // found.shape[1]]
     border = ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)
     near = ndimage.distance_transform_edt(~border) * MPP < NEAR
     return float((found == labels)[near].mean())

@@ -1,6 +1,6 @@
 """The DMMN paper's six networks at a quarter of their width, on phantoms: same slides, batches and steps for each.
 
-    python tests/benchmarks/phantom_ablation.py [OUTPUT] [--seeds 3] [--epochs 8]
+    python tests/benchmarks/phantom_ablation.py [OUTPUT] [--seeds 3] [--epochs 16]
 
 Per network and seed: mean IoU, recall and precision over the full label map of a slide of a seed outside training, what
 is lost when the coarse views come from elsewhere, and how much the seams of targets show (label changes along them over
@@ -37,7 +37,6 @@ NETWORKS = {
     "dmmn_m3": HALF,
 }
 TARGET = 256
-FINEST = [{"mpp": 1.0, "size": TARGET}]
 
 
 def bundle(configs: list[str], **overrides: object) -> None:
@@ -57,8 +56,6 @@ def measure(network: str, seed: int, epochs: int, datalist: Path, folder: Path) 
         return json.loads(result.read_text())
     overlay = [] if network == "dmmn_m3" else [f"ablations/{network}.yaml"]
     network_def = {"network_def#channels": NETWORKS[network]}
-    if network in ("segnet", "unet"):
-        network_def["fields_of_view"] = FINEST
     same = {"datalist": datalist, **network_def}
     cache = {"cache_dir": datalist.parent / "patch_index"}
     checkpoint = folder / "model.pt"
@@ -89,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", nargs="?", default="output/phantom_ablation")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=16)
     arguments = parser.parse_args()
     folder = Path(arguments.output).absolute()
     datalist = folder / "data" / "datalist.json"

@@ -12,9 +12,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
-from common.handlers import load_weights
 from common.networks import DMMNM3, NETWORKS, UNet
 from common.phantom import write_phantoms
+from common.weights import load_weights
 from tests.conftest import DMMN, SHARED
 from tests.networks.test_released import WIDTHS, released_state
 
@@ -158,10 +158,14 @@ def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("normalisation", ["pixels", "weights"])
 def test_two_processes_train_as_one_with_twice_the_batch(normalisation, phantoms, tmp_path):
-    """The same patches, augmented the same, in the same global batches: the same weights up to rounding."""
+    """The same patches, augmented the same, in the same global batches: the same weights up to rounding (which Adam
+    would blow up wherever a gradient is nearly zero)."""
+    sgd = {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate", "momentum": 0.9}
     arguments = {
         "dataset_dir": phantoms,
         "network_def": NARROW,
+        "optimizer": sgd,
+        "learning_rate": 0.03,
         "epochs": 2,
         "val_interval": 1,
         "samples_per_epoch": 12,
@@ -181,6 +185,18 @@ def test_two_processes_train_as_one_with_twice_the_batch(normalisation, phantoms
     moved = max((first[key] - start[key]).abs().max() for key in start)
     assert max((first[key] - second[key]).abs().max() for key in first) < 1e-4 * moved
     assert (result.stdout + result.stderr).count("Epoch[2] Metrics -- val_mean_iou") == 1
+
+
+def test_a_branch_begins_as_the_u_net_that_is_named(tmp_path):
+    unet = UNet(channels=NARROW["channels"])
+    torch.save(unet.state_dict(), tmp_path / "unet.pt")
+    parser = ConfigParser(ConfigParser.load_config_files(config("train.yaml", "demo.yaml")))
+    parser.update({"network_def": NARROW, "branches_from": {"5x": str(tmp_path / "unet.pt")}, "freeze_branches": True})
+    assert parser["run"].index("@branches") < parser["run"].index("$@train#trainer.run()")
+    parser.get_parsed_content("branches")
+    branch = parser.get_parsed_content("network").encoder_5x
+    assert all(torch.equal(branch.state_dict()[key], value) for key, value in unet.encoder.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in branch.parameters())
 
 
 def test_training_leaves_a_checkpoint_and_the_class_balance(trained):
