@@ -124,5 +124,8 @@ class SaveScores:
         metrics = engine.state.metrics
         matrices, excluded = metrics[self.confusion]
         report = ScoreReport(self.scheme, matrices, self.data, self.classes, self.group_by, excluded)
-        figures = report.write(self.output_dir, metrics.get(self.reliance))
+        lost = metrics.get(self.reliance)
+        figures = report.write(self.output_dir, lost)
+        for views, value in (lost or {}).items():
+            logger.info("mean IoU lost when %s come(s) from elsewhere: %.4f", views, value)
         logger.info("mean IoU %.4f; scores and confusion matrix: %s", figures["mean_iou"] or 0.0, self.output_dir)
