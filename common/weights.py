@@ -44,7 +44,7 @@ def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: b
 
 def _state(path: Path) -> dict[str, torch.Tensor]:
     if not path.exists():
-        raise ValueError(f"{path}: no such checkpoint. Train one with train.yaml, or set checkpoint to an existing one")
+        raise ValueError(f"{path}: no such checkpoint. Train one with train.yaml, or name an existing one")
     content = torch.load(path, map_location="cpu", weights_only=True)
     return content["model"] if isinstance(content, dict) and "model" in content else content
 
