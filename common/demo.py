@@ -47,7 +47,7 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
     started = time.monotonic()
     print(f"Painting a phantom of {_SIZE} x {_SIZE} pixels at 0.5 µm/px (seed {_SEED}) …")
     files = write_phantom(folder, "phantom", _SEED, (_SIZE, _SIZE))
-    print("Segmenting it with the narrow DMMN-M3 and, beside it, a U-Net of as many parameters …")
+    print("Segmenting it with the narrow DMMN-M3 and, beside it, a U-Net of as many parameters and training patches …")
     _segment(str(files.slide), folder / "dmmn_m3")
     _segment(str(files.slide), folder / "unet", overlay=_UNET)
     found = {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .base import SegmentationNetwork
+from .base import SegmentationNetwork, center_crop
 from .blocks import Decoder, Encoder, head
 
 WIDTHS = (64, 128, 256, 512, 1024)
@@ -19,9 +19,11 @@ class UNet(SegmentationNetwork):
         num_classes: classes besides "unlabelled", which is output channel 0.
         channels: encoder widths, finest level first.
         in_channels: 3 per field of view.
+        center: predict only the central 1/``center`` of height and width, where there is context on every side.
 
     Shape:
-        image ``(B, in_channels, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, num_classes + 1, H, W)``.
+        image ``(B, in_channels, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, num_classes + 1, h, w)``,
+        h = H / center, w = W / center.
 
     Source: Ho et al. 2021, Fig. 4a; 34,550,663 parameters (Table 2) with ``num_classes=6``.
     """
@@ -31,9 +33,10 @@ class UNet(SegmentationNetwork):
         num_classes: int = 6,
         channels: Sequence[int] = WIDTHS,
         in_channels: int = 3,
+        center: int = 1,
     ) -> None:
         super().__init__()
-        self.in_channels = in_channels
+        self.in_channels, self.center = in_channels, center
         self.divisor = 2 ** (len(channels) - 1)
         self.encoder = Encoder(in_channels, channels)
         self.decoder = Decoder(channels, [0] * (len(channels) - 1))
@@ -44,4 +47,4 @@ class UNet(SegmentationNetwork):
         self.check_input(image, self.in_channels)
         features = self.encoder(image)
         nothing: list[list[torch.Tensor]] = [[] for _ in range(len(features) - 1)]
-        return self.head(self.decoder(features, nothing)[-1])
+        return center_crop(self.head(self.decoder(features, nothing)[-1]), self.center)

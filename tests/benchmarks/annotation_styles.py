@@ -23,12 +23,13 @@ from common.phantom.annotate import STYLES
 
 # µm on either side of a border.
 NEAR = 20.0
-MPP = 0.5
+# Of the predictions; pixels of the truth are half as large.
+MPP = 1.0
 
 
 def right_near_borders(prediction: Path, truth: Path) -> float:
     """Share of right pixels within ``NEAR`` µm of a border between classes."""
-    found, labels = tifffile.imread(prediction, level=0), tifffile.imread(truth, level=0)
+    found, labels = tifffile.imread(prediction, level=0), tifffile.imread(truth, level=0)[::2, ::2]
     border = ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)
     near = ndimage.distance_transform_edt(~border) * MPP < NEAR
     return float((found == labels)[near].mean())

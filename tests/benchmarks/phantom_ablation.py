@@ -26,7 +26,7 @@ from common.phantom import BREAST, write_phantoms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUNDLE = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"
-# A quarter of the paper's widths.
+# A quarter of the paper's widths, and the views of the demo network: all of them, or the finest.
 WHOLE, HALF = [16, 32, 64, 128, 256], [8, 16, 32, 64, 128]
 NETWORKS = {
     "segnet": WHOLE,
@@ -36,6 +36,8 @@ NETWORKS = {
     "dmmn_m2s": HALF,
     "dmmn_m3": HALF,
 }
+SINGLE = ("segnet", "unet")
+FINEST = [{"mpp": 1.0, "size": 256}]
 TARGET = 256
 
 
@@ -54,8 +56,10 @@ def measure(network: str, seed: int, epochs: int, datalist: Path, folder: Path) 
     result = folder / "result.json"
     if result.exists():
         return json.loads(result.read_text())
-    overlay = [] if network == "dmmn_m3" else [f"ablations/{network}.yaml"]
+    overlay = [str(Path(__file__).with_suffix(".yaml"))]
+    overlay += [] if network == "dmmn_m3" else [f"ablations/{network}.yaml"]
     network_def = {"network_def#channels": NETWORKS[network]}
+    network_def |= {"fields_of_view": FINEST} if network in SINGLE else {}
     same = {"datalist": datalist, **network_def}
     cache = {"cache_dir": datalist.parent / "patch_index"}
     checkpoint = folder / "model.pt"

@@ -151,6 +151,7 @@ def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "samples_per_epoch": 16,
         "allow_missing": ["carcinoma", "benign epithelial", "necrotic"],
         "sampler#cycle": ["stroma", "background"],
+        "branches_from": {},
     }
     bundle(folder, "train.yaml", "demo.yaml", **arguments)
     return folder
@@ -169,6 +170,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(normalisation, phantoms
         "loss_normalisation": normalisation,
         "allow_missing": ["carcinoma", "benign epithelial", "necrotic"],
         "sampler#cycle": ["stroma", "background"],
+        "branches_from": {},
         "cache_dir": tmp_path / "cache",
         "start_from": tmp_path / "start.pt",
     }
@@ -223,8 +225,8 @@ def test_evaluation_and_inference_agree(trained, phantoms, tmp_path):
         for one, two in zip(stitched["confusion_matrix"]["pixels"], patches["confusion_matrix"]["pixels"], strict=True)
         for a, b in zip(one, two, strict=True)
     )
-    assert stitched["labelled_pixels"] == patches["labelled_pixels"] == 2048 * 2048
-    assert difference < 1e-4 * 2048 * 2048
+    assert stitched["labelled_pixels"] == patches["labelled_pixels"] == 1024 * 1024
+    assert difference < 1e-4 * 1024 * 1024
 
 
 def common(*arguments: object, check: bool = True) -> str:
@@ -251,6 +253,7 @@ def test_the_walk_from_qupath_files_to_segmented_slides(phantoms, tmp_path):
         "val_interval": 1,
         "allow_missing": ["carcinoma", "benign epithelial", "necrotic", "adipose"],
         "sampler#cycle": ["stroma", "background"],
+        "branches_from": {},
     }
     bundle(tmp_path, "train.yaml", "demo.yaml", **same, **arguments)
     trained = {"network_def": NARROW, "checkpoint": tmp_path / "demo.pt"}
@@ -326,4 +329,6 @@ def test_the_demo_reaches_its_figures(tmp_path):
     reliance = json.loads((tmp_path / "dmmn_m3" / "context" / "scores.json").read_text())["context_reliance"]
     assert found["dmmn_m3"]["mean_iou"] >= 0.70
     assert reliance["views 2+3"] >= 0.10
-    assert found["dmmn_m3"]["mean_iou"] > found["unet"]["mean_iou"]
+    benign = {name: scores["classes"]["benign epithelial"]["iou"] for name, scores in found.items()}
+    assert benign["dmmn_m3"] > 0.6, "what differs only in its surroundings is told apart by the network that sees them"
+    assert benign["unet"] < 0.2

@@ -110,3 +110,12 @@ def test_the_5x_decoder_is_cropped_around_the_same_centre():
 
 def test_unet_takes_any_number_of_views():
     assert UNet(channels=NARROW, in_channels=12)(torch.rand(1, 12, 32, 32)).shape == (1, 7, 32, 32)
+
+
+def test_a_u_net_of_the_centre_predicts_the_centre_of_the_whole():
+    whole = UNet(channels=NARROW).eval()
+    centre = UNet(channels=NARROW, center=4).eval()
+    centre.load_state_dict(whole.state_dict())
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(centre(image), whole(image)[:, :, 24:40, 24:40])
