@@ -46,7 +46,7 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
 
     Args:
         slide: your slide; without it, a phantom is made.
-        mpp: micrometres per pixel of your slide, if the file does not say.
+        mpp: micrometres per pixel of your slide, in place of what the file says.
         output: folder for everything that is made.
     """
     from .demo import demo as run_demo
@@ -69,7 +69,7 @@ def score(
         truth: annotation of the slide.
         slide: the slide.
         bundle: whose class scheme is meant.
-        mpp: micrometres per pixel of the slide, if the file does not say.
+        mpp: micrometres per pixel of the slide, in place of what the file says.
         output: folder to write to; beside the prediction by default.
     """
     from .annotations import read_annotations

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 UNLABELLED = 0
+# Of annotations: left unlabelled on purpose, which bare pixels of a class (`unannotated`) do not reach.
+LEFT_OUT = 255
 ACTIVATIONS = ("softmax", "sigmoid")
 
 

@@ -33,7 +33,7 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
     Args:
         slide: one's own slide. The demo checkpoint was trained on synthetic slides: on real tissue it shows that the
             way through works, not what a trained network can do.
-        mpp: µm per pixel of the slide, if the file does not say.
+        mpp: µm per pixel of the slide, in place of what the file says.
         output: folder for everything that is made.
     """
     folder = Path(output)

@@ -242,6 +242,7 @@ class ContextReliance(Metric):
         network: from image to logits; runs once more for every entry of the result.
         num_views: how many views a patch has; of a single one there is nothing to replace.
         key: of the engine's batch: the patches around other centres of the same slides, ``(B, 3·S, H, W)``.
+        classes: those that the mean counts; all by default.
         output_transform: of the engine's output, to logits ``(B, C, h, w)``, labels ``(B, 1, h, w)`` and image.
     """
 
@@ -251,10 +252,11 @@ class ContextReliance(Metric):
         network: Callable[[torch.Tensor], torch.Tensor],
         num_views: int,
         key: str = "elsewhere",
+        classes: Sequence[str] | None = None,
         output_transform: Callable = lambda output: output,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.scheme, self.network, self.key = scheme, network, key
+        self.scheme, self.network, self.key, self.classes = scheme, network, key, classes
         coarse = list(range(1, num_views))
         self.replaced = [(view,) for view in coarse] + ([tuple(coarse)] if len(coarse) > 1 else [])
         super().__init__(output_transform=output_transform, device=device)
@@ -282,7 +284,10 @@ class ContextReliance(Metric):
 
     @sync_all_reduce("_matrices")
     def compute(self) -> dict[str, float]:
-        means = [scores(matrix.cpu().numpy(), self.scheme.names)["mean_iou"] or 0.0 for matrix in self._matrices]
+        means = [
+            scores(matrix.cpu().numpy(), self.scheme.names, self.classes)["mean_iou"] or 0.0
+            for matrix in self._matrices
+        ]
         names = [
             ("view " if len(views) == 1 else "views ") + "+".join(str(view + 1) for view in views)
             for views in self.replaced

@@ -70,17 +70,22 @@ class ScoreReport:
 
     def write(self, output_dir: str | Path, context_reliance: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Write ``scores.json``, ``scores.csv`` (a row per class), ``slides.csv``, ``groups.csv`` (a row per slide and
-        group) and ``confusion.png``; gives the figures."""
+        group), ``confusion.csv`` (pixels), ``context_reliance.csv`` and ``confusion.png``; gives the figures."""
         output_dir = Path(output_dir)
         figures = self.figures()
         if context_reliance is not None:
             figures["context_reliance"] = dict(context_reliance)
+            lost = pd.DataFrame(context_reliance.items(), columns=["from elsewhere", "mean IoU lost"])
+            write_table(output_dir / "context_reliance.csv", lost)
         write_json(output_dir / "scores.json", figures)
         write_table(output_dir / "scores.csv", class_table(figures))
         write_table(output_dir / "slides.csv", _rows([("slide", row["slide"], row) for row in figures["slides"]]))
         if self.groups:
             groups = [(c, value, row) for c, values in figures["groups"].items() for value, row in values.items()]
             write_table(output_dir / "groups.csv", _rows(groups))
+        matrix = pd.DataFrame(figures["confusion_matrix"]["pixels"], columns=figures["confusion_matrix"]["columns"])
+        matrix.insert(0, "true", self.scheme.names)
+        write_table(output_dir / "confusion.csv", matrix)
         plot_confusion(self.matrices.sum(axis=0), self.scheme, output_dir / "confusion.png")
         return figures
 
@@ -95,7 +100,7 @@ def _rows(named: Sequence[tuple[str, str, Mapping[str, Any]]]) -> pd.DataFrame:
     for column, value, figures in named:
         ious = {f"IoU {name}": row["iou"] for name, row in figures["classes"].items()}
         means = {f"mean {figure}": figures[f"mean_{figure}"] for figure in FIGURES}
-        counts = {key: figures[key] for key in ("slide_count", "labelled_pixels", "excluded_pixels")}
+        counts = {key: figures[key] for key in ("pixel_accuracy", "slide_count", "labelled_pixels", "excluded_pixels")}
         rows.append({"by": column, "value": value, **means, **ious, **counts})
     return pd.DataFrame(rows)
 

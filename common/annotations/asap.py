@@ -12,7 +12,7 @@ from shapely import Polygon
 
 from ..classes import ClassScheme
 from ..files import written_whole
-from .regions import AnnotatedRegion, AnnotationError, ClassNames, polygonal
+from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of, polygonal
 from .spline import closed_spline
 from .xml import numbers, ring
 
@@ -62,7 +62,7 @@ def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme:
     annotations = ElementTree.SubElement(root, "Annotations")
     number = 0
     for region in regions:
-        tissue = scheme.classes[region.label - 1]
+        tissue = class_of(region, scheme)
         for piece in _without_holes(region.outline):
             attributes = {
                 "Name": f"Annotation {number}",

@@ -13,7 +13,7 @@ from shapely.geometry import mapping, shape
 
 from ..classes import ClassScheme
 from ..files import written_whole
-from .regions import AnnotatedRegion, AnnotationError, ClassNames, polygonal
+from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of, polygonal
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def write_geojson(path: str | Path, regions: Iterable[AnnotatedRegion], scheme: 
 
 
 def _feature(region: AnnotatedRegion, scheme: ClassScheme) -> dict[str, Any]:
-    tissue = scheme.classes[region.label - 1]
+    tissue = class_of(region, scheme)
     return {
         "type": "Feature",
         "geometry": mapping(region.outline),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..classes import UNLABELLED, ClassScheme
+from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
 from ..slides import Slide, SlideError
 from ..slides.backends.tiff import TiffBackend, is_tiff
 from ..slides.png import damaged_png_chunk
@@ -27,7 +27,7 @@ class LabelImage(LabelSource):
 
     def __init__(self, path: Path, scheme: ClassScheme, values: Mapping[Any, str | None] | None = None) -> None:
         self.path = path
-        self._table = self._labels_by_value(scheme, values)
+        self._table = self._labels_by_value(path, scheme, values)
         self._tiff: TiffBackend | None = None
         self._pixels: np.ndarray | None = None
         if is_tiff(path):
@@ -46,9 +46,7 @@ class LabelImage(LabelSource):
                 path, f"{bands} values per pixel", "A label image has one: save it as grey or palette"
             )
 
-    def label_map(
-        self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]
-    ) -> np.ndarray:
+    def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
         height, width = (size, size) if isinstance(size, int) else size
         rows = self._positions(slide, 0, center[0], slide.pixel(mpp)[0], height)
         columns = self._positions(slide, 1, center[1], slide.pixel(mpp)[1], width)
@@ -82,7 +80,7 @@ class LabelImage(LabelSource):
         return self._pixels[top : top + height, left : left + width]
 
     def _checked(self, stored: np.ndarray) -> np.ndarray:
-        labels = self._table[stored]
+        labels = np.where(stored < len(self._table), self._table[np.minimum(stored, len(self._table) - 1)], -1)
         if (labels < 0).any():
             unknown = sorted(set(stored[labels < 0].tolist()))
             raise AnnotationError(
@@ -93,13 +91,22 @@ class LabelImage(LabelSource):
         return labels.astype(np.uint8)
 
     @staticmethod
-    def _labels_by_value(scheme: ClassScheme, values: Mapping[Any, str | None] | None) -> np.ndarray:
+    def _labels_by_value(path: Path, scheme: ClassScheme, values: Mapping[Any, str | None] | None) -> np.ndarray:
         table = np.full(256, -1, dtype=np.int16)
         if values is None:
             table[: len(scheme) + 1] = np.arange(len(scheme) + 1)
             return table
         for value, name in values.items():
-            table[int(value)] = UNLABELLED if name is None else scheme.by_name(name).label
+            try:
+                if not 0 <= int(value) < len(table):
+                    raise ValueError("it is not from 0 to 255")
+                table[int(value)] = LEFT_OUT if name is None else scheme.by_name(name).label
+            except ValueError as error:
+                raise AnnotationError(
+                    path,
+                    f"label_values maps {value!r} to {name!r}: {error}",
+                    "Map pixel values, 0 to 255, to class names or null",
+                ) from None
         return table
 
 

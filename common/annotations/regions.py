@@ -12,7 +12,7 @@ import shapely
 from shapely import MultiPolygon, Polygon
 from skimage.draw import polygon as fill_polygon
 
-from ..classes import UNLABELLED, ClassScheme
+from ..classes import LEFT_OUT, UNLABELLED, ClassScheme, TissueClass
 from ..errors import UnreadableFileError
 from ..slides import Slide
 
@@ -25,20 +25,38 @@ class AnnotationError(UnreadableFileError):
 
 @dataclass(frozen=True)
 class AnnotatedRegion:
-    """An outline in level-0 ``(x, y)`` pixels, holes kept, and its label; label 0 takes back what lies under it."""
+    """An outline in level-0 ``(x, y)`` pixels, holes kept, and its label. Label 0 takes back what lies under it, 255
+    leaves it out: not labelled whatever bare pixels are."""
 
     label: int
     outline: Polygon | MultiPolygon
 
 
+def class_of(region: AnnotatedRegion, scheme: ClassScheme) -> TissueClass:
+    """The class of a region.
+
+    Raises:
+        ValueError: it has none (label 0 or 255), and files of annotations cannot say so.
+    """
+    if not 1 <= region.label <= len(scheme):
+        raise ValueError(f"a region of label {region.label} is of no class and cannot be written")
+    return scheme.classes[region.label - 1]
+
+
 class LabelSource(ABC):
     """Says which class each pixel of a slide is, as far as it is annotated."""
 
-    @abstractmethod
     def label_map(
         self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]
     ) -> np.ndarray:
-        """Labels around a centre (row, column; level 0): ``(height, width)`` uint8, 0 where nothing is annotated."""
+        """Labels around a centre (row, column; level 0): ``(height, width)`` uint8, 0 where nothing is labelled."""
+        labels = self.drawn(slide, center, mpp, size)
+        labels[labels == LEFT_OUT] = UNLABELLED
+        return labels
+
+    @abstractmethod
+    def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
+        """As :meth:`label_map`, but 255 where pixels are left out on purpose, and 0 where they are bare."""
 
     def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:
         """False only if surely nothing is annotated in this rectangle (level-0 pixels)."""
@@ -62,9 +80,7 @@ class Annotations(LabelSource):
         self.canvas, self.path = canvas, path
         self._tree = shapely.STRtree([region.outline for region in self.regions])
 
-    def label_map(
-        self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]
-    ) -> np.ndarray:
+    def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
         height, width = (size, size) if isinstance(size, int) else size
         scale = self._scale(slide)
         down, across = (step * part for step, part in zip(slide.pixel(mpp), scale, strict=True))
@@ -173,11 +189,19 @@ class ClassNames:
         """The label of a name; unknown names are noted."""
         if name in self.class_map:
             mapped = self.class_map[name]
-            return UNLABELLED if mapped is None else self.scheme.by_name(mapped).label
+            return LEFT_OUT if mapped is None else self._mapped(name, mapped)
         if name in self.scheme.names:
             return self.scheme.by_name(name).label
         self.unknown[name] = self.unknown.get(name, 0) + 1
         return UNLABELLED
+
+    def _mapped(self, name: str, mapped: str) -> int:
+        try:
+            return self.scheme.by_name(mapped).label
+        except ValueError as error:
+            raise AnnotationError(
+                self.path, f"class_map maps {name!r}: {error}", "Map it to one of these, or null"
+            ) from None
 
     def check(self) -> None:
         """Raise if a name was unknown.

@@ -66,10 +66,8 @@ class ScopedLabels(LabelSource):
             raise ValueError('"unannotated" says within "region", but the entry has no "regions"')
         self._tissue: TissueMask | None = None
 
-    def label_map(
-        self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]
-    ) -> np.ndarray:
-        labels = self.labels.label_map(slide, center, mpp, size)
+    def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
+        labels = self.labels.drawn(slide, center, mpp, size)
         if self.unannotated is not None:
             bare = (labels == UNLABELLED) & self._counts(slide, center, mpp, labels.shape)
             labels[bare] = self.unannotated.label

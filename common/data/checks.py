@@ -53,6 +53,12 @@ def _check_output(network: nn.Module, views: Sequence[FieldOfView], target: Fiel
             f"{scheme.num_channels}. "
             "Set the network's num_classes to the number of classes"
         )
+    extent = output.shape[2] * views[0].mpp
+    if output.shape[2] == target.size and abs(target.extent / extent - 1) > 1e-6:
+        raise ValueError(
+            f"{type(network).__name__} predicts {extent:g} µm at {views[0].mpp:g} µm/px, the target spans "
+            f"{target.extent:g} µm. Set the target's mpp to {views[0].mpp:g}, the finest field of view's"
+        )
     if tuple(output.shape[2:]) != (target.size, target.size):
         raise ValueError(
             f"{type(network).__name__} predicts {output.shape[2]} x {output.shape[3]} pixels, the target has "

@@ -46,13 +46,19 @@ def load_datalist(
     for number, item in enumerate(items):
         # Without a label but with a class for what is bare, all of the slide is that class.
         needed = _PATHS if require_label and item.get("unannotated", "ignore") == "ignore" else _PATHS[:1]
-        missing = [key for key in needed if key not in item]
+        missing = [key for key in needed if item.get(key) is None]
         if missing:
             raise ValueError(f'{path}: entry {number} of "{section}" has no "{missing[0]}"')
     kept = _without(items, leave_out or {})
     if not kept:
         raise ValueError(f'{path}: leave_out leaves nothing of section "{section}"')
-    return [{**item, **{key: str(path.parent / item[key]) for key in _PATHS if key in item}} for item in kept]
+    return [_resolved(item, path.parent) for item in kept]
+
+
+def _resolved(item: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Paths from the datalist's folder on; a null label is none."""
+    given = {key: value for key, value in item.items() if key not in _PATHS or value is not None}
+    return {key: str(folder / value) if key in _PATHS else value for key, value in given.items()}
 
 
 def _without(items: Sequence[dict[str, Any]], leave_out: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..annotations import ANNOTATION_SUFFIXES
 from ..files import write_json
-from ..slides import SLIDE_SUFFIXES
+from ..slides import SLIDE_SUFFIXES, slide_name
 from .datalist import SECTIONS
 
 # What annotation tools and people put behind a slide's name.
@@ -52,7 +52,9 @@ def pair_by_name(slides: str | Path, annotations: str | Path) -> Pairing:
     for image in images:
         candidates = [
             path
-            for key in [image.name, *(image.stem + ending for ending in _ENDINGS)]
+            for key in dict.fromkeys(
+                [image.name, *(stem + ending for stem in (image.stem, slide_name(image)) for ending in _ENDINGS)]
+            )
             for path in by_key.get(key, [])
             if path != image
         ]

@@ -232,6 +232,9 @@ def _classes(
             )
         elif 0 < area < _FEW_TARGETS * one_target:
             problems.append(f"only {area:.4f} mm² of {name} in training, less than {_FEW_TARGETS} targets")
+        shown_by = sum(bool(s.annotated.get(name)) for s in slides if s.section == "training")
+        if shown_by == 1 and sum(s.section == "training" for s in slides) > 1:
+            problems.append(f"only one training slide shows {name}")
         if area > 0 and not any(s.annotated.get(name) for s in slides if s.section == "validation"):
             problems.append(f"no labelled pixel of {name} in validation: the checkpoint is picked without it")
     return problems

@@ -6,6 +6,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,8 @@ def segment(
     blocks = BlockReader(reader, slide, plan, target.mpp)
     jobs = [(b, places) for b in plan.blocks() if (places := _places(b, plan, tissue))]
     bar = tqdm(total=sum(len(places) for _, places in jobs), desc=slide.name, unit="patch")
-    with bar, ThreadPoolExecutor(_READ_AHEAD) as pool:
+    with ExitStack() as undo, bar, ThreadPoolExecutor(_READ_AHEAD) as pool:
+        undo.callback(canvas.remove)
         for (current, places), patches in _read_ahead(pool, blocks, jobs):
             labels = np.zeros((current.rows * target.size, current.columns * target.size), dtype=np.uint8)
             for first in range(0, len(places), batch_size):
@@ -106,6 +108,7 @@ def segment(
                     labels[top : top + target.size, left : left + target.size] = part
                 bar.update(len(predicted))
             canvas.write(current.row * target.size, current.column * target.size, labels)
+        undo.pop_all()
     return canvas, plan
 
 

@@ -87,6 +87,10 @@ class Slide:
         self.backend = self._backend.name
         self.shape: tuple[int, int] = self._backend.level_shapes[0]
         axes = (mpp, mpp) if mpp is not None else self._backend.mpp
+        if mpp is not None and self._backend.mpp is not None and not _agree(mpp, self._backend.mpp):
+            logger.warning(
+                "%s: read at the %g µm/px that were given; the file says %g", path.name, mpp, self._backend.mpp[0]
+            )
         self._mpp_axes = _checked_mpp(path, axes)
         self.mpp = math.sqrt(self._mpp_axes[0] * self._mpp_axes[1])
         self.levels = [self._level(shape) for shape in self._backend.level_shapes]
@@ -282,6 +286,10 @@ def _downsample(full: int, part: int) -> float:
 
 def _whole_if_close(step: float) -> float:
     return float(round(step)) if round(step) >= 1 and abs(step / round(step) - 1) < 1e-6 else step
+
+
+def _agree(given: float, stored: tuple[float, float]) -> bool:
+    return all(abs(given / axis - 1) < 0.01 for axis in stored if axis > 0)
 
 
 def _checked_mpp(path: Path, axes: tuple[float, float] | None) -> tuple[float, float]:

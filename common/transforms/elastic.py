@@ -17,16 +17,20 @@ from ..slides import FieldOfView
 class ElasticDeformationd(MapTransform):
     """Deform patches whose ``deformation`` is a seed; leave those with -1 as they are.
 
-    A grid of points over the widest field of view is displaced by a normal distribution and interpolated bicubically
-    between them, in every view and the label map at its own µm/px: all show the same deformed tissue.
+    A grid of points around the centre is displaced by a normal distribution and interpolated bicubically between them,
+    in every view and the label map at its own µm/px: all show the same deformed tissue, whichever views a network has.
 
     Args:
         keys: the image's key.
         fields_of_view: the views, finest first.
         target: the label map's field of view.
         label_key: the label map's key.
+        extent: µm a side that the grid spans; at least what is seen (paper: 1024 pixels at 20x, 512 µm).
+        sigma: standard deviation of the displacement in µm (paper: 4 pixels at 20x, 2 µm).
         grid: points a side (paper: 17).
-        sigma: standard deviation of the displacement, in pixels of the finest view (paper: 4).
+
+    Raises:
+        ValueError: a view or the target reaches over the grid.
 
     Source: Ho et al. 2021, section 2.3. The paper deforms the 1024² input patch, before its views are cut.
     """
@@ -36,21 +40,28 @@ class ElasticDeformationd(MapTransform):
         keys: Hashable | Sequence[Hashable],
         fields_of_view: Sequence[FieldOfView | Mapping[str, Any]],
         target: FieldOfView | Mapping[str, Any],
+        extent: float,
+        sigma: float,
         label_key: str = "label",
         grid: int = 17,
-        sigma: float = 4.0,
     ) -> None:
         super().__init__(keys)
         self.views = [FieldOfView.of(view) for view in fields_of_view]
         self.target = FieldOfView.of(target)
-        self.label_key, self.grid, self.sigma = label_key, grid, sigma
+        self.label_key, self.grid, self.extent, self.sigma = label_key, grid, extent, sigma
+        widest = max(view.extent for view in [*self.views, self.target])
+        if widest > extent * (1 + 1e-6):
+            raise ValueError(
+                f"the elastic deformation spans {extent:g} µm, less than the {widest:g} µm that are seen. Set its "
+                f"extent (elastic_extent) to {widest:g} or more, and its sigma (elastic_sigma) in proportion"
+            )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         seed = int(result.get("deformation", -1))
         if seed < 0:
             return result
-        nodes = np.random.default_rng(seed).normal(0, self.sigma * self.views[0].mpp, (2, self.grid, self.grid))
+        nodes = np.random.default_rng(seed).normal(0, self.sigma, (2, self.grid, self.grid))
         points = np.arange(self.grid)
         field = [RectBivariateSpline(points, points, axis, kx=3, ky=3) for axis in nodes]
         for key in self.key_iterator(result):
@@ -62,9 +73,8 @@ class ElasticDeformationd(MapTransform):
 
     def _displacement(self, view: FieldOfView, field: Sequence[RectBivariateSpline]) -> np.ndarray:
         """µm by which each pixel of a view is displaced: ``(2, size, size)``, row and column."""
-        extent = max(self.views[-1].extent, self.target.extent)
         offset = (np.arange(view.size) + 0.5 - view.size / 2) * view.mpp
-        place = (offset / extent + 0.5) * (self.grid - 1)
+        place = (offset / self.extent + 0.5) * (self.grid - 1)
         return np.stack([axis(place, place) for axis in field])
 
     def _warp(

@@ -154,8 +154,19 @@ def test_label_images_that_do_not_fit_are_refused(tmp_path, slide, scheme):
     with pytest.raises(AnnotationError, match=r"no class: \[9\].*label_values"):
         read_annotations(tmp_path / "a.png", scheme).label_map(slide, (50, 60), 1.0, 20)
     Image.fromarray(np.zeros((50, 50), dtype=np.uint8)).save(tmp_path / "b.png")
+    for values, says in (({"300": "stroma"}, "from 0 to 255"), ({"7": "tumour"}, "no class 'tumour'")):
+        with pytest.raises(AnnotationError, match=rf"a\.png.*{says}"):
+            read_annotations(tmp_path / "a.png", scheme, label_values=values)
     with pytest.raises(AnnotationError, match="at any scale"):
         read_annotations(tmp_path / "b.png", scheme).label_map(slide, (50, 60), 1.0, 20)
     Image.fromarray(np.zeros((50, 60, 3), dtype=np.uint8)).save(tmp_path / "c.png")
     with pytest.raises(AnnotationError, match="3 values per pixel"):
         read_annotations(tmp_path / "c.png", scheme)
+
+
+def test_a_region_of_no_class_is_not_written_as_another(scheme, tmp_path):
+    region = AnnotatedRegion(0, shapely.box(0, 0, 5, 5))
+    for write in (write_geojson, write_asap_xml):
+        with pytest.raises(ValueError, match="label 0 is of no class"):
+            write(tmp_path / "a.file", [region], scheme)
+    assert not (tmp_path / "a.file").exists()

@@ -103,3 +103,20 @@ def test_a_label_may_be_left_out_only_with_a_class_for_bare_pixels(tmp_path):
     (tmp_path / "d.json").write_text(json.dumps({"training": [{"image": "a.svs", "unannotated": "ignore"}]}))
     with pytest.raises(ValueError, match='no "label"'):
         load_datalist(tmp_path / "d.json", "training")
+
+
+@pytest.mark.parametrize("kind", ["outlines", "label image"])
+def test_what_is_left_out_on_purpose_is_not_bare(item, scheme, kind, tmp_path):
+    bare = {"class": "stroma", "within": "slide"}
+    if kind == "label image":
+        drawn = np.zeros((100, 120), dtype=np.uint8)
+        drawn[32:64, 48:80] = 255
+        Image.fromarray(drawn).save(tmp_path / "labels.png")
+        item = {**item, "label": str(tmp_path / "labels.png"), "label_values": {"0": "stroma", "255": None}}
+    else:
+        item = {**item, "class_map": {"carcinoma": None}}
+    found = labels(item, scheme, unannotated=bare)
+    whole = np.zeros((120, 140), dtype=np.uint8)
+    whole[10:110, 10:130] = STROMA
+    whole[10:110, 10:130][32:64, 48:80] = 0
+    assert np.array_equal(found, whole)

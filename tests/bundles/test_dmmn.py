@@ -288,6 +288,7 @@ def test_one_damaged_slide_of_several_is_reported_by_the_exit_code(trained, shar
             "Set their mpp to 0.5, 1, 2",
         ),
         ({"target": {"mpp": 0.5, "size": 128}}, "predicts 256 x 256 pixels, the target has 128"),
+        ({"target": {"mpp": 0.5, "size": 256}}, "Set the target's mpp to 1, the finest field of view's"),
         ({"network_def": {**NARROW, "num_classes": 5}}, "6 output channels, the class scheme needs 7"),
         ({"checkpoint": "none.pt"}, "no such checkpoint"),
         ({"checkpoint": "unet.pt"}, "weights of another network than DMMNM3"),

@@ -21,13 +21,16 @@ def touch(folder, *names):
 
 
 def test_slides_meet_their_annotations_by_name(tmp_path):
-    slides = touch(tmp_path / "slides", "a.svs", "b.ndpi", "sub/c.tif", "d.svs", ".hidden.svs", "notes.txt")
-    labels = touch(tmp_path / "labels", "a.geojson", "b.ndpi.geojson", "sub/c_labels.png", "e.xml")
+    slides = touch(
+        tmp_path / "slides", "a.svs", "b.ndpi", "sub/c.tif", "d.svs", "f.ome.tif", ".hidden.svs", "notes.txt"
+    )
+    labels = touch(tmp_path / "labels", "a.geojson", "b.ndpi.geojson", "sub/c_labels.png", "e.xml", "f.geojson")
     found = pair_by_name(slides, labels)
     assert {k.name: v.name for k, v in found.pairs.items()} == {
         "a.svs": "a.geojson",
         "b.ndpi": "b.ndpi.geojson",
         "c.tif": "c_labels.png",
+        "f.ome.tif": "f.geojson",
     }
     assert [p.name for p in found.slides_alone] == ["d.svs"]
     assert [p.name for p in found.annotations_alone] == ["e.xml"]

@@ -163,3 +163,19 @@ def test_plans_cover_the_slide():
     }
     assert covered == {(row, column) for row in range(8) for column in range(11)}
     assert plan.center(0, 0) == (64, 64)
+
+
+def test_what_fails_half_way_leaves_no_canvas(scheme, network, tmp_path):
+    slide = open_slide(write_pyramid(tmp_path / "s.tif", [ramp(48, 48).repeat(9, 0).repeat(9, 1)], (0.5, 0.5)))
+    calls = []
+
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        calls.append(batch)
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+        return network(batch)
+
+    arguments = {"batch_size": 2, "block": 2, "preprocess": lambda patch: torch.from_numpy(patch / np.float32(255))}
+    with torch.no_grad(), pytest.raises(RuntimeError, match="out of memory"):
+        segment(slide, predict, PatchReader(VIEWS), TARGET, scheme, tmp_path / "canvas", **arguments)
+    assert not (tmp_path / "canvas").exists()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.networks import DMMNM3, NETWORKS, UNet
+from common.networks import DMMNM3, NETWORKS, SegNet, UNet
+from common.networks.segnet import unpool2
 
 # Ho et al. 2021, Table 2.
 PARAMETERS = {
@@ -17,6 +18,7 @@ PARAMETERS = {
     "DMMNM3": 27_071_303,
 }
 NARROW = (4, 6, 8, 10, 12)
+MULTI_ENCODER = ("DMMNMS", "DMMNM2S", "DMMNM3")
 
 
 def narrow(name: str):
@@ -95,17 +97,44 @@ def test_initialisation_is_kaiming_normal_with_zero_biases():
     assert up.std().item() == pytest.approx((2 / (128 * 9 / 4)) ** 0.5, rel=0.03)
 
 
-def test_the_5x_decoder_is_cropped_around_the_same_centre():
-    """A change in the middle of the 5x view changes the middle of the output, not a corner: crops are exact centre
-    crops."""
-    network = narrow("DMMNM3")
+@pytest.mark.parametrize("view", [0, 1, 2])
+@pytest.mark.parametrize(("name", "scales"), [("DMMNS2", (1, 1, 1)), *((n, (1, 2, 4)) for n in MULTI_ENCODER)])
+def test_what_a_view_shows_at_a_place_changes_the_output_there(name, scales, view):
+    """Views in the order finest first, around one centre, each at its own scale; DMMN-S2 leaves them uncropped."""
+    network = narrow(name)
     image = image_for(network, 1, 256)
+    row, column = (128 + offset // scales[view] for offset in (56, -40))
     changed = image.clone()
-    changed[:, 6:9, 126:130, 126:130] += 5
-    difference = (network(changed) - network(image)).abs().sum(dim=(0, 1))
-    rows = difference.sum(dim=1)
-    middle = (rows * torch.arange(256)).sum() / rows.sum()
-    assert middle.item() == pytest.approx(127.5, abs=12)
+    changed[:, 3 * view : 3 * view + 3, row - 3 : row + 3, column - 3 : column + 3] += 3
+    with torch.no_grad():
+        difference = (network(changed) - network(image)).square().sum(dim=(0, 1))
+    at = [(difference.sum(dim=1 - axis) * torch.arange(256)).sum() / difference.sum() for axis in (0, 1)]
+    assert [float(place) for place in at] == pytest.approx([128 + 56, 128 - 40], abs=16)
+
+
+def test_unpooling_puts_each_value_where_its_maximum_was():
+    pooled, indices = torch.nn.functional.max_pool2d(torch.rand(2, 3, 8, 8), 2, return_indices=True)
+    assert torch.equal(unpool2(pooled, indices), torch.nn.functional.max_unpool2d(pooled, indices, 2))
+
+
+def test_segnet_unpools_each_level_by_its_own_indices():
+    """With every weight an identity, what comes out of the deepest level lies where the largest values went in."""
+    network = SegNet(channels=(3, 3, 3))
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.zeros_(module.bias)
+            torch.nn.init.zeros_(module.weight)
+            for channel in range(min(module.in_channels, module.out_channels)):
+                module.weight.data[channel, channel, module.kernel_size[0] // 2, module.kernel_size[1] // 2] = 1
+    image = torch.rand(1, 3, 16, 16)
+    kept = torch.zeros_like(image)
+    for block_row in range(4):
+        for block_column in range(4):
+            block = (slice(4 * block_row, 4 * block_row + 4), slice(4 * block_column, 4 * block_column + 4))
+            for channel in range(3):
+                part = image[0, channel][block]
+                kept[0, channel][block] = torch.where(part == part.max(), part, 0)
+    assert torch.equal(network(image)[:, :3], kept)
 
 
 def test_unet_takes_any_number_of_views():

@@ -130,3 +130,32 @@ def test_a_plain_image_named_like_a_slide_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "a.png").rename(tmp_path / "a.svs")
     with pytest.raises(SlideError, match="Convert it"):
         open_slide(tmp_path / "a.svs")
+
+
+@pytest.mark.parametrize("compression", ["lzw", 33003])
+def test_colours_that_are_not_decoded_to_rgb_go_to_openslide(tmp_path, compression):
+    """Y, Cb and Cr of (200, 100, 150) by ITU-R BT.601."""
+    stored = np.broadcast_to(np.uint8([136, 136, 174]), (48, 48, 3))
+    options = {"photometric": "ycbcr", "tile": (16, 16), "metadata": None, "compression": "lzw"}
+    if compression == 33003:
+        options |= {"photometric": "rgb", "compression": 33003, "compressionargs": {"level": 0, "reversible": True}}
+        options["description"] = (
+            "Aperio Image Library v11.2.1\r\n48x48 [0,0 48x48] (16x16) J2K/YCC|AppMag = 20|MPP = 0.5"
+        )
+    tifffile.imwrite(tmp_path / "a.svs", np.ascontiguousarray(stored), subsampling=(1, 1), **options)
+    slide = open_slide(tmp_path / "a.svs", mpp=0.5)
+    assert slide.backend == "openslide"
+    found = slide.read((24, 24), 0.5, 48).reshape(-1, 3).mean(axis=0)
+    assert np.abs(found - (200, 100, 150)).max() < 3
+
+
+def test_colours_that_no_library_converts_are_refused(tmp_path):
+    with pytest.raises(SlideError, match="CIELAB.*Convert"):
+        write(tmp_path / "a.tif", LEVELS[:1], photometric="cielab", compression="lzw")
+
+
+def test_planes_stored_as_pages_are_refused(tmp_path):
+    planes = np.stack([np.full((48, 48), value, np.uint8) for value in (200, 100, 150)])
+    tifffile.imwrite(tmp_path / "a.ome.tif", planes, ome=True, photometric="minisblack", metadata={"axes": "CYX"})
+    with pytest.raises(SlideError, match="3 planes of 48 x 48.*interleaved"):
+        open_slide(tmp_path / "a.ome.tif", mpp=0.5)

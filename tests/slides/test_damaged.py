@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,3 +94,53 @@ def test_cucim_refuses_what_it_decodes_wrongly(shared_data, tmp_path):
     path = shutil.copy(shared_data / "slides" / "OS-1-detail.ome.tif", tmp_path / "a.ome.tif")
     with pytest.raises(SlideError, match="wrongly"):
         open_slide(path, "cucim")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("length", [16, 512])
+def test_zeros_in_the_middle_of_a_jpeg_tile_raise(shared_data, tmp_path, backend, length):
+    """Decoders make up what follows them; libjpeg only warns."""
+    path = Path(shutil.copy(shared_data / "slides" / "CMU-1-Small-Region.svs", tmp_path / "a.svs"))
+    with tifffile.TiffFile(path) as file:
+        offset, count = file.pages[0].dataoffsets[30], file.pages[0].databytecounts[30]
+    with path.open("r+b") as file:
+        file.seek(offset + count // 2)
+        file.write(bytes(length))
+    with pytest.raises(SlideError, match=r"a\.svs.*(tile 30|rows).*undamaged copy"):
+        whole(path, backend)
+
+
+def test_a_damaged_plain_jpeg_raises(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg")
+    content = bytearray((tmp_path / "a.jpg").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 30] = bytes(30)
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(SlideError, match="JPEG data is damaged"):
+        open_slide(tmp_path / "a.jpg", mpp=0.5)
+
+
+def test_plain_images_of_more_than_8_bits_are_refused(tmp_path):
+    Image.fromarray(np.full((20, 20), 30000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(SlideError, match="I;16.*8-bit RGB"):
+        open_slide(tmp_path / "a.png", mpp=0.5)
+
+
+def test_what_is_transparent_lies_on_white(tmp_path):
+    pixels = np.zeros((20, 20, 4), np.uint8)
+    pixels[:10] = (200, 100, 150, 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = open_slide(tmp_path / "a.png", mpp=0.5).read((10, 10), 0.5, 20)
+    assert (found[:10] == (200, 100, 150)).all()
+    assert (found[10:] == 255).all()
+
+
+def test_a_folder_is_no_slide(tmp_path):
+    with pytest.raises(SlideError, match="a folder, not a slide"):
+        open_slide(tmp_path)
+
+
+def test_a_given_mpp_that_the_file_contradicts_is_said(tmp_path, caplog):
+    path = write_pyramid(tmp_path / "slide.tif", [ramp(48, 48)], (0.5, 0.5))
+    assert open_slide(path, mpp=0.25).mpp == 0.25
+    assert "the file says 0.5" in caplog.text

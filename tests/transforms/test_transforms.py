@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from common.slides import FieldOfView
@@ -18,10 +19,10 @@ def smooth_world(view: FieldOfView) -> np.ndarray:
     return np.stack([128 + row * 0.45, 128 + column * 0.45, np.full_like(row, 128)])
 
 
-def deformed(seed: int = 3, sigma: float = 4.0) -> dict:
+def deformed(seed: int = 3, sigma: float = 2.0) -> dict:
     image = np.concatenate([np.round(smooth_world(view)) for view in VIEWS]).astype(np.uint8)
     label = (smooth_world(VIEWS[0])[:1] > 128).astype(np.uint8) + 1
-    transform = ElasticDeformationd("image", VIEWS, VIEWS[0], sigma=sigma)
+    transform = ElasticDeformationd("image", VIEWS, VIEWS[0], extent=512, sigma=sigma)
     return transform({"image": image, "label": label, "deformation": seed})
 
 
@@ -36,8 +37,20 @@ def test_all_views_show_the_same_deformed_tissue():
     assert np.abs(coarse[:, 64:192, 64:192] - halved)[inner].max() <= 2
     plain = np.concatenate([np.round(smooth_world(view)) for view in VIEWS])
     moved = (image - plain)[6:8] / 0.45 / 0.5
-    # Displacements of sigma = 4 pixels of 0.5 µm; interpolation between the points averages them somewhat.
+    # Displacements of sigma = 2 µm, 4 pixels of 0.5; interpolation between the points averages them somewhat.
     assert 2.0 < moved[:, 20:-20, 20:-20].std() < 5.0
+
+
+def test_one_view_is_deformed_as_it_is_among_several():
+    image = deformed()["image"]
+    alone = ElasticDeformationd("image", VIEWS[:1], VIEWS[0], extent=512, sigma=2.0)
+    plain = {"image": np.round(smooth_world(VIEWS[0])).astype(np.uint8), "label": np.ones((1, 256, 256), np.uint8)}
+    assert np.array_equal(alone({**plain, "deformation": 3})["image"], image[:3])
+
+
+def test_a_grid_smaller_than_what_is_seen_is_refused():
+    with pytest.raises(ValueError, match="Set its extent"):
+        ElasticDeformationd("image", VIEWS, VIEWS[0], extent=256, sigma=2.0)
 
 
 def test_the_label_map_is_deformed_as_the_image_is():

@@ -36,6 +36,15 @@ def open_backend(path: Path, name: str = "auto") -> Backend:
         raise ValueError(f"unknown slide backend {name!r}: use auto, {', '.join(BACKENDS)}")
     if not path.exists():
         raise SlideError(path, "no such file", "Check the path, and that the drive it is on is mounted")
+    if path.is_dir():
+        raise SlideError(path, "a folder, not a slide", "Name a slide's file; of MIRAX the .mrxs, of DICOM one .dcm")
+    try:
+        return _open(path, name)
+    except OSError as error:
+        raise SlideError(path, f"cannot be opened ({error})", "Check your rights, and the drive it is on") from error
+
+
+def _open(path: Path, name: str) -> Backend:
     if name != "auto":
         return BACKENDS[name](path)
     if path.suffix.lower() in PLAIN_SUFFIXES:

@@ -9,9 +9,12 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SlideError
+from ..jpeg import jpeg_damage
 from ..png import damaged_png_chunk
 from .base import Backend
 
+# Of 8 bits; what is transparent lies on white.
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
@@ -27,7 +30,14 @@ class ImageBackend(Backend):
             raise SlideError(path, damage, "Get an undamaged copy of the file")
         try:
             with Image.open(path) as image:
-                self._pixels = np.asarray(image.convert("RGB"))
+                if image.mode not in _MODES:
+                    raise SlideError(path, f"pixels of Pillow's mode {image.mode}", "Convert the file to 8-bit RGB")
+                damage = jpeg_damage(path.read_bytes()) if image.format == "JPEG" else None
+                if damage is not None:
+                    raise SlideError(path, damage, "Get an undamaged copy of the file")
+                self._pixels = np.asarray(_on_white(image))
+        except SlideError:
+            raise
         except Image.DecompressionBombError as error:
             raise SlideError(path, f"too large to hold in memory ({error})", "Convert it to a tiled TIFF") from error
         except Exception as error:  # whatever a damaged file makes Pillow stumble over
@@ -41,3 +51,10 @@ class ImageBackend(Backend):
 
     def read(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
         return self._pixels[top : top + height, left : left + width]
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    shown = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")

@@ -13,6 +13,7 @@ import tifffile
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 
 from ..errors import SlideError, UnsupportedLayoutError
+from ..jpeg import jpeg_damage
 from .base import Backend
 from .cache import TILES
 
@@ -22,8 +23,8 @@ _DAMAGED = "Get an undamaged copy of the file; these pixels cannot be recovered"
 # Printers' resolutions (72 to 1200 dots per inch) are left in files that were never near a microscope.
 _COARSEST_RESOLUTION_TAG_UM = 20.0
 _UNIT_UM = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4}
-_JPEG = (COMPRESSION.JPEG, COMPRESSION.OJPEG)
-_JPEG_END = b"\xff\xd9"
+_LEFT_TO_OPENSLIDE = (PHOTOMETRIC.YCBCR, PHOTOMETRIC.SEPARATED)
+_SHOWN_AS_STORED = (PHOTOMETRIC.RGB, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.PALETTE)
 _identities = itertools.count()
 
 
@@ -54,6 +55,7 @@ class TiffBackend(Backend):
             for page in self.pages:
                 self._check_structure(page)
             self._check_places()
+            self._check_planes(first)
             self.level_shapes = [(page.imagelength, page.imagewidth) for page in self.pages]
             self.mpp = self._read_mpp(first)
             self.properties = self._read_properties(first)
@@ -121,11 +123,15 @@ class TiffBackend(Backend):
         place = f"level {level}, tile {index} (byte {offset})"
         if offset == 0 or count == 0:
             raise SlideError(self.path, f"{place} is missing from the file", _DAMAGED)
-        data = os.pread(self._file.filehandle.fileno(), count, offset)
+        try:
+            data = os.pread(self._file.filehandle.fileno(), count, offset)
+        except OSError as error:
+            raise SlideError(self.path, f"{place} cannot be read ({error})", "Check the drive it is on") from error
         if len(data) != count:
             raise SlideError(self.path, f"{place}: the file ends {count - len(data)} bytes early", _DAMAGED)
-        if page.compression in _JPEG and _JPEG_END not in data[-64:]:
-            raise SlideError(self.path, f"{place}: its JPEG data stops before its end", _DAMAGED)
+        damage = jpeg_damage(data, page.jpegtables) if page.compression == COMPRESSION.JPEG else None
+        if damage is not None:
+            raise SlideError(self.path, f"{place}: {damage}", _DAMAGED)
         try:
             segment = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
         except Exception as error:  # every codec has exceptions of its own, without a common base
@@ -188,6 +194,17 @@ class TiffBackend(Backend):
                 self.path, f"two tiles share bytes ({one[0]}+{one[1]} and {two[0]}+{two[1]})", _DAMAGED_HEADER
             )
 
+    def _check_planes(self, first: tifffile.TiffPage) -> None:
+        """Colours, focal planes and time points may be pages of their own; only one of them would be shown."""
+        same = [page for page in self._file.pages if page.aspage().shape == first.shape]
+        if (self._file.is_ome or self._file.is_imagej) and len(same) > 1:
+            raise SlideError(
+                self.path,
+                f"it has {len(same)} planes of {first.imagewidth} x {first.imagelength} pixels (channels, focal "
+                "planes or time points)",
+                "Export one plane, as interleaved 8-bit RGB",
+            )
+
     def _check_structure(self, page: tifffile.TiffPage) -> None:
         self._check_tags(page)
         if page.bitspersample > 16 or page.sampleformat not in (1, None):
@@ -196,6 +213,15 @@ class TiffBackend(Backend):
             raise UnsupportedLayoutError(
                 self.path, f"pixels of {page.samplesperpixel} samples of {page.bitspersample} bits", _OTHER_BACKEND
             )
+        # Aperio's YCbCr JPEG 2000 is decoded without turning it into RGB, whatever its photometric tag says.
+        as_stored = page.photometric in _SHOWN_AS_STORED and page.compression != COMPRESSION.APERIO_JP2000_YCBC
+        decoded_to_rgb = page.photometric == PHOTOMETRIC.YCBCR and page.compression == COMPRESSION.JPEG
+        if not as_stored and not decoded_to_rgb:
+            colours = getattr(page.photometric, "name", page.photometric)
+            problem = f"{colours} colours in {COMPRESSION(page.compression).name} compression"
+            if page.photometric in _LEFT_TO_OPENSLIDE or page.compression == COMPRESSION.APERIO_JP2000_YCBC:
+                raise UnsupportedLayoutError(self.path, problem, _OTHER_BACKEND)
+            raise SlideError(self.path, problem, "Convert the file to 8-bit RGB")
         if page.samplesperpixel > 1 and page.planarconfig != PLANARCONFIG.CONTIG:
             raise UnsupportedLayoutError(self.path, "colour planes are stored apart", _OTHER_BACKEND)
         tile_height, tile_width = _tile_shape(page)

@@ -1,0 +1,27 @@
+"""Whether JPEG data is sound."""
+
+from __future__ import annotations
+
+import simplejpeg
+
+_END = b"\xff\xd9"
+
+
+def jpeg_damage(data: bytes, tables: bytes | None = None) -> str | None:
+    """What is wrong with a JPEG stream, or None.
+
+    Decoders repair what does not fit together and hand out invented pixels; libjpeg only warns. simplejpeg makes its
+    warnings errors. Decoded at an eighth of its size it costs about a quarter of a full decoding.
+
+    Args:
+        data: the stream, of a TIFF tile or a file.
+        tables: a TIFF page's JPEGTables, without which its tiles are incomplete.
+    """
+    if _END not in data[-64:]:
+        return "its JPEG data stops before its end"
+    stream = data if tables is None else tables[:-2] + data[2:]
+    try:
+        simplejpeg.decode_jpeg(stream, colorspace="GRAY", min_height=1, min_width=1, min_factor=8, strict=True)
+    except ValueError as error:
+        return f"its JPEG data is damaged ({error})"
+    return None
