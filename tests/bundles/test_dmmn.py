@@ -87,6 +87,9 @@ def test_the_checkpoint_exports_as_torchscript(tmp_path):
 @pytest.mark.parametrize("workflow", ["train", "infer", "evaluate"])
 def test_every_config_has_the_properties_monai_asks_for(workflow, overlay, phantoms, tmp_path):
     base = {"train": ["train.yaml"], "infer": ["inference.yaml"], "evaluate": ["train.yaml", "evaluate.yaml"]}[workflow]
+    of_demo = overlay is not None and overlay.stem.startswith("demo_")
+    base += ["demo.yaml"] if of_demo else []
+    cycle = {"sampler#cycle": ["stroma", "background"]} if of_demo and workflow != "infer" else {}
     run = ConfigWorkflow(
         workflow_type="infer" if workflow == "infer" else "train",
         config_file=config(*base) + ([str(overlay)] if overlay else []),
@@ -97,7 +100,7 @@ def test_every_config_has_the_properties_monai_asks_for(workflow, overlay, phant
         bundle_root=str(DMMN),
         slides=str(phantoms / "datalist.json"),
         allow_missing=["carcinoma", "benign epithelial", "necrotic"],
-        **{"network_def#channels": NARROW["channels"]},
+        **{"network_def#channels": NARROW["channels"], **cycle},
     )
     run.initialize()
     assert run.check_properties() in (None, [])
