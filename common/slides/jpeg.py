@@ -17,9 +17,7 @@ def jpeg_damage(data: bytes, tables: bytes | None = None) -> str | None:
         data: the stream, of a TIFF tile or a file.
         tables: a TIFF page's JPEGTables, without which its tiles are incomplete.
     """
-    if _END not in data[-64:]:
-        return "its JPEG data stops before its end"
-    stream = data if tables is None else tables[:-2] + data[2:]
+    stream = data if tables is None else tables[: tables.rfind(_END)] + data[2:]
     try:
         simplejpeg.decode_jpeg(stream, colorspace="GRAY", min_height=1, min_width=1, min_factor=8, strict=True)
     except ValueError as error:

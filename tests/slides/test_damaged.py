@@ -113,7 +113,14 @@ def test_zeros_in_the_middle_of_a_jpeg_tile_raise(shared_data, tmp_path, backend
 def test_a_damaged_plain_jpeg_raises(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.jpg")
-    content = bytearray((tmp_path / "a.jpg").read_bytes())
+    sound = (tmp_path / "a.jpg").read_bytes()
+    # Cameras and phones write more behind the image.
+    (tmp_path / "b.jpg").write_bytes(sound + bytes(1000))
+    assert open_slide(tmp_path / "b.jpg", mpp=0.5).shape == (64, 64)
+    (tmp_path / "c.jpg").write_bytes(sound[:-200])
+    with pytest.raises(SlideError, match="JPEG data is damaged"):
+        open_slide(tmp_path / "c.jpg", mpp=0.5)
+    content = bytearray(sound)
     content[len(content) // 2 : len(content) // 2 + 30] = bytes(30)
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(SlideError, match="JPEG data is damaged"):
