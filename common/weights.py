@@ -31,6 +31,11 @@ def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: b
         ValueError: there is no such branch or file, or the U-Net's weights do not fit; names them.
     """
     for name, path in paths.items():
+        if not Path(path).exists():
+            raise ValueError(
+                f"{path}: no such checkpoint to begin branch {name} as. Train that U-Net first (of the demonstration: "
+                "with ablations/demo_context.yaml), or train all branches together with branches_from: {}"
+            )
         state = _state(Path(path))
         for part in ("encoder", "decoder"):
             branch = getattr(network, f"{part}_{name}", None)

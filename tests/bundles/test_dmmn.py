@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metad
 
 from common.networks import DMMNM3, NETWORKS, UNet
 from common.phantom import write_phantoms
-from common.weights import load_weights
+from common.weights import load_branches, load_weights
 from tests.conftest import DMMN, SHARED
 from tests.networks.test_released import WIDTHS, released_state
 
@@ -198,6 +198,8 @@ def test_a_branch_begins_as_the_u_net_that_is_named(tmp_path):
     branch = parser.get_parsed_content("network").encoder_5x
     assert all(torch.equal(branch.state_dict()[key], value) for key, value in unet.encoder.state_dict().items())
     assert not any(parameter.requires_grad for parameter in branch.parameters())
+    with pytest.raises(ValueError, match=r"absent\.pt: no such checkpoint to begin branch 5x as.*branches_from: \{\}"):
+        load_branches(DMMNM3(channels=NARROW["channels"]), {"5x": tmp_path / "absent.pt"})
 
 
 def test_training_leaves_a_checkpoint_and_the_class_balance(trained):
