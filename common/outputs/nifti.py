@@ -10,13 +10,13 @@ import numpy as np
 from ..files import written_whole
 
 if TYPE_CHECKING:
-    from ..inference.engine import LabelCanvas
+    from ..inference.canvas import Canvas
 
 # nibabel compresses from one array in memory.
 _LARGEST = 2**32
 
 
-def write_nifti(path: Path, canvas: LabelCanvas, mpp: float) -> None:
+def write_nifti(path: Path, canvas: Canvas, mpp: float) -> None:
     """Write the label map as one NIfTI slice ``(width, height, 1)``, affine in mm (slide's x to the patient's left,
     y to the back).
 

@@ -12,7 +12,7 @@ from shapely import Polygon
 from ..annotations import AnnotatedRegion
 
 if TYPE_CHECKING:
-    from ..inference.engine import LabelCanvas
+    from ..inference.canvas import Canvas
     from ..inference.plan import Plan
 
 
@@ -40,7 +40,7 @@ def label_polygons(labels: np.ndarray) -> dict[int, list[Polygon]]:
     return result
 
 
-def slide_polygons(canvas: LabelCanvas, plan: Plan) -> Iterator[AnnotatedRegion]:
+def slide_polygons(canvas: Canvas, plan: Plan) -> Iterator[AnnotatedRegion]:
     """Outlines of a whole slide's label map in level-0 pixels, made block by block; those cut by a block's border
     are joined."""
     height, width = canvas.shape
