@@ -2,7 +2,7 @@
 
 from .autocast import AutocastInferer
 from .canvas import Canvas
-from .engine import Segmenter
+from .engine import Segmented, Segmenter
 from .inferer import PrepareSlide, WholeSlideInferer
 from .journal import SettingsError
 from .options import Options
@@ -15,6 +15,7 @@ __all__ = [
     "Options",
     "Plan",
     "PrepareSlide",
+    "Segmented",
     "Segmenter",
     "SettingsError",
     "WholeSlideInferer",

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 import queue
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,26 @@ from .reading import BlockReader, Window
 from .stitching import Stitcher
 
 Preprocess = Callable[[torch.Tensor], torch.Tensor]
+Maps = dict[str, torch.Tensor]
 # Blocks read ahead of each device, and finished ones that wait to be written.
 _AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A slide's maps.
+
+    Attributes:
+        maps: name -> its array on disk; see :data:`MAPS`.
+        plan: their lattice on the slide.
+        seconds: how long it took.
+        predicting: seconds of these in which a device predicted; the mean over devices.
+    """
+
+    maps: dict[str, Canvas]
+    plan: Plan
+    seconds: float
+    predicting: float
 
 
 class Segmenter:
@@ -66,7 +86,8 @@ class Segmenter:
         self.devices = list(devices)
         _check_pixelwise(preprocess, len(reader.fields_of_view))
         self._alike = _treats_views_alike(preprocess, len(reader.fields_of_view))
-        network = network.to(self.devices[0]).eval()
+        # Weights laid out as the images are: convolutions would otherwise turn them round at every call.
+        network = network.to(self.devices[0]).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.networks = [network, *(copy.deepcopy(network).to(device) for device in self.devices[1:])]
 
     def plan(self, slide: Slide) -> Plan:
@@ -89,7 +110,7 @@ class Segmenter:
         settings: dict[str, Any],
         maps: tuple[str, ...] = ("labels",),
         tissue: TissueMask | None = None,
-    ) -> dict[str, Canvas]:
+    ) -> Segmented:
         """Predict a slide, or what is left of it to predict.
 
         Args:
@@ -104,6 +125,7 @@ class Segmenter:
             SettingsError: the folder holds the beginning of a result of other settings.
             ValueError: network, fields of view and options do not go together.
         """
+        started = time.monotonic()
         plan = self.plan(slide)
         journal = Journal(folder, settings)
         planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}
@@ -125,7 +147,8 @@ class Segmenter:
                     canvases[name].write(block.top, block.left, pixels.numpy())
                 journal.tick(block.top, block.left)
                 bar.update(int(wanted.sum()))
-        return canvases
+        predicting = sum(worker.seconds for worker in workers) / len(workers)
+        return Segmented(canvases, plan, time.monotonic() - started, predicting)
 
 
 class _Worker:
@@ -135,12 +158,14 @@ class _Worker:
         self, segmenter: Segmenter, network: nn.Module, plan: Plan, steps: Sequence[int] | None, maps: tuple[str, ...]
     ) -> None:
         self.segmenter, self.plan, self.maps = segmenter, plan, maps
+        self.seconds = 0.0
         self.device = next(network.parameters()).device
         views = segmenter.reader.fields_of_view
         self.predictor = Predictor(network, plan, views, segmenter.target, steps, segmenter.options)
 
-    def predict(self, block: Block, wanted: np.ndarray, windows: Sequence[Window]) -> dict[str, torch.Tensor]:
+    def predict(self, block: Block, wanted: np.ndarray, windows: Sequence[Window]) -> Maps:
         """The maps of a block, on the CPU."""
+        started = time.monotonic()
         # Gradients are switched off thread by thread.
         with torch.inference_mode():
             on_device = [self._prepared(window) for window in windows]
@@ -148,7 +173,9 @@ class _Worker:
             stitcher = Stitcher(self.plan, block, wanted, scheme, options, self.maps, self.device)
             for predicted in self.predictor(on_device):
                 stitcher.add(predicted)
-            return {name: found.cpu() for name, found in stitcher.finish().items()}
+            maps = {name: found.cpu() for name, found in stitcher.finish().items()}
+        self.seconds += time.monotonic() - started
+        return maps
 
     def _prepared(self, window: Window) -> TensorWindow:
         views = []
@@ -160,7 +187,7 @@ class _Worker:
 
 def _pipeline(
     jobs: Sequence[tuple[Block, np.ndarray]], reader: BlockReader, workers: Sequence[_Worker], readers: int
-) -> Iterator[tuple[Block, np.ndarray, dict[str, torch.Tensor]]]:
+) -> Iterator[tuple[Block, np.ndarray, Maps]]:
     """Finished blocks, in the order in which they become so; at most a few are anywhere on the way."""
     waiting = iter(jobs)
     with ExitStack() as stack:
@@ -170,14 +197,14 @@ def _pipeline(
         for worker in workers:
             free.put(worker)
 
-        def predict(block: Block, wanted: np.ndarray, read: Future[list[Window]]) -> dict[str, torch.Tensor]:
+        def predict(block: Block, wanted: np.ndarray, read: Future[list[Window]]) -> Maps:
             worker = free.get()
             try:
                 return worker.predict(block, wanted, read.result())
             finally:
                 free.put(worker)
 
-        running: dict[Future[dict[str, torch.Tensor]], tuple[Block, np.ndarray]] = {}
+        running: dict[Future[Maps], tuple[Block, np.ndarray]] = {}
         try:
             while True:
                 while len(running) < len(workers) * (1 + _AHEAD) and (job := next(waiting, None)) is not None:

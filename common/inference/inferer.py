@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, maps_for, write_outputs
 from ..slides import FieldOfView, PatchReader, Slide, SlideError, open_slide, tissue_mask
 from .autocast import AutocastInferer
-from .engine import Segmenter
+from .engine import Segmented, Segmenter
 from .journal import SettingsError, check_same
 from .options import Options
 
@@ -135,17 +134,15 @@ class WholeSlideInferer(Inferer):
         return {"image": item["image"], "output": str(folder), **summary}
 
     def _outputs(self, slide: Slide, folder: Path, segmenter: Segmenter, settings: dict[str, Any]) -> dict[str, Any]:
-        started = time.monotonic()
         unfinished = folder / _UNFINISHED
         if self.overwrite:
             shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(exist_ok=True)
         tissue = tissue_mask(slide) if self.tissue else None
-        maps = maps_for(self.outputs)
         try:
-            canvases = segmenter.segment(slide, unfinished, settings, maps, tissue)
-            record = self._record(slide, settings, time.monotonic() - started)
-            summary = write_outputs(folder, self.outputs, slide, canvases, segmenter.plan(slide), self.scheme, record)
+            found = segmenter.segment(slide, unfinished, settings, maps_for(self.outputs), tissue)
+            record = self._record(slide, settings, found)
+            summary = write_outputs(folder, self.outputs, slide, found.maps, found.plan, self.scheme, record)
         except SlideError:
             # Nothing to go on from: the slide itself has to change.
             shutil.rmtree(unfinished)
@@ -201,14 +198,14 @@ class WholeSlideInferer(Inferer):
             **self.options.decisive(),
         }
 
-    def _record(self, slide: Slide, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _record(self, slide: Slide, settings: dict[str, Any], found: Segmented) -> dict[str, Any]:
         views = self.reader.actual(slide)
         return {
             "network": settings["network"],
             "fields_of_view": [{"mpp": view.mpp, "size": view.size, "anchor": view.anchor} for view in views],
             "target": {"mpp": self.reader.actual_mpp(slide, self.target.mpp), "size": self.target.size},
             "settings": settings,
-            "seconds": {"segmentation": round(seconds, 2)},
+            "seconds": {"segmentation": round(found.seconds, 2), "predicting": round(found.predicting, 2)},
             **self.provenance.record(),
         }
 

@@ -45,7 +45,7 @@ def segmenter(network, scheme, views=None, devices=("cpu",), **options) -> Segme
 
 def probabilities(slide, folder, network, scheme, maps=("labels", "probabilities"), **options):
     """(C, H, W) uint8 over the whole slide."""
-    found = segmenter(network, scheme, **options).segment(slide, folder, {}, maps)
+    found = segmenter(network, scheme, **options).segment(slide, folder, {}, maps).maps
     return found["probabilities"].array[:].astype(int)
 
 
@@ -176,10 +176,12 @@ def test_symmetries_of_whole_blocks_are_those_of_their_targets(slide, scheme, tm
 
 def test_labels_do_not_depend_on_what_else_is_asked_for_nor_on_devices(slide, scheme, tmp_path):
     network = make("DMMNM3")
-    alone = segmenter(network, scheme, block=1).segment(slide, tmp_path / "a", {})
+    alone = segmenter(network, scheme, block=1).segment(slide, tmp_path / "a", {}).maps
     maps = ("labels", "probabilities", "entropy")
-    with_more = segmenter(network, scheme, block=1).segment(slide, tmp_path / "b", {}, maps)
-    on_two = segmenter(network, scheme, devices=("cpu", "cpu"), block=1, readers=1).segment(slide, tmp_path / "c", {})
+    with_more = segmenter(network, scheme, block=1).segment(slide, tmp_path / "b", {}, maps).maps
+    on_two = (
+        segmenter(network, scheme, devices=("cpu", "cpu"), block=1, readers=1).segment(slide, tmp_path / "c", {}).maps
+    )
     labels = alone["labels"].array[:]
     assert len(np.unique(labels)) > 2
     assert np.array_equal(labels, with_more["labels"].array[:])
@@ -222,9 +224,13 @@ def test_views_may_be_preprocessed_differently(slide, scheme, tmp_path):
     network = DMMNM3(channels=SHALLOW).eval()
     means = torch.arange(9.0)[:, None, None] * 10
     reader = PatchReader(VIEWS, fill="reflect")
-    found = Segmenter(
-        network, [torch.device("cpu")], reader, VIEWS[0], scheme, Options(block=2), lambda x: (x - means) / 99
-    ).segment(slide, tmp_path, {})
+    found = (
+        Segmenter(
+            network, [torch.device("cpu")], reader, VIEWS[0], scheme, Options(block=2), lambda x: (x - means) / 99
+        )
+        .segment(slide, tmp_path, {})
+        .maps
+    )
     patch = torch.from_numpy(reader.read(slide, (128, 384)).astype(np.float32))
     with torch.no_grad():
         expected = scheme.labels_from_logits(network(((patch - means) / 99)[None]))[0].numpy()

@@ -77,8 +77,8 @@ def test_the_label_map_is_what_the_network_says_target_by_target(phantom, scheme
     slide = open_slide(phantom.slide)
     reader = PatchReader(VIEWS, fill="black")
     segmenter = Segmenter(network, [CPU], reader, TARGET, scheme, Options(batch_size=7, block=5), lambda x: x / 255)
-    canvas = segmenter.segment(slide, tmp_path, {})["labels"]
-    plan = segmenter.plan(slide)
+    found = segmenter.segment(slide, tmp_path, {})
+    canvas, plan = found.maps["labels"], found.plan
     for row, column in ((0, 0), (13, 29), (47, 47), (20, 4)):
         patch = torch.from_numpy(reader.read(slide, plan.center(row, column)).astype(np.float32) / 255)
         with torch.no_grad():
