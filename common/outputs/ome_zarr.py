@@ -47,7 +47,8 @@ def _level(group: zarr.Group, name: str, source: Any, halved: bool) -> zarr.Arra
     """Copy an array into the group, or its halves: means of four pixels, a last odd row or column left out."""
     planes, height, width = source.shape
     shape = (planes, height // 2, width // 2) if halved else (planes, height, width)
-    target = group.create_array(name, shape=shape, chunks=(1, _CHUNK, _CHUNK), dtype="uint8", fill_value=0)
+    chunks = (1, _CHUNK, _CHUNK)
+    target = group.create_array(name, shape=shape, chunks=chunks, dtype="uint8", dimension_names=("c", "y", "x"))
     side = 4 * _CHUNK
     for top in range(0, shape[1], side):
         for left in range(0, shape[2], side):

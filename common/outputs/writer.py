@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..annotations import write_geojson
 from ..classes import ClassScheme
 from ..files import write_json
 from ..slides import Slide
+from .dicom import write_dicom
 from .nifti import write_nifti
 from .ome_zarr import write_probabilities
 from .overlay import write_overlay
@@ -29,6 +31,7 @@ OUTPUTS = (
     "overlay.png",
     "summary.json",
     "prediction.nii.gz",
+    "prediction.dcm",
     "entropy.tif",
     "probabilities.zarr",
 )
@@ -72,6 +75,8 @@ def write_outputs(
         write_overlay(folder / "overlay.png", slide, canvas, plan, scheme)
     if "prediction.nii.gz" in outputs:
         write_nifti(folder / "prediction.nii.gz", canvas, mpp)
+    if "prediction.dcm" in outputs:
+        write_dicom(folder / "prediction.dcm", slide, canvas, mpp, scheme, json.dumps(record["settings"]))
     if "entropy.tif" in outputs:
         entropy = canvases["entropy"]
         write_grey_pyramid(folder / "entropy.tif", entropy.bands(TILE), entropy.shape, mpp, _ENTROPY)

@@ -4,7 +4,7 @@
 
 The demonstration network on a synthetic slide of a seed outside its training, and, with FOLDER of a run of
 real_tissue.py, that run's network on the test region. Per context: share of labels equal to per_patch's, mean IoU over
-the label map, label changes along the seams of targets over those elsewhere, and patches per second relative to per_patch
+the label map, label changes along the seams of targets over those elsewhere, and speed relative to per_patch
 in the same run. Pictures of where they disagree.
 """
 
