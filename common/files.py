@@ -25,19 +25,22 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         yield partial
-        if partial.is_dir() and path.exists():
-            shutil.rmtree(path)
+        if partial.is_dir():
+            remove(path)
         os.replace(partial, path)
     finally:
         remove(partial)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder with all that is in it, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
+    """Delete a file, or a folder with all that is in it, if it is there. A folder loses its name first, so that it is
+    never half there."""
+    if not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    if not path.name.startswith(PARTIAL):
+        path = path.rename(path.with_name(f"{PARTIAL}{os.getpid()}-removed-{path.name}"))
+    shutil.rmtree(path)
 
 
 def write_json(path: str | Path, content: Any) -> None:

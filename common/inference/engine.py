@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from .stitching import Stitcher
 
 Preprocess = Callable[[torch.Tensor], torch.Tensor]
 Maps = dict[str, torch.Tensor]
-# Blocks read ahead of each device, and finished ones that wait to be written.
+# Blocks read ahead of each device, at least.
 _AHEAD = 2
 
 
@@ -58,7 +59,7 @@ class Segmenter:
     """Runs one network over slides.
 
     Args:
-        network: the network; copied to each further device.
+        network: the network; moved to the first device, weights laid out channels last, and copied to each further one.
         devices: where it runs; blocks are dealt to them as they become free.
         reader: what it sees.
         target: what it predicts.
@@ -110,6 +111,7 @@ class Segmenter:
         settings: dict[str, Any],
         maps: tuple[str, ...] = ("labels",),
         tissue: TissueMask | None = None,
+        overwrite: bool = False,
     ) -> Segmented:
         """Predict a slide, or what is left of it to predict.
 
@@ -119,6 +121,7 @@ class Segmenter:
             settings: what the result depends on; see :class:`Journal`.
             maps: which to make; see :class:`Stitcher`.
             tissue: targets without tissue are not predicted (label 0).
+            overwrite: begin anew where the folder holds the beginning of a result of other settings.
 
         Raises:
             SlideError: pixels needed cannot be decoded.
@@ -127,28 +130,42 @@ class Segmenter:
         """
         started = time.monotonic()
         plan = self.plan(slide)
-        journal = Journal(folder, settings)
+        self._renew_copies()
+        views, mpp = self.reader.fields_of_view, self.target.mpp
+        margins = Predictor.margins(self.networks[0], views, self.target, self.options)
+        reader = BlockReader(self.reader, slide, plan, mpp, margins)
+        workers = [_Worker(self, network, plan, reader.steps, maps) for network in self.networks]
+        journal = Journal(folder, {**settings, "maps": list(maps), **self._circumstances()}, overwrite)
         planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}
         canvases = {
             name: Canvas(folder / f"{name}.zarr", (*planes[name], *plan.shape), plan.chunk, keep=journal.resumed)
             for name in maps
         }
         finished = journal.begin()
-        views, mpp = self.reader.fields_of_view, self.target.mpp
-        margins = Predictor.margins(self.networks[0], views, self.target, self.options)
-        reader = BlockReader(self.reader, slide, plan, mpp, margins)
-        workers = [_Worker(self, network, plan, reader.steps, maps) for network in self.networks]
         jobs = [(block, wanted) for block in plan.blocks() if (wanted := _wanted(block, plan, tissue)).any()]
         left = [job for job in jobs if (job[0].top, job[0].left) not in finished]
         total, to_do = (sum(int(wanted.sum()) for _, wanted in some) for some in (jobs, left))
-        with tqdm(total=total, initial=total - to_do, desc=slide.name, unit="patch") as bar:
-            for block, wanted, found in _pipeline(left, reader, workers, self.options.readers):
+        bar = tqdm(total=total, initial=total - to_do, desc=slide.name, unit="patch")
+        with bar, closing(_pipeline(left, reader, workers, self.options.readers)) as blocks:
+            for block, wanted, found in blocks:
                 for name, pixels in found.items():
                     canvases[name].write(block.top, block.left, pixels.numpy())
                 journal.tick(block.top, block.left)
                 bar.update(int(wanted.sum()))
         predicting = sum(worker.seconds for worker in workers) / len(workers)
         return Segmented(canvases, plan, time.monotonic() - started, predicting)
+
+    def _renew_copies(self) -> None:
+        """What is loaded into the network after its copies were made is theirs, too."""
+        for network in self.networks:
+            network.eval()
+            if network is not self.networks[0]:
+                network.load_state_dict(self.networks[0].state_dict())
+
+    def _circumstances(self) -> dict[str, Any]:
+        """What the last bits depend on beside the settings: begun on one, a slide does not go on on another."""
+        kinds = sorted({device.type for device in self.devices})
+        return {"devices": kinds, "torch": torch.__version__, "multimag": version("multimag")}
 
 
 class _Worker:
@@ -187,7 +204,7 @@ class _Worker:
 
 def _pipeline(
     jobs: Sequence[tuple[Block, np.ndarray]], reader: BlockReader, workers: Sequence[_Worker], readers: int
-) -> Iterator[tuple[Block, np.ndarray, Maps]]:
+) -> Generator[tuple[Block, np.ndarray, Maps]]:
     """Finished blocks, in the order in which they become so; at most a few are anywhere on the way."""
     waiting = iter(jobs)
     with ExitStack() as stack:
@@ -204,10 +221,12 @@ def _pipeline(
             finally:
                 free.put(worker)
 
+        # Enough that every reader has a block to read while every device has one to predict.
+        most = len(workers) + max(readers, _AHEAD * len(workers))
         running: dict[Future[Maps], tuple[Block, np.ndarray]] = {}
         try:
             while True:
-                while len(running) < len(workers) * (1 + _AHEAD) and (job := next(waiting, None)) is not None:
+                while len(running) < most and (job := next(waiting, None)) is not None:
                     running[predicting.submit(predict, *job, reading.submit(reader.read, *job))] = job
                 if not running:
                     return
@@ -231,18 +250,22 @@ def _wanted(block: Block, plan: Plan, tissue: TissueMask | None) -> np.ndarray:
 
 
 def _check_pixelwise(preprocess: Preprocess, views: int) -> None:
-    pixels = _sample(views)
+    pixels = sample_pixels(views)
     whole, part = preprocess(pixels.clone()), preprocess(pixels[:, 2:6, 3:7].clone())
     if whole.shape != pixels.shape or not torch.allclose(whole[:, 2:6, 3:7], part, atol=1e-6):
         raise ValueError(
             "preprocessing must treat every pixel by itself, as ScaleIntensityRanged or a normalisation by fixed means "
             "does: a slide is preprocessed in windows of many patches, not patch by patch"
         )
+    for first in range(0, 3 * views, 3):
+        view = slice(first, first + 3)
+        if not torch.allclose(preprocess(pixels[view].repeat(views, 1, 1))[view], whole[view], atol=1e-6):
+            raise ValueError("preprocessing must treat every field of view by itself: they are preprocessed one by one")
 
 
 def _treats_views_alike(preprocess: Preprocess, views: int) -> bool:
     """Whether every view may be preprocessed alone: nothing depends on which channels it stands in."""
-    pixels = _sample(views)
+    pixels = sample_pixels(views)
     whole = preprocess(pixels.clone())
     try:
         alone = [preprocess(pixels[first : first + 3].clone()) for first in range(0, 3 * views, 3)]
@@ -251,6 +274,6 @@ def _treats_views_alike(preprocess: Preprocess, views: int) -> bool:
     return all(torch.equal(whole[3 * index : 3 * index + 3], view) for index, view in enumerate(alone))
 
 
-def _sample(views: int) -> torch.Tensor:
+def sample_pixels(views: int) -> torch.Tensor:
     """``(3·S, 8, 8)`` of all sorts of values from 0 to 255."""
     return torch.arange(3 * views * 64, dtype=torch.float32).reshape(3 * views, 8, 8) * 31 % 256

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from monai.engines.utils import PrepareBatch
 from monai.inferers import Inferer
 from torch import nn
 
 from ..classes import ClassScheme
-from ..files import PARTIAL, remove
+from ..errors import OutputError
 from ..outputs.provenance import Provenance
-from ..outputs.writer import OUTPUTS, maps_for, write_outputs
+from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
 from ..slides import FieldOfView, PatchReader, Slide, SlideError, open_slide, tissue_mask
 from .autocast import AutocastInferer
-from .engine import Segmented, Segmenter
-from .journal import SettingsError, check_same
+from .engine import Segmented, Segmenter, sample_pixels
+from .folder import FolderInUseError, SlideFolder
+from .journal import SettingsError
 from .options import Options
 
 logger = logging.getLogger(__name__)
-
-# In a slide's folder while it is being worked on.
-_UNFINISHED, _LOCK = ".unfinished", ".lock"
 
 
 class PrepareSlide(PrepareBatch):
@@ -54,13 +48,13 @@ class WholeSlideInferer(Inferer):
         target: what it predicts.
         scheme: the classes.
         output_dir: each slide's outputs go to ``<output_dir>/<slide name>/``.
-        outputs: which of :data:`OUTPUTS`.
+        outputs: which of :data:`OUTPUTS`; ``summary.json`` is always written, it says what the others were made with.
         preprocessing: MONAI transforms of ``{"image": (3·S, H, W)}``, each pixel by itself; none scales 0–255 to 0–1.
         fill, resample, snap: see :class:`PatchReader`.
         tissue: predict only targets with tissue by Otsu's threshold.
         options: how the network is run over a slide; see :class:`Options`.
         devices: where it runs; by default where it is.
-        overwrite: begin anew where there are results already.
+        overwrite: replace results that are there already, once the new ones are.
         provenance: what is written down about bundle and weights.
     """
 
@@ -90,7 +84,8 @@ class WholeSlideInferer(Inferer):
         self.output_dir, self.outputs = Path(output_dir), tuple(outputs)
         self.preprocessing, self.tissue, self.overwrite = preprocessing, tissue, overwrite
         self.options = options if isinstance(options, Options) else Options(**(options or {}))
-        self.devices = [torch.device(device) for device in devices or ()]
+        named = [devices] if isinstance(devices, str) else devices or ()
+        self.devices = [torch.device(device) for device in named]
         self.provenance = provenance or Provenance()
         self._forward = AutocastInferer(self.options.dtype)
         self._segmenters: dict[int, tuple[nn.Module, Segmenter]] = {}
@@ -104,7 +99,7 @@ class WholeSlideInferer(Inferer):
             return self._forward(inputs, network, *args, **kwargs)
         try:
             return self._segment(inputs, network)
-        except (SlideError, SettingsError) as error:
+        except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
             logger.error("left out: %s", error)
             self._failed[str(inputs["image"])] = str(error)
             return {"image": inputs["image"], "error": str(error)}
@@ -121,50 +116,46 @@ class WholeSlideInferer(Inferer):
     def _segment(self, item: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
         segmenter = self._segmenter(network)
         with open_slide(item["image"], item.get("backend", "auto"), item.get("mpp")) as slide:
-            folder = self.output_dir / item.get("name", slide.name)
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = SlideFolder(self.output_dir / item.get("name", slide.name))
             settings = self._settings(slide, segmenter)
-            with _alone_in(folder):
-                summary = None if self.overwrite else self._finished(folder, settings)
-                if summary is None:
-                    summary = self._outputs(slide, folder, segmenter, settings)
+            with folder.held():
+                summary = None if self.overwrite else folder.summary(settings)
+                missing = self.outputs if summary is None else folder.missing(self.outputs)
+                if summary is None or missing:
+                    summary = self._make(slide, folder, segmenter, settings, missing, anew=summary is None)
                 else:
-                    logger.info("%s is segmented already; set overwrite to true to begin anew", folder)
-        self._done.append(folder)
-        return {"image": item["image"], "output": str(folder), **summary}
+                    logger.info("%s is segmented already; set overwrite to true to begin anew", folder.path)
+                folder.discard_unfinished()
+        self._done.append(folder.path)
+        return {"image": item["image"], "output": str(folder.path), **summary}
 
-    def _outputs(self, slide: Slide, folder: Path, segmenter: Segmenter, settings: dict[str, Any]) -> dict[str, Any]:
-        unfinished = folder / _UNFINISHED
-        if self.overwrite:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(exist_ok=True)
+    def _make(
+        self,
+        slide: Slide,
+        folder: SlideFolder,
+        segmenter: Segmenter,
+        settings: dict[str, Any],
+        outputs: tuple[str, ...],
+        anew: bool,
+    ) -> dict[str, Any]:
+        """Segment a slide and write these outputs; ``anew``, in place of all that are there."""
+        check_outputs(folder.path, outputs, segmenter.plan(slide).shape)
         tissue = tissue_mask(slide) if self.tissue else None
+        folder.unfinished.mkdir(exist_ok=True)
+        maps = maps_for(outputs)
+        found = segmenter.segment(slide, folder.unfinished, settings, maps, tissue, self.overwrite)
+        if anew:
+            folder.clear_outputs()
+        record = self._record(slide, settings, found)
         try:
-            found = segmenter.segment(slide, unfinished, settings, maps_for(self.outputs), tissue)
-            record = self._record(slide, settings, found)
-            summary = write_outputs(folder, self.outputs, slide, found.maps, found.plan, self.scheme, record)
+            return write_outputs(folder.path, outputs, slide, found.maps, found.plan, self.scheme, record)
         except SlideError:
-            # Nothing to go on from: the slide itself has to change.
-            shutil.rmtree(unfinished)
+            # Of a slide that is reported as left out, nothing may look finished.
+            folder.clear_outputs()
             raise
-        shutil.rmtree(unfinished)
-        return summary
-
-    def _finished(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-        """The summary of a finished slide; None if it is not, or if not all outputs asked for are there.
-
-        Raises:
-            SettingsError: it was made with other settings.
-        """
-        path = folder / "summary.json"
-        if not path.exists():
-            return None
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        check_same(folder, summary["settings"], settings)
-        return summary if all((folder / name).exists() for name in self.outputs) else None
 
     def _segmenter(self, network: nn.Module) -> Segmenter:
-        """Made once per network: copies for further devices, and compiled functions, are kept."""
+        """Made once per network: copies for further devices are kept."""
         known = self._segmenters.get(id(network))
         if known is None:
             devices = self.devices or [next(network.parameters()).device]
@@ -177,8 +168,7 @@ class WholeSlideInferer(Inferer):
     def _settings(self, slide: Slide, segmenter: Segmenter) -> dict[str, Any]:
         """Everything that the outputs depend on."""
         file = slide.path.stat()
-        views = len(self.reader.fields_of_view)
-        ends = {name: torch.full((3 * views, 1, 1), value) for name, value in (("black", 0.0), ("white", 255.0))}
+        preprocessed = self._preprocess(sample_pixels(len(self.reader.fields_of_view)))
         return {
             "slide": {"file": slide.path.name, "bytes": file.st_size, "modified": file.st_mtime_ns},
             "mpp": slide.mpp,
@@ -189,12 +179,11 @@ class WholeSlideInferer(Inferer):
             "target": asdict(self.target),
             "classes": [asdict(tissue) for tissue in self.scheme.classes],
             "threshold": self.scheme.threshold if self.scheme.activation == "sigmoid" else None,
-            "preprocessing": {name: self._preprocess(value).flatten().tolist() for name, value in ends.items()},
+            "preprocessing": hashlib.sha256(preprocessed.float().numpy().round(6).tobytes()).hexdigest(),
             "fill": self.reader.fill,
             "resample": self.reader.resample,
             "snap": self.reader.snap,
             "tissue": self.tissue,
-            "maps": list(maps_for(self.outputs)),
             **self.options.decisive(),
         }
 
@@ -212,27 +201,8 @@ class WholeSlideInferer(Inferer):
     def _preprocess(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.preprocessing is None:
             return pixels / 255
-        return torch.as_tensor(self.preprocessing({"image": pixels})["image"])
-
-
-@contextmanager
-def _alone_in(folder: Path):
-    """Keep other processes out of a slide's folder; the lock goes with the process that holds it."""
-    lock = FileLock(folder / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise SettingsError(
-            f"{folder}: another process is at work here. Wait for it, or choose another output_dir"
-        ) from error
-    try:
-        # What a killed run was writing.
-        for left in folder.glob(f"{PARTIAL}*"):
-            remove(left)
-        yield
-    finally:
-        (folder / _LOCK).unlink(missing_ok=True)
-        lock.release()
+        # A plain tensor: MONAI's own kind costs time in every operation.
+        return torch.as_tensor(self.preprocessing({"image": pixels})["image"]).as_subclass(torch.Tensor)
 
 
 def _weights_digest(network: nn.Module) -> str:
@@ -240,5 +210,5 @@ def _weights_digest(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -25,21 +25,29 @@ class Journal:
     Args:
         folder: where the journal is, or begins.
         settings: everything that the result depends on, as JSON holds it.
+        overwrite: begin anew where the settings differ.
 
     Attributes:
-        resumed: whether there was one already.
+        resumed: whether there is one to go on from. If not, what was there no longer counts.
 
     Raises:
-        SettingsError: the folder holds the journal of other settings; names each difference.
+        SettingsError: blocks were finished with other settings; names each difference.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
+        self.folder, self._settings = folder, settings
         self._path = folder / _DONE
-        self.resumed = (folder / _SETTINGS).exists()
+        stored = folder / _SETTINGS
+        self.resumed = stored.exists()
         if self.resumed:
-            check_same(folder, json.loads((folder / _SETTINGS).read_text(encoding="utf-8")), settings)
-        self._settings = settings
+            try:
+                check_same(folder, json.loads(stored.read_text(encoding="utf-8")), settings)
+            except SettingsError:
+                if not overwrite and self._path.exists():
+                    raise
+                self.resumed = False
+                # Before the arrays are begun anew: they no longer hold what was ticked off.
+                stored.unlink()
 
     def begin(self) -> set[tuple[int, int]]:
         """Write down the settings, once the arrays are there; gives top and left of the blocks ticked off before."""

@@ -86,7 +86,7 @@ class Predictor:
         """Pixels of each view around the targets that a window needs; None: as many as a patch has."""
         if options.context != "seamless" or not getattr(network, "margin", 0):
             return None
-        ratios = [round(view.mpp / target.mpp) for view in fields_of_view]
+        ratios = [max(1, round(view.mpp / target.mpp)) for view in fields_of_view]
         return [network.margin // ratio + (network.margin if ratio > 1 else 0) for ratio in ratios]
 
     def __call__(self, windows: Sequence[TensorWindow]) -> Iterator[Predicted]:
@@ -100,7 +100,7 @@ class Predictor:
         jobs = [(window, place, self._place(window, number)) for window, number, place in _each(windows, numbers)]
         for batch in _batches(jobs, self.options.batch_size):
             patches = torch.stack([self._patch(window, *place) for window, place, _ in batch])
-            yield Predicted([place for _, _, place in batch], self._call(self._forward, patches))
+            yield self._of_targets([place for _, _, place in batch], self._call(self._forward, patches))
 
     def _shared(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
         for window, number in zip(windows, numbers, strict=True):
@@ -110,7 +110,8 @@ class Predictor:
             for batch in _batches(jobs, self.options.batch_size):
                 finest = torch.stack([self._cut(window.views[0], 0, *place) for place, _ in batch])
                 cut = [torch.cat([self._cut_map(part, height, *place) for place, _ in batch]) for part in context]
-                yield Predicted([place for _, place in batch], self._call(self._forward_with_context, finest, cut))
+                logits = self._call(self._forward_with_context, finest, cut)
+                yield self._of_targets([place for _, place in batch], logits)
 
     def _seamless(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
         for window in windows:
@@ -121,6 +122,15 @@ class Predictor:
             top, left = (logits.shape[2] - height) // 2, (logits.shape[3] - width) // 2
             place = (window.row * self.plan.stride, window.column * self.plan.stride)
             yield Predicted([place], logits[:, :, top : top + height, left : left + width])
+
+    def _of_targets(self, places: list[tuple[int, int]], logits: torch.Tensor) -> Predicted:
+        side = self.plan.target
+        if logits.shape[2:] != (side, side):
+            raise ValueError(
+                f"the network gives {logits.shape[2]} x {logits.shape[3]} pixels, the target has {side} x {side}. Set "
+                "target to what the network predicts"
+            )
+        return Predicted(places, logits)
 
     def _place(self, window: TensorWindow, number: tuple[int, int]) -> tuple[int, int]:
         """Where a target of a window lies in its block, in target pixels."""
@@ -160,10 +170,18 @@ class Predictor:
     def _check(self, network: Any, fields_of_view: Sequence[FieldOfView]) -> None:
         if self.options.symmetries != "none" and any(view.anchor != "center" for view in fields_of_view):
             raise ValueError('flips and turns would move a view that is not centred: set symmetries to "none"')
-        if self.options.context == "per_patch":
+        known = getattr(network, "views", None)
+        seen = tuple(view.mpp / fields_of_view[0].mpp for view in fields_of_view)
+        if known is not None and len(known) > 1 and not np.allclose(known, seen if len(seen) == len(known) else np.inf):
+            raise ValueError(
+                f"{type(network).__name__} reads views at {known} times the finest one's µm/px, fields_of_view are at "
+                f"{seen}. Set fields_of_view accordingly"
+            )
+        alone = len(fields_of_view) == 1
+        if self.options.context == "per_patch" or (self.options.context == "shared" and alone):
             return
         period, name = getattr(network, "period", None), type(network).__name__
-        if period is None or (len(fields_of_view) > 1 and not network.margin):
+        if period is None or len(known or ()) != len(fields_of_view):
             raise ValueError(
                 f'{name} cannot be run with context="{self.options.context}": its branches do not read views of their '
                 'own. Set context to "per_patch"'
@@ -173,9 +191,10 @@ class Predictor:
                 "neighbouring targets are not whole pixels of every view apart, so they share nothing: set context to "
                 '"per_patch"'
             )
-        if self.options.context == "shared" and len(fields_of_view) > 1 and self.size != self.plan.target:
+        if self.options.context == "shared" and (self.size != self.plan.target or self.size % network.divisor):
             raise ValueError(
-                f'with context="shared" the finest view is the target, {self.plan.target} pixels, not {self.size}'
+                f'with context="shared" the finest view is the target, a multiple of {network.divisor} pixels a side, '
+                f"not {self.size} and the target {self.plan.target}"
             )
         if self.plan.stride % period or self.plan.target % period:
             raise ValueError(

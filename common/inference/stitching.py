@@ -88,7 +88,7 @@ class Stitcher:
         if probabilities is not None and "probabilities" in self.maps:
             found["probabilities"] = _as_bytes(probabilities) * covered
         if probabilities is not None and "entropy" in self.maps:
-            entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(len(self.scheme))
+            entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(max(2, len(self.scheme)))
             found["entropy"] = _as_bytes(entropy) * covered
         return found
 

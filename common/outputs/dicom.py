@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..classes import ClassScheme
+from ..errors import OutputError
 from ..files import written_whole
 from ..slides import Slide
 
@@ -22,8 +24,17 @@ _TILE = 512
 _ROOT = "multimag"
 
 
+def check_dicom(path: Path, shape: tuple[int, int]) -> None:
+    """Raise :class:`OutputError` if a DICOM segmentation of this shape cannot be made here."""
+    if find_spec("highdicom") is None:
+        raise OutputError(f"{path}: needs highdicom. Install multimag[dicom]")
+    if shape[0] * shape[1] > _LARGEST:
+        problem = f"{path}: a label map of {shape[0]} x {shape[1]} pixels is too large for a DICOM segmentation"
+        raise OutputError(f"{problem}; use prediction.tif")
+
+
 def write_dicom(path: Path, slide: Slide, canvas: Canvas, mpp: float, scheme: ClassScheme, made_by: str) -> None:
-    """Write the label map as a tiled binary segmentation with one segment per class that occurs.
+    """Write the label map as a tiled binary segmentation with one segment per class.
 
     It lies in the slide's own frame of reference: of a DICOM slide, that file's study, patient and frame of reference;
     of any other, made up from the file's name.
@@ -37,21 +48,15 @@ def write_dicom(path: Path, slide: Slide, canvas: Canvas, mpp: float, scheme: Cl
         made_by: what sets this segmentation apart from others of the slide; their UIDs differ.
 
     Raises:
-        ImportError: highdicom is not installed; names the extra.
-        ValueError: the map is too large for an object that is made in memory.
+        OutputError: highdicom is not installed, or the map is too large for an object that is made in memory.
     """
-    try:
-        import highdicom
-    except ImportError as error:
-        raise ImportError("prediction.dcm needs highdicom: install multimag[dicom]") from error
-    if canvas.shape[0] * canvas.shape[1] > _LARGEST:
-        raise ValueError(
-            f"{path}: a label map of {canvas.shape[0]} x {canvas.shape[1]} pixels is too large for a DICOM "
-            "segmentation; use prediction.tif"
-        )
+    check_dicom(path, canvas.shape)
+    import highdicom
+
     labels = np.concatenate(list(canvas.bands(canvas.chunk)))
     source = _source(slide)
-    spacing = (mpp / 1000, mpp / 1000)
+    spacing = mpp / 1000
+    measures = highdicom.PixelMeasuresSequence(pixel_spacing=(spacing, spacing), slice_thickness=_thickness(source))
     segmentation = highdicom.seg.Segmentation(
         source_images=[source],
         pixel_array=labels[None],
@@ -67,8 +72,8 @@ def write_dicom(path: Path, slide: Slide, canvas: Canvas, mpp: float, scheme: Cl
         device_serial_number="1",
         content_label="TISSUE_CLASSES",
         content_description="Tissue classes of a slide",
-        pixel_measures=highdicom.PixelMeasuresSequence(pixel_spacing=spacing, slice_thickness=_thickness(source)),
-        plane_positions=[_position(source)],
+        pixel_measures=measures,
+        plane_positions=[_position(source, spacing)],
         plane_orientation=highdicom.PlaneOrientationSequence("SLIDE", source.ImageOrientationSlide),
         tile_pixel_array=True,
         tile_size=(_TILE, _TILE),
@@ -151,12 +156,17 @@ def _described(slide: Slide) -> Any:
     return source
 
 
-def _position(source: Any) -> Any:
+def _position(source: Any, spacing: float) -> Any:
+    """Where the label map's first pixel is. DICOM means its centre, which is not that of the slide's smaller one."""
     import highdicom
 
     origin = source.TotalPixelMatrixOriginSequence[0]
-    place = (origin.XOffsetInSlideCoordinateSystem, origin.YOffsetInSlideCoordinateSystem, 0.0)
-    return highdicom.PlanePositionSequence("SLIDE", image_position=place, pixel_matrix_position=(1, 1))
+    first = np.array([origin.XOffsetInSlideCoordinateSystem, origin.YOffsetInSlideCoordinateSystem, 0.0], dtype=float)
+    pixel = source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
+    along = np.array(source.ImageOrientationSlide, dtype=float).reshape(2, 3)
+    # The first direction is along a row, from column to column; PixelSpacing gives that distance second.
+    first += (along * [[(spacing - pixel[1]) / 2], [(spacing - pixel[0]) / 2]]).sum(axis=0)
+    return highdicom.PlanePositionSequence("SLIDE", image_position=first.tolist(), pixel_matrix_position=(1, 1))
 
 
 def _thickness(source: Any) -> float:
@@ -167,4 +177,4 @@ def _thickness(source: Any) -> float:
 def _uid(slide: Slide, *what: str) -> str:
     from pydicom.uid import generate_uid
 
-    return generate_uid(entropy_srcs=[_ROOT, *what, slide.name, *map(str, slide.shape)])
+    return generate_uid(entropy_srcs=[_ROOT, *what, slide.name, str(slide.path.stat().st_size), *map(str, slide.shape)])

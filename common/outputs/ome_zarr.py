@@ -35,8 +35,13 @@ def write_probabilities(path: Path, canvas: Canvas, mpp: float, scheme: ClassSch
         datasets = []
         while True:
             source = _level(group, str(level), source, level > 0)
-            scales = [1.0, scale, scale]
-            datasets.append({"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scales}]})
+            # Places are those of pixels' centres.
+            shift = (scale - mpp) / 2
+            transformations = [
+                {"type": "scale", "scale": [1.0, scale, scale]},
+                {"type": "translation", "translation": [0.0, shift, shift]},
+            ]
+            datasets.append({"path": str(level), "coordinateTransformations": transformations})
             if max(source.shape[1:]) <= _SMALLEST or min(source.shape[1:]) < 2:
                 break
             level, scale = level + 1, scale * 2

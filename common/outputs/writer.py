@@ -14,8 +14,8 @@ from ..annotations import write_geojson
 from ..classes import ClassScheme
 from ..files import write_json
 from ..slides import Slide
-from .dicom import write_dicom
-from .nifti import write_nifti
+from .dicom import check_dicom, write_dicom
+from .nifti import check_nifti, write_nifti
 from .ome_zarr import write_probabilities
 from .overlay import write_overlay
 from .polygons import slide_polygons
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from ..inference.canvas import Canvas
     from ..inference.plan import Plan
 
+SUMMARY = "summary.json"
 OUTPUTS = (
     "prediction.tif",
     "prediction.geojson",
     "overlay.png",
-    "summary.json",
+    SUMMARY,
     "prediction.nii.gz",
     "prediction.dcm",
     "entropy.tif",
@@ -44,6 +45,14 @@ def maps_for(outputs: Sequence[str]) -> tuple[str, ...]:
     return ("labels", *(name for output, name in _NEEDS.items() if output in outputs))
 
 
+def check_outputs(folder: Path, outputs: Sequence[str], shape: tuple[int, int]) -> None:
+    """Raise :class:`OutputError`, before hours of work, if one of them cannot be made of a label map of this shape."""
+    if "prediction.nii.gz" in outputs:
+        check_nifti(folder / "prediction.nii.gz", shape)
+    if "prediction.dcm" in outputs:
+        check_dicom(folder / "prediction.dcm", shape)
+
+
 def write_outputs(
     folder: Path,
     outputs: tuple[str, ...],
@@ -53,7 +62,7 @@ def write_outputs(
     scheme: ClassScheme,
     record: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write the wanted outputs of one slide, each whole; gives the summary.
+    """Write the wanted outputs of one slide, each whole, and last the summary that vouches for them; gives it.
 
     Args:
         folder: the slide's output folder.
@@ -84,8 +93,7 @@ def write_outputs(
         write_probabilities(folder / "probabilities.zarr", canvases["probabilities"], mpp, scheme)
     summary = _summary(slide, canvas, scheme, mpp, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
-    if "summary.json" in outputs:
-        write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY, summary)
     return summary
 
 

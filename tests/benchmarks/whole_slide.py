@@ -1,12 +1,12 @@
 """The whole-slide engine against other ways to run the same network over the same slide.
 
     python tests/benchmarks/whole_slide.py [OUTPUT] [--slide SLIDE] [--network demo|paper] [--size 8192]
-                                           [--tiatoolbox PYTHON] [--networks]
+                                           [--readers N] [--networks]
 
 Every row is a process of its own, so that its peak memory is its own. Rows: the engine with each context; the plain
 forward pass of as many patches, nothing read or written; decoding alone; MONAI's PatchInferer with a splitter that
-stacks the views read by MONAI's WSIReader; TIAToolbox's SemanticSegmentor with the demonstration U-Net, if PYTHON of an
-environment with tiatoolbox is given. ``--networks`` also measures patches/s of every network against its parameters.
+stacks the views read by MONAI's WSIReader. ``--networks`` also measures patches/s of every network against its
+parameters.
 """
 
 from __future__ import annotations
@@ -237,7 +237,6 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192)
     parser.add_argument("--network", default="demo")
     parser.add_argument("--readers", type=int, default=min(16, os.cpu_count() or 2))
-    parser.add_argument("--tiatoolbox", metavar="PYTHON")
     parser.add_argument("--networks", action="store_true")
     parser.add_argument("--rows", nargs="*", default=ROWS)
     parser.add_argument("--row", help=argparse.SUPPRESS)
@@ -251,12 +250,6 @@ def main() -> None:
     if not slide.exists():
         write_phantom(folder, slide.stem, seed=3, size=(arguments.size, arguments.size))
     rows = [in_process(row, arguments.network, slide, arguments.readers) for row in arguments.rows]
-    if arguments.tiatoolbox:
-        script = Path(__file__).with_name("tiatoolbox_row.py")
-        result = subprocess.run(
-            [arguments.tiatoolbox, str(script), str(slide)], check=True, stdout=subprocess.PIPE, text=True
-        )
-        rows.append(json.loads(result.stdout.splitlines()[-1]))
     print(f"{slide.name}, {arguments.network}, {DEVICE}: {rows[0]['patches']} patches")
     table = pd.DataFrame(rows).set_index("row").drop(columns="patches")
     if "plain forward" in table.index:

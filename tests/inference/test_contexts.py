@@ -11,6 +11,7 @@ from common.networks import DMMNM3, DMMNS2, NETWORKS, UNet
 from common.slides import FieldOfView, PatchReader, open_slide
 from tests.conftest import write_pyramid
 
+CPU = torch.device("cpu")
 SIDE = 256
 VIEWS = [FieldOfView(0.5, SIDE), FieldOfView(1.0, SIDE), FieldOfView(2.0, SIDE)]
 # With three poolings a pixel sees 59 pixels, less than the 64 that a 10x patch has around its target.
@@ -154,16 +155,20 @@ def test_symmetries_are_undone_and_averaged(slide, scheme, tmp_path, symmetries,
     found = probabilities(
         slide, tmp_path, Leaning(), scheme, views=VIEWS[:1], symmetries=symmetries, block=2, batch_size=5
     )
-    patch = PatchReader(VIEWS[:1], fill="reflect").read(slide, (128, 384)).astype(np.float32) / 255
     moves = [(turn, flip) for turn in range(0, 4, 8 // count) for flip in (False, True)]
-    mean = 0
-    for turn, flip in moves:
-        moved = np.rot90(patch[:, :, ::-1] if flip else patch, turn, (1, 2))
-        with torch.no_grad():
-            said = scheme.probabilities(Leaning()(torch.from_numpy(moved.copy())[None]))[0].numpy()
-        said = np.rot90(said, -turn, (1, 2))
-        mean = mean + (said[:, :, ::-1] if flip else said) / len(moves)
-    assert abs(found[:, :256, 256:512] - 255 * mean).max() <= 1
+    # The second lies in a window of one row and two columns.
+    for top, left in ((0, 256), (512, 768)):
+        patch = PatchReader(VIEWS[:1], fill="reflect").read(slide, (top + 128, left + 128)).astype(np.float32) / 255
+        mean = 0
+        for turn, flip in moves:
+            moved = np.rot90(patch[:, :, ::-1] if flip else patch, turn, (1, 2))
+            with torch.no_grad():
+                said = scheme.probabilities(Leaning()(torch.from_numpy(moved.copy())[None]))[0].numpy()
+            said = np.rot90(said, -turn, (1, 2))
+            mean = mean + (said[:, :, ::-1] if flip else said) / len(moves)
+        part = found[:, top : top + 256, left : left + 256]
+        assert part.size
+        assert abs(part - 255 * mean[:, : part.shape[1], : part.shape[2]]).max() <= 1
 
 
 @pytest.mark.parametrize("context", ["shared", "seamless"])
@@ -218,6 +223,36 @@ def test_preprocessing_that_looks_at_more_than_a_pixel_is_refused(scheme):
         Segmenter(
             UNet(channels=SHALLOW), [torch.device("cpu")], reader, VIEWS[0], scheme, Options(), lambda x: x - x.mean()
         )
+
+
+def test_preprocessing_that_mixes_views_is_refused(scheme):
+    reader = PatchReader(VIEWS)
+    with pytest.raises(ValueError, match="preprocessing must treat every field of view by itself"):
+        Segmenter(make("DMMNM3"), [CPU], reader, VIEWS[0], scheme, Options(), lambda x: x - x.mean(dim=0, keepdim=True))
+
+
+def test_a_network_and_fields_of_view_that_do_not_fit_are_refused(slide, scheme, tmp_path):
+    with pytest.raises(ValueError, match="the network gives 64 x 64 pixels, the target has 256 x 256"):
+        segmenter(UNet(channels=SHALLOW, center=4), scheme).segment(slide, tmp_path / "a", {})
+    with pytest.raises(ValueError, match=r"DMMNM3 reads views at \(1, 2, 4\) times"):
+        segmenter(make("DMMNM3"), scheme, views=[VIEWS[0], VIEWS[2]]).segment(slide, tmp_path / "b", {})
+    with pytest.raises(ValueError, match="UNet cannot be run"):
+        segmenter(UNet(channels=SHALLOW), scheme, views=VIEWS, context="seamless").segment(slide, tmp_path / "c", {})
+
+
+def test_a_network_of_the_centre_is_run_on_overlapping_views(slide, scheme, tmp_path):
+    network = UNet(channels=SHALLOW, center=4).eval()
+    reader = PatchReader(VIEWS[:1], fill="reflect")
+    target = FieldOfView(0.5, 64)
+    labels = Segmenter(network, [CPU], reader, target, scheme, Options(block=3), lambda x: x / 255)
+    found = labels.segment(slide, tmp_path / "a", {}).maps["labels"]
+    patch = torch.from_numpy(reader.read(slide, (64 * 4 + 32, 64 * 7 + 32)).astype(np.float32) / 255)
+    with torch.no_grad():
+        expected = scheme.labels_from_logits(network(patch[None]))[0].numpy()
+    assert (found.read(256, 448, 64, 64) == expected).mean() > 0.999
+    whole = Segmenter(network, [CPU], reader, target, scheme, Options(context="seamless"), lambda x: x / 255)
+    seamless = whole.segment(slide, tmp_path / "b", {}).maps["labels"]
+    assert (found.array[:] == seamless.array[:]).mean() > 0.999
 
 
 def test_views_may_be_preprocessed_differently(slide, scheme, tmp_path):

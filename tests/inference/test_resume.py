@@ -101,9 +101,9 @@ def test_other_settings_are_refused_with_the_difference_named(slide, scheme, tmp
         ({"options": {"overlap": 0.5}}, Stepwise(), r"overlap is 0\.0 there, 0\.5 now"),
         ({}, other, r"weights is '\w{64}' there, '\w{64}' now"),
         (
-            {"preprocessing": lambda data: {"image": data["image"] / 2}},
+            {"preprocessing": lambda data: {"image": data["image"].flip(0) / 255}},
             Stepwise(),
-            r"preprocessing\.white\[0\] is 1\.0",
+            r"preprocessing is '\w{64}' there",
         ),
     ):
         inferer, result = run(slide, tmp_path / "out", scheme, network, **arguments)
@@ -115,6 +115,67 @@ def test_other_settings_are_refused_with_the_difference_named(slide, scheme, tmp
 
 def contents_of_all(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_overwriting_replaces_all_or_nothing(slide, scheme, tmp_path):
+    """A run that is stopped while it replaces another's outputs leaves none that pass for that other run's."""
+    other = {"fill": "black"}
+    run(slide, tmp_path / "out", scheme, Stepwise())
+    before = contents(tmp_path / "out" / "s")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(slide, tmp_path / "out", scheme, Stepwise(stop_after=20), overwrite=True, **other)
+    unfinished = tmp_path / "out" / "s" / ".unfinished"
+    kept = {name: part for name, part in contents(tmp_path / "out" / "s").items() if unfinished.name not in name}
+    assert kept == before
+    assert unfinished.exists()
+    run(slide, tmp_path / "out", scheme, rest := Stepwise(), overwrite=True, **other)
+    assert rest.calls <= 6
+    assert not unfinished.exists()
+    _, result = run(slide, tmp_path / "out", scheme, Stepwise())
+    assert "fill is 'black' there, 'white' now" in result["error"]
+
+
+def test_outputs_without_the_summary_that_vouches_for_them_do_not_count(slide, scheme, tmp_path):
+    run(slide, tmp_path / "out", scheme, Stepwise())
+    expected = contents(tmp_path / "out" / "s")
+    (tmp_path / "out" / "s" / "summary.json").unlink()
+    (tmp_path / "out" / "s" / "prediction.tif").write_bytes(b"half")
+    run(slide, tmp_path / "out", scheme, again := Stepwise())
+    assert again.calls == 25
+    assert contents(tmp_path / "out" / "s") == expected
+    (tmp_path / "out" / "s" / "summary.json").write_text("{}")
+    assert "holds the result of other settings" in run(slide, tmp_path / "out", scheme, Stepwise())[1]["error"]
+
+
+def test_a_journal_that_is_given_up_counts_no_more_before_its_arrays_go(tmp_path):
+    Journal(tmp_path, {"a": 1}).begin()
+    Journal(tmp_path, {"a": 1}).tick(0, 0)
+    assert not Journal(tmp_path, {"a": 2}, overwrite=True).resumed
+    assert not Journal(tmp_path, {"a": 1}).resumed
+
+
+def test_nothing_finished_is_nothing_to_lose(tmp_path):
+    Journal(tmp_path, {"a": 1}).begin()
+    assert not Journal(tmp_path, {"a": 2}).resumed
+
+
+def test_networks_with_normalisation_have_a_digest_too(slide, scheme, tmp_path):
+    class Normalised(Stepwise):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(3)
+
+    _, result = run(slide, tmp_path / "out", scheme, Normalised())
+    assert len(result["settings"]["weights"]) == 64
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(slide, scheme, tmp_path, monkeypatch):
+    monkeypatch.setattr("common.outputs.dicom._LARGEST", 1000)
+    options, outputs = Options(batch_size=4, block=2), ("prediction.dcm",)
+    inferer = WholeSlideInferer([VIEW], VIEW, scheme, tmp_path / "out", outputs=outputs, options=options)
+    result = inferer({"image": slide}, network := Stepwise())
+    assert "576 x 576 pixels is too large for a DICOM segmentation; use prediction.tif" in result["error"]
+    assert network.calls == 0
 
 
 def test_a_line_that_a_kill_cut_off_does_not_count(tmp_path):
@@ -143,7 +204,7 @@ def test_another_process_in_the_same_folder_is_kept_out(slide, scheme, tmp_path)
     assert "another process is at work here" in nosy.found["error"]
 
 
-def test_a_slide_that_cannot_be_read_leaves_nothing_to_go_on_from(scheme, tmp_path):
+def test_a_slide_that_cannot_be_read_leaves_no_outputs(scheme, tmp_path):
     path = write_pyramid(tmp_path / "s.tif", [ramp(48, 48).repeat(12, 0).repeat(12, 1)], (0.5, 0.5))
     with tifffile.TiffFile(path) as file:
         offset = file.pages[0].dataoffsets[-1]
@@ -151,7 +212,7 @@ def test_a_slide_that_cannot_be_read_leaves_nothing_to_go_on_from(scheme, tmp_pa
         file.seek(offset)
         file.write(bytes(40))
     assert "error" in run(str(path), tmp_path / "out", scheme, Stepwise())[1]
-    assert list((tmp_path / "out" / "s").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out" / "s").iterdir()] == [".unfinished"]
 
 
 @pytest.mark.all
