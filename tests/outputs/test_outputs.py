@@ -51,8 +51,9 @@ def test_polygons_keep_holes_and_do_not_join_corners():
     assert label_polygons(np.zeros((4, 4), dtype=np.uint8)) == {}
 
 
-def test_block_seams_do_not_show_in_polygons(labels, tmp_path):
-    canvas = Canvas(tmp_path / "c.zarr", labels.shape, 256)
+@pytest.mark.parametrize("block", [64, 200, 256])
+def test_block_seams_do_not_show_in_polygons(labels, tmp_path, block):
+    canvas = Canvas(tmp_path / "c.zarr", labels.shape, block)
     canvas.write(0, 0, labels)
     plan = Plan((700, 900), (1.0, 1.0), 64, 4)
     whole = label_polygons(labels)
