@@ -70,7 +70,6 @@ class Predictor:
     ) -> None:
         self.plan, self.steps, self.options = plan, steps, options
         self.size = fields_of_view[0].size
-        self.ratios = [view.mpp / target.mpp for view in fields_of_view]
         self._dtype = getattr(torch, options.dtype)
         self._check(network, fields_of_view)
         self._forward = _compiled(network, options)
