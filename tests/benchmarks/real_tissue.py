@@ -21,17 +21,17 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 REGIONS = REPOSITORY.parent / "shared" / "data" / "bcss_tumour"
 BUNDLE = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"
 OVERLAY = Path(__file__).with_suffix(".yaml")
-_UNLABELLED = 255
+UNLABELLED = 255
 
 
 def make_datalist(folder: Path) -> Path:
     """1019's left half trains, its right half validates: each half is unlabelled in the other's label image."""
     mask = np.asarray(Image.open(REGIONS / "1019_tumour.png"))
-    values = {"0": "other", "1": "tumour", str(_UNLABELLED): None}
+    values = {"0": "other", "1": "tumour", str(UNLABELLED): None}
     half = mask.shape[1] // 2
     for name, columns in (("left", slice(half, None)), ("right", slice(0, half))):
         labels = mask.copy()
-        labels[:, columns] = _UNLABELLED
+        labels[:, columns] = UNLABELLED
         Image.fromarray(labels).save(folder / f"1019_{name}.png")
 
     def entry(region: str, label: Path) -> dict:
