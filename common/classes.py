@@ -120,6 +120,14 @@ class ClassScheme:
             return torch.cat([positive if c.channel is not None else 1 - positive for c in self.classes], dim=1)
         return torch.softmax(logits[:, self._channels()].float(), dim=1)
 
+    def labels_from_probabilities(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """``(B, number of classes, h, w)`` as :meth:`probabilities` gives them -> ``(B, h, w)`` uint8 label maps."""
+        if self.activation == "sigmoid":
+            positive, negative = self._sigmoid_classes()
+            above = probabilities[:, positive.label - 1] > self.threshold
+            return torch.where(above, positive.label, negative.label).to(torch.uint8)
+        return (probabilities.argmax(dim=1) + 1).to(torch.uint8)
+
     def target_channels(self, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
         """Label maps -> the output channel of each pixel as int64; unlabelled pixels become ``ignore_index``."""
         table = torch.full((256,), ignore_index, dtype=torch.int64)

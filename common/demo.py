@@ -70,7 +70,7 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
 
 
 def _segment(slide: str, output: Path, mpp: float | None = None, overlay: str | None = None) -> None:
-    arguments = ["--slides", str(Path(slide).absolute()), "--output_dir", str(output.absolute())]
+    arguments = ["--slides", str(Path(slide).absolute()), "--output_dir", str(output.absolute()), "--overwrite", "True"]
     if mpp is not None:
         arguments += ["--mpp", str(mpp)]
     _bundle(["inference.yaml", "demo.yaml", *([overlay] if overlay else [])], arguments)

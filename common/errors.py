@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 
+class OutputError(ValueError):
+    """An output that was asked for cannot be made; says why and what to do instead."""
+
+
 class UnreadableFileError(Exception):
     """Names the file, what is wrong and where in it, and what the user can do.
 

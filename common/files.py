@@ -5,24 +5,42 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# How the names of what is being written begin.
+PARTIAL = ".partial-"
+
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; renamed to ``path`` when the block ends well, removed when it does not."""
+    """A path beside ``path`` to write a file or folder to; renamed to ``path`` when the block ends well, removed when
+    it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name ends as the final one does: libraries choose formats by it.
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         yield partial
+        if partial.is_dir():
+            remove(path)
         os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it, if it is there. A folder loses its name first, so that it is
+    never half there."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    if not path.name.startswith(PARTIAL):
+        path = path.rename(path.with_name(f"{PARTIAL}{os.getpid()}-removed-{path.name}"))
+    shutil.rmtree(path)
 
 
 def write_json(path: str | Path, content: Any) -> None:

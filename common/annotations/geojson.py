@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import shapely
-from shapely.geometry import mapping, shape
+from shapely.geometry import shape
 
 from ..classes import ClassScheme
 from ..files import written_whole
@@ -55,20 +55,16 @@ def write_geojson(path: str | Path, regions: Iterable[AnnotatedRegion], scheme: 
     with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, region in enumerate(regions):
-            file.write((",\n" if number else "\n") + json.dumps(_feature(region, scheme)))
+            file.write((",\n" if number else "\n") + _feature(region, scheme))
         file.write("\n]}\n")
 
 
-def _feature(region: AnnotatedRegion, scheme: ClassScheme) -> dict[str, Any]:
+def _feature(region: AnnotatedRegion, scheme: ClassScheme) -> str:
     tissue = class_of(region, scheme)
-    return {
-        "type": "Feature",
-        "geometry": mapping(region.outline),
-        "properties": {
-            "objectType": "annotation",
-            "classification": {"name": tissue.name, "color": list(tissue.color)},
-        },
-    }
+    classification = {"name": tissue.name, "color": list(tissue.color)}
+    properties = json.dumps({"objectType": "annotation", "classification": classification})
+    # An outline may have millions of points: GEOS writes them without a Python object for each.
+    return f'{{"type": "Feature", "geometry": {shapely.to_geojson(region.outline)}, "properties": {properties}}}'
 
 
 def _features(path: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from .dataset import MultiMagnificationPatchDataset, SlideDataset
 from .draws import Draw, NumberedDraws
 from .folders import datalist_from_folders
 from .index import PatchIndex, build_patch_index
+from .packing import PackedPatches
 from .sampler import ClassCycleSampler
 from .store import SlideStore
 
@@ -15,6 +16,7 @@ __all__ = [
     "Draw",
     "MultiMagnificationPatchDataset",
     "NumberedDraws",
+    "PackedPatches",
     "PatchIndex",
     "SlideDataset",
     "SlideStore",

@@ -19,6 +19,7 @@ from .balance import balance_by_elastic_deformation, plot_class_balance
 from .datalist import slide_items
 from .draws import Draw
 from .index import PatchIndex, build_patch_index
+from .packing import PackedPatches
 from .store import SlideStore
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class MultiMagnificationPatchDataset(Dataset):
         elsewhere: also give the centre of another patch of the slide, for :class:`ContextReliance`.
         tissue: also say whether Otsu's threshold finds tissue in the target, for :class:`SlideConfusion`.
         balance_plot: picture of labelled pixels before and after balancing.
+        packed: read the patches from there instead of from the slides; packs them first, where they are not yet.
         seed: of deformations and centres elsewhere.
 
     Raises:
@@ -69,6 +71,7 @@ class MultiMagnificationPatchDataset(Dataset):
         elsewhere: bool = False,
         tissue: bool = False,
         balance_plot: str | Path | None = None,
+        packed: PackedPatches | None = None,
         seed: int = 0,
     ) -> None:
         self.data, self.scheme, self.transform, self.seed = list(data), scheme, transform, seed
@@ -83,6 +86,9 @@ class MultiMagnificationPatchDataset(Dataset):
             logger.info("labelled pixels before and after balancing: %s", balance_plot)
         self._elsewhere = _centres_elsewhere(self.index, reader, self.data, seed) if elsewhere else None
         self._on_tissue = _on_tissue(self.index, FieldOfView.of(target), reader, self.data) if tissue else None
+        self._packed = packed
+        if packed is not None:
+            packed.pack(self.data, self.index)
         logger.info("%d patches (%d before balancing) of %d slides", len(self), len(before.rows), len(self.data))
 
     def __len__(self) -> int:
@@ -102,6 +108,9 @@ class MultiMagnificationPatchDataset(Dataset):
             item["elsewhere_center"] = tuple(self._elsewhere[position].tolist())
         if self._on_tissue is not None:
             item["tissue"] = bool(self._on_tissue[position])
+        if self._packed is not None:
+            # What was packed is deformed already.
+            item.update(self._packed.read(item["slide"], position), deformation=-1)
         return self.transform(item) if self.transform is not None else item
 
     def class_weights(self) -> list[float]:

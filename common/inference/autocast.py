@@ -8,6 +8,11 @@ import torch
 from monai.inferers import Inferer
 
 
+def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
+    """Context in which convolutions run in ``dtype``; float32 changes nothing."""
+    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype != torch.float32)
+
+
 class AutocastInferer(Inferer):
     """``network(inputs)`` under autocast, logits in float32. (MONAI's ``amp`` option is for CUDA only.)
 
@@ -20,6 +25,6 @@ class AutocastInferer(Inferer):
         self.dtype = getattr(torch, dtype)
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        with torch.autocast(inputs.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+        with autocast(inputs.device, self.dtype):
             # Channels last is what the lower precisions' convolutions are fastest in.
             return network(inputs.contiguous(memory_format=torch.channels_last), *args, **kwargs).float()

@@ -1,139 +1,279 @@
-"""Slide in, label map out: block by block, reading ahead of the network, in bounded memory."""
+"""Slide in, maps out: read ahead, predict, stitch, write, in bounded memory.
+
+Three stages run at the same time: threads read the next blocks, one thread per device predicts and stitches, and the
+caller's thread writes what is finished and ticks it off.
+"""
 
 from __future__ import annotations
 
-import shutil
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+import copy
+import queue
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import zarr
+from torch import nn
 from tqdm import tqdm
 
 from ..classes import ClassScheme
 from ..slides import FieldOfView, PatchReader, Slide, TissueMask
+from .canvas import Canvas
+from .journal import Journal
+from .options import Options
 from .plan import Block, Plan
-from .reading import BlockReader
+from .prediction import Predictor, TensorWindow
+from .reading import BlockReader, Window
+from .stitching import Stitcher
 
-Predict = Callable[[torch.Tensor], torch.Tensor]
-_READ_AHEAD = 2
+Preprocess = Callable[[torch.Tensor], torch.Tensor]
+Maps = dict[str, torch.Tensor]
+# Blocks read ahead of each device, at least.
+_AHEAD = 2
 
 
-class LabelCanvas:
-    """A slide's label map on disk, in compressed chunks of one block each; what is not written is 0.
+@dataclass(frozen=True)
+class Segmented:
+    """A slide's maps.
 
-    Args:
-        folder: where its chunks go; removed by :meth:`remove`.
-        shape: height and width.
-        chunk: pixels a side of a block.
+    Attributes:
+        maps: name -> its array on disk; see :data:`MAPS`.
+        plan: their lattice on the slide.
+        seconds: how long it took.
+        predicting: seconds of these in which a device predicted; the mean over devices.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int], chunk: int) -> None:
-        self.folder, self.shape, self.chunk = folder, shape, chunk
-        shutil.rmtree(folder, ignore_errors=True)
-        self._array = zarr.create_array(
-            store=str(folder), shape=shape, chunks=(chunk, chunk), dtype="uint8", fill_value=0
-        )
-
-    def write(self, top: int, left: int, labels: np.ndarray) -> None:
-        """Put labels at a place; what reaches over the border is cut off."""
-        height, width = min(labels.shape[0], self.shape[0] - top), min(labels.shape[1], self.shape[1] - left)
-        self._array[top : top + height, left : left + width] = labels[:height, :width]
-
-    def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """``(height, width)`` uint8 of a rectangle inside."""
-        return np.asarray(self._array[top : top + height, left : left + width])
-
-    def bands(self, height: int) -> Iterator[np.ndarray]:
-        """The map from the top in bands of ``height`` rows."""
-        for top in range(0, self.shape[0], height):
-            yield self.read(top, 0, min(height, self.shape[0] - top), self.shape[1])
-
-    def remove(self) -> None:
-        """Delete it from disk."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    maps: dict[str, Canvas]
+    plan: Plan
+    seconds: float
+    predicting: float
 
 
-def segment(
-    slide: Slide,
-    predict: Predict,
-    reader: PatchReader,
-    target: FieldOfView,
-    scheme: ClassScheme,
-    canvas_folder: Path,
-    *,
-    tissue: TissueMask | None = None,
-    batch_size: int = 8,
-    block: int = 8,
-    device: torch.device | str = "cpu",
-    preprocess: Callable[[np.ndarray], torch.Tensor],
-) -> tuple[LabelCanvas, Plan]:
-    """Segment a slide, target by target without overlap.
+class Segmenter:
+    """Runs one network over slides.
 
     Args:
-        slide: the slide.
-        predict: a batch ``(B, 3·S, H, W)`` on the device -> logits ``(B, C, h, w)``.
-        reader: what the network sees.
+        network: the network; moved to the first device, weights laid out channels last, and copied to each further one.
+        devices: where it runs; blocks are dealt to them as they become free.
+        reader: what it sees.
         target: what it predicts.
         scheme: turns logits into labels.
-        canvas_folder: where the label map is collected.
-        tissue: targets without tissue are not predicted (label 0).
-        batch_size: patches per call of ``predict``.
-        block: targets a side of a block, which is read at once.
-        device: of the network.
-        preprocess: one patch ``(3·S, H, W)`` uint8 -> what the network takes.
+        options: how it is run.
+        preprocess: ``(3·S, h, w)`` float32 from 0 to 255 on the device, finest view first, -> what the network takes;
+            every pixel by itself, as a window of many patches is preprocessed at once.
 
     Raises:
-        SlideError: pixels needed cannot be decoded.
+        ValueError: ``preprocess`` looks at more than one pixel at a time.
     """
-    mpp = reader.actual_mpp(slide, target.mpp)
-    plan = Plan(slide.shape, slide.pixel(mpp), target.size, block)
-    canvas = LabelCanvas(canvas_folder, plan.shape, block * target.size)
-    blocks = BlockReader(reader, slide, plan, target.mpp)
-    jobs = [(b, places) for b in plan.blocks() if (places := _places(b, plan, tissue))]
-    bar = tqdm(total=sum(len(places) for _, places in jobs), desc=slide.name, unit="patch")
-    with ExitStack() as undo, bar, ThreadPoolExecutor(_READ_AHEAD) as pool:
-        undo.callback(canvas.remove)
-        for (current, places), patches in _read_ahead(pool, blocks, jobs):
-            labels = np.zeros((current.rows * target.size, current.columns * target.size), dtype=np.uint8)
-            for first in range(0, len(places), batch_size):
-                batch = torch.stack([preprocess(patch) for patch in patches[first : first + batch_size]]).to(device)
-                predicted = scheme.labels_from_logits(predict(batch)).cpu().numpy()
-                for (row, column), part in zip(places[first : first + batch_size], predicted, strict=True):
-                    top, left = row * target.size, column * target.size
-                    labels[top : top + target.size, left : left + target.size] = part
-                bar.update(len(predicted))
-            canvas.write(current.row * target.size, current.column * target.size, labels)
-        undo.pop_all()
-    return canvas, plan
+
+    def __init__(
+        self,
+        network: nn.Module,
+        devices: Sequence[torch.device],
+        reader: PatchReader,
+        target: FieldOfView,
+        scheme: ClassScheme,
+        options: Options,
+        preprocess: Preprocess,
+    ) -> None:
+        self.reader, self.target, self.scheme = reader, target, scheme
+        self.options, self.preprocess = options, preprocess
+        self.devices = list(devices)
+        _check_pixelwise(preprocess, len(reader.fields_of_view))
+        self._alike = _treats_views_alike(preprocess, len(reader.fields_of_view))
+        # Weights laid out as the images are: convolutions would otherwise turn them round at every call.
+        network = network.to(self.devices[0]).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.networks = [network, *(copy.deepcopy(network).to(device) for device in self.devices[1:])]
+
+    def plan(self, slide: Slide) -> Plan:
+        """The grid over a slide."""
+        mpp = self.reader.actual_mpp(slide, self.target.mpp)
+        stride = max(1, round(self.target.size * (1 - self.options.overlap)))
+        return Plan(slide.shape, slide.pixel(mpp), self.target.size, self.options.block, stride)
+
+    def preprocess_view(self, pixels: torch.Tensor, index: int) -> torch.Tensor:
+        """One view ``(3, h, w)``, preprocessed. The views of a window differ in size and cannot be stacked."""
+        if self._alike:
+            return self.preprocess(pixels)
+        stacked = pixels.repeat(len(self.reader.fields_of_view), 1, 1)
+        return self.preprocess(stacked)[3 * index : 3 * index + 3]
+
+    def segment(
+        self,
+        slide: Slide,
+        folder: Path,
+        settings: dict[str, Any],
+        maps: tuple[str, ...] = ("labels",),
+        tissue: TissueMask | None = None,
+        overwrite: bool = False,
+    ) -> Segmented:
+        """Predict a slide, or what is left of it to predict.
+
+        Args:
+            slide: the slide.
+            folder: where the maps and the journal are kept until the caller removes them.
+            settings: what the result depends on; see :class:`Journal`.
+            maps: which to make; see :class:`Stitcher`.
+            tissue: targets without tissue are not predicted (label 0).
+            overwrite: begin anew where the folder holds the beginning of a result of other settings.
+
+        Raises:
+            SlideError: pixels needed cannot be decoded.
+            SettingsError: the folder holds the beginning of a result of other settings.
+            ValueError: network, fields of view and options do not go together.
+        """
+        started = time.monotonic()
+        plan = self.plan(slide)
+        self._renew_copies()
+        views, mpp = self.reader.fields_of_view, self.target.mpp
+        margins = Predictor.margins(self.networks[0], views, self.target, self.options)
+        reader = BlockReader(self.reader, slide, plan, mpp, margins)
+        workers = [_Worker(self, network, plan, reader.steps, maps) for network in self.networks]
+        journal = Journal(folder, {**settings, "maps": list(maps), **self._circumstances()}, overwrite)
+        planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}
+        canvases = {
+            name: Canvas(folder / f"{name}.zarr", (*planes[name], *plan.shape), plan.chunk, keep=journal.resumed)
+            for name in maps
+        }
+        finished = journal.begin()
+        jobs = [(block, wanted) for block in plan.blocks() if (wanted := _wanted(block, plan, tissue)).any()]
+        left = [job for job in jobs if (job[0].top, job[0].left) not in finished]
+        total, to_do = (sum(int(wanted.sum()) for _, wanted in some) for some in (jobs, left))
+        bar = tqdm(total=total, initial=total - to_do, desc=slide.name, unit="patch")
+        with bar, closing(_pipeline(left, reader, workers, self.options.readers)) as blocks:
+            for block, wanted, found in blocks:
+                for name, pixels in found.items():
+                    canvases[name].write(block.top, block.left, pixels.numpy())
+                journal.tick(block.top, block.left)
+                bar.update(int(wanted.sum()))
+        predicting = sum(worker.seconds for worker in workers) / len(workers)
+        return Segmented(canvases, plan, time.monotonic() - started, predicting)
+
+    def _renew_copies(self) -> None:
+        """What is loaded into the network after its copies were made is theirs, too."""
+        for network in self.networks:
+            network.eval()
+            if network is not self.networks[0]:
+                network.load_state_dict(self.networks[0].state_dict())
+
+    def _circumstances(self) -> dict[str, Any]:
+        """What the last bits depend on beside the settings: begun on one, a slide does not go on on another."""
+        kinds = sorted({device.type for device in self.devices})
+        return {"devices": kinds, "torch": torch.__version__, "multimag": version("multimag")}
 
 
-def _places(block: Block, plan: Plan, tissue: TissueMask | None) -> list[tuple[int, int]]:
-    """Targets of a block that are to be predicted, as rows and columns within it."""
-    every = [(row, column) for row in range(block.rows) for column in range(block.columns)]
-    if tissue is None:
-        return every
-    return [place for place in every if tissue.any(*plan.rectangle(block.row + place[0], block.column + place[1]))]
+class _Worker:
+    """Predicts blocks on one device."""
+
+    def __init__(
+        self, segmenter: Segmenter, network: nn.Module, plan: Plan, steps: Sequence[int] | None, maps: tuple[str, ...]
+    ) -> None:
+        self.segmenter, self.plan, self.maps = segmenter, plan, maps
+        self.seconds = 0.0
+        self.device = next(network.parameters()).device
+        views = segmenter.reader.fields_of_view
+        self.predictor = Predictor(network, plan, views, segmenter.target, steps, segmenter.options)
+
+    def predict(self, block: Block, wanted: np.ndarray, windows: Sequence[Window]) -> Maps:
+        """The maps of a block, on the CPU."""
+        started = time.monotonic()
+        # Gradients are switched off thread by thread.
+        with torch.inference_mode():
+            on_device = [self._prepared(window) for window in windows]
+            options, scheme = self.segmenter.options, self.segmenter.scheme
+            stitcher = Stitcher(self.plan, block, wanted, scheme, options, self.maps, self.device)
+            for predicted in self.predictor(on_device):
+                stitcher.add(predicted)
+            maps = {name: found.cpu() for name, found in stitcher.finish().items()}
+        self.seconds += time.monotonic() - started
+        return maps
+
+    def _prepared(self, window: Window) -> TensorWindow:
+        views = []
+        for index, view in enumerate(window.views):
+            pixels = torch.from_numpy(np.ascontiguousarray(view)).to(self.device, non_blocking=True).float()
+            views.append(self.segmenter.preprocess_view(pixels, index))
+        return TensorWindow(window.row, window.column, window.wanted, views)
 
 
-def _read_ahead(
-    pool: ThreadPoolExecutor, reader: BlockReader, jobs: list[tuple[Block, list[tuple[int, int]]]]
-) -> Iterator[tuple[tuple[Block, list[tuple[int, int]]], np.ndarray]]:
-    """Blocks in order with their patches; at most a few are held at once."""
-    waiting: deque[tuple[tuple[Block, list[tuple[int, int]]], Future[np.ndarray]]] = deque()
+def _pipeline(
+    jobs: Sequence[tuple[Block, np.ndarray]], reader: BlockReader, workers: Sequence[_Worker], readers: int
+) -> Generator[tuple[Block, np.ndarray, Maps]]:
+    """Finished blocks, in the order in which they become so; at most a few are anywhere on the way."""
+    waiting = iter(jobs)
+    with ExitStack() as stack:
+        reading = stack.enter_context(ThreadPoolExecutor(readers))
+        predicting = stack.enter_context(ThreadPoolExecutor(len(workers)))
+        free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for worker in workers:
+            free.put(worker)
+
+        def predict(block: Block, wanted: np.ndarray, read: Future[list[Window]]) -> Maps:
+            worker = free.get()
+            try:
+                return worker.predict(block, wanted, read.result())
+            finally:
+                free.put(worker)
+
+        # Enough that every reader has a block to read while every device has one to predict.
+        most = len(workers) + max(readers, _AHEAD * len(workers))
+        running: dict[Future[Maps], tuple[Block, np.ndarray]] = {}
+        try:
+            while True:
+                while len(running) < most and (job := next(waiting, None)) is not None:
+                    running[predicting.submit(predict, *job, reading.submit(reader.read, *job))] = job
+                if not running:
+                    return
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    block, wanted = running.pop(future)
+                    yield block, wanted, future.result()
+        finally:
+            # What is queued when a block fails, or the caller is interrupted, is not begun.
+            reading.shutdown(wait=False, cancel_futures=True)
+            predicting.shutdown(wait=False, cancel_futures=True)
+
+
+def _wanted(block: Block, plan: Plan, tissue: TissueMask | None) -> np.ndarray:
+    """Targets of a block that are to be predicted: ``(rows, columns)`` bool."""
+    wanted = np.ones((block.rows, block.columns), dtype=bool)
+    if tissue is not None:
+        for row, column in np.ndindex(wanted.shape):
+            wanted[row, column] = tissue.any(*plan.rectangle(block.row + row, block.column + column))
+    return wanted
+
+
+def _check_pixelwise(preprocess: Preprocess, views: int) -> None:
+    pixels = sample_pixels(views)
+    whole, part = preprocess(pixels.clone()), preprocess(pixels[:, 2:6, 3:7].clone())
+    if whole.shape != pixels.shape or not torch.allclose(whole[:, 2:6, 3:7], part, atol=1e-6):
+        raise ValueError(
+            "preprocessing must treat every pixel by itself, as ScaleIntensityRanged or a normalisation by fixed means "
+            "does: a slide is preprocessed in windows of many patches, not patch by patch"
+        )
+    for first in range(0, 3 * views, 3):
+        view = slice(first, first + 3)
+        if not torch.allclose(preprocess(pixels[view].repeat(views, 1, 1))[view], whole[view], atol=1e-6):
+            raise ValueError("preprocessing must treat every field of view by itself: they are preprocessed one by one")
+
+
+def _treats_views_alike(preprocess: Preprocess, views: int) -> bool:
+    """Whether every view may be preprocessed alone: nothing depends on which channels it stands in."""
+    pixels = sample_pixels(views)
+    whole = preprocess(pixels.clone())
     try:
-        for job in jobs:
-            waiting.append((job, pool.submit(reader.read, *job)))
-            if len(waiting) > _READ_AHEAD:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        while waiting:
-            done, future = waiting.popleft()
-            yield done, future.result()
-    finally:
-        for _, future in waiting:
-            future.cancel()
+        alone = [preprocess(pixels[first : first + 3].clone()) for first in range(0, 3 * views, 3)]
+    except Exception:  # whatever a transform made for so many channels raises on three
+        return False
+    return all(torch.equal(whole[3 * index : 3 * index + 3], view) for index, view in enumerate(alone))
+
+
+def sample_pixels(views: int) -> torch.Tensor:
+    """``(3·S, 8, 8)`` of all sorts of values from 0 to 255."""
+    return torch.arange(3 * views * 64, dtype=torch.float32).reshape(3 * views, 8, 8) * 31 % 256

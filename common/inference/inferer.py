@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.engines.utils import PrepareBatch
 from monai.inferers import Inferer
 from torch import nn
 
 from ..classes import ClassScheme
+from ..errors import OutputError
 from ..outputs.provenance import Provenance
-from ..outputs.writer import OUTPUTS, write_outputs
-from ..slides import FieldOfView, PatchReader, SlideError, open_slide, tissue_mask
+from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
+from ..slides import FieldOfView, PatchReader, Slide, SlideError, open_slide, tissue_mask
 from .autocast import AutocastInferer
-from .engine import segment
+from .engine import Segmented, Segmenter, sample_pixels
+from .folder import FolderInUseError, SlideFolder
+from .journal import SettingsError
+from .options import Options
 
 logger = logging.getLogger(__name__)
 
@@ -36,19 +40,21 @@ class PrepareSlide(PrepareBatch):
 class WholeSlideInferer(Inferer):
     """Given a slide, segments it and writes its outputs; given a tensor, runs the network on it.
 
+    A slide that was stopped, however, goes on from its last finished block and ends with the same outputs; one that is
+    finished is left as it is. A folder with the results of other settings is refused.
+
     Args:
         fields_of_view: what the network sees, finest first.
         target: what it predicts.
         scheme: the classes.
         output_dir: each slide's outputs go to ``<output_dir>/<slide name>/``.
-        outputs: which of ``prediction.tif``, ``prediction.geojson``, ``overlay.png``, ``summary.json``,
-            ``prediction.nii.gz``.
-        preprocessing: MONAI transforms of ``{"image": (3·S, H, W)}``; none scales 0–255 to 0–1.
+        outputs: which of :data:`OUTPUTS`; ``summary.json`` is always written, it says what the others were made with.
+        preprocessing: MONAI transforms of ``{"image": (3·S, H, W)}``, each pixel by itself; none scales 0–255 to 0–1.
         fill, resample, snap: see :class:`PatchReader`.
         tissue: predict only targets with tissue by Otsu's threshold.
-        batch_size: patches per forward pass.
-        block: targets a side that are read at once.
-        dtype: precision of the forward pass: ``"float32"``, ``"bfloat16"``, ``"float16"``.
+        options: how the network is run over a slide; see :class:`Options`.
+        devices: where it runs; by default where it is.
+        overwrite: replace results that are there already, once the new ones are.
         provenance: what is written down about bundle and weights.
     """
 
@@ -64,9 +70,9 @@ class WholeSlideInferer(Inferer):
         resample: str = "area",
         snap: float = 0.03,
         tissue: bool = False,
-        batch_size: int = 8,
-        block: int = 8,
-        dtype: str = "float32",
+        options: Options | Mapping[str, Any] | None = None,
+        devices: Sequence[str | torch.device] | None = None,
+        overwrite: bool = False,
         provenance: Provenance | None = None,
     ) -> None:
         super().__init__()
@@ -76,10 +82,13 @@ class WholeSlideInferer(Inferer):
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
         self.target, self.scheme = FieldOfView.of(target), scheme
         self.output_dir, self.outputs = Path(output_dir), tuple(outputs)
-        self.preprocessing, self.tissue = preprocessing, tissue
-        self.batch_size, self.block = batch_size, block
+        self.preprocessing, self.tissue, self.overwrite = preprocessing, tissue, overwrite
+        self.options = options if isinstance(options, Options) else Options(**(options or {}))
+        named = [devices] if isinstance(devices, str) else devices or ()
+        self.devices = [torch.device(device) for device in named]
         self.provenance = provenance or Provenance()
-        self._forward = AutocastInferer(dtype)
+        self._forward = AutocastInferer(self.options.dtype)
+        self._segmenters: dict[int, tuple[nn.Module, Segmenter]] = {}
         self._done: list[Path] = []
         self._failed: dict[str, str] = {}
 
@@ -90,7 +99,7 @@ class WholeSlideInferer(Inferer):
             return self._forward(inputs, network, *args, **kwargs)
         try:
             return self._segment(inputs, network)
-        except SlideError as error:
+        except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
             logger.error("left out: %s", error)
             self._failed[str(inputs["image"])] = str(error)
             return {"image": inputs["image"], "error": str(error)}
@@ -105,54 +114,101 @@ class WholeSlideInferer(Inferer):
             raise SystemExit(f"{len(self._failed)} of {total} slides could not be segmented:\n{listed}")
 
     def _segment(self, item: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
-        started = time.monotonic()
+        segmenter = self._segmenter(network)
         with open_slide(item["image"], item.get("backend", "auto"), item.get("mpp")) as slide:
-            folder = self.output_dir / item.get("name", slide.name)
-            folder.mkdir(parents=True, exist_ok=True)
-            device = next(network.parameters()).device
-            tissue = tissue_mask(slide) if self.tissue else None
-            network.eval()
-            with torch.no_grad():
-                canvas, plan = segment(
-                    slide,
-                    lambda batch: self._forward(batch, network),
-                    self.reader,
-                    self.target,
-                    self.scheme,
-                    folder / ".labels.zarr",
-                    tissue=tissue,
-                    batch_size=self.batch_size,
-                    block=self.block,
-                    device=device,
-                    preprocess=self._preprocess,
-                )
-            try:
-                record = self._record(slide, network, time.monotonic() - started, tissue is not None)
-                summary = write_outputs(folder, self.outputs, slide, canvas, plan, self.scheme, record)
-            finally:
-                canvas.remove()
-        self._done.append(folder)
-        return {"image": item["image"], "output": str(folder), **summary}
+            folder = SlideFolder(self.output_dir / item.get("name", slide.name))
+            settings = self._settings(slide, segmenter)
+            with folder.held():
+                summary = None if self.overwrite else folder.summary(settings)
+                missing = self.outputs if summary is None else folder.missing(self.outputs)
+                if summary is None or missing:
+                    summary = self._make(slide, folder, segmenter, settings, missing, anew=summary is None)
+                else:
+                    logger.info("%s is segmented already; set overwrite to true to begin anew", folder.path)
+                folder.discard_unfinished()
+        self._done.append(folder.path)
+        return {"image": item["image"], "output": str(folder.path), **summary}
 
-    def _record(self, slide: Any, network: nn.Module, seconds: float, tissue: bool) -> dict[str, Any]:
+    def _make(
+        self,
+        slide: Slide,
+        folder: SlideFolder,
+        segmenter: Segmenter,
+        settings: dict[str, Any],
+        outputs: tuple[str, ...],
+        anew: bool,
+    ) -> dict[str, Any]:
+        """Segment a slide and write these outputs; ``anew``, in place of all that are there."""
+        check_outputs(folder.path, outputs, segmenter.plan(slide).shape)
+        tissue = tissue_mask(slide) if self.tissue else None
+        folder.unfinished.mkdir(exist_ok=True)
+        maps = maps_for(outputs)
+        found = segmenter.segment(slide, folder.unfinished, settings, maps, tissue, self.overwrite)
+        if anew:
+            folder.clear_outputs()
+        record = self._record(slide, settings, found)
+        try:
+            return write_outputs(folder.path, outputs, slide, found.maps, found.plan, self.scheme, record)
+        except SlideError:
+            # Of a slide that is reported as left out, nothing may look finished.
+            folder.clear_outputs()
+            raise
+
+    def _segmenter(self, network: nn.Module) -> Segmenter:
+        """Made once per network: copies for further devices are kept."""
+        known = self._segmenters.get(id(network))
+        if known is None:
+            devices = self.devices or [next(network.parameters()).device]
+            segmenter = Segmenter(
+                network, devices, self.reader, self.target, self.scheme, self.options, self._preprocess
+            )
+            known = self._segmenters[id(network)] = (network, segmenter)
+        return known[1]
+
+    def _settings(self, slide: Slide, segmenter: Segmenter) -> dict[str, Any]:
+        """Everything that the outputs depend on."""
+        file = slide.path.stat()
+        preprocessed = self._preprocess(sample_pixels(len(self.reader.fields_of_view)))
+        return {
+            "slide": {"file": slide.path.name, "bytes": file.st_size, "modified": file.st_mtime_ns},
+            "mpp": slide.mpp,
+            "backend": slide.backend,
+            "network": type(segmenter.networks[0]).__name__,
+            "weights": _weights_digest(segmenter.networks[0]),
+            "fields_of_view": [asdict(view) for view in self.reader.fields_of_view],
+            "target": asdict(self.target),
+            "classes": [asdict(tissue) for tissue in self.scheme.classes],
+            "threshold": self.scheme.threshold if self.scheme.activation == "sigmoid" else None,
+            "preprocessing": hashlib.sha256(preprocessed.float().numpy().round(6).tobytes()).hexdigest(),
+            "fill": self.reader.fill,
+            "resample": self.reader.resample,
+            "snap": self.reader.snap,
+            "tissue": self.tissue,
+            **self.options.decisive(),
+        }
+
+    def _record(self, slide: Slide, settings: dict[str, Any], found: Segmented) -> dict[str, Any]:
         views = self.reader.actual(slide)
         return {
-            "network": type(network).__name__,
+            "network": settings["network"],
             "fields_of_view": [{"mpp": view.mpp, "size": view.size, "anchor": view.anchor} for view in views],
             "target": {"mpp": self.reader.actual_mpp(slide, self.target.mpp), "size": self.target.size},
-            "arguments": {
-                "fill": self.reader.fill,
-                "resample": self.reader.resample,
-                "snap": self.reader.snap,
-                "tissue": tissue,
-                "batch_size": self.batch_size,
-                "dtype": str(self._forward.dtype).removeprefix("torch."),
-            },
-            "seconds": {"segmentation": round(seconds, 2)},
+            "settings": settings,
+            "seconds": {"segmentation": round(found.seconds, 2), "predicting": round(found.predicting, 2)},
             **self.provenance.record(),
         }
 
-    def _preprocess(self, patch: np.ndarray) -> torch.Tensor:
+    def _preprocess(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.preprocessing is None:
-            return torch.from_numpy(patch.astype(np.float32) / 255)
-        return torch.as_tensor(self.preprocessing({"image": patch})["image"])
+            return pixels / 255
+        # A plain tensor: MONAI's own kind costs time in every operation.
+        return torch.as_tensor(self.preprocessing({"image": pixels})["image"]).as_subclass(torch.Tensor)
+
+
+def _weights_digest(network: nn.Module) -> str:
+    """SHA-256 over names and values of all weights."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

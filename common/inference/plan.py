@@ -9,8 +9,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Block:
-    """A rectangle of targets: its first row and column on the grid, and how many of each."""
+    """A rectangle of the label map, and the part of the grid whose targets reach into it.
 
+    Attributes:
+        top, left, height, width: the rectangle in target pixels.
+        row, column, rows, columns: first target on the grid, and how many down and across.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
     row: int
     column: int
     rows: int
@@ -19,19 +28,28 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """Targets of ``target`` pixels laid edge to edge from the slide's top left corner (Ho et al. 2021, section 2.6).
+    """Targets of ``target`` pixels laid over the slide from its top left corner, every ``stride`` pixels; edge to
+    edge in the paper (Ho et al. 2021, section 2.6).
 
     Args:
         slide_shape: height and width in level-0 pixels.
         pixel: level-0 pixels (down, across) of one target pixel.
         target: pixels a side of a target.
-        block: targets a side of a block.
+        block: targets a side of a block, laid edge to edge.
+        stride: pixels from one target to the next; ``target`` by default, less where they overlap.
     """
 
     slide_shape: tuple[int, int]
     pixel: tuple[float, float]
     target: int
     block: int
+    stride: int = 0
+
+    def __post_init__(self) -> None:
+        if self.stride == 0:
+            object.__setattr__(self, "stride", self.target)
+        if not 0 < self.stride <= self.target:
+            raise ValueError(f"the stride must be 1 to {self.target} pixels, a target's side, not {self.stride}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,21 +60,35 @@ class Plan:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of targets."""
-        height, width = self.shape
-        return -(-height // self.target), -(-width // self.target)
+        height, width = (max(1, -(-(side - self.target) // self.stride) + 1) for side in self.shape)
+        return height, width
+
+    @property
+    def chunk(self) -> int:
+        """Pixels a side of a block."""
+        return self.block * self.target
 
     def blocks(self) -> Iterator[Block]:
         """All blocks, row by row."""
         rows, columns = self.grid
-        for row in range(0, rows, self.block):
-            for column in range(0, columns, self.block):
-                yield Block(row, column, min(self.block, rows - row), min(self.block, columns - column))
+        for top in range(0, self.shape[0], self.chunk):
+            height = min(self.chunk, self.shape[0] - top)
+            row, last_row = self._reaching(top, height, rows)
+            for left in range(0, self.shape[1], self.chunk):
+                width = min(self.chunk, self.shape[1] - left)
+                column, last_column = self._reaching(left, width, columns)
+                yield Block(top, left, height, width, row, column, last_row - row + 1, last_column - column + 1)
+
+    def _reaching(self, start: int, size: int, count: int) -> tuple[int, int]:
+        """First and last of ``count`` targets along one axis that reach into ``[start, start + size)``."""
+        return max(0, (start - self.target) // self.stride + 1), min(count - 1, (start + size - 1) // self.stride)
 
     def center(self, row: float, column: float) -> tuple[float, float]:
         """Level-0 centre of the target at a place on the grid."""
-        return (row + 0.5) * self.target * self.pixel[0], (column + 0.5) * self.target * self.pixel[1]
+        half = self.target / 2
+        return (row * self.stride + half) * self.pixel[0], (column * self.stride + half) * self.pixel[1]
 
     def rectangle(self, row: int, column: int) -> tuple[float, float, float, float]:
         """Top, left, height and width of a target in level-0 pixels."""
-        height, width = self.target * self.pixel[0], self.target * self.pixel[1]
-        return row * height, column * width, height, width
+        down, across = self.pixel
+        return row * self.stride * down, column * self.stride * across, self.target * down, self.target * across

@@ -1,8 +1,9 @@
-"""Reads a block's fields of view once each and cuts its patches from them."""
+"""Reads a block's fields of view once each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,52 +11,90 @@ from ..slides import PatchReader, Slide
 from .plan import Block, Plan
 
 
+@dataclass(frozen=True)
+class Window:
+    """Everything that is seen around a rectangle of targets.
+
+    Attributes:
+        row, column: its first target, counted from the block's.
+        wanted: ``(rows, columns)`` bool: which of its targets are to be predicted.
+        views: per field of view ``(3, h, w)`` uint8, all around the rectangle's centre.
+    """
+
+    row: int
+    column: int
+    wanted: np.ndarray
+    views: Sequence[np.ndarray]
+
+
 class BlockReader:
-    """Gives the patches of a block exactly as :meth:`PatchReader.read` gives them one by one.
+    """Reads windows whose pixels are those that :meth:`PatchReader.read` gives patch by patch.
 
     Args:
         reader: the fields of view.
         slide: the slide.
         plan: its grid.
         target_mpp: asked µm/px of the target.
+        margins: pixels of each view read on every side of the targets; by default what a patch has.
+
+    Attributes:
+        steps: pixels of each view from one target to the next. None where that is not a whole number or a view is not
+            centred: then neighbours share no pixels, and every window is a single patch.
     """
 
-    def __init__(self, reader: PatchReader, slide: Slide, plan: Plan, target_mpp: float) -> None:
+    def __init__(
+        self,
+        reader: PatchReader,
+        slide: Slide,
+        plan: Plan,
+        target_mpp: float,
+        margins: Sequence[int] | None = None,
+    ) -> None:
         self.reader, self.slide, self.plan = reader, slide, plan
-        steps = [plan.target * target_mpp / view.mpp for view in reader.fields_of_view]
-        whole = all(abs(step - round(step)) < 1e-6 and round(step) > 0 for step in steps)
+        ratios = [target_mpp / view.mpp for view in reader.fields_of_view]
+        whole = all(_is_whole(plan.stride * ratio) and _is_whole(plan.target * ratio) for ratio in ratios)
         centred = all(view.anchor == "center" for view in reader.fields_of_view)
-        # Where neighbouring patches are not whole pixels of every view apart, they share no pixels and are read one
-        # by one.
-        self._steps = [round(step) for step in steps] if whole and centred else None
+        self.steps = [round(plan.stride * ratio) for ratio in ratios] if whole and centred else None
+        size = reader.fields_of_view[0].size
+        extents = [round(plan.target * ratio) for ratio in ratios]
+        self._sizes = [size] * len(ratios)
+        if margins is not None:
+            self._sizes = [extent + 2 * margin for extent, margin in zip(extents, margins, strict=True)]
 
-    def read(self, block: Block, wanted: Iterable[tuple[int, int]]) -> np.ndarray:
-        """Patches of the wanted targets (row, column within the block): ``(count, 3·S, H, W)`` uint8.
+    def read(self, block: Block, wanted: np.ndarray) -> list[Window]:
+        """Windows that cover the wanted targets of a block, ``(rows, columns)`` bool: one, or one per target.
 
         Raises:
             SlideError: pixels needed cannot be decoded.
         """
-        places = list(wanted)
-        if self._steps is None or len(places) == 1:
-            centres = [self.plan.center(block.row + row, block.column + column) for row, column in places]
-            return np.stack([self.reader.read(self.slide, center) for center in centres])
-        size = self.reader.fields_of_view[0].size
-        patches = np.empty((len(places), 3 * len(self._steps), size, size), dtype=np.uint8)
-        first, last = np.min(places, axis=0), np.max(places, axis=0)
-        rows, columns = last - first + 1
-        middle = self.plan.center(block.row + (first[0] + last[0]) / 2, block.column + (first[1] + last[1]) / 2)
+        places = np.argwhere(wanted)
+        if not len(places):
+            return []
+        if self.steps is None:
+            return [self._patch(block, int(row), int(column)) for row, column in places]
+        (row, column), (last_row, last_column) = places.min(axis=0).tolist(), places.max(axis=0).tolist()
+        rows, columns = last_row - row + 1, last_column - column + 1
+        middle = self.plan.center(block.row + (row + last_row) / 2, block.column + (column + last_column) / 2)
         offset = self._aligned_offset(block)
-        for view, step in enumerate(self._steps):
-            region_size = (size + (int(rows) - 1) * step, size + (int(columns) - 1) * step)
-            center = (middle[0] + offset[0], middle[1] + offset[1])
-            region = self.reader.read_view(self.slide, view, center, region_size).transpose(2, 0, 1)
-            for number, (row, column) in enumerate(places):
-                top, left = (row - first[0]) * step, (column - first[1]) * step
-                patches[number, 3 * view : 3 * view + 3] = region[:, top : top + size, left : left + size]
-        return patches
+        center = (middle[0] + offset[0], middle[1] + offset[1])
+        views = [
+            self.reader.read_view(
+                self.slide, view, center, (size + (rows - 1) * step, size + (columns - 1) * step)
+            ).transpose(2, 0, 1)
+            for view, (size, step) in enumerate(zip(self._sizes, self.steps, strict=True))
+        ]
+        return [Window(row, column, wanted[row : last_row + 1, column : last_column + 1], views)]
+
+    def _patch(self, block: Block, row: int, column: int) -> Window:
+        patch = self.reader.read(self.slide, self.plan.center(block.row + row, block.column + column))
+        return Window(row, column, np.ones((1, 1), dtype=bool), np.split(patch, len(patch) // 3))
 
     def _aligned_offset(self, block: Block) -> tuple[float, float]:
         """How far a patch's centre moves to whole pixels of the finest view's level; the same for all patches."""
         center = self.plan.center(block.row, block.column)
         aligned = self.reader.align(self.slide, center)
         return aligned[0] - center[0], aligned[1] - center[1]
+
+
+def _is_whole(value: float) -> bool:
+    return round(value) > 0 and abs(value - round(value)) < 1e-6

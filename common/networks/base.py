@@ -14,14 +14,40 @@ class SegmentationNetwork(nn.Module):
 
     ``forward(image: (B, 3·S, H, W) in [0, 1]) -> (B, C, h, w)``, finest view first.
 
+    A network may be run over a whole block of targets at once, if its branches read views of their own: what the
+    coarse branches give (:meth:`encode_context`) then serves all targets of the block, and
+    :meth:`forward_with_context` is run per target (sharing) or on the whole block (seamless).
+
     Attributes:
         views: µm/px of each view its branches read, as multiples of the finest one's.
         divisor: height and width of the input must be multiples of it.
+        period: finest pixels by which a place can move so that every view's pooling falls on the same pixels; None:
+            the network cannot be run over blocks.
+        margin: pixels of each view beyond which nothing reaches an output pixel; a multiple of every pooling.
     """
 
     # No annotations: TorchScript would try to read them as attribute types.
     views = cast(tuple[float, ...], (1,))
     divisor = 1
+    period = cast(int | None, None)
+    margin = 0
+
+    def encode_context(self, coarse: list[torch.Tensor], height: int, width: int) -> list[torch.Tensor]:
+        """What the coarse branches contribute to ``height`` x ``width`` finest pixels in the middle of their views.
+
+        Args:
+            coarse: one ``(B, 3, h, w)`` per coarse view, in the order of ``views``, all around one centre.
+            height, width: in finest pixels.
+
+        Returns:
+            maps that cover just these pixels; how many of them one map pixel is (a power of two) their shapes tell.
+        """
+        return []
+
+    def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
+        """``(B, 3, H, W)`` of the finest view and the maps of :meth:`encode_context` for the same pixels -> logits
+        ``(B, C, H, W)``."""
+        raise NotImplementedError
 
     def check_input(self, image: torch.Tensor, channels: int) -> None:
         """Raise ValueError, naming what fits, for an input that this network cannot take."""
@@ -59,8 +85,7 @@ def _fan_in(module: nn.Conv2d | nn.ConvTranspose2d) -> float:
     return module.in_channels * taps
 
 
-def center_crop(features: torch.Tensor, ratio: int) -> torch.Tensor:
-    """The centre 1/``ratio`` of height and width."""
-    height, width = features.shape[2] // ratio, features.shape[3] // ratio
+def center_crop(features: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The central ``height`` x ``width``."""
     top, left = (features.shape[2] - height) // 2, (features.shape[3] - width) // 2
     return features[:, :, top : top + height, left : left + width]

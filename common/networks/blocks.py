@@ -8,6 +8,10 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+# How far an output pixel of an encoder and decoder of these blocks sees, in pixels of its coarsest level: with four
+# poolings 123 pixels, with three 59, with two 27.
+REACH = 8
+
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     """3 x 3 convolution with bias that keeps the size."""

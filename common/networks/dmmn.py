@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .base import SegmentationNetwork, center_crop
-from .blocks import Decoder, Encoder, head, upsample2
+from .blocks import REACH, Decoder, Encoder, head, upsample2
 from .unet import WIDTHS, UNet
 
 HALF_WIDTHS = (32, 64, 128, 256, 512)
@@ -61,8 +61,10 @@ class DMMNMS(SegmentationNetwork):
 
     def __init__(self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS) -> None:
         super().__init__()
+        pooled = 2 ** (len(channels) - 1)
         # The crop of the deepest 5x map starts after 3/8 of it, which must be whole pixels.
-        self.divisor = 2 ** (len(channels) - 1) * 8
+        self.divisor = 8 * pooled
+        self.period, self.margin = 4 * pooled, REACH * pooled
         self.encoder_20x = Encoder(3, channels)
         self.encoder_10x = Encoder(3, channels)
         self.encoder_5x = Encoder(3, channels)
@@ -76,18 +78,25 @@ class DMMNMS(SegmentationNetwork):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.check_input(image, 9)
-        features = self.encoder_20x(image[:, 0:3])
-        features_10x = self.encoder_10x(image[:, 3:6])
-        features_5x = self.encoder_5x(image[:, 6:9])
-        context: list[list[torch.Tensor]] = []
+        context = self.encode_context([image[:, 3:6], image[:, 6:9]], image.shape[2], image.shape[3])
+        return self.forward_with_context(image[:, 0:3], context)
+
+    def encode_context(self, coarse: list[torch.Tensor], height: int, width: int) -> list[torch.Tensor]:
+        features_10x = self.encoder_10x(coarse[0])
+        features_5x = self.encoder_5x(coarse[1])
+        context: list[torch.Tensor] = []
         for level, (up_10x, up_5x) in enumerate(zip(self.up_10x, self.up_5x)):
-            from_10x = up_10x(center_crop(features_10x[level], 2))
-            from_5x = up_5x(center_crop(features_5x[level], 4))
-            context.append([from_10x, from_5x])
-        context.reverse()
-        decoded = self.decoder(features, context[:-1])[-1]
-        finest = context[len(context) - 1]
-        return self.head(torch.cat([decoded, finest[0], finest[1]], dim=1))
+            context.append(up_10x(center_crop(features_10x[level], height >> (level + 1), width >> (level + 1))))
+            context.append(up_5x(center_crop(features_5x[level], height >> (level + 2), width >> (level + 2))))
+        return context
+
+    def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
+        features = self.encoder_20x(finest)
+        entering: list[list[torch.Tensor]] = []
+        for level in range(len(features) - 1, 0, -1):
+            entering.append([context[2 * level], context[2 * level + 1]])
+        decoded = self.decoder(features, entering)[-1]
+        return self.head(torch.cat([decoded, context[0], context[1]], dim=1))
 
 
 class DMMNM2S(SegmentationNetwork):
@@ -110,6 +119,8 @@ class DMMNM2S(SegmentationNetwork):
     def __init__(self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS) -> None:
         super().__init__()
         self.divisor = 2 ** (len(channels) - 1)
+        self.period, self.margin = 4 * self.divisor, REACH * self.divisor
+        self.depth = len(channels) - 1
         self.encoders = nn.ModuleList(Encoder(3, channels) for _ in self.views)
         self.decoders = nn.ModuleList(Decoder(channels, [0] * (len(channels) - 1)) for _ in self.views)
         width = channels[0]
@@ -121,12 +132,23 @@ class DMMNM2S(SegmentationNetwork):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.check_input(image, 9)
-        maps: list[torch.Tensor] = []
+        context = self.encode_context([image[:, 3:6], image[:, 6:9]], image.shape[2], image.shape[3])
+        return self.forward_with_context(image[:, 0:3], context)
+
+    def encode_context(self, coarse: list[torch.Tensor], height: int, width: int) -> list[torch.Tensor]:
+        context: list[torch.Tensor] = []
         for view, (encoder, decoder, up) in enumerate(zip(self.encoders, self.decoders, self.ups)):
-            features = encoder(image[:, 3 * view : 3 * view + 3])
-            nothing: list[list[torch.Tensor]] = [[] for _ in range(len(features) - 1)]
-            maps.append(up(center_crop(decoder(features, nothing)[-1], 1 << view)))
-        return self.head(torch.cat(maps, dim=1))
+            if view > 0:
+                decoded = decoder(encoder(coarse[view - 1]), self._nothing())[-1]
+                context.append(up(center_crop(decoded, height >> view, width >> view)))
+        return context
+
+    def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
+        decoded = self.decoders[0](self.encoders[0](finest), self._nothing())[-1]
+        return self.head(torch.cat([decoded, context[0], context[1]], dim=1))
+
+    def _nothing(self) -> list[list[torch.Tensor]]:
+        return [[] for _ in range(self.depth)]
 
 
 class DMMNM3(SegmentationNetwork):
@@ -156,6 +178,7 @@ class DMMNM3(SegmentationNetwork):
         depth = len(channels) - 1
         # The crop of the deepest 10x decoder map starts after 1/4 of it, which must be whole pixels.
         self.divisor = 2 ** (depth + 1)
+        self.period, self.margin = 2 ** (depth + 2), REACH * 2**depth
         self.encoder_20x = Encoder(3, channels)
         self.encoder_10x = Encoder(3, channels)
         self.encoder_5x = Encoder(3, channels)
@@ -171,17 +194,25 @@ class DMMNM3(SegmentationNetwork):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.check_input(image, 9)
-        features = self.encoder_20x(image[:, 0:3])
-        features_10x = self.encoder_10x(image[:, 3:6])
-        features_5x = self.encoder_5x(image[:, 6:9])
-        depth = len(features) - 1
+        context = self.encode_context([image[:, 3:6], image[:, 6:9]], image.shape[2], image.shape[3])
+        return self.forward_with_context(image[:, 0:3], context)
+
+    def encode_context(self, coarse: list[torch.Tensor], height: int, width: int) -> list[torch.Tensor]:
+        features_10x = self.encoder_10x(coarse[0])
+        features_5x = self.encoder_5x(coarse[1])
+        depth = len(features_10x) - 1
         nothing: list[list[torch.Tensor]] = [[] for _ in range(depth)]
         maps_10x = self.decoder_10x(features_10x, nothing)
         maps_5x = self.decoder_5x(features_5x, nothing)
-        context: list[list[torch.Tensor]] = []
+        context: list[torch.Tensor] = []
         for index in range(depth):
-            entering = [center_crop(maps_10x[index], 2)]
+            shift = depth - index
+            context.append(center_crop(maps_10x[index], height >> shift, width >> shift))
             if index + 1 < depth:
-                entering.append(center_crop(maps_5x[index + 1], 4))
-            context.append(entering)
-        return self.head(self.decoder_20x(features, context)[-1])
+                context.append(center_crop(maps_5x[index + 1], height >> shift, width >> shift))
+        return context
+
+    def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
+        features = self.encoder_20x(finest)
+        entering = [context[index : index + 2] for index in range(0, len(context), 2)]
+        return self.head(self.decoder_20x(features, entering)[-1])

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from .base import SegmentationNetwork
-from .blocks import conv3x3, conv_block, head
+from .blocks import REACH, conv3x3, conv_block, head
 from .unet import WIDTHS
 
 
@@ -31,6 +31,7 @@ class SegNet(SegmentationNetwork):
     def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.divisor = 2 ** (len(channels) - 1)
+        self.period, self.margin = self.divisor, REACH * self.divisor
         *levels, centre = channels
         widths = [3, *levels]
         self.encoder = nn.ModuleList(conv_block(i, o) for i, o in pairwise(widths))
@@ -54,14 +55,18 @@ class SegNet(SegmentationNetwork):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.check_input(image, 3)
+        return self.forward_with_context(image, [])
+
+    def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
+        features = finest
         indices: list[torch.Tensor] = []
         for block in self.encoder:
-            image, index = functional.max_pool2d_with_indices(block(image), [2, 2])
+            features, index = functional.max_pool2d_with_indices(block(features), [2, 2])
             indices.append(index)
-        image = self.centre(image)
+        features = self.centre(features)
         for level, block in enumerate(self.decoder):
-            image = block(unpool2(image, indices[len(indices) - 1 - level]))
-        return self.head(image)
+            features = block(unpool2(features, indices[len(indices) - 1 - level]))
+        return self.head(features)
 
 
 def unpool2(features: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:

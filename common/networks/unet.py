@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from .base import SegmentationNetwork, center_crop
-from .blocks import Decoder, Encoder, head
+from .blocks import REACH, Decoder, Encoder, head
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -38,6 +38,7 @@ class UNet(SegmentationNetwork):
         super().__init__()
         self.in_channels, self.center = in_channels, center
         self.divisor = 2 ** (len(channels) - 1)
+        self.period, self.margin = (self.divisor, REACH * self.divisor) if in_channels == 3 else (None, 0)
         self.encoder = Encoder(in_channels, channels)
         self.decoder = Decoder(channels, [0] * (len(channels) - 1))
         self.head = head(channels[0], channels[0], num_classes + 1)
@@ -45,6 +46,10 @@ class UNet(SegmentationNetwork):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.check_input(image, self.in_channels)
-        features = self.encoder(image)
+        logits = self.forward_with_context(image, [])
+        return center_crop(logits, image.shape[2] // self.center, image.shape[3] // self.center)
+
+    def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
+        features = self.encoder(finest)
         nothing: list[list[torch.Tensor]] = [[] for _ in range(len(features) - 1)]
-        return center_crop(self.head(self.decoder(features, nothing)[-1]), self.center)
+        return self.head(self.decoder(features, nothing)[-1])

@@ -7,29 +7,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import OutputError
 from ..files import written_whole
 
 if TYPE_CHECKING:
-    from ..inference.engine import LabelCanvas
+    from ..inference.canvas import Canvas
 
 # nibabel compresses from one array in memory.
 _LARGEST = 2**32
 
 
-def write_nifti(path: Path, canvas: LabelCanvas, mpp: float) -> None:
+def check_nifti(path: Path, shape: tuple[int, int]) -> None:
+    """Raise :class:`OutputError` if a label map is too large for a file that is made in memory."""
+    if shape[0] * shape[1] > _LARGEST:
+        problem = f"{path}: a label map of {shape[0]} x {shape[1]} pixels is too large for NIfTI"
+        raise OutputError(f"{problem}; use prediction.tif")
+
+
+def write_nifti(path: Path, canvas: Canvas, mpp: float) -> None:
     """Write the label map as one NIfTI slice ``(width, height, 1)``, affine in mm (slide's x to the patient's left,
     y to the back).
 
     Raises:
-        ValueError: the map is too large for a file that is made in memory.
+        OutputError: the map is too large for a file that is made in memory.
     """
     import nibabel
 
-    if canvas.shape[0] * canvas.shape[1] > _LARGEST:
-        raise ValueError(
-            f"{path}: a label map of {canvas.shape[0]} x {canvas.shape[1]} pixels is too large for NIfTI; use "
-            f"prediction.tif"
-        )
+    check_nifti(path, canvas.shape)
     labels = np.concatenate(list(canvas.bands(canvas.chunk))).T[..., None]
     mm = mpp / 1000
     affine = np.diag([-mm, -mm, 1.0, 1.0])

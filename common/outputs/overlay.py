@@ -14,14 +14,14 @@ from ..files import written_whole
 from ..slides import Slide
 
 if TYPE_CHECKING:
-    from ..inference.engine import LabelCanvas
+    from ..inference.canvas import Canvas
     from ..inference.plan import Plan
 
 _LONGEST_SIDE = 2000
 _OPACITY = 0.45
 
 
-def write_overlay(path: Path, slide: Slide, canvas: LabelCanvas, plan: Plan, scheme: ClassScheme) -> None:
+def write_overlay(path: Path, slide: Slide, canvas: Canvas, plan: Plan, scheme: ClassScheme) -> None:
     """Write a picture of the slide, at most 2,000 pixels a side, classes laid over it."""
     every = max(1, -(-max(canvas.shape) // _LONGEST_SIDE))
     labels = np.concatenate([_thinned(canvas, top, every) for top in range(0, canvas.shape[0], canvas.chunk)])
@@ -68,7 +68,7 @@ def with_legend(image: np.ndarray, scheme: ClassScheme) -> Image.Image:
     return picture
 
 
-def _thinned(canvas: LabelCanvas, top: int, every: int) -> np.ndarray:
+def _thinned(canvas: Canvas, top: int, every: int) -> np.ndarray:
     """Every so many-th label of a band, on one lattice for all bands."""
     rows = np.arange(-(-top // every) * every, min(top + canvas.chunk, canvas.shape[0]), every)
     band = canvas.read(top, 0, min(canvas.chunk, canvas.shape[0] - top), canvas.shape[1])

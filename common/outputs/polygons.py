@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 from shapely import Polygon
+from skimage import measure
 
 from ..annotations import AnnotatedRegion
 
 if TYPE_CHECKING:
-    from ..inference.engine import LabelCanvas
+    from ..inference.canvas import Canvas
     from ..inference.plan import Plan
 
 
@@ -25,38 +26,109 @@ def label_polygons(labels: np.ndarray) -> dict[int, list[Polygon]]:
     Returns:
         per label its polygons in ``(x, y)`` pixel corners, holes kept; together they cover the label's pixels exactly.
     """
-    across, down = _boundaries(labels), _boundaries(labels.T).T
-    lines = np.concatenate([_runs(across, down), _runs(down.T, across.T)[:, :, ::-1]])
-    if not len(lines):
-        return {}
-    faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(lines)))
-    points = shapely.get_coordinates(shapely.point_on_surface(faces))
-    # A polygonised face may be a hole's inside, of another label or of none: look what lies there.
-    values = labels[points[:, 1].astype(int), points[:, 0].astype(int)]
     result: dict[int, list[Polygon]] = {}
-    for value, face in zip(values.tolist(), shapely.simplify(faces, 0), strict=True):
-        if value:
-            result.setdefault(value, []).append(face)
+    faces, places = _faces(labels)
+    for value, face in zip(labels[places].tolist(), faces, strict=True):
+        result.setdefault(value, []).append(face)
     return result
 
 
-def slide_polygons(canvas: LabelCanvas, plan: Plan) -> Iterator[AnnotatedRegion]:
-    """Outlines of a whole slide's label map in level-0 pixels, made block by block; those cut by a block's border
-    are joined."""
+def slide_polygons(canvas: Canvas, plan: Plan) -> Iterator[AnnotatedRegion]:
+    """Outlines of a whole slide's label map in level-0 pixels, made block by block; what a block's border cuts is
+    joined as soon as the last of its pieces is there."""
     height, width = canvas.shape
-    cut: dict[int, list[Polygon]] = {}
+    open_regions = _OpenRegions(width)
     for top in range(0, height, canvas.chunk):
         for left in range(0, width, canvas.chunk):
             labels = canvas.read(top, left, min(canvas.chunk, height - top), min(canvas.chunk, width - left))
-            bottom, right = top + labels.shape[0], left + labels.shape[1]
-            for label, found in label_polygons(labels).items():
-                polygons = shapely.transform(np.array(found), lambda xy, t=top, s=left: xy + np.array([s, t]))
-                bounds = shapely.bounds(polygons)
-                at_border = (bounds[:, :2] <= (left, top)).any(axis=1) | (bounds[:, 2:] >= (right, bottom)).any(axis=1)
-                cut.setdefault(label, []).extend(polygons[at_border])
-                yield from (AnnotatedRegion(label, polygon) for polygon in _level0(polygons[~at_border], plan))
-    for label, polygons in sorted(cut.items()):
-        yield from (AnnotatedRegion(label, polygon) for polygon in _level0(merge_touching(polygons), plan))
+            for label, polygons in open_regions.take(labels, top, left):
+                yield from (AnnotatedRegion(label, polygon) for polygon in _level0(polygons, plan))
+        for label, polygon in open_regions.finished(top + canvas.chunk >= height):
+            yield from (AnnotatedRegion(label, part) for part in _level0(polygon, plan))
+
+
+class _OpenRegions:
+    """Regions that blocks not looked at yet may add to.
+
+    Args:
+        width: of the label map.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._count = 0
+        self._pieces: dict[int, list[Polygon]] = {}
+        self._label: dict[int, int] = {}
+        self._joined: dict[int, int] = {}
+        # Region and label of every pixel just above this row of blocks, below it, and left of this block.
+        self._above = np.zeros((2, width), dtype=np.int64)
+        self._below = np.zeros((2, width), dtype=np.int64)
+        self._before = np.zeros((2, 0), dtype=np.int64)
+
+    def take(self, labels: np.ndarray, top: int, left: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Take in a block; gives, label by label, the polygons that lie inside it."""
+        faces, places = _faces(labels)
+        regions = measure.label(labels, background=0, connectivity=1).astype(np.int64)
+        numbers = regions[places]
+        moved = shapely.transform(faces, lambda xy: xy + np.array([left, top]))
+        rim = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
+        cut = np.isin(numbers, rim)
+        for number, polygon, label in zip(numbers[cut], moved[cut], labels[places][cut], strict=True):
+            key = int(self._count + number)
+            self._pieces[key], self._label[key], self._joined[key] = [polygon], int(label), key
+        regions[regions > 0] += self._count
+        self._count = max(self._count, int(regions.max(initial=0)))
+        here = np.stack([regions, labels])
+        right = left + labels.shape[1]
+        if left > 0:
+            self._join(self._before, here[:, :, 0])
+        self._join(self._above[:, left:right], here[:, 0])
+        self._before, self._below[:, left:right] = here[:, :, -1], here[:, -1]
+        inside, values = moved[~cut], labels[places][~cut]
+        for label in np.unique(values):
+            yield int(label), inside[values == label]
+
+    def finished(self, last: bool) -> Iterator[tuple[int, np.ndarray]]:
+        """At the end of a row of blocks: the regions that do not reach into the next one, their pieces joined."""
+        reaching = set() if last else {self._root(int(key)) for key in np.unique(self._below[0]) if key}
+        for key in [key for key in self._pieces if key not in reaching]:
+            yield self._label[key], merged(self._pieces.pop(key))
+        self._above, self._below = self._below, np.zeros_like(self._below)
+        kept = {key: self._root(key) for key in np.unique(self._above[0]).tolist() if key}
+        self._joined = {**kept, **{root: root for root in kept.values()}}
+        self._label = {root: self._label[root] for root in kept.values()}
+
+    def _join(self, one: np.ndarray, other: np.ndarray) -> None:
+        """Neighbouring pixels of one label belong to one region."""
+        same = (one[1] == other[1]) & (one[1] > 0)
+        for first, second in np.unique(np.stack([one[0][same], other[0][same]]), axis=1).T.tolist():
+            kept, gone = self._root(first), self._root(second)
+            if kept != gone:
+                self._joined[gone] = kept
+                self._pieces[kept] += self._pieces.pop(gone)
+
+    def _root(self, key: int) -> int:
+        while self._joined[key] != key:
+            key = self._joined[key]
+        return key
+
+
+def merged(pieces: list[Polygon]) -> np.ndarray:
+    """Pieces that share edges, joined."""
+    return shapely.simplify(shapely.get_parts(shapely.union_all(pieces)), 0)
+
+
+def _faces(labels: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """The polygon of every 4-connected region of one label but 0, and a pixel (row, column) inside each."""
+    across, down = _boundaries(labels), _boundaries(labels.T).T
+    lines = np.concatenate([_runs(across, down), _runs(down.T, across.T)[:, :, ::-1]])
+    if not len(lines):
+        return np.empty(0, dtype=object), (np.empty(0, dtype=int), np.empty(0, dtype=int))
+    faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(lines)))
+    points = shapely.get_coordinates(shapely.point_on_surface(faces))
+    rows, columns = points[:, 1].astype(int), points[:, 0].astype(int)
+    # A polygonised face may be a hole's inside, of no label: look what lies there.
+    real = labels[rows, columns] > 0
+    return shapely.simplify(faces[real], 0), (rows[real], columns[real])
 
 
 def _level0(polygons: np.ndarray, plan: Plan) -> np.ndarray:
@@ -64,11 +136,6 @@ def _level0(polygons: np.ndarray, plan: Plan) -> np.ndarray:
     rows, columns = plan.slide_shape
     scale = np.array([plan.pixel[1], plan.pixel[0]])
     return shapely.transform(polygons, lambda xy: np.minimum(xy * scale, [columns, rows]))
-
-
-def merge_touching(polygons: list[Polygon]) -> np.ndarray:
-    """Join polygons of one label that share an edge, as those cut by a block's border do."""
-    return shapely.simplify(shapely.get_parts(shapely.union_all(polygons)), 0)
 
 
 def _boundaries(labels: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 
 from ..classes import ClassScheme
-from ..files import written_whole
+from ..files import PARTIAL, written_whole
 
 TILE = 512
 # The last level fits on a screen.
@@ -43,6 +43,22 @@ def write_label_pyramid(
         "predictor": False,
     }
     _write(path, (band[..., None] for band in rows), (*shape, 1), mpp, _every_other, options, json.dumps(description))
+
+
+def write_grey_pyramid(
+    path: str | Path, rows: Iterable[np.ndarray], shape: tuple[int, int], mpp: float, description: str
+) -> None:
+    """Write an 8-bit map as a grey pyramid.
+
+    Args:
+        path: the file, written whole.
+        rows: the map in bands ``(TILE, width)`` from the top.
+        shape: height and width.
+        mpp: µm per pixel.
+        description: the file's ImageDescription.
+    """
+    options = {"photometric": "minisblack", "compression": "adobe_deflate", "predictor": True}
+    _write(path, (band[..., None] for band in rows), (*shape, 1), mpp, _mean_of_four, options, description)
 
 
 def write_image_pyramid(
@@ -79,7 +95,7 @@ def _write(
 ) -> None:
     with ExitStack() as stack:
         partial = stack.enter_context(written_whole(path))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=partial.parent, prefix=".pyramid-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=partial.parent, prefix=PARTIAL)))
         bigtiff = shape[0] * shape[1] * shape[2] > 2**31
         writer = stack.enter_context(tifffile.TiffWriter(partial, bigtiff=bigtiff))
         level = 0

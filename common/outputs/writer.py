@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,39 +14,67 @@ from ..annotations import write_geojson
 from ..classes import ClassScheme
 from ..files import write_json
 from ..slides import Slide
-from .nifti import write_nifti
+from .dicom import check_dicom, write_dicom
+from .nifti import check_nifti, write_nifti
+from .ome_zarr import write_probabilities
 from .overlay import write_overlay
 from .polygons import slide_polygons
-from .pyramid import TILE, write_label_pyramid
+from .pyramid import TILE, write_grey_pyramid, write_label_pyramid
 
 if TYPE_CHECKING:
-    from ..inference.engine import LabelCanvas
+    from ..inference.canvas import Canvas
     from ..inference.plan import Plan
 
-OUTPUTS = ("prediction.tif", "prediction.geojson", "overlay.png", "summary.json", "prediction.nii.gz")
+SUMMARY = "summary.json"
+OUTPUTS = (
+    "prediction.tif",
+    "prediction.geojson",
+    "overlay.png",
+    SUMMARY,
+    "prediction.nii.gz",
+    "prediction.dcm",
+    "entropy.tif",
+    "probabilities.zarr",
+)
+_ENTROPY = "entropy of the class probabilities as a share of its maximum (all classes equally probable), 255 for 1"
+_NEEDS = {"entropy.tif": "entropy", "probabilities.zarr": "probabilities"}
+
+
+def maps_for(outputs: Sequence[str]) -> tuple[str, ...]:
+    """The maps that the engine has to make for these outputs."""
+    return ("labels", *(name for output, name in _NEEDS.items() if output in outputs))
+
+
+def check_outputs(folder: Path, outputs: Sequence[str], shape: tuple[int, int]) -> None:
+    """Raise :class:`OutputError`, before hours of work, if one of them cannot be made of a label map of this shape."""
+    if "prediction.nii.gz" in outputs:
+        check_nifti(folder / "prediction.nii.gz", shape)
+    if "prediction.dcm" in outputs:
+        check_dicom(folder / "prediction.dcm", shape)
 
 
 def write_outputs(
     folder: Path,
     outputs: tuple[str, ...],
     slide: Slide,
-    canvas: LabelCanvas,
+    canvases: Mapping[str, Canvas],
     plan: Plan,
     scheme: ClassScheme,
     record: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write the wanted outputs of one slide, each whole; gives the summary.
+    """Write the wanted outputs of one slide, each whole, and last the summary that vouches for them; gives it.
 
     Args:
         folder: the slide's output folder.
         outputs: names out of :data:`OUTPUTS`.
         slide: the slide.
-        canvas: its label map.
+        canvases: its maps by name, at least the label map, ``"labels"``.
         plan: the map's lattice on the slide.
         scheme: the classes.
         record: what made it.
     """
     started = time.monotonic()
+    canvas = canvases["labels"]
     mpp = record["target"]["mpp"]
     if "prediction.tif" in outputs:
         write_label_pyramid(folder / "prediction.tif", canvas.bands(TILE), canvas.shape, mpp, scheme)
@@ -54,16 +84,20 @@ def write_outputs(
         write_overlay(folder / "overlay.png", slide, canvas, plan, scheme)
     if "prediction.nii.gz" in outputs:
         write_nifti(folder / "prediction.nii.gz", canvas, mpp)
+    if "prediction.dcm" in outputs:
+        write_dicom(folder / "prediction.dcm", slide, canvas, mpp, scheme, json.dumps(record["settings"]))
+    if "entropy.tif" in outputs:
+        entropy = canvases["entropy"]
+        write_grey_pyramid(folder / "entropy.tif", entropy.bands(TILE), entropy.shape, mpp, _ENTROPY)
+    if "probabilities.zarr" in outputs:
+        write_probabilities(folder / "probabilities.zarr", canvases["probabilities"], mpp, scheme)
     summary = _summary(slide, canvas, scheme, mpp, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
-    if "summary.json" in outputs:
-        write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY, summary)
     return summary
 
 
-def _summary(
-    slide: Slide, canvas: LabelCanvas, scheme: ClassScheme, mpp: float, record: dict[str, Any]
-) -> dict[str, Any]:
+def _summary(slide: Slide, canvas: Canvas, scheme: ClassScheme, mpp: float, record: dict[str, Any]) -> dict[str, Any]:
     counts = np.zeros(256, dtype=np.int64)
     for band in canvas.bands(canvas.chunk):
         counts += np.bincount(band.ravel(), minlength=256)

@@ -14,7 +14,8 @@ from ..slides import FieldOfView, PatchReader
 
 
 class LoadMultiMagnificationPatchd(MapTransform):
-    """Replace a slide's path by the patch around ``center`` and an annotation's path by the target's label map.
+    """Replace a slide's path by the patch around ``center`` and an annotation's path by the target's label map; a
+    patch that was read already (:class:`PackedPatches`) is left as it is.
 
     Args:
         keys: the slide's key (``"image"``). Its patch becomes ``(3·S, H, W)`` uint8, finest view first.
@@ -53,6 +54,8 @@ class LoadMultiMagnificationPatchd(MapTransform):
         result = dict(data)
         center = result["center"]
         for key in self.key_iterator(result):
+            if isinstance(result[key], np.ndarray):
+                continue
             entry: dict[str, Any] = {**{str(name): value for name, value in data.items()}, "image": data[key]}
             slide = self._store.slide(entry)
             result[key] = self.reader.read(slide, center)

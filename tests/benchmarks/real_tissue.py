@@ -9,18 +9,18 @@ Needs ../shared/data/bcss_tumour beside the checkout; says so and ends without i
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from phantom_ablation import bundle
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REGIONS = REPOSITORY.parent / "shared" / "data" / "bcss_tumour"
-BUNDLE = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"
 OVERLAY = Path(__file__).with_suffix(".yaml")
+LAID = ["demo.yaml", str(OVERLAY)]
 UNLABELLED = 255
 
 
@@ -47,16 +47,6 @@ def make_datalist(folder: Path) -> Path:
     return path
 
 
-def bundle(configs: list[str], **overrides: object) -> None:
-    """``python -m monai.bundle run`` with the demo's and this benchmark's overlays."""
-    files = [str(BUNDLE / "configs" / name) for name in [*configs, "demo.yaml"]] + [str(OVERLAY)]
-    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", str(files)]
-    command += ["--bundle_root", str(BUNDLE), "--logging_file", str(BUNDLE / "configs" / "logging.conf")]
-    for key, value in overrides.items():
-        command += [f"--{key}", str(value)]
-    subprocess.run(command, check=True)
-
-
 def main(output: str = "output/real_tissue") -> None:
     """Train, score, segment; print and write the figures."""
     if not REGIONS.is_dir():
@@ -66,11 +56,11 @@ def main(output: str = "output/real_tissue") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     datalist = make_datalist(folder)
     started = time.monotonic()
-    bundle(["train.yaml"], datalist=datalist, output_dir=folder / "train", checkpoint_dir=folder)
+    bundle(["train.yaml", *LAID], datalist=datalist, output_dir=folder / "train", checkpoint_dir=folder)
     seconds = time.monotonic() - started
     checkpoint = folder / "model.pt"
-    bundle(["train.yaml", "evaluate.yaml"], datalist=datalist, output_dir=folder / "test", checkpoint=checkpoint)
-    bundle(["inference.yaml"], slides=datalist, output_dir=folder / "slides", checkpoint=checkpoint)
+    bundle(["train.yaml", "evaluate.yaml", *LAID], datalist=datalist, output_dir=folder / "test", checkpoint=checkpoint)
+    bundle(["inference.yaml", *LAID], slides=datalist, output_dir=folder / "slides", checkpoint=checkpoint)
     scores = json.loads((folder / "test" / "scores.json").read_text())
     print(f"\ntrained in {seconds / 60:.0f} minutes on this machine; region 1015, {scores['labelled_pixels']} pixels:")
     for name, row in scores["classes"].items():

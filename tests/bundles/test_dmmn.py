@@ -324,7 +324,7 @@ def test_a_released_checkpoint_segments_a_slide(phantoms, tmp_path):
     same = {"network_def#channels": WIDTHS, "checkpoint": tmp_path / "model.pt", "outputs": ["summary.json"]}
     bundle(tmp_path, "inference.yaml", "released.yaml", slides=phantoms / "phantom_0042.tif", **same)
     summary = json.loads((tmp_path / "out" / "phantom_0042" / "summary.json").read_text())
-    assert (summary["arguments"]["resample"], summary["arguments"]["fill"]) == ("decimate", "reflect")
+    assert (summary["settings"]["resample"], summary["settings"]["fill"]) == ("decimate", "reflect")
 
 
 @pytest.mark.all

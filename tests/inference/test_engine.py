@@ -12,7 +12,7 @@ import torch
 
 from common.annotations import read_annotations
 from common.evaluation import score_slide
-from common.inference import Plan, WholeSlideInferer, segment
+from common.inference import Options, Plan, Segmenter, WholeSlideInferer
 from common.inference.reading import BlockReader
 from common.networks import DMMNM3
 from common.slides import FieldOfView, PatchReader, open_slide, tissue_mask
@@ -20,6 +20,7 @@ from tests.conftest import ramp, write_pyramid
 
 VIEWS = [FieldOfView(0.5, 64), FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
 TARGET = VIEWS[0]
+CPU = torch.device("cpu")
 
 
 class Blocky(torch.nn.Module):
@@ -44,37 +45,46 @@ def network() -> DMMNM3:
 
 
 def inferer(scheme, output_dir, **arguments) -> WholeSlideInferer:
-    return WholeSlideInferer(VIEWS, TARGET, scheme, output_dir, **{"batch_size": 5, "block": 3, **arguments})
+    options = Options(batch_size=5, block=3, **arguments.pop("options", {}))
+    return WholeSlideInferer(VIEWS, TARGET, scheme, output_dir, options=options, **arguments)
 
 
 @pytest.mark.parametrize("views", [VIEWS, [FieldOfView(0.5, 100)], [FieldOfView(0.5, 64), FieldOfView(1.7, 64)]])
 @pytest.mark.parametrize("snap", [0.03, 0.0])
 @pytest.mark.parametrize("mpp", [0.4979, 0.37])
-def test_blocks_give_the_patches_that_single_reads_give(tmp_path, views, snap, mpp):
+@pytest.mark.parametrize("stride", [64, 32])
+def test_blocks_give_the_patches_that_single_reads_give(tmp_path, views, snap, mpp, stride):
     slide = open_slide(write_pyramid(tmp_path / "s.tif", [ramp(48, 48).repeat(9, 0).repeat(9, 1)], (mpp, mpp)))
     reader = PatchReader(views, fill="black", snap=snap)
-    plan = Plan(slide.shape, slide.pixel(reader.actual_mpp(slide, 0.5)), 64, 3)
+    plan = Plan(slide.shape, slide.pixel(reader.actual_mpp(slide, 0.5)), 64, 3, stride)
     blocks = BlockReader(reader, slide, plan, 0.5)
     for block in plan.blocks():
-        places = [(row, column) for row in range(block.rows) for column in range(block.columns) if (row + column) % 3]
-        if not places:
-            continue
-        for (row, column), patch in zip(places, blocks.read(block, places), strict=True):
-            assert np.array_equal(patch, reader.read(slide, plan.center(block.row + row, block.column + column)))
+        wanted = np.add.outer(np.arange(block.rows), np.arange(block.columns)) % 3 > 0
+        found = set()
+        for window in blocks.read(block, wanted):
+            for row, column in np.argwhere(window.wanted).tolist():
+                at = [(row * step, column * step) for step in blocks.steps or [0] * len(views)]
+                size = views[0].size
+                cut = [view[:, y : y + size, x : x + size] for view, (y, x) in zip(window.views, at, strict=True)]
+                place = (window.row + row, window.column + column)
+                single = reader.read(slide, plan.center(block.row + place[0], block.column + place[1]))
+                assert np.array_equal(np.concatenate(cut), single)
+                found.add(place)
+        assert found == {tuple(place) for place in np.argwhere(wanted).tolist()}
 
 
 def test_the_label_map_is_what_the_network_says_target_by_target(phantom, scheme, network, tmp_path):
     slide = open_slide(phantom.slide)
     reader = PatchReader(VIEWS, fill="black")
-    preprocess = lambda patch: torch.from_numpy(patch.astype(np.float32) / 255)  # noqa: E731
-    with torch.no_grad():
-        canvas, plan = segment(
-            slide, network, reader, TARGET, scheme, tmp_path / "c", batch_size=7, block=5, preprocess=preprocess
-        )
-        for row, column in ((0, 0), (13, 29), (47, 47), (20, 4)):
-            logits = network(preprocess(reader.read(slide, plan.center(row, column)))[None])
-            part = canvas.read(row * 64, column * 64, 64, 64)
-            assert (part == scheme.labels_from_logits(logits)[0].numpy()).mean() > 0.9999
+    segmenter = Segmenter(network, [CPU], reader, TARGET, scheme, Options(batch_size=7, block=5), lambda x: x / 255)
+    found = segmenter.segment(slide, tmp_path, {})
+    canvas, plan = found.maps["labels"], found.plan
+    for row, column in ((0, 0), (13, 29), (47, 47), (20, 4)):
+        patch = torch.from_numpy(reader.read(slide, plan.center(row, column)).astype(np.float32) / 255)
+        with torch.no_grad():
+            logits = network(patch[None])
+        part = canvas.read(row * 64, column * 64, 64, 64)
+        assert (part == scheme.labels_from_logits(logits)[0].numpy()).mean() > 0.9999
     assert canvas.shape == slide.shape
     assert (np.concatenate(list(canvas.bands(512))) > 0).all()
 
@@ -158,24 +168,9 @@ def test_plans_cover_the_slide():
     plan = Plan((1000, 1301), (2.0, 2.0), 64, 4)
     assert plan.shape == (500, 651)
     assert plan.grid == (8, 11)
+    assert sum(block.height * block.width for block in plan.blocks()) == 500 * 651
     covered = {
         (b.row + row, b.column + column) for b in plan.blocks() for row in range(b.rows) for column in range(b.columns)
     }
     assert covered == {(row, column) for row in range(8) for column in range(11)}
     assert plan.center(0, 0) == (64, 64)
-
-
-def test_what_fails_half_way_leaves_no_canvas(scheme, network, tmp_path):
-    slide = open_slide(write_pyramid(tmp_path / "s.tif", [ramp(48, 48).repeat(9, 0).repeat(9, 1)], (0.5, 0.5)))
-    calls = []
-
-    def predict(batch: torch.Tensor) -> torch.Tensor:
-        calls.append(batch)
-        if len(calls) == 3:
-            raise RuntimeError("out of memory")
-        return network(batch)
-
-    arguments = {"batch_size": 2, "block": 2, "preprocess": lambda patch: torch.from_numpy(patch / np.float32(255))}
-    with torch.no_grad(), pytest.raises(RuntimeError, match="out of memory"):
-        segment(slide, predict, PatchReader(VIEWS), TARGET, scheme, tmp_path / "canvas", **arguments)
-    assert not (tmp_path / "canvas").exists()

@@ -12,7 +12,7 @@ import tifffile
 from scipy import ndimage
 
 from common.annotations import read_annotations
-from common.inference import LabelCanvas, Plan
+from common.inference import Canvas, Plan
 from common.outputs.nifti import write_nifti
 from common.outputs.overlay import blend, with_legend
 from common.outputs.polygons import label_polygons, slide_polygons
@@ -51,8 +51,9 @@ def test_polygons_keep_holes_and_do_not_join_corners():
     assert label_polygons(np.zeros((4, 4), dtype=np.uint8)) == {}
 
 
-def test_block_seams_do_not_show_in_polygons(labels, tmp_path):
-    canvas = LabelCanvas(tmp_path / "c.zarr", labels.shape, 256)
+@pytest.mark.parametrize("block", [64, 200, 256])
+def test_block_seams_do_not_show_in_polygons(labels, tmp_path, block):
+    canvas = Canvas(tmp_path / "c.zarr", labels.shape, block)
     canvas.write(0, 0, labels)
     plan = Plan((700, 900), (1.0, 1.0), 64, 4)
     whole = label_polygons(labels)
@@ -66,7 +67,7 @@ def test_block_seams_do_not_show_in_polygons(labels, tmp_path):
 
 
 def test_polygons_are_in_level_0_pixels_and_end_at_the_border(tmp_path):
-    canvas = LabelCanvas(tmp_path / "c.zarr", (3, 4), 8)
+    canvas = Canvas(tmp_path / "c.zarr", (3, 4), 8)
     canvas.write(0, 0, np.full((3, 4), 2, dtype=np.uint8))
     region = next(slide_polygons(canvas, Plan((10, 15), (4.0, 4.0), 8, 1)))
     assert region.outline.equals(shapely.box(0, 0, 15, 10))
@@ -116,7 +117,7 @@ def test_the_image_pyramid_keeps_colours_at_every_level(tmp_path):
 def test_nifti_has_its_affine_in_mm(labels, tmp_path):
     import nibabel
 
-    canvas = LabelCanvas(tmp_path / "c.zarr", labels.shape, 256)
+    canvas = Canvas(tmp_path / "c.zarr", labels.shape, 256)
     canvas.write(0, 0, labels)
     write_nifti(tmp_path / "p.nii.gz", canvas, 0.5)
     image = nibabel.load(tmp_path / "p.nii.gz")
@@ -141,7 +142,7 @@ def test_the_overlay_shows_tissue_through_its_classes(scheme):
 def test_the_geojson_of_a_prediction_is_the_prediction(labels, scheme, tmp_path):
     from common.annotations import write_geojson
 
-    canvas = LabelCanvas(tmp_path / "c.zarr", labels.shape, 256)
+    canvas = Canvas(tmp_path / "c.zarr", labels.shape, 256)
     canvas.write(0, 0, labels)
     write_image_pyramid(tmp_path / "s.tif", bands(np.full((700, 900, 3), 99, np.uint8)), (700, 900), 0.5)
     write_geojson(tmp_path / "p.geojson", slide_polygons(canvas, Plan((700, 900), (1.0, 1.0), 64, 4)), scheme)

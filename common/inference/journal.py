@@ -1,0 +1,97 @@
+"""What is finished of a slide, so that the same command goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..files import write_json, written_whole
+
+_SETTINGS, _DONE = "settings.json", "blocks.txt"
+
+
+class SettingsError(ValueError):
+    """A folder holds results of other settings than those asked for."""
+
+
+class Journal:
+    """Blocks finished so far, beside the arrays that hold them.
+
+    A block is ticked off after its pixels are written; a run killed in between writes it again. The arrays' own
+    writing order needs no care: what is not ticked off does not count.
+
+    Args:
+        folder: where the journal is, or begins.
+        settings: everything that the result depends on, as JSON holds it.
+        overwrite: begin anew where the settings differ.
+
+    Attributes:
+        resumed: whether there is one to go on from. If not, what was there no longer counts.
+
+    Raises:
+        SettingsError: blocks were finished with other settings; names each difference.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
+        self.folder, self._settings = folder, settings
+        self._path = folder / _DONE
+        stored = folder / _SETTINGS
+        self.resumed = stored.exists()
+        if self.resumed:
+            try:
+                check_same(folder, json.loads(stored.read_text(encoding="utf-8")), settings)
+            except SettingsError:
+                if not overwrite and self._path.exists():
+                    raise
+                self.resumed = False
+                # Before the arrays are begun anew: they no longer hold what was ticked off.
+                stored.unlink()
+
+    def begin(self) -> set[tuple[int, int]]:
+        """Write down the settings, once the arrays are there; gives top and left of the blocks ticked off before."""
+        if not self.resumed:
+            self._path.unlink(missing_ok=True)
+            write_json(self.folder / _SETTINGS, self._settings)
+            return set()
+        text = self._path.read_text(encoding="ascii") if self._path.exists() else ""
+        # A line that a kill cut off does not count, and must not run into the next one.
+        whole = text[: text.rfind("\n") + 1]
+        with written_whole(self._path) as partial:
+            partial.write_text(whole, encoding="ascii")
+        return {(int(top), int(left)) for top, left in (line.split() for line in whole.splitlines())}
+
+    def tick(self, top: int, left: int) -> None:
+        """A block is written."""
+        with self._path.open("a", encoding="ascii") as file:
+            file.write(f"{top} {left}\n")
+
+
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise :class:`SettingsError` if two settings differ."""
+    then, here = _flat(before), _flat(json.loads(json.dumps(now)))
+    differences = [
+        f"{key} is {_shown(then, key)} there, {_shown(here, key)} now"
+        for key in dict.fromkeys([*then, *here])
+        if then.get(key) != here.get(key) or (key in then) != (key in here)
+    ]
+    if differences:
+        raise SettingsError(
+            f"{folder} holds the result of other settings: {'; '.join(differences)}. Choose another output_dir, or set "
+            "overwrite to true to begin anew"
+        )
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+    return repr(flat[key]) if key in flat else "not set"
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        items = [(f"{name}.{key}" if name else str(key), part) for key, part in value.items()]
+    elif isinstance(value, list):
+        items = [(f"{name}[{number}]", part) for number, part in enumerate(value)]
+    else:
+        return {name: value}
+    return {key: found for part_name, part in items for key, found in _flat(part, part_name).items()}

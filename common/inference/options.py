@@ -1,0 +1,59 @@
+"""How a network is run over a slide."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+CONTEXTS = ("per_patch", "shared", "seamless")
+SYMMETRIES = ("none", "flips", "all")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a network is run over a slide.
+
+    Attributes:
+        context: ``"per_patch"``: every target from its own patch, as the papers do; ``"shared"``: the coarse branches
+            run once over a block, and all its targets take their context from there; ``"seamless"``: all branches run
+            once over a block and a margin as wide as they see, so that no pixel sees a patch's border.
+        overlap: share of a target's side that its neighbour covers again; overlapping predictions are averaged with
+            Gaussian weights. 0 is the papers' way.
+        symmetries: average over ``"flips"`` (four) or ``"all"`` flips and quarter turns (eight) of what is seen.
+        batch_size: patches per forward pass.
+        block: targets a side that are read, predicted and written at once.
+        dtype: precision of the forward pass.
+        compile: whether ``torch.compile`` prepares the network first.
+        readers: threads that read ahead.
+    """
+
+    context: str = "per_patch"
+    overlap: float = 0.0
+    symmetries: str = "none"
+    batch_size: int = 8
+    block: int = 8
+    dtype: str = "float32"
+    compile: bool = False
+    readers: int = 2
+
+    def __post_init__(self) -> None:
+        for name, known in (("context", CONTEXTS), ("symmetries", SYMMETRIES), ("dtype", DTYPES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be a share from 0 to below 1, not {self.overlap}")
+        for name in ("batch_size", "block", "readers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.context == "seamless" and self.overlap > 0:
+            raise ValueError("seamless inference has no patch borders to blend: set overlap to 0")
+
+    @property
+    def blended(self) -> bool:
+        """Whether a pixel's prediction is an average."""
+        return self.overlap > 0 or self.symmetries != "none"
+
+    def decisive(self) -> dict[str, Any]:
+        """What a result depends on, if only in the last bit: all but how many threads read."""
+        return {name: value for name, value in asdict(self).items() if name != "readers"}

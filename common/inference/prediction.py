@@ -1,0 +1,238 @@
+"""Runs a network over a window: target by target, with shared context, or all at once.
+
+Everything here takes windows whose views are tensors on the network's device, ``(3, h, w)`` each, and yields logits
+with the places they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..slides import FieldOfView
+from .autocast import autocast
+from .options import Options
+from .plan import Plan
+
+# Turns and mirrorings of the square: quarter turns, then whether mirrored left to right.
+_GROUPS = {
+    "none": [(0, False)],
+    "flips": [(0, False), (2, False), (0, True), (2, True)],
+    "all": [(turns, mirrored) for mirrored in (False, True) for turns in range(4)],
+}
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Logits of some targets: ``(B, C, h, w)``, and where each lies in target pixels of its block: ``(top, left)``."""
+
+    places: list[tuple[int, int]]
+    logits: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TensorWindow:
+    """A :class:`Window` on the network's device."""
+
+    row: int
+    column: int
+    wanted: np.ndarray
+    views: Sequence[torch.Tensor]
+
+
+class Predictor:
+    """Predicts the targets of windows.
+
+    Args:
+        network: in evaluation mode, on the device of the windows.
+        plan: the grid.
+        fields_of_view: what the network sees, finest first.
+        target: what it predicts.
+        steps: pixels of each view from one target to the next, or None; see :class:`BlockReader`.
+        options: how.
+
+    Raises:
+        ValueError: the network, the fields of view and the options do not go together; says why and what does.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        plan: Plan,
+        fields_of_view: Sequence[FieldOfView],
+        target: FieldOfView,
+        steps: Sequence[int] | None,
+        options: Options,
+    ) -> None:
+        self.plan, self.steps, self.options = plan, steps, options
+        self.size = fields_of_view[0].size
+        self._dtype = getattr(torch, options.dtype)
+        self._check(network, fields_of_view)
+        self._forward = _compiled(network, options)
+        self._encode_context = _compiled(getattr(network, "encode_context", None), options)
+        self._forward_with_context = _compiled(getattr(network, "forward_with_context", None), options)
+        run = {"per_patch": self._per_patch, "shared": self._shared, "seamless": self._seamless}
+        # A single view has no coarse branch to share.
+        alone = options.context == "shared" and len(fields_of_view) == 1
+        self._run = run["per_patch" if alone else options.context]
+
+    @staticmethod
+    def margins(network: Any, fields_of_view: Sequence[FieldOfView], target: FieldOfView, options: Options) -> Any:
+        """Pixels of each view around the targets that a window needs; None: as many as a patch has."""
+        if options.context != "seamless" or not getattr(network, "margin", 0):
+            return None
+        ratios = [max(1, round(view.mpp / target.mpp)) for view in fields_of_view]
+        return [network.margin // ratio + (network.margin if ratio > 1 else 0) for ratio in ratios]
+
+    def __call__(self, windows: Sequence[TensorWindow]) -> Iterator[Predicted]:
+        """Logits of all wanted targets, once per symmetry."""
+        for turns, mirrored in _GROUPS[self.options.symmetries]:
+            moved = [_moved(window, turns, mirrored) for window in windows]
+            for found in self._run(moved, [_numbers(window, turns, mirrored) for window in windows]):
+                yield Predicted(found.places, _moved_back(found.logits, turns, mirrored))
+
+    def _per_patch(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
+        jobs = [(window, place, self._place(window, number)) for window, number, place in _each(windows, numbers)]
+        for batch in _batches(jobs, self.options.batch_size):
+            patches = torch.stack([self._patch(window, *place) for window, place, _ in batch])
+            yield self._of_targets([place for _, _, place in batch], self._call(self._forward, patches))
+
+    def _shared(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
+        for window, number in zip(windows, numbers, strict=True):
+            height, width = self._extent(window)
+            context = self._call_context(window.views[1:], height, width)
+            jobs = [(place, self._place(window, at)) for _, at, place in _each([window], [number])]
+            for batch in _batches(jobs, self.options.batch_size):
+                finest = torch.stack([self._cut(window.views[0], 0, *place) for place, _ in batch])
+                cut = [torch.cat([self._cut_map(part, height, *place) for place, _ in batch]) for part in context]
+                logits = self._call(self._forward_with_context, finest, cut)
+                yield self._of_targets([place for _, place in batch], logits)
+
+    def _seamless(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
+        for window in windows:
+            finest = window.views[0]
+            context = self._call_context(window.views[1:], finest.shape[1], finest.shape[2])
+            logits = self._call(self._forward_with_context, finest[None], context)
+            height, width = self._extent(window)
+            top, left = (logits.shape[2] - height) // 2, (logits.shape[3] - width) // 2
+            place = (window.row * self.plan.stride, window.column * self.plan.stride)
+            yield Predicted([place], logits[:, :, top : top + height, left : left + width])
+
+    def _of_targets(self, places: list[tuple[int, int]], logits: torch.Tensor) -> Predicted:
+        side = self.plan.target
+        if logits.shape[2:] != (side, side):
+            raise ValueError(
+                f"the network gives {logits.shape[2]} x {logits.shape[3]} pixels, the target has {side} x {side}. Set "
+                "target to what the network predicts"
+            )
+        return Predicted(places, logits)
+
+    def _place(self, window: TensorWindow, number: tuple[int, int]) -> tuple[int, int]:
+        """Where a target of a window lies in its block, in target pixels."""
+        return (window.row + number[0]) * self.plan.stride, (window.column + number[1]) * self.plan.stride
+
+    def _extent(self, window: TensorWindow) -> tuple[int, int]:
+        """Height and width of a window's targets together, in target pixels."""
+        rows, columns = window.wanted.shape
+        stride, target = self.plan.stride, self.plan.target
+        return (rows - 1) * stride + target, (columns - 1) * stride + target
+
+    def _patch(self, window: TensorWindow, row: int, column: int) -> torch.Tensor:
+        return torch.cat([self._cut(view, index, row, column) for index, view in enumerate(window.views)])
+
+    def _cut(self, view: torch.Tensor, index: int, row: int, column: int) -> torch.Tensor:
+        step = self.steps[index] if self.steps is not None else 0
+        return view[:, row * step : row * step + self.size, column * step : column * step + self.size]
+
+    def _cut_map(self, part: torch.Tensor, height: int, row: int, column: int) -> torch.Tensor:
+        """A target's piece of a map over all targets of ``height`` pixels."""
+        pixels = height // part.shape[2]
+        step, size = self.plan.stride // pixels, self.plan.target // pixels
+        return part[:, :, row * step : row * step + size, column * step : column * step + size]
+
+    def _call(self, function: Callable, image: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        with autocast(image.device, self._dtype):
+            # Channels last is what the lower precisions' convolutions are fastest in.
+            return function(image.contiguous(memory_format=torch.channels_last), *arguments).float()
+
+    def _call_context(self, coarse: Sequence[torch.Tensor], height: int, width: int) -> list[torch.Tensor]:
+        if not coarse:
+            return []
+        with autocast(coarse[0].device, self._dtype):
+            views = [view[None].contiguous(memory_format=torch.channels_last) for view in coarse]
+            return self._encode_context(views, height, width)
+
+    def _check(self, network: Any, fields_of_view: Sequence[FieldOfView]) -> None:
+        if self.options.symmetries != "none" and any(view.anchor != "center" for view in fields_of_view):
+            raise ValueError('flips and turns would move a view that is not centred: set symmetries to "none"')
+        known = getattr(network, "views", None)
+        seen = tuple(view.mpp / fields_of_view[0].mpp for view in fields_of_view)
+        if known is not None and len(known) > 1 and not np.allclose(known, seen if len(seen) == len(known) else np.inf):
+            raise ValueError(
+                f"{type(network).__name__} reads views at {known} times the finest one's µm/px, fields_of_view are at "
+                f"{seen}. Set fields_of_view accordingly"
+            )
+        alone = len(fields_of_view) == 1
+        if self.options.context == "per_patch" or (self.options.context == "shared" and alone):
+            return
+        period, name = getattr(network, "period", None), type(network).__name__
+        if period is None or len(known or ()) != len(fields_of_view):
+            raise ValueError(
+                f'{name} cannot be run with context="{self.options.context}": its branches do not read views of their '
+                'own. Set context to "per_patch"'
+            )
+        if self.steps is None:
+            raise ValueError(
+                "neighbouring targets are not whole pixels of every view apart, so they share nothing: set context to "
+                '"per_patch"'
+            )
+        if self.options.context == "shared" and (self.size != self.plan.target or self.size % network.divisor):
+            raise ValueError(
+                f'with context="shared" the finest view is the target, a multiple of {network.divisor} pixels a side, '
+                f"not {self.size} and the target {self.plan.target}"
+            )
+        if self.plan.stride % period or self.plan.target % period:
+            raise ValueError(
+                f"{name} pools over {period} pixels; targets of {self.plan.target} pixels every {self.plan.stride} do "
+                f'not fall on multiples of it. Choose another overlap, or set context to "per_patch"'
+            )
+
+
+def _each(
+    windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]
+) -> Iterator[tuple[TensorWindow, tuple[int, int], tuple[int, int]]]:
+    """Every wanted target: its window, its place before the window was turned, its place in the turned window."""
+    for window, number in zip(windows, numbers, strict=True):
+        for row, column in np.argwhere(window.wanted).tolist():
+            yield window, tuple(number[row, column].tolist()), (row, column)
+
+
+def _numbers(window: TensorWindow, turns: int, mirrored: bool) -> np.ndarray:
+    """For every target of the turned window, its row and column before."""
+    turned = np.rot90(np.moveaxis(np.indices(window.wanted.shape), 0, -1), turns, (0, 1))
+    return turned[:, ::-1] if mirrored else turned
+
+
+def _moved(window: TensorWindow, turns: int, mirrored: bool) -> TensorWindow:
+    wanted = np.rot90(window.wanted, turns)
+    views = [torch.rot90(view, turns, (1, 2)) for view in window.views]
+    if not mirrored:
+        return TensorWindow(window.row, window.column, wanted, views)
+    return TensorWindow(window.row, window.column, wanted[:, ::-1], [view.flip(2) for view in views])
+
+
+def _moved_back(logits: torch.Tensor, turns: int, mirrored: bool) -> torch.Tensor:
+    return torch.rot90(logits.flip(3) if mirrored else logits, -turns, (2, 3))
+
+
+def _batches(jobs: list, size: int) -> Iterator[list]:
+    for first in range(0, len(jobs), size):
+        yield jobs[first : first + size]
+
+
+def _compiled(function: Any, options: Options) -> Any:
+    return torch.compile(function) if options.compile and function is not None else function

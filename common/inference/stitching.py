@@ -1,0 +1,107 @@
+"""Puts the predictions of a block's targets together, on their device."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from monai.data.utils import compute_importance_map
+
+from ..classes import ClassScheme
+from .options import Options
+from .plan import Block, Plan
+from .prediction import Predicted
+
+MAPS = ("labels", "probabilities", "entropy")
+
+
+class Stitcher:
+    """Collects a block.
+
+    Without overlap and symmetries a pixel has one prediction and its label is that prediction's. Otherwise it is the
+    label of the mean of the class probabilities; where targets overlap they count by a Gaussian of the distance to
+    their centre, which stands in the denominator too, so that a constant stays constant up to the slide's border.
+
+    Args:
+        plan: the grid.
+        block: the block.
+        wanted: ``(rows, columns)`` bool: which of its targets are predicted; the others' pixels stay 0.
+        scheme: the classes.
+        options: how the network is run.
+        maps: which of :data:`MAPS` are asked for.
+        device: where to collect.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        block: Block,
+        wanted: np.ndarray,
+        scheme: ClassScheme,
+        options: Options,
+        maps: tuple[str, ...],
+        device: torch.device,
+    ) -> None:
+        self.plan, self.block, self.wanted = plan, block, wanted
+        self.scheme, self.options, self.maps, self.device = scheme, options, maps, device
+        shape = [(count - 1) * plan.stride + plan.target for count in (block.rows, block.columns)]
+        self._labels = None if options.blended else torch.zeros(shape, dtype=torch.uint8, device=device)
+        self._sums, self._weights = None, None
+        if options.blended or set(maps) - {"labels"}:
+            self._sums = torch.zeros((len(scheme), *shape), device=device)
+            self._weights = torch.zeros(shape, device=device)
+        self._importance = torch.ones((plan.target, plan.target), device=device)
+        if options.overlap > 0:
+            side = (plan.target, plan.target)
+            self._importance = compute_importance_map(side, mode="gaussian", sigma_scale=0.125, device=device)
+
+    def add(self, predicted: Predicted) -> None:
+        """Take in some targets' logits."""
+        height, width = predicted.logits.shape[2:]
+        labels = None if self._labels is None else self.scheme.labels_from_logits(predicted.logits)
+        probabilities = None if self._sums is None else self.scheme.probabilities(predicted.logits)
+        weights = self._importance if (height, width) == self._importance.shape else 1.0
+        for number, (top, left) in enumerate(predicted.places):
+            at = (slice(top, top + height), slice(left, left + width))
+            if labels is not None and self._labels is not None:
+                self._labels[at] = labels[number]
+            if probabilities is not None and self._sums is not None and self._weights is not None:
+                self._sums[:, at[0], at[1]] += weights * probabilities[number]
+                self._weights[at] += weights
+
+    def finish(self) -> dict[str, torch.Tensor]:
+        """The maps over the block's rectangle as uint8: labels ``(h, w)``; probabilities ``(C, h, w)`` in label order,
+        255 for 1; entropy ``(h, w)``, 255 for that of classes all equally probable."""
+        top = self.block.top - self.block.row * self.plan.stride
+        left = self.block.left - self.block.column * self.plan.stride
+        at = (..., slice(top, top + self.block.height), slice(left, left + self.block.width))
+        covered = self._covered()[at]
+        found: dict[str, torch.Tensor] = {}
+        probabilities = None
+        if self._sums is not None and self._weights is not None:
+            probabilities = self._sums[at] / self._weights[at].clamp(min=torch.finfo(torch.float32).tiny)
+        if self._labels is not None:
+            found["labels"] = self._labels[at] * covered
+        elif probabilities is not None:
+            found["labels"] = self.scheme.labels_from_probabilities(probabilities[None])[0] * covered
+        if probabilities is not None and "probabilities" in self.maps:
+            found["probabilities"] = _as_bytes(probabilities) * covered
+        if probabilities is not None and "entropy" in self.maps:
+            entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(max(2, len(self.scheme)))
+            found["entropy"] = _as_bytes(entropy) * covered
+        return found
+
+    def _covered(self) -> torch.Tensor:
+        """Pixels of wanted targets, as uint8."""
+        shape = [(count - 1) * self.plan.stride + self.plan.target for count in self.wanted.shape]
+        covered = np.ones(shape, dtype=np.uint8)
+        if not self.wanted.all():
+            covered[:] = 0
+            for row, column in np.argwhere(self.wanted) * self.plan.stride:
+                covered[row : row + self.plan.target, column : column + self.plan.target] = 1
+        return torch.from_numpy(covered).to(self.device)
+
+
+def _as_bytes(share: torch.Tensor) -> torch.Tensor:
+    return (share * 255).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,180 @@
+"""Label maps as DICOM segmentations."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..classes import ClassScheme
+from ..errors import OutputError
+from ..files import written_whole
+from ..slides import Slide
+
+if TYPE_CHECKING:
+    from ..inference.canvas import Canvas
+
+# highdicom makes the object from one array, and every class's frames, in memory.
+_LARGEST = 2**31
+_TILE = 512
+# UIDs made from it are the same for the same slide.
+_ROOT = "multimag"
+
+
+def check_dicom(path: Path, shape: tuple[int, int]) -> None:
+    """Raise :class:`OutputError` if a DICOM segmentation of this shape cannot be made here."""
+    if find_spec("highdicom") is None:
+        raise OutputError(f"{path}: needs highdicom. Install multimag[dicom]")
+    if shape[0] * shape[1] > _LARGEST:
+        problem = f"{path}: a label map of {shape[0]} x {shape[1]} pixels is too large for a DICOM segmentation"
+        raise OutputError(f"{problem}; use prediction.tif")
+
+
+def write_dicom(path: Path, slide: Slide, canvas: Canvas, mpp: float, scheme: ClassScheme, made_by: str) -> None:
+    """Write the label map as a tiled binary segmentation with one segment per class.
+
+    It lies in the slide's own frame of reference: of a DICOM slide, that file's study, patient and frame of reference;
+    of any other, made up from the file's name.
+
+    Args:
+        path: the file, written whole.
+        slide: the slide.
+        canvas: its label map.
+        mpp: µm per pixel of the label map.
+        scheme: the classes; their codes are private ones, as a scheme holds names only.
+        made_by: what sets this segmentation apart from others of the slide; their UIDs differ.
+
+    Raises:
+        OutputError: highdicom is not installed, or the map is too large for an object that is made in memory.
+    """
+    check_dicom(path, canvas.shape)
+    import highdicom
+
+    labels = np.concatenate(list(canvas.bands(canvas.chunk)))
+    source = _source(slide)
+    spacing = mpp / 1000
+    measures = highdicom.PixelMeasuresSequence(pixel_spacing=(spacing, spacing), slice_thickness=_thickness(source))
+    segmentation = highdicom.seg.Segmentation(
+        source_images=[source],
+        pixel_array=labels[None],
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=_segments(scheme),
+        series_instance_uid=_uid(slide, "series", made_by),
+        series_number=1,
+        sop_instance_uid=_uid(slide, "segmentation", made_by),
+        instance_number=1,
+        manufacturer="MultiMag",
+        manufacturer_model_name="MultiMag",
+        software_versions=version("multimag"),
+        device_serial_number="1",
+        content_label="TISSUE_CLASSES",
+        content_description="Tissue classes of a slide",
+        pixel_measures=measures,
+        plane_positions=[_position(source, spacing)],
+        plane_orientation=highdicom.PlaneOrientationSequence("SLIDE", source.ImageOrientationSlide),
+        tile_pixel_array=True,
+        tile_size=(_TILE, _TILE),
+    )
+    # Of a slide nobody knows how the patient lay; the element must be there.
+    segmentation.PatientOrientation = None
+    with written_whole(path) as partial:
+        segmentation.save_as(partial)
+
+
+def _segments(scheme: ClassScheme) -> list[Any]:
+    import highdicom
+    from pydicom.sr.coding import Code
+
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name="MultiMag", family=Code("123109", "DCM", "Artificial Intelligence"), version=version("multimag")
+    )
+    return [
+        highdicom.seg.SegmentDescription(
+            segment_number=tissue.label,
+            segment_label=tissue.name,
+            segmented_property_category=Code("85756007", "SCT", "Tissue"),
+            segmented_property_type=Code(str(tissue.label), "99MULTIMAG", tissue.name),
+            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            display_color=highdicom.color.CIELabColor.from_rgb(*tissue.color),
+        )
+        for tissue in scheme.classes
+    ]
+
+
+def _source(slide: Slide) -> Any:
+    """The slide as DICOM describes it: one made up from the file's name, and over it a DICOM slide's own header."""
+    from pydicom import dcmread
+    from pydicom.misc import is_dicom
+
+    source = _described(slide)
+    if is_dicom(slide.path):
+        source.update(dcmread(slide.path, stop_before_pixels=True))
+    return source
+
+
+def _described(slide: Slide) -> Any:
+    import highdicom
+    from pydicom.dataset import Dataset
+    from pydicom.uid import VLWholeSlideMicroscopyImageStorage
+
+    height, width = slide.shape
+    source = Dataset()
+    source.SOPClassUID = VLWholeSlideMicroscopyImageStorage
+    source.SOPInstanceUID = _uid(slide, "image")
+    source.StudyInstanceUID = _uid(slide, "study")
+    source.SeriesInstanceUID = _uid(slide, "image series")
+    source.FrameOfReferenceUID = _uid(slide, "frame of reference")
+    source.PositionReferenceIndicator = "SLIDE_CORNER"
+    source.Modality = "SM"
+    source.PatientID = source.PatientName = source.PatientBirthDate = source.PatientSex = ""
+    source.StudyID = source.AccessionNumber = source.StudyDate = source.StudyTime = ""
+    source.ReferringPhysicianName = ""
+    source.ContainerIdentifier = slide.name[:64]
+    source.IssuerOfTheContainerIdentifierSequence = []
+    source.ContainerTypeCodeSequence = []
+    specimen = highdicom.SpecimenDescription(specimen_id=slide.name[:64], specimen_uid=_uid(slide, "specimen"))
+    source.SpecimenDescriptionSequence = [specimen]
+    source.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    source.ImageOrientationSlide = [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]
+    origin = Dataset()
+    origin.XOffsetInSlideCoordinateSystem = origin.YOffsetInSlideCoordinateSystem = 0.0
+    source.TotalPixelMatrixOriginSequence = [origin]
+    source.TotalPixelMatrixRows, source.TotalPixelMatrixColumns = height, width
+    source.Rows = source.Columns = _TILE
+    source.NumberOfFrames = -(-height // _TILE) * -(-width // _TILE)
+    source.ImagedVolumeHeight, source.ImagedVolumeWidth = (side * slide.mpp / 1000 for side in slide.shape)
+    source.ImagedVolumeDepth = 0.001
+    measures, shared = Dataset(), Dataset()
+    measures.PixelSpacing = [slide.mpp / 1000, slide.mpp / 1000]
+    measures.SliceThickness = 0.001
+    shared.PixelMeasuresSequence = [measures]
+    source.SharedFunctionalGroupsSequence = [shared]
+    return source
+
+
+def _position(source: Any, spacing: float) -> Any:
+    """Where the label map's first pixel is. DICOM means its centre, which is not that of the slide's smaller one."""
+    import highdicom
+
+    origin = source.TotalPixelMatrixOriginSequence[0]
+    first = np.array([origin.XOffsetInSlideCoordinateSystem, origin.YOffsetInSlideCoordinateSystem, 0.0], dtype=float)
+    pixel = source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
+    along = np.array(source.ImageOrientationSlide, dtype=float).reshape(2, 3)
+    # The first direction is along a row, from column to column; PixelSpacing gives that distance second.
+    first += (along * [[(spacing - pixel[1]) / 2], [(spacing - pixel[0]) / 2]]).sum(axis=0)
+    return highdicom.PlanePositionSequence("SLIDE", image_position=first.tolist(), pixel_matrix_position=(1, 1))
+
+
+def _thickness(source: Any) -> float:
+    measures = source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    return float(getattr(measures, "SliceThickness", 0.001))
+
+
+def _uid(slide: Slide, *what: str) -> str:
+    from pydicom.uid import generate_uid
+
+    return generate_uid(entropy_srcs=[_ROOT, *what, slide.name, str(slide.path.stat().st_size), *map(str, slide.shape)])

@@ -1,0 +1,86 @@
+"""Class probabilities as OME-Zarr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+
+from ..classes import ClassScheme
+from ..files import written_whole
+
+if TYPE_CHECKING:
+    from ..inference.canvas import Canvas
+
+_CHUNK = 512
+_SMALLEST = 1024
+VERSION = "0.5"
+
+
+def write_probabilities(path: Path, canvas: Canvas, mpp: float, scheme: ClassScheme) -> None:
+    """Write an OME-Zarr (version 0.5) image with one channel per class, 255 for a probability of 1, as a pyramid.
+
+    Args:
+        path: the folder, written whole.
+        canvas: ``(C, height, width)``.
+        mpp: µm per pixel.
+        scheme: names and colours of the channels.
+    """
+    with written_whole(path) as partial:
+        group = zarr.create_group(store=str(partial))
+        source: Any = canvas.array
+        level, scale = 0, mpp
+        datasets = []
+        while True:
+            source = _level(group, str(level), source, level > 0)
+            # Places are those of pixels' centres.
+            shift = (scale - mpp) / 2
+            transformations = [
+                {"type": "scale", "scale": [1.0, scale, scale]},
+                {"type": "translation", "translation": [0.0, shift, shift]},
+            ]
+            datasets.append({"path": str(level), "coordinateTransformations": transformations})
+            if max(source.shape[1:]) <= _SMALLEST or min(source.shape[1:]) < 2:
+                break
+            level, scale = level + 1, scale * 2
+        group.attrs["ome"] = _metadata(path.stem, datasets, scheme)
+
+
+def _level(group: zarr.Group, name: str, source: Any, halved: bool) -> zarr.Array:
+    """Copy an array into the group, or its halves: means of four pixels, a last odd row or column left out."""
+    planes, height, width = source.shape
+    shape = (planes, height // 2, width // 2) if halved else (planes, height, width)
+    chunks = (1, _CHUNK, _CHUNK)
+    target = group.create_array(name, shape=shape, chunks=chunks, dtype="uint8", dimension_names=("c", "y", "x"))
+    side = 4 * _CHUNK
+    for top in range(0, shape[1], side):
+        for left in range(0, shape[2], side):
+            at = (slice(top, min(top + side, shape[1])), slice(left, min(left + side, shape[2])))
+            if not halved:
+                target[:, at[0], at[1]] = source[:, at[0], at[1]]
+                continue
+            pixels = np.asarray(source[:, 2 * at[0].start : 2 * at[0].stop, 2 * at[1].start : 2 * at[1].stop])
+            fours = pixels.reshape(planes, at[0].stop - top, 2, at[1].stop - left, 2).sum(axis=(2, 4), dtype=np.uint16)
+            target[:, at[0], at[1]] = ((fours + 2) // 4).astype(np.uint8)
+    return target
+
+
+def _metadata(name: str, datasets: list[dict[str, Any]], scheme: ClassScheme) -> dict[str, Any]:
+    axes = [
+        {"name": "c", "type": "channel"},
+        {"name": "y", "type": "space", "unit": "micrometer"},
+        {"name": "x", "type": "space", "unit": "micrometer"},
+    ]
+    channels = [
+        {
+            "label": tissue.name,
+            "color": "{:02X}{:02X}{:02X}".format(*tissue.color),
+            "active": True,
+            "window": {"min": 0, "max": 255, "start": 0, "end": 255},
+        }
+        for tissue in scheme.classes
+    ]
+    multiscale = {"name": name, "axes": axes, "datasets": datasets, "type": "mean"}
+    return {"version": VERSION, "multiscales": [multiscale], "omero": {"channels": channels}}

@@ -1,0 +1,265 @@
+"""The whole-slide engine against other ways to run the same network over the same slide.
+
+    python tests/benchmarks/whole_slide.py [OUTPUT] [--slide SLIDE] [--network demo|paper] [--size 8192]
+                                           [--readers N] [--networks]
+
+Every row is a process of its own, so that its peak memory is its own. Rows: the engine with each context; the plain
+forward pass of as many patches, nothing read or written; decoding alone; MONAI's PatchInferer with a splitter that
+stacks the views read by MONAI's WSIReader. ``--networks`` also measures patches/s of every network against its
+parameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.bundle import ConfigParser
+from monai.data import WSIReader
+from monai.inferers import AvgMerger, PatchInferer, Splitter
+
+from common.inference import Options, Segmenter
+from common.inference.autocast import AutocastInferer
+from common.inference.reading import BlockReader
+from common.networks import NETWORKS
+from common.phantom import write_phantom
+from common.slides import FieldOfView, PatchReader, Slide, open_slide
+from common.slides.backends import TiffBackend
+from common.weights import load_weights
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUNDLE = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+CONTEXTS = ("per_patch", "shared", "seamless")
+ROWS = ("plain forward", "decoding alone", *CONTEXTS, "MONAI PatchInferer")
+HALF, WHOLE = [8, 16, 32, 64, 128], [16, 32, 64, 128, 256]
+
+
+class Case:
+    """A network, what it sees, and how: ``demo`` is the shipped one, ``paper`` DMMN-M3 at the paper's width with random
+    weights, any other name that network at a quarter of the paper's width."""
+
+    def __init__(self, name: str) -> None:
+        config = ConfigParser()
+        demo = [] if name == "paper" else [str(BUNDLE / "configs" / "demo.yaml")]
+        config.read_config([str(BUNDLE / "configs" / "inference.yaml"), *demo])
+        config["bundle_root"] = str(BUNDLE)
+        self.views = [FieldOfView.of(view) for view in config.get_parsed_content("fields_of_view")]
+        self.target, self.scheme = (
+            FieldOfView.of(config.get_parsed_content("target")),
+            config.get_parsed_content("scheme"),
+        )
+        scale = config.get_parsed_content("scale_intensity")
+        self.preprocess = lambda pixels: scale({"image": pixels})["image"]
+        self.dtype = "bfloat16" if DEVICE.type == "cuda" else config["dtype"]
+        torch.manual_seed(0)
+        if name in ("demo", "paper"):
+            self.network = config.get_parsed_content("network_def")
+        else:
+            self.network = NETWORKS[name](channels=HALF if name in ("DMMNMS", "DMMNM2S", "DMMNM3") else WHOLE)
+            self.views = self.views[: len(self.network.views)]
+        if name == "demo":
+            load_weights(self.network, BUNDLE / "models" / "demo.pt")
+        self.network = self.network.to(DEVICE).eval()
+
+    def segmenter(self, context: str, readers: int) -> Segmenter:
+        """The engine."""
+        options = Options(
+            context=context, dtype=self.dtype, readers=readers, batch_size=64 if DEVICE.type == "cuda" else 8
+        )
+        reader = PatchReader(self.views, fill="black")
+        return Segmenter(self.network, [DEVICE], reader, self.target, self.scheme, options, self.preprocess)
+
+
+class ViewSplitter(Splitter):
+    """All views of every target, read one by one as MONAI's reader gives them."""
+
+    def __init__(self, case: Case, slide: Slide, reader: WSIReader) -> None:
+        super().__init__(patch_size=case.target.size)
+        self.case, self.reader, self.plan = case, reader, case.segmenter("per_patch", 1).plan(slide)
+        self.levels = [slide.lattice(view.mpp).level for view in case.views]
+
+    def get_input_shape(self, inputs: Any) -> tuple:
+        return self.plan.shape
+
+    def get_padded_shape(self, inputs: Any) -> tuple:
+        return tuple(count * self.plan.target for count in self.plan.grid)
+
+    def __call__(self, inputs: Any) -> Iterable[tuple[torch.Tensor, tuple[int, int]]]:
+        for row, column in np.ndindex(self.plan.grid):
+            center = self.plan.center(row, column)
+            patch = [
+                self._view(inputs, center, view, level)
+                for view, level in zip(self.case.views, self.levels, strict=True)
+            ]
+            stacked = self.case.preprocess(torch.from_numpy(np.concatenate(patch).astype(np.float32)))
+            yield stacked[None], (row * self.plan.target, column * self.plan.target)
+
+    def _view(self, wsi: Any, center: tuple[float, float], view: FieldOfView, level: int) -> np.ndarray:
+        down = self.reader.get_downsample_ratio(wsi, level)
+        location = tuple(round(middle - view.size / 2 * down) for middle in center)
+        pixels, _ = self.reader.get_data(wsi, location=location, size=(view.size, view.size), level=level)
+        return pixels[:3]
+
+
+def run_row(row: str, case: Case, path: Path, readers: int) -> dict[str, Any]:
+    """Measure one row in this process."""
+    slide = open_slide(path)
+    decoded = _count_decoded()
+    segmenter = case.segmenter(row if row in CONTEXTS else "per_patch", readers)
+    plan = segmenter.plan(slide)
+    patches = plan.grid[0] * plan.grid[1]
+    found: dict[str, Any] = {"row": row, "patches": patches}
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        if row in CONTEXTS:
+            result = segmenter.segment(slide, Path(folder), {})
+            found["device computes"] = result.predicting / result.seconds
+        elif row == "plain forward":
+            _plain_forward(case, patches, segmenter.options.batch_size)
+        elif row == "decoding alone":
+            _decode(segmenter, slide)
+        else:
+            _patch_inferer(case, slide, path, segmenter.options.batch_size)
+    found["seconds"] = time.perf_counter() - started
+    found["patches/s"] = patches / found["seconds"]
+    found["peak GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if decoded:
+        levels = {slide.lattice(view.mpp).level for view in case.views}
+        needed = sum(3 * np.prod(slide.levels[level].shape) for level in levels)
+        found["decoded/needed"] = sum(decoded) / float(needed)
+    return found
+
+
+def _plain_forward(case: Case, patches: int, batch_size: int) -> None:
+    forward = AutocastInferer(case.dtype)
+    batch = torch.rand(batch_size, 3 * len(case.views), case.views[0].size, case.views[0].size, device=DEVICE)
+    for _ in range(-(-patches // batch_size)):
+        forward(batch, case.network)
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _decode(segmenter: Segmenter, slide: Slide) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    plan = segmenter.plan(slide)
+    reader = BlockReader(segmenter.reader, slide, plan, segmenter.target.mpp)
+    with ThreadPoolExecutor(segmenter.options.readers) as pool:
+        every = [(block, np.ones((block.rows, block.columns), dtype=bool)) for block in plan.blocks()]
+        for _ in pool.map(lambda job: len(reader.read(*job)), every):
+            pass
+
+
+def _patch_inferer(case: Case, slide: Slide, path: Path, batch_size: int) -> None:
+    reader = WSIReader(backend="openslide")
+    wsi = reader.read(str(path))
+    splitter = ViewSplitter(case, slide, reader)
+    forward = AutocastInferer(case.dtype)
+    inferer = PatchInferer(splitter, AvgMerger, batch_size=batch_size, buffer_size=2 * batch_size)
+    logits = inferer(wsi, lambda batch: forward(batch.to(DEVICE), case.network).cpu())
+    case.scheme.labels_from_logits(logits)
+
+
+def _count_decoded() -> list[int]:
+    """Bytes of every tile that is decoded from now on."""
+    sizes: list[int] = []
+    decode = TiffBackend._decode
+
+    def counted(self: TiffBackend, level: int, index: int) -> np.ndarray:
+        tile = decode(self, level, index)
+        sizes.append(tile.nbytes)
+        return tile
+
+    TiffBackend._decode = counted  # type: ignore[method-assign]
+    return sizes
+
+
+def in_process(row: str, network: str, slide: Path, readers: int) -> dict[str, Any]:
+    """A row in a process of its own."""
+    command = [sys.executable, "-W", "ignore", __file__, "--row", row, "--network", network, "--slide", str(slide)]
+    result = subprocess.run([*command, "--readers", str(readers)], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Patches/s against parameters."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5))
+    axes = figure.subplots()
+    for context, marker in zip(CONTEXTS, "osD", strict=True):
+        some = [row for row in rows if row["row"] == context]
+        axes.scatter(
+            [row["parameters"] / 1e6 for row in some], [row["patches/s"] for row in some], marker=marker, label=context
+        )
+    for row in rows:
+        if row["row"] == "per_patch":
+            axes.annotate(
+                row["network"], (row["parameters"] / 1e6, row["patches/s"]), xytext=(4, 4), textcoords="offset points"
+            )
+    axes.set_xlabel("parameters (millions)")
+    axes.set_ylabel("patches of 256 x 256 pixels per second, end to end")
+    axes.legend()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def measure_networks(slide: Path, readers: int, folder: Path) -> None:
+    """Every network at a quarter of the paper's width, with every context that it offers."""
+    rows = []
+    for name, network in NETWORKS.items():
+        narrow = network(channels=HALF if name in ("DMMNMS", "DMMNM2S", "DMMNM3") else WHOLE)
+        for context in CONTEXTS if narrow.period is not None else CONTEXTS[:1]:
+            found = in_process(context, name, slide, readers)
+            rows.append({**found, "network": name, "parameters": sum(p.numel() for p in narrow.parameters())})
+            print(f"{name:<10}{context:<12}{found['patches/s']:10.1f} patches/s")
+    (folder / "networks.json").write_text(json.dumps(rows, indent=2))
+    plot(rows, folder / "networks.png")
+
+
+def main() -> None:
+    """Measure the rows, print a table, write JSON and the plot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", nargs="?", default="output/whole_slide")
+    parser.add_argument("--slide")
+    parser.add_argument("--size", type=int, default=8192)
+    parser.add_argument("--network", default="demo")
+    parser.add_argument("--readers", type=int, default=min(16, os.cpu_count() or 2))
+    parser.add_argument("--networks", action="store_true")
+    parser.add_argument("--rows", nargs="*", default=ROWS)
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.row:
+        print(json.dumps(run_row(arguments.row, Case(arguments.network), Path(arguments.slide), arguments.readers)))
+        return
+    folder = Path(arguments.output).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    slide = Path(arguments.slide).absolute() if arguments.slide else folder / f"phantom_{arguments.size}.tif"
+    if not slide.exists():
+        write_phantom(folder, slide.stem, seed=3, size=(arguments.size, arguments.size))
+    rows = [in_process(row, arguments.network, slide, arguments.readers) for row in arguments.rows]
+    print(f"{slide.name}, {arguments.network}, {DEVICE}: {rows[0]['patches']} patches")
+    table = pd.DataFrame(rows).set_index("row").drop(columns="patches")
+    if "plain forward" in table.index:
+        table["of plain"] = table["patches/s"] / table.loc["plain forward", "patches/s"]
+    print(table.round(2).to_string(na_rep=""))
+    (folder / f"{arguments.network}.json").write_text(json.dumps({"device": str(DEVICE), "rows": rows}, indent=2))
+    if arguments.networks:
+        measure_networks(slide, arguments.readers, folder)
+    print(f"{folder}")
+
+
+if __name__ == "__main__":
+    main()
