@@ -85,9 +85,9 @@ class PackedPatches:
         """
         assert self._places is not None
         path = self._groups[slide]
-        if slide not in self._open:
-            self._open[slide] = zarr.open_group(str(path), mode="r")
         try:
+            if slide not in self._open:
+                self._open[slide] = _opened(path)
             return {name: np.asarray(self._open[slide][name][self._places[position]]) for name in _KEPT}
         except Exception as error:  # a checksum that differs, a shard cut short, a codec's own
             problem = f"packed patch {self._places[position]} cannot be read ({error})"
@@ -129,6 +129,17 @@ class PackedPatches:
         return made
 
 
+def _opened(path: Path) -> zarr.Group:
+    """A group all of whose files are there: zarr takes a lost one for zeros."""
+    group = zarr.open_group(str(path), mode="r")
+    for name in _KEPT:
+        wanted = -(-zarr.open_array(str(path / name), mode="r").shape[0] // _SHARD)
+        found = sum(part.is_file() for part in (path / name / "c").rglob("*"))
+        if found != wanted:
+            raise ValueError(f"{name} has {found} of its {wanted} files")
+    return group
+
+
 def _array(group: zarr.Group, name: str, shape: tuple[int, ...]) -> zarr.Array:
     return group.create_array(
         name,
@@ -137,4 +148,5 @@ def _array(group: zarr.Group, name: str, shape: tuple[int, ...]) -> zarr.Array:
         shards=(_SHARD, *shape[1:]),
         dtype="uint8",
         compressors=[BloscCodec(cname="lz4", clevel=1), Crc32cCodec()],
+        config={"write_empty_chunks": True},
     )

@@ -150,8 +150,9 @@ class WholeSlideInferer(Inferer):
         try:
             return write_outputs(folder.path, outputs, slide, found.maps, found.plan, self.scheme, record)
         except SlideError:
-            # Of a slide that is reported as left out, nothing may look finished.
-            folder.clear_outputs()
+            # Of a slide that is reported as left out, nothing may look finished; what an earlier run finished stays.
+            if anew:
+                folder.clear_outputs()
             raise
 
     def _segmenter(self, network: nn.Module) -> Segmenter:

@@ -55,6 +55,13 @@ def test_what_is_packed_is_not_packed_again_and_other_settings_are_packed_apart(
     assert len(list(tmp_path.glob("*.zarr"))) == 2
 
 
+def test_a_lost_file_of_packed_patches_is_an_error(phantom, scheme, tmp_path):
+    dataset = make(phantom, scheme, tmp_path)
+    next(path for path in tmp_path.rglob("image/c/*/*/*/*") if path.is_file()).unlink()
+    with pytest.raises(SlideError, match=r"image has \d of its \d files.*Delete it"):
+        dataset[0]
+
+
 def test_a_damaged_packed_patch_is_an_error(phantom, scheme, tmp_path):
     dataset = make(phantom, scheme, tmp_path)
     shard = max((path for path in tmp_path.rglob("c/*/*/*/*") if path.is_file()), key=lambda path: path.stat().st_size)
