@@ -51,6 +51,7 @@ class Stitcher:
         if options.blended or set(maps) - {"labels"}:
             self._sums = torch.zeros((len(scheme), *shape), device=device)
             self._weights = torch.zeros(shape, device=device)
+        self._total = torch.zeros((), device=device)
         self._importance = torch.ones((plan.target, plan.target), device=device)
         if options.overlap > 0:
             side = (plan.target, plan.target)
@@ -59,6 +60,7 @@ class Stitcher:
     def add(self, predicted: Predicted) -> None:
         """Take in some targets' logits."""
         height, width = predicted.logits.shape[2:]
+        self._total += predicted.logits.sum()
         labels = None if self._labels is None else self.scheme.labels_from_logits(predicted.logits)
         probabilities = None if self._sums is None else self.scheme.probabilities(predicted.logits)
         weights = self._importance if (height, width) == self._importance.shape else 1.0
@@ -72,7 +74,17 @@ class Stitcher:
 
     def finish(self) -> dict[str, torch.Tensor]:
         """The maps over the block's rectangle as uint8: labels ``(h, w)``; probabilities ``(C, h, w)`` in label order,
-        255 for 1; entropy ``(h, w)``, 255 for that of classes all equally probable."""
+        255 for 1; entropy ``(h, w)``, 255 for that of classes all equally probable.
+
+        Raises:
+            ValueError: the network gave something that is not a number, which would pass for a class.
+        """
+        if not self._total.isfinite():
+            raise ValueError(
+                f"the network's output is not finite (NaN or infinite) in the target pixels from row {self.block.top}, "
+                f"column {self.block.left} of {self.block.height} x {self.block.width}. In float16 numbers above 65504 "
+                "overflow: set dtype to bfloat16 or float32; otherwise the weights are damaged"
+            )
         top = self.block.top - self.block.row * self.plan.stride
         left = self.block.left - self.block.column * self.plan.stride
         at = (..., slice(top, top + self.block.height), slice(left, left + self.block.width))

@@ -240,6 +240,15 @@ def test_a_network_and_fields_of_view_that_do_not_fit_are_refused(slide, scheme,
         segmenter(UNet(channels=SHALLOW), scheme, views=VIEWS, context="seamless").segment(slide, tmp_path / "c", {})
 
 
+@pytest.mark.parametrize("maps", [("labels",), ("probabilities",)])
+def test_output_that_is_no_number_is_not_taken_for_a_class(slide, scheme, tmp_path, maps):
+    network = make("DMMNM3")
+    with torch.no_grad():
+        network.head[-1].bias[3] = torch.nan
+    with pytest.raises(ValueError, match=r"output is not finite .* from row 0, column 0 of 512 x 512"):
+        segmenter(network, scheme, block=2).segment(slide, tmp_path, {}, maps)
+
+
 def test_a_network_of_the_centre_is_run_on_overlapping_views(slide, scheme, tmp_path):
     network = UNet(channels=SHALLOW, center=4).eval()
     reader = PatchReader(VIEWS[:1], fill="reflect")
