@@ -198,7 +198,7 @@ class _Worker:
 
     def _prepared(self, window: Window) -> TensorWindow:
         views = [self._prepared_view(view, index) for index, view in enumerate(window.views)]
-        return TensorWindow(window.row, window.column, window.wanted, views)
+        return TensorWindow(window.row, window.column, window.wanted, views, window.ends)
 
     def _prepared_view(self, view: np.ndarray, index: int) -> torch.Tensor:
         dtype = getattr(torch, self.segmenter.options.dtype)

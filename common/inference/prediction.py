@@ -42,6 +42,7 @@ class TensorWindow:
     column: int
     wanted: np.ndarray
     views: Sequence[torch.Tensor]
+    ends: np.ndarray
 
 
 class Predictor:
@@ -117,11 +118,26 @@ class Predictor:
         for window in windows:
             finest = window.views[0]
             context = self._call_context(window.views[1:], finest.shape[1], finest.shape[2])
-            logits = self._call(self._forward_with_context, finest[None], context)
             height, width = self._extent(window)
-            top, left = (logits.shape[2] - height) // 2, (logits.shape[3] - width) // 2
+            (rows, top), (columns, left) = (
+                self._seen(side, extent, ends)
+                for side, extent, ends in zip(finest.shape[1:], (height, width), window.ends, strict=True)
+            )
+            cut = [_part(part, finest.shape[1] // part.shape[2], rows, columns) for part in context]
+            logits = self._call(self._forward_with_context, finest[None, :, rows, columns], cut)
             place = (window.row * self.plan.stride, window.column * self.plan.stride)
             yield Predicted([place], logits[:, :, top : top + height, left : left + width])
+
+    def _seen(self, side: int, extent: int, ends: np.ndarray) -> tuple[slice, int]:
+        """What the finest branch sees of a window's ``side`` pixels, ``extent`` of which are targets in the middle,
+        and where the targets begin in that.
+
+        A network whose finest view is the target was never shown there what lies outside a slide: where the grid
+        ends, the branch sees a patch's border, as it does patch by patch, instead of black.
+        """
+        margin = (side - extent) // 2
+        before, after = (0 if end and self.size == self.plan.target else margin for end in ends)
+        return slice(margin - before, margin + extent + after), before
 
     def _of_targets(self, places: list[tuple[int, int]], logits: torch.Tensor) -> Predicted:
         side = self.plan.target
@@ -160,9 +176,9 @@ class Predictor:
 
     def _cut_map(self, part: torch.Tensor, height: int, row: int, column: int) -> torch.Tensor:
         """A target's piece of a map over all targets of ``height`` pixels."""
-        pixels = height // part.shape[2]
-        step, size = self.plan.stride // pixels, self.plan.target // pixels
-        return part[:, :, row * step : row * step + size, column * step : column * step + size]
+        top, left = row * self.plan.stride, column * self.plan.stride
+        side = self.plan.target
+        return _part(part, height // part.shape[2], slice(top, top + side), slice(left, left + side))
 
     def _call(self, function: Callable, image: torch.Tensor, *arguments: Any) -> torch.Tensor:
         with autocast(image.device, self._dtype):
@@ -211,6 +227,11 @@ class Predictor:
             )
 
 
+def _part(part: torch.Tensor, pixels: int, rows: slice, columns: slice) -> torch.Tensor:
+    """The piece over some finest pixels of a map ``pixels`` of which are one of its own."""
+    return part[:, :, rows.start // pixels : rows.stop // pixels, columns.start // pixels : columns.stop // pixels]
+
+
 def _each(
     windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]
 ) -> Iterator[tuple[TensorWindow, tuple[int, int], tuple[int, int]]]:
@@ -229,9 +250,14 @@ def _numbers(window: TensorWindow, turns: int, mirrored: bool) -> np.ndarray:
 def _moved(window: TensorWindow, turns: int, mirrored: bool) -> TensorWindow:
     wanted = np.rot90(window.wanted, turns)
     views = [torch.rot90(view, turns, (1, 2)) for view in window.views]
+    ends = window.ends
+    for _ in range(turns % 4):
+        # A quarter turn to the left: the right side comes to the top.
+        ends = np.stack([ends[1, ::-1], ends[0]])
     if not mirrored:
-        return TensorWindow(window.row, window.column, wanted, views)
-    return TensorWindow(window.row, window.column, wanted[:, ::-1], [view.flip(2) for view in views])
+        return TensorWindow(window.row, window.column, wanted, views, ends)
+    ends = np.stack([ends[0], ends[1, ::-1]])
+    return TensorWindow(window.row, window.column, wanted[:, ::-1], [view.flip(2) for view in views], ends)
 
 
 def _moved_back(logits: torch.Tensor, turns: int, mirrored: bool) -> torch.Tensor:

@@ -19,12 +19,14 @@ class Window:
         row, column: its first target, counted from the block's.
         wanted: ``(rows, columns)`` bool: which of its targets are to be predicted.
         views: per field of view ``(3, h, w)`` uint8, all around the rectangle's centre.
+        ends: ``(2, 2)`` bool: for rows and columns, whether the grid begins and whether it ends with the window's.
     """
 
     row: int
     column: int
     wanted: np.ndarray
     views: Sequence[np.ndarray]
+    ends: np.ndarray
 
 
 class BlockReader:
@@ -83,11 +85,19 @@ class BlockReader:
             ).transpose(2, 0, 1)
             for view, (size, step) in enumerate(zip(self._sizes, self.steps, strict=True))
         ]
-        return [Window(row, column, wanted[row : last_row + 1, column : last_column + 1], views)]
+        ends = self._ends(block, (row, column), (last_row, last_column))
+        return [Window(row, column, wanted[row : last_row + 1, column : last_column + 1], views, ends)]
 
     def _patch(self, block: Block, row: int, column: int) -> Window:
         patch = self.reader.read(self.slide, self.plan.center(block.row + row, block.column + column))
-        return Window(row, column, np.ones((1, 1), dtype=bool), np.split(patch, len(patch) // 3))
+        ends = self._ends(block, (row, column), (row, column))
+        return Window(row, column, np.ones((1, 1), dtype=bool), np.split(patch, len(patch) // 3), ends)
+
+    def _ends(self, block: Block, first: tuple[int, int], last: tuple[int, int]) -> np.ndarray:
+        begins = [start + at == 0 for start, at in zip((block.row, block.column), first, strict=True)]
+        last_on_grid = [start + at + 1 for start, at in zip((block.row, block.column), last, strict=True)]
+        finishes = [end == count for end, count in zip(last_on_grid, self.plan.grid, strict=True)]
+        return np.array([begins, finishes]).T
 
     def _aligned_offset(self, block: Block) -> tuple[float, float]:
         """How far a patch's centre moves to whole pixels of the finest view's level; the same for all patches."""

@@ -81,11 +81,16 @@ def test_seamless_is_what_a_patch_says_in_its_middle_and_does_not_know_blocks(sl
     found = probabilities(slide, tmp_path / "a", network, scheme, context="seamless", block=2)
     other = probabilities(slide, tmp_path / "b", network, scheme, context="seamless", block=1)
     assert abs(found - other).max() <= 1
-    for (top, left), expected in patch_by_patch(slide, network, scheme).items():
-        at = (slice(None), slice(top + 64, top + SIDE - 64), slice(left + 64, left + SIDE - 64))
-        part = found[at]
-        middle = 255 * expected[:, 64:-64, 64:-64]
-        assert abs(part - middle[:, : part.shape[1], : part.shape[2]]).max() <= 1
+    # Up to the slide's border, where the finest branch sees what a patch sees; but for these two, see above.
+    ends = name not in ("DMMNMS", "DMMNM2S")
+    for place, expected in patch_by_patch(slide, network, scheme).items():
+        inner = [
+            slice(0 if ends and start == 0 else 64, SIDE if ends and start + SIDE >= side else SIDE - 64)
+            for start, side in zip(place, slide.shape, strict=True)
+        ]
+        part = found[:, place[0] : place[0] + SIDE, place[1] : place[1] + SIDE]
+        middle = 255 * expected[:, : part.shape[1], : part.shape[2]]
+        assert abs(part - middle)[:, inner[0], inner[1]].max() <= 1
 
 
 @pytest.mark.parametrize("pooled", [2, 3, 4])
