@@ -1,12 +1,13 @@
 """The whole-slide engine against other ways to run the same network over the same slide.
 
-    python tests/benchmarks/whole_slide.py [OUTPUT] [--slide SLIDE] [--network demo|paper] [--size 8192]
-                                           [--readers N] [--networks]
+    python tests/benchmarks/whole_slide.py [OUTPUT] [--slide SLIDE] [--network demo|demo_unet|paper] [--size 8192]
+                                           [--readers N] [--repeats N] [--tiatoolbox PYTHON] [--networks]
 
 Every row is a process of its own, so that its peak memory is its own. Rows: the engine with each context; the plain
 forward pass of as many patches, nothing read or written; decoding alone; MONAI's PatchInferer with a splitter that
-stacks the views read by MONAI's WSIReader. ``--networks`` also measures patches/s of every network against its
-parameters.
+stacks the views read by MONAI's WSIReader; with ``--tiatoolbox``, the Python of an environment that has TIAToolbox,
+its SemanticSegmentor (which has one view: ``--network demo_unet``). ``--repeats`` runs all rows so many times in turn
+and takes each one's median. ``--networks`` also measures patches/s of every network against its parameters.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ HALF, WHOLE = [8, 16, 32, 64, 128], [16, 32, 64, 128, 256]
 
 
 class Case:
-    """A network, what it sees, and how: ``demo`` is the shipped one, ``paper`` DMMN-M3 at the paper's width with random
-    weights, any other name that network at a quarter of the paper's width."""
+    """A network, what it sees, and how: ``demo`` and ``demo_unet`` are the shipped ones, ``paper`` DMMN-M3 at the
+    paper's width with random weights, any other name that network at a quarter of the paper's width."""
 
     def __init__(self, name: str) -> None:
         config = ConfigParser()
-        demo = [] if name == "paper" else [str(BUNDLE / "configs" / "demo.yaml")]
-        config.read_config([str(BUNDLE / "configs" / "inference.yaml"), *demo])
+        overlays = {"paper": [], "demo_unet": ["demo.yaml", "ablations/demo_unet.yaml"]}.get(name, ["demo.yaml"])
+        config.read_config([str(BUNDLE / "configs" / file) for file in ("inference.yaml", *overlays)])
         config["bundle_root"] = str(BUNDLE)
         self.views = [FieldOfView.of(view) for view in config.get_parsed_content("fields_of_view")]
         self.target, self.scheme = (
@@ -65,13 +66,13 @@ class Case:
         self.preprocess = lambda pixels: scale({"image": pixels})["image"]
         self.dtype = "bfloat16" if DEVICE.type == "cuda" else config["dtype"]
         torch.manual_seed(0)
-        if name in ("demo", "paper"):
+        if name in ("demo", "demo_unet", "paper"):
             self.network = config.get_parsed_content("network_def")
         else:
             self.network = NETWORKS[name](channels=HALF if name in ("DMMNMS", "DMMNM2S", "DMMNM3") else WHOLE)
             self.views = self.views[: len(self.network.views)]
-        if name == "demo":
-            load_weights(self.network, BUNDLE / "models" / "demo.pt")
+        if name in ("demo", "demo_unet"):
+            load_weights(self.network, BUNDLE / "models" / f"{name}.pt")
         self.network = self.network.to(DEVICE).eval()
 
     def segmenter(self, context: str, readers: int) -> Segmenter:
@@ -194,6 +195,32 @@ def in_process(row: str, network: str, slide: Path, readers: int) -> dict[str, A
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def tiatoolbox_row(python: str, network: str, slide: Path) -> dict[str, Any]:
+    """TIAToolbox's, in its own environment."""
+    case = Case(network)
+    segmenter = case.segmenter("per_patch", 1)
+    grid = segmenter.plan(open_slide(slide)).grid
+    low, high = (float(case.preprocess(torch.full((3, 1, 1), value))[0]) for value in (0.0, 255.0))
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "network.ts"
+        torch.jit.script(case.network.cpu()).save(str(script))
+        numbers = [case.target.mpp, low, high, segmenter.options.batch_size]
+        command = [python, "-W", "ignore", str(Path(__file__).with_name("tiatoolbox_row.py")), str(script), str(slide)]
+        result = subprocess.run([*command, *map(str, numbers)], check=True, stdout=subprocess.PIPE, text=True)
+    found = json.loads(result.stdout.splitlines()[-1])
+    patches = grid[0] * grid[1]
+    return {"row": "TIAToolbox", "patches": patches, "patches/s": patches / found["seconds"], **found}
+
+
+def median_rows(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Of several runs of the same rows, each row's from the run that took it the median time."""
+    rows = []
+    for same in zip(*runs, strict=True):
+        ordered = sorted(same, key=lambda row: row["seconds"])
+        rows.append({**ordered[len(ordered) // 2], "fastest": ordered[0]["seconds"], "slowest": ordered[-1]["seconds"]})
+    return rows
+
+
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Patches/s against parameters."""
     from matplotlib.figure import Figure
@@ -237,6 +264,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192)
     parser.add_argument("--network", default="demo")
     parser.add_argument("--readers", type=int, default=min(16, os.cpu_count() or 2))
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--tiatoolbox", metavar="PYTHON")
     parser.add_argument("--networks", action="store_true")
     parser.add_argument("--rows", nargs="*", default=ROWS)
     parser.add_argument("--row", help=argparse.SUPPRESS)
@@ -249,13 +278,18 @@ def main() -> None:
     slide = Path(arguments.slide).absolute() if arguments.slide else folder / f"phantom_{arguments.size}.tif"
     if not slide.exists():
         write_phantom(folder, slide.stem, seed=3, size=(arguments.size, arguments.size))
-    rows = [in_process(row, arguments.network, slide, arguments.readers) for row in arguments.rows]
+    runs = []
+    for _ in range(arguments.repeats):
+        runs.append([in_process(row, arguments.network, slide, arguments.readers) for row in arguments.rows])
+        if arguments.tiatoolbox:
+            runs[-1].append(tiatoolbox_row(arguments.tiatoolbox, arguments.network, slide))
+    rows = median_rows(runs)
     print(f"{slide.name}, {arguments.network}, {DEVICE}: {rows[0]['patches']} patches")
     table = pd.DataFrame(rows).set_index("row").drop(columns="patches")
     if "plain forward" in table.index:
         table["of plain"] = table["patches/s"] / table.loc["plain forward", "patches/s"]
     print(table.round(2).to_string(na_rep=""))
-    (folder / f"{arguments.network}.json").write_text(json.dumps({"device": str(DEVICE), "rows": rows}, indent=2))
+    (folder / f"{arguments.network}.json").write_text(json.dumps({"device": str(DEVICE), "runs": runs}, indent=2))
     if arguments.networks:
         measure_networks(slide, arguments.readers, folder)
     print(f"{folder}")
