@@ -1,7 +1,8 @@
 """Slide in, maps out: read ahead, predict, stitch, write, in bounded memory.
 
 Three stages run at the same time: threads read the next blocks, one thread per device predicts and stitches, and the
-caller's thread writes what is finished and ticks it off.
+caller's thread writes what is finished and ticks it off. On one CPU, where writing would only take turns with
+predicting, the caller's thread does both.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import copy
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +28,7 @@ from ..classes import ClassScheme
 from ..slides import FieldOfView, PatchReader, Slide, TissueMask
 from .canvas import Canvas
 from .journal import Journal
+from .memory import freed_memory_kept
 from .options import Options
 from .plan import Block, Plan
 from .prediction import Predictor, TensorWindow
@@ -148,7 +151,9 @@ class Segmenter:
         left = [job for job in jobs if (job[0].top, job[0].left) not in finished]
         total, to_do = (sum(int(wanted.sum()) for _, wanted in some) for some in (jobs, left))
         bar = tqdm(total=total, initial=total - to_do, desc=slide.name, unit="patch")
-        with bar, closing(_pipeline(left, reader, workers, self.options.readers)) as blocks:
+        alone = [device.type for device in self.devices] == ["cpu"]
+        memory, pipeline = (freed_memory_kept(), _in_turn) if alone else (nullcontext(), _at_once)
+        with memory, bar, closing(pipeline(left, reader, workers, self.options.readers)) as blocks:
             for block, wanted, found in blocks:
                 for name, pixels in found.items():
                     canvases[name].write(block.top, block.left, pixels.numpy())
@@ -214,10 +219,31 @@ class _Worker:
         return prepared.permute(2, 0, 1)
 
 
-def _pipeline(
+def _in_turn(
     jobs: Sequence[tuple[Block, np.ndarray]], reader: BlockReader, workers: Sequence[_Worker], readers: int
 ) -> Generator[tuple[Block, np.ndarray, Maps]]:
-    """Finished blocks, in the order in which they become so; at most a few are anywhere on the way."""
+    """Finished blocks of one worker that predicts in the caller's thread, while a few are read ahead."""
+    waiting = iter(jobs)
+    ahead: deque[tuple[tuple[Block, np.ndarray], Future[list[Window]]]] = deque()
+    with ThreadPoolExecutor(readers) as reading:
+        try:
+            while True:
+                while len(ahead) < max(readers, _AHEAD) and (job := next(waiting, None)) is not None:
+                    ahead.append((job, reading.submit(reader.read, *job)))
+                if not ahead:
+                    return
+                (block, wanted), read = ahead.popleft()
+                yield block, wanted, workers[0].predict(block, wanted, read.result())
+        finally:
+            # What is queued when a block fails, or the caller is interrupted, is not begun.
+            reading.shutdown(wait=False, cancel_futures=True)
+
+
+def _at_once(
+    jobs: Sequence[tuple[Block, np.ndarray]], reader: BlockReader, workers: Sequence[_Worker], readers: int
+) -> Generator[tuple[Block, np.ndarray, Maps]]:
+    """Finished blocks of several workers, or one on a GPU, in the order in which they become so; at most a few are
+    anywhere on the way."""
     waiting = iter(jobs)
     with ExitStack() as stack:
         reading = stack.enter_context(ThreadPoolExecutor(readers))
@@ -247,7 +273,6 @@ def _pipeline(
                     block, wanted = running.pop(future)
                     yield block, wanted, future.result()
         finally:
-            # What is queued when a block fails, or the caller is interrupted, is not begun.
             reading.shutdown(wait=False, cancel_futures=True)
             predicting.shutdown(wait=False, cancel_futures=True)
 

@@ -2,8 +2,9 @@
 
     python tests/benchmarks/tiatoolbox_row.py NETWORK SLIDE MPP LOW HIGH BATCH_SIZE
 
-NETWORK is a TorchScript file, MPP the µm/px of its 256 x 256 pixels, LOW and HIGH what 0 and 255 become. Imports nothing of
-this project: TIAToolbox 2.1.3 wants older versions of much that is used here. An environment for it, with as new a torch:
+NETWORK is a TorchScript file, MPP the µm/px of its 256 x 256 pixels, LOW and HIGH what 0 and 255 become. Imports
+nothing of this project: TIAToolbox 2.1.3 wants older versions of much that is used here. An environment for it, with
+as new a torch:
 
     pip install torch==2.13.0
     pip install --no-deps tiatoolbox==2.1.3 "torchvision<0.28"

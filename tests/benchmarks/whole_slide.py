@@ -33,6 +33,7 @@ from monai.inferers import AvgMerger, PatchInferer, Splitter
 
 from common.inference import Options, Segmenter
 from common.inference.autocast import AutocastInferer
+from common.inference.memory import freed_memory_kept
 from common.inference.reading import BlockReader
 from common.networks import NETWORKS
 from common.phantom import write_phantom
@@ -147,8 +148,9 @@ def run_row(row: str, case: Case, path: Path, readers: int) -> dict[str, Any]:
 def _plain_forward(case: Case, patches: int, batch_size: int) -> None:
     forward = AutocastInferer(case.dtype)
     batch = torch.rand(batch_size, 3 * len(case.views), case.views[0].size, case.views[0].size, device=DEVICE)
-    for _ in range(-(-patches // batch_size)):
-        forward(batch, case.network)
+    with freed_memory_kept():
+        for _ in range(-(-patches // batch_size)):
+            forward(batch, case.network)
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
