@@ -11,9 +11,9 @@ import copy
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..classes import ClassScheme
-from ..slides import FieldOfView, PatchReader, Slide, TissueMask
+from ..slides import FieldOfView, PatchReader, Slide, SlideError, TissueMask
 from .canvas import Canvas
 from .journal import Journal
 from .memory import freed_memory_kept
@@ -129,7 +129,7 @@ class Segmenter:
             overwrite: begin anew where the folder holds the beginning of a result of other settings.
 
         Raises:
-            SlideError: pixels needed cannot be decoded.
+            SlideError: pixels needed cannot be decoded, or what the network makes of them is not a number.
             SettingsError: the folder holds the beginning of a result of other settings.
             ValueError: network, fields of view and options do not go together.
         """
@@ -153,7 +153,7 @@ class Segmenter:
         bar = tqdm(total=total, initial=total - to_do, desc=slide.name, unit="patch")
         alone = [device.type for device in self.devices] == ["cpu"]
         memory, pipeline = (freed_memory_kept(), _in_turn) if alone else (nullcontext(), _at_once)
-        with memory, bar, closing(pipeline(left, reader, workers, self.options.readers)) as blocks:
+        with memory, bar, _named(slide), closing(pipeline(left, reader, workers, self.options.readers)) as blocks:
             for block, wanted, found in blocks:
                 for name, pixels in found.items():
                     canvases[name].write(block.top, block.left, pixels.numpy())
@@ -275,6 +275,16 @@ def _at_once(
         finally:
             reading.shutdown(wait=False, cancel_futures=True)
             predicting.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _named(slide: Slide) -> Iterator[None]:
+    """Within, output that is not a number is an error of this slide."""
+    try:
+        yield
+    except FloatingPointError as error:
+        remedy = "In float16, numbers above 65504 overflow: set dtype to bfloat16 or float32. Or check the weights"
+        raise SlideError(slide.path, str(error), remedy) from error
 
 
 def _wanted(block: Block, plan: Plan, tissue: TissueMask | None) -> np.ndarray:

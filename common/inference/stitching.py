@@ -77,13 +77,12 @@ class Stitcher:
         255 for 1; entropy ``(h, w)``, 255 for that of classes all equally probable.
 
         Raises:
-            ValueError: the network gave something that is not a number, which would pass for a class.
+            FloatingPointError: the network gave something that is not a number, which would pass for a class.
         """
         if not self._total.isfinite():
-            raise ValueError(
+            raise FloatingPointError(
                 f"the network's output is not finite (NaN or infinite) in the target pixels from row {self.block.top}, "
-                f"column {self.block.left} of {self.block.height} x {self.block.width}. In float16 numbers above 65504 "
-                "overflow: set dtype to bfloat16 or float32; otherwise the weights are damaged"
+                f"column {self.block.left} of {self.block.height} x {self.block.width}"
             )
         top = self.block.top - self.block.row * self.plan.stride
         left = self.block.left - self.block.column * self.plan.stride

@@ -8,7 +8,7 @@ import torch
 
 from common.inference import Options, Segmenter
 from common.networks import DMMNM3, DMMNS2, NETWORKS, UNet
-from common.slides import FieldOfView, PatchReader, open_slide
+from common.slides import FieldOfView, PatchReader, SlideError, open_slide
 from tests.conftest import write_pyramid
 
 CPU = torch.device("cpu")
@@ -250,7 +250,7 @@ def test_output_that_is_no_number_is_not_taken_for_a_class(slide, scheme, tmp_pa
     network = make("DMMNM3")
     with torch.no_grad():
         network.head[-1].bias[3] = torch.nan
-    with pytest.raises(ValueError, match=r"output is not finite .* from row 0, column 0 of 512 x 512"):
+    with pytest.raises(SlideError, match=r"s.tif: .*output is not finite .* from row 0, column 0 of 512 x 512"):
         segmenter(network, scheme, block=2).segment(slide, tmp_path, {}, maps)
 
 
