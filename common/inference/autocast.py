@@ -10,7 +10,9 @@ from monai.inferers import Inferer
 
 def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
     """Context in which convolutions run in ``dtype``; float32 changes nothing."""
-    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype != torch.float32)
+    # No cache of weights cast: it is shared by all threads and knows nothing of GPU streams, so that one stream could
+    # read what another has not cast yet. A forward pass uses every weight once.
+    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False)
 
 
 class AutocastInferer(Inferer):

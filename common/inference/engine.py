@@ -1,7 +1,7 @@
 """Slide in, maps out: read ahead, predict, stitch, write, in bounded memory.
 
-Three stages run at the same time: threads read the next blocks, one thread per device predicts and stitches, and the
-caller's thread writes what is finished and ticks it off. On one CPU, where writing would only take turns with
+Three stages run at the same time: threads read the next blocks, further threads predict and stitch, and the caller's
+thread writes what is finished and ticks it off. On one CPU, where writing would only take turns with
 predicting, the caller's thread does both.
 """
 
@@ -37,8 +37,10 @@ from .stitching import Stitcher
 
 Preprocess = Callable[[torch.Tensor], torch.Tensor]
 Maps = dict[str, torch.Tensor]
-# Blocks read ahead of each device, at least.
+# Blocks read ahead of each worker, at least.
 _AHEAD = 2
+# Workers per GPU: one computes while the other's maps come back and its next block goes there.
+_STREAMS = 2
 # Pixels that are preprocessed at once on a CPU.
 _STRIP = 2**15
 
@@ -51,7 +53,7 @@ class Segmented:
         maps: name -> its array on disk; see :data:`MAPS`.
         plan: their lattice on the slide.
         seconds: how long it took.
-        predicting: seconds of these in which a device predicted; the mean over devices.
+        predicting: seconds of these in which a worker predicted; the mean over workers. A GPU has several.
     """
 
     maps: dict[str, Canvas]
@@ -139,7 +141,11 @@ class Segmenter:
         views, mpp = self.reader.fields_of_view, self.target.mpp
         margins = Predictor.margins(self.networks[0], views, self.target, self.options)
         reader = BlockReader(self.reader, slide, plan, mpp, margins)
-        workers = [_Worker(self, network, plan, reader.steps, maps) for network in self.networks]
+        workers = [
+            _Worker(self, network, plan, reader.steps, maps)
+            for network, device in zip(self.networks, self.devices, strict=True)
+            for _ in range(_STREAMS if device.type == "cuda" else 1)
+        ]
         journal = Journal(folder, {**settings, "maps": list(maps), **self._circumstances()}, overwrite)
         planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}
         canvases = {
@@ -176,7 +182,7 @@ class Segmenter:
 
 
 class _Worker:
-    """Predicts blocks on one device."""
+    """Predicts blocks on one device; on a GPU, in a stream of its own."""
 
     def __init__(
         self, segmenter: Segmenter, network: nn.Module, plan: Plan, steps: Sequence[int] | None, maps: tuple[str, ...]
@@ -186,12 +192,17 @@ class _Worker:
         self.device = next(network.parameters()).device
         views = segmenter.reader.fields_of_view
         self.predictor = Predictor(network, plan, views, segmenter.target, steps, segmenter.options)
+        self.stream = None
+        if self.device.type == "cuda":
+            self.stream = torch.cuda.Stream(self.device)
+            # The weights came in another stream.
+            torch.cuda.synchronize(self.device)
 
     def predict(self, block: Block, wanted: np.ndarray, windows: Sequence[Window]) -> Maps:
         """The maps of a block, on the CPU."""
         started = time.monotonic()
-        # Gradients are switched off thread by thread.
-        with torch.inference_mode():
+        # Both hold for one thread only.
+        with torch.inference_mode(), torch.cuda.stream(self.stream):
             on_device = [self._prepared(window) for window in windows]
             options, scheme = self.segmenter.options, self.segmenter.scheme
             stitcher = Stitcher(self.plan, block, wanted, scheme, options, self.maps, self.device)
@@ -208,7 +219,10 @@ class _Worker:
     def _prepared_view(self, view: np.ndarray, index: int) -> torch.Tensor:
         dtype = getattr(torch, self.segmenter.options.dtype)
         # A pixel's channels stay side by side from the decoder to the network.
-        pixels = torch.from_numpy(np.ascontiguousarray(view.transpose(1, 2, 0))).to(self.device, non_blocking=True)
+        pixels = torch.from_numpy(np.ascontiguousarray(view.transpose(1, 2, 0)))
+        if self.stream is not None:
+            # Only from pinned memory does a copy leave the processor free.
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         prepared = torch.empty(pixels.shape, dtype=dtype, device=self.device)
         height, width = pixels.shape[:2]
         # A CPU does a strip that its cache holds several times as fast as a whole window.
