@@ -23,7 +23,7 @@ def inverse_share_weights(pixels: Sequence[float]) -> list[float]:
 
 
 class WeightedCrossEntropyLoss(nn.Module):
-    """Weighted cross entropy to which unlabelled pixels contribute nothing.
+    """Weighted cross entropy to which unlabelled pixels contribute nothing; binary where the scheme is a sigmoid's.
 
     Args:
         scheme: which label is which output channel.
@@ -37,7 +37,7 @@ class WeightedCrossEntropyLoss(nn.Module):
     Shape:
         logits ``(B, C, h, w)``, label maps ``(B, 1, h, w)`` -> a scalar.
 
-    Source: Ho et al. 2021, eq. 1.
+    Source: Ho et al. 2021, eq. 1; for a sigmoid, the data term of Gu et al. 2018, eq. 1.
     """
 
     def __init__(
@@ -49,25 +49,38 @@ class WeightedCrossEntropyLoss(nn.Module):
         if weights is not None and len(weights) != len(scheme):
             raise ValueError(f"{len(weights)} class weights for {len(scheme)} classes ({', '.join(scheme.names)})")
         self.scheme, self.normalisation = scheme, normalisation
-        channel_weights = torch.zeros(scheme.num_channels)
-        for tissue, weight in zip(scheme.classes, weights or [1.0] * len(scheme), strict=True):
-            if tissue.channel is not None:
-                channel_weights[tissue.channel] = weight
-        self.register_buffer("weights", channel_weights)
+        # By label, since of a sigmoid's two classes one has no channel.
+        label_weights = torch.zeros(256)
+        label_weights[1 : len(scheme) + 1] = torch.tensor(weights or [1.0] * len(scheme))
+        self.register_buffer("weights", label_weights)
         self.weights: torch.Tensor
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        channels = self.scheme.target_channels(labels[:, 0], _IGNORED)
+        labels = labels[:, 0].long()
         weights = self.weights.to(logits.device)
-        total = functional.cross_entropy(logits.float(), channels, weights, ignore_index=_IGNORED, reduction="sum")
-        count = self._mean_over_processes(self._divisor(channels, weights))
+        single = self.scheme.activation == "sigmoid"
+        total = (self._binary if single else self._multiclass)(logits.float(), labels, weights)
+        count = self._mean_over_processes(self._divisor(labels, weights))
         return total / count.clamp(min=torch.finfo(torch.float32).tiny)
 
-    def _divisor(self, channels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def _multiclass(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        channels = self.scheme.target_channels(labels, _IGNORED)
+        of_channels = torch.zeros(logits.shape[1], device=logits.device)
+        for tissue in self.scheme.classes:
+            if tissue.channel is not None:
+                of_channels[tissue.channel] = weights[tissue.label]
+        return functional.cross_entropy(logits, channels, of_channels, ignore_index=_IGNORED, reduction="sum")
+
+    def _binary(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        positive = next(tissue.label for tissue in self.scheme.classes if tissue.channel is not None)
+        wanted = (labels == positive).float()
+        return functional.binary_cross_entropy_with_logits(logits[:, 0], wanted, weights[labels], reduction="sum")
+
+    def _divisor(self, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         if self.normalisation == "pixels":
-            return torch.tensor(float(channels.numel()), device=channels.device)
-        labelled = channels != _IGNORED
-        return weights[channels[labelled]].sum() if self.normalisation == "weights" else labelled.sum().float()
+            return torch.tensor(float(labels.numel()), device=labels.device)
+        labelled = (labels > 0) & (labels <= len(self.scheme))
+        return weights[labels[labelled]].sum() if self.normalisation == "weights" else labelled.sum().float()
 
     def _mean_over_processes(self, count: torch.Tensor) -> torch.Tensor:
         if not (self.training and distributed.is_available() and distributed.is_initialized()):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from common.classes import ClassScheme
 from common.losses import WeightedCrossEntropyLoss, inverse_share_weights
 
 # Two labelled pixels of four: carcinoma with probability 0.5, stroma with probability 0.25.
@@ -53,3 +54,22 @@ def test_weights_are_one_minus_the_share():
 def test_the_number_of_weights_is_checked(scheme):
     with pytest.raises(ValueError, match="5 class weights for 6 classes"):
         WeightedCrossEntropyLoss(scheme, WEIGHTS[:5])
+
+
+TUMOUR = ClassScheme(
+    [
+        {"name": "normal", "color": [60, 170, 80], "label": 1, "channel": None},
+        {"name": "tumour", "color": [220, 40, 40], "label": 2, "channel": 0},
+    ],
+    activation="sigmoid",
+)
+
+
+@pytest.mark.parametrize(("normalisation", "divisor"), [("pixels", 4), ("labelled", 3), ("weights", 0.5 + 2 * 3.0)])
+def test_a_sigmoid_s_two_classes_are_weighted_by_label_and_bare_pixels_left_out(normalisation, divisor):
+    labels = torch.tensor([[2, 0], [1, 2]], dtype=torch.uint8)[None, None]
+    # Probabilities of tumour: 1/2, whatever, 1/4, 4/5.
+    logits = torch.tensor([[0.0, 7.0], [-math.log(3), math.log(4)]])[None, None]
+    expected = 3.0 * math.log(2) - 0.5 * math.log(3 / 4) - 3.0 * math.log(4 / 5)
+    loss = WeightedCrossEntropyLoss(TUMOUR, [0.5, 3.0], normalisation)
+    assert loss(logits, labels).item() == pytest.approx(expected / divisor, rel=1e-5)

@@ -2,6 +2,7 @@
 
 from .base import SegmentationNetwork
 from .dmmn import DMMNM2S, DMMNM3, DMMNMS, DMMNS2
+from .mrn import MRN, MultiResolution
 from .released import load_released_dmmn
 from .segnet import SegNet
 from .unet import UNet
@@ -15,7 +16,9 @@ __all__ = [
     "DMMNM3",
     "DMMNMS",
     "DMMNS2",
+    "MRN",
     "NETWORKS",
+    "MultiResolution",
     "SegNet",
     "SegmentationNetwork",
     "UNet",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -11,6 +11,8 @@ from torch import nn
 # How far an output pixel of an encoder and decoder of these blocks sees, in pixels of its coarsest level: with four
 # poolings 123 pixels, with three 59, with two 27.
 REACH = 8
+# Makes a module of so many channels in and so many out.
+MakeModule = Callable[[int, int], nn.Module]
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -44,10 +46,10 @@ def head(in_channels: int, channels: int, out_channels: int) -> nn.Sequential:
 class Encoder(nn.Module):
     """Blocks of ``channels`` with 2 x 2 max-pooling between: ``(B, i, H, W)`` -> one map per level, finest first."""
 
-    def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int], block: MakeModule = conv_block) -> None:
         super().__init__()
         widths = [in_channels, *channels]
-        self.blocks = nn.ModuleList(conv_block(i, o) for i, o in pairwise(widths))
+        self.blocks = nn.ModuleList(block(i, o) for i, o in pairwise(widths))
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
@@ -65,13 +67,20 @@ class Decoder(nn.Module):
         channels: encoder widths, finest first.
         extra: channels, finest level first, of other maps that enter the upsampling to that level beside the
             decoder's own.
+        block, up: from how many to how many channels -> what follows the concatenation, and what upsamples by 2.
     """
 
-    def __init__(self, channels: Sequence[int], extra: Sequence[int] = (0, 0, 0, 0)) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        extra: Sequence[int] = (0, 0, 0, 0),
+        block: MakeModule = conv_block,
+        up: MakeModule = upsample2,
+    ) -> None:
         super().__init__()
         levels = range(len(channels) - 2, -1, -1)
-        self.ups = nn.ModuleList(upsample2(channels[k + 1] + extra[k], channels[k]) for k in levels)
-        self.blocks = nn.ModuleList(conv_block(2 * channels[k], channels[k]) for k in levels)
+        self.ups = nn.ModuleList(up(channels[k + 1] + extra[k], channels[k]) for k in levels)
+        self.blocks = nn.ModuleList(block(2 * channels[k], channels[k]) for k in levels)
 
     def forward(self, features: list[torch.Tensor], extras: list[list[torch.Tensor]]) -> list[torch.Tensor]:
         """``features`` as the encoder gives them, ``extras`` one list per level, deepest first -> maps after

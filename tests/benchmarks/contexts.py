@@ -20,7 +20,6 @@ import pandas as pd
 import tifffile
 from monai.bundle import ConfigParser
 from phantom_ablation import bundle
-from PIL import Image
 from real_tissue import OVERLAY
 
 from common.classes import ClassScheme
@@ -29,13 +28,14 @@ from common.data.store import SlideStore
 from common.evaluation import score_slide
 from common.inference.options import CONTEXTS
 from common.metrics import scores, seam_ratio
-from common.outputs.overlay import blend, with_legend
+from common.outputs.overlay import blend
+from common.outputs.panels import panels
 from common.phantom import BREAST, write_phantoms
 from common.slides import Slide
 
 TARGET = 256
 # Pixels a side of the part that the picture shows.
-SHOWN = 1024
+SHOWN = 512
 
 
 def measure(
@@ -63,7 +63,7 @@ def measure(
                 "seconds": summary["seconds"]["segmentation"],
             }
         )
-    picture(slide, maps, scheme, folder / "disagreement.png")
+    picture(slide, maps, scheme, folder / "disagreement.jpg")
     return pd.DataFrame(rows).drop(columns="seconds")
 
 
@@ -82,16 +82,13 @@ def picture(slide: Slide, maps: Mapping[str, np.ndarray], scheme: ClassScheme, p
     pixel = slide.shape[0] / differs.shape[0]
     center = ((top + height / 2) * pixel, (left + width / 2) * pixel)
     tissue = slide.read(center, slide.mpp * pixel, (height, width), snap=0)
-    panels = [tissue]
-    for labels in maps.values():
-        panel = blend(tissue, labels[part], scheme)
-        panel[labels[part] != maps["per_patch"][part]] //= 3
-        panels.append(panel)
-    gap = np.full((height, 8, 3), 255, dtype=np.uint8)
-    row = np.concatenate([piece for panel in panels for piece in (panel, gap)][:-1], axis=1)
-    image = with_legend(row, scheme)
-    image.thumbnail((2000, 2000), Image.Resampling.LANCZOS)
-    image.save(path)
+    pictures = {"slide": tissue}
+    for context, labels in maps.items():
+        unequal = labels[part] != maps["per_patch"][part]
+        title = f"{context} (dark: other than per_patch)" if unequal.any() else context
+        pictures[title] = blend(tissue, labels[part], scheme)
+        pictures[title][unequal] //= 4
+    panels(pictures, scheme).save(path, quality=88)
 
 
 def main() -> None:
@@ -115,7 +112,7 @@ def main() -> None:
     for name, (path, scheme, overlays, overrides) in cases.items():
         table = measure(load_datalist(path, "testing")[0], scheme, overlays, folder / name, **overrides)
         table.to_csv(folder / f"{name}.csv", index=False)
-        print(f"\n{name}\n{table.round(4).to_string(index=False)}\n{folder / name / 'disagreement.png'}")
+        print(f"\n{name}\n{table.round(4).to_string(index=False)}\n{folder / name / 'disagreement.jpg'}")
 
 
 if __name__ == "__main__":

@@ -98,8 +98,9 @@ def main() -> None:
     rows = []
     for name, configs in FEEDS.items():
         config = configured(folder, configs, arguments.workers, arguments.channels, 2 * arguments.batches + 2)
-        step = Step(config)
+        # The loss asks for class weights, these for the dataset, and that packs its patches.
         started = time.perf_counter()
+        step = Step(config)
         loader = iter(config.get_parsed_content("train#dataloader"))
         first = next(loader)
         prepared = time.perf_counter() - started
