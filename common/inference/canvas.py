@@ -38,6 +38,16 @@ class Canvas:
         """uint8 of a rectangle inside."""
         return np.asarray(self.array[..., top : top + height, left : left + width])
 
+    def written(self, top: int, left: int, height: int, width: int) -> bool:
+        """Whether anything but 0 was ever written into a rectangle's blocks: of a slide that is nearly all glass,
+        what is made of its map need look at few."""
+        rows = range(top // self.chunk, (top + height - 1) // self.chunk + 1)
+        columns = range(left // self.chunk, (left + width - 1) // self.chunk + 1)
+        # zarr stores no chunk of nothing but the fill value. All planes of a block are written at once.
+        planes = ["*"] * (self.array.ndim - 2)
+        names = ["/".join(["c", *planes, str(row), str(column)]) for row in rows for column in columns]
+        return any(next(self.folder.glob(name), None) is not None for name in names)
+
     def bands(self, height: int) -> Iterator[np.ndarray]:
         """The map from the top in bands of ``height`` rows."""
         for top in range(0, self.shape[0], height):

@@ -34,7 +34,7 @@ def write_probabilities(path: Path, canvas: Canvas, mpp: float, scheme: ClassSch
         level, scale = 0, mpp
         datasets = []
         while True:
-            source = _level(group, str(level), source, level > 0)
+            source = _level(group, str(level), source, canvas, 2**level)
             # Places are those of pixels' centres.
             shift = (scale - mpp) / 2
             transformations = [
@@ -48,9 +48,11 @@ def write_probabilities(path: Path, canvas: Canvas, mpp: float, scheme: ClassSch
         group.attrs["ome"] = _metadata(path.stem, datasets, scheme)
 
 
-def _level(group: zarr.Group, name: str, source: Any, halved: bool) -> zarr.Array:
-    """Copy an array into the group, or its halves: means of four pixels, a last odd row or column left out."""
+def _level(group: zarr.Group, name: str, source: Any, canvas: Canvas, factor: int) -> zarr.Array:
+    """Copy an array into the group, or, if ``factor`` is more than 1, its halves: means of four pixels, a last odd row
+    or column left out. One of its pixels is then ``factor`` of the canvas's."""
     planes, height, width = source.shape
+    halved = factor > 1
     shape = (planes, height // 2, width // 2) if halved else (planes, height, width)
     chunks = (1, _CHUNK, _CHUNK)
     target = group.create_array(name, shape=shape, chunks=chunks, dtype="uint8", dimension_names=("c", "y", "x"))
@@ -58,6 +60,9 @@ def _level(group: zarr.Group, name: str, source: Any, halved: bool) -> zarr.Arra
     for top in range(0, shape[1], side):
         for left in range(0, shape[2], side):
             at = (slice(top, min(top + side, shape[1])), slice(left, min(left + side, shape[2])))
+            covered = [(part.stop - part.start) * factor for part in at]
+            if not canvas.written(top * factor, left * factor, covered[0], covered[1]):
+                continue
             if not halved:
                 target[:, at[0], at[1]] = source[:, at[0], at[1]]
                 continue

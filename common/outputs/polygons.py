@@ -40,7 +40,11 @@ def slide_polygons(canvas: Canvas, plan: Plan) -> Iterator[AnnotatedRegion]:
     open_regions = _OpenRegions(width)
     for top in range(0, height, canvas.chunk):
         for left in range(0, width, canvas.chunk):
-            labels = canvas.read(top, left, min(canvas.chunk, height - top), min(canvas.chunk, width - left))
+            size = (min(canvas.chunk, height - top), min(canvas.chunk, width - left))
+            if not canvas.written(top, left, *size):
+                open_regions.skip(left, *size)
+                continue
+            labels = canvas.read(top, left, *size)
             for label, polygons in open_regions.take(labels, top, left):
                 yield from (AnnotatedRegion(label, polygon) for polygon in _level0(polygons, plan))
         for label, polygon in open_regions.finished(top + canvas.chunk >= height):
@@ -86,6 +90,11 @@ class _OpenRegions:
         inside, values = moved[~cut], labels[places][~cut]
         for label in np.unique(values):
             yield int(label), inside[values == label]
+
+    def skip(self, left: int, height: int, width: int) -> None:
+        """Pass over a block without a label."""
+        self._before = np.zeros((2, height), dtype=np.int64)
+        self._below[:, left : left + width] = 0
 
     def finished(self, last: bool) -> Iterator[tuple[int, np.ndarray]]:
         """At the end of a row of blocks: the regions that do not reach into the next one, their pieces joined."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 
@@ -42,7 +44,8 @@ def write_label_pyramid(
         "compression": "adobe_deflate",
         "predictor": False,
     }
-    _write(path, (band[..., None] for band in rows), (*shape, 1), mpp, _every_other, options, json.dumps(description))
+    bands = (band[..., None] for band in rows)
+    _write(path, bands, (*shape, 1), mpp, _every_other, options, json.dumps(description), _deflated)
 
 
 def write_grey_pyramid(
@@ -58,7 +61,8 @@ def write_grey_pyramid(
         description: the file's ImageDescription.
     """
     options = {"photometric": "minisblack", "compression": "adobe_deflate", "predictor": True}
-    _write(path, (band[..., None] for band in rows), (*shape, 1), mpp, _mean_of_four, options, description)
+    bands = (band[..., None] for band in rows)
+    _write(path, bands, (*shape, 1), mpp, _mean_of_four, options, description, _differences)
 
 
 def write_image_pyramid(
@@ -92,7 +96,9 @@ def _write(
     shrink: Callable[[np.ndarray], np.ndarray],
     options: dict[str, Any],
     description: str,
+    encode: Callable[[np.ndarray], bytes] | None = None,
 ) -> None:
+    """``encode`` makes a tile the bytes that ``options`` declare; tifffile does where it is not given."""
     with ExitStack() as stack:
         partial = stack.enter_context(written_whole(path))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=partial.parent, prefix=PARTIAL)))
@@ -102,8 +108,9 @@ def _write(
         while True:
             last = max(shape[:2]) <= _SMALLEST or min(shape[:2]) < 2
             spill = None if last else folder / f"level{level + 1}"
+            tiles = _tiles(rows, spill, shrink, shape[2])
             writer.write(
-                _tiles(rows, spill, shrink, shape[2]),
+                tiles if encode is None else _encoded(tiles, encode),
                 shape=shape if shape[2] > 1 else shape[:2],
                 dtype=np.uint8,
                 tile=(TILE, TILE),
@@ -130,13 +137,32 @@ def _tiles(
         file = stack.enter_context(spill.open("wb")) if spill else None
         for band in rows:
             if file is not None:
-                file.write(shrink(band[: band.shape[0] // 2 * 2, : band.shape[1] // 2 * 2]).tobytes())
+                height, width = band.shape[0] // 2, band.shape[1] // 2
+                # Most of a map is 0 where most of a slide is glass.
+                halved = shrink(band[: 2 * height, : 2 * width]) if band.any() else np.zeros_like(band[:height, :width])
+                file.write(halved.tobytes())
             padding = [(0, -band.shape[0] % TILE), (0, -band.shape[1] % TILE), (0, 0)]
             # The border repeated, not black: JPEG would let black ring into the picture.
             padded = np.pad(band, padding, mode="edge")
             for left in range(0, padded.shape[1], TILE):
                 tile = padded[:, left : left + TILE]
                 yield np.ascontiguousarray(tile if channels > 1 else tile[..., 0])
+
+
+def _encoded(tiles: Iterable[np.ndarray], encode: Callable[[np.ndarray], bytes]) -> Iterator[bytes]:
+    """Tiles of nothing but 0 are encoded once."""
+    empty = encode(np.zeros((TILE, TILE), dtype=np.uint8))
+    for tile in tiles:
+        yield encode(tile) if tile.any() else empty
+
+
+def _deflated(tile: np.ndarray) -> bytes:
+    return zlib.compress(tile.tobytes())
+
+
+def _differences(tile: np.ndarray) -> bytes:
+    """Deflate with TIFF's horizontal predictor."""
+    return _deflated(np.asarray(imagecodecs.delta_encode(tile, axis=-1)))
 
 
 def _spilled(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:

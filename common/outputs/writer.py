@@ -97,10 +97,22 @@ def write_outputs(
     return summary
 
 
-def _summary(slide: Slide, canvas: Canvas, scheme: ClassScheme, mpp: float, record: dict[str, Any]) -> dict[str, Any]:
+def _counts(canvas: Canvas) -> np.ndarray:
+    """Pixels of each label, ``(256,)``."""
     counts = np.zeros(256, dtype=np.int64)
-    for band in canvas.bands(canvas.chunk):
-        counts += np.bincount(band.ravel(), minlength=256)
+    height, width = canvas.shape
+    for top in range(0, height, canvas.chunk):
+        for left in range(0, width, canvas.chunk):
+            size = (min(canvas.chunk, height - top), min(canvas.chunk, width - left))
+            if canvas.written(top, left, *size):
+                counts += np.bincount(canvas.read(top, left, *size).ravel(), minlength=256)
+            else:
+                counts[0] += size[0] * size[1]
+    return counts
+
+
+def _summary(slide: Slide, canvas: Canvas, scheme: ClassScheme, mpp: float, record: dict[str, Any]) -> dict[str, Any]:
+    counts = _counts(canvas)
     predicted = int(counts[1:].sum())
     square_mm = (mpp / 1000) ** 2
     return {
