@@ -70,8 +70,11 @@ def test_a_validator_finds_no_error_in_the_segmentation(slide, labels, scheme, t
 
 def test_probabilities_are_an_ome_zarr_image(scheme, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 1500, 2300), dtype=np.uint8)
-    canvas = Canvas(tmp_path / "probabilities.zarr", pixels.shape, 1024)
-    canvas.write(0, 0, pixels)
+    # Of the last blocks but one across, nothing was predicted.
+    pixels[:, :, 1024:2048] = 0
+    canvas = Canvas(tmp_path / "probabilities.zarr", pixels.shape, 512)
+    canvas.write(0, 0, pixels[:, :, :1024])
+    canvas.write(0, 2048, pixels[:, :, 2048:])
     write_probabilities(tmp_path / "p.zarr", canvas, 0.5, scheme)
     group = zarr.open_group(str(tmp_path / "p.zarr"), mode="r")
     image = Image.from_zarr(group)
@@ -87,9 +90,12 @@ def test_probabilities_are_an_ome_zarr_image(scheme, tmp_path):
 
 def test_entropy_is_a_grey_pyramid(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (1500, 2300), dtype=np.uint8)
+    pixels[512:1024] = 0
     bands = (pixels[top : top + 512] for top in range(0, 1500, 512))
     write_grey_pyramid(tmp_path / "e.tif", bands, pixels.shape, 0.5, "entropy")
     assert np.array_equal(tifffile.imread(tmp_path / "e.tif", level=0), pixels)
+    halved = pixels.reshape(750, 2, 1150, 2).mean(axis=(1, 3))
+    assert abs(tifffile.imread(tmp_path / "e.tif", level=1) - halved).max() <= 0.5
     opened = openslide.OpenSlide(str(tmp_path / "e.tif"))
     assert opened.level_dimensions == ((2300, 1500), (1150, 750), (575, 375))
     assert float(opened.properties["openslide.mpp-x"]) == pytest.approx(0.5)

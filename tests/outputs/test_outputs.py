@@ -51,10 +51,14 @@ def test_polygons_keep_holes_and_do_not_join_corners():
     assert label_polygons(np.zeros((4, 4), dtype=np.uint8)) == {}
 
 
+@pytest.mark.parametrize("glass", [0.0, 0.5])
 @pytest.mark.parametrize("block", [64, 200, 256])
-def test_block_seams_do_not_show_in_polygons(labels, tmp_path, block):
+def test_block_seams_do_not_show_in_polygons(labels, tmp_path, block, glass):
     canvas = Canvas(tmp_path / "c.zarr", labels.shape, block)
-    canvas.write(0, 0, labels)
+    some = np.random.default_rng(block).random((-(-700 // block), -(-900 // block))) >= glass
+    labels = labels * some.repeat(block, 0).repeat(block, 1)[:700, :900]
+    for row, column in np.argwhere(some) * block:
+        canvas.write(row, column, labels[row : row + block, column : column + block])
     plan = Plan((700, 900), (1.0, 1.0), 64, 4)
     whole = label_polygons(labels)
     by_blocks: dict[int, list] = {}
