@@ -42,7 +42,7 @@ def slide_polygons(canvas: Canvas, plan: Plan) -> Iterator[AnnotatedRegion]:
         for left in range(0, width, canvas.chunk):
             size = (min(canvas.chunk, height - top), min(canvas.chunk, width - left))
             if not canvas.written(top, left, *size):
-                open_regions.skip(left, *size)
+                open_regions.skip(size[0])
                 continue
             labels = canvas.read(top, left, *size)
             for label, polygons in open_regions.take(labels, top, left):
@@ -91,10 +91,9 @@ class _OpenRegions:
         for label in np.unique(values):
             yield int(label), inside[values == label]
 
-    def skip(self, left: int, height: int, width: int) -> None:
+    def skip(self, height: int) -> None:
         """Pass over a block without a label."""
         self._before = np.zeros((2, height), dtype=np.int64)
-        self._below[:, left : left + width] = 0
 
     def finished(self, last: bool) -> Iterator[tuple[int, np.ndarray]]:
         """At the end of a row of blocks: the regions that do not reach into the next one, their pieces joined."""
