@@ -7,16 +7,19 @@ import pytest
 import torch
 
 from common.inference import Options, Segmenter
-from common.networks import DMMNM3, DMMNS2, NETWORKS, UNet
+from common.networks import DMMNM3, DMMNS2, MRN, NETWORKS, UNet
 from common.slides import FieldOfView, PatchReader, SlideError, open_slide
 from tests.conftest import write_pyramid
 
 CPU = torch.device("cpu")
 SIDE = 256
-VIEWS = [FieldOfView(0.5, SIDE), FieldOfView(1.0, SIDE), FieldOfView(2.0, SIDE)]
+VIEWS = [FieldOfView(mpp, SIDE) for mpp in (0.5, 1.0, 2.0)]
 # With three poolings a pixel sees 59 pixels, less than the 64 that a 10x patch has around its target.
 SHALLOW = (4, 6, 8, 10)
-SEPARABLE = [name for name, network in NETWORKS.items() if network is not DMMNS2]
+MRNS = {f"MRN {upsample}": upsample for upsample in ("bilinear", "transposed", "transposed_single")}
+SEPARABLE = [*(name for name, network in NETWORKS.items() if network is not DMMNS2), *MRNS]
+# These upsample what they cut from the coarse maps, and so see the cut's border when they do it per patch.
+UPSAMPLING = ("DMMNMS", "DMMNM2S", "MRN bilinear")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,20 @@ def slide(tmp_path_factory):
 
 def make(name: str, channels=SHALLOW):
     torch.manual_seed(3)
+    if name in MRNS:
+        network = MRN(num_classes=7, resolutions=3, upsample=MRNS[name], channels=channels)
+        _remember(network)
+        return network.eval()
     return NETWORKS[name](channels=channels).eval()
+
+
+def _remember(network) -> None:
+    """Fill in what batch normalisation would have seen in training."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+            torch.nn.init.normal_(module.bias, std=0.1)
 
 
 def views_of(network) -> list[FieldOfView]:
@@ -67,8 +83,8 @@ def patch_by_patch(slide, network, scheme, stride=SIDE):
 def test_shared_context_is_the_patch_s_own_where_no_border_is_in_sight(slide, scheme, tmp_path, name):
     network = make(name)
     found = probabilities(slide, tmp_path, network, scheme, context="shared", block=2, batch_size=3)
-    # These two upsample what they cut from the coarse maps, and so see the cut's border when they do it per patch.
-    rim = 64 if name in ("DMMNMS", "DMMNM2S") else 0
+    # MRN upsamples per target here, too.
+    rim = 64 if name in UPSAMPLING and name not in MRNS else 0
     for (top, left), expected in patch_by_patch(slide, network, scheme).items():
         part = found[:, top + rim : top + SIDE - rim, left + rim : left + SIDE - rim]
         middle = 255 * expected[:, rim : SIDE - rim, rim : SIDE - rim]
@@ -81,8 +97,8 @@ def test_seamless_is_what_a_patch_says_in_its_middle_and_does_not_know_blocks(sl
     found = probabilities(slide, tmp_path / "a", network, scheme, context="seamless", block=2)
     other = probabilities(slide, tmp_path / "b", network, scheme, context="seamless", block=1)
     assert abs(found - other).max() <= 1
-    # Up to the slide's border, where the finest branch sees what a patch sees; but for these two, see above.
-    ends = name not in ("DMMNMS", "DMMNM2S")
+    # Up to the slide's border, where the finest branch sees what a patch sees.
+    ends = name not in UPSAMPLING
     for place, expected in patch_by_patch(slide, network, scheme).items():
         inner = [
             slice(0 if ends and start == 0 else 64, SIDE if ends and start + SIDE >= side else SIDE - 64)
