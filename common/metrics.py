@@ -112,7 +112,7 @@ def seam_ratio(labels: np.ndarray, target: int) -> float | None:
     return float((seams[0] / seams[1]) / (others[0] / others[1]))
 
 
-def _of_batch(engine: Engine, key: str) -> Any:
+def of_batch(engine: Engine, key: str) -> Any:
     """One field of the engine's batch, which MONAI takes apart into a list of items."""
     batch: Any = engine.state.batch
     return batch[key] if isinstance(batch, dict) else [item[key] for item in batch]
@@ -200,8 +200,8 @@ class SlideConfusion(Metric):
 
     def iteration_completed(self, engine: Engine) -> None:
         """Called by the engine after every batch."""
-        tissue = _of_batch(engine, "tissue") if self.otsu is not None else None
-        self.update((*self._output_transform(engine.state.output), _of_batch(engine, "slide"), tissue))
+        tissue = of_batch(engine, "tissue") if self.otsu is not None else None
+        self.update((*self._output_transform(engine.state.output), of_batch(engine, "slide"), tissue))
 
     @reinit__is_reduced
     def reset(self) -> None:
@@ -263,7 +263,7 @@ class ContextReliance(Metric):
 
     def iteration_completed(self, engine: Engine) -> None:
         """Called by the engine after every batch."""
-        self.update((*self._output_transform(engine.state.output), _of_batch(engine, self.key)))
+        self.update((*self._output_transform(engine.state.output), of_batch(engine, self.key)))
 
     @reinit__is_reduced
     def reset(self) -> None:
