@@ -210,7 +210,8 @@ def tiatoolbox_row(python: str, network: str, slide: Path) -> dict[str, Any]:
         script = Path(folder) / "network.ts"
         torch.jit.script(case.network.cpu()).save(str(script))
         numbers = [case.target.mpp, low, high, segmenter.options.batch_size]
-        command = [python, "-W", "ignore", str(Path(__file__).with_name("tiatoolbox_row.py")), str(script), str(slide)]
+        row = Path(__file__).parent / "other_environments" / "tiatoolbox_row.py"
+        command = [python, "-W", "ignore", str(row), str(script), str(slide)]
         result = subprocess.run([*command, *map(str, numbers)], check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(result.stdout.splitlines()[-1])
     patches = grid[0] * grid[1]

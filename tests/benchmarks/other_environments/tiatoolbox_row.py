@@ -1,6 +1,6 @@
 """TIAToolbox's SemanticSegmentor over a slide; run by whole_slide.py with the Python of another environment.
 
-    python tests/benchmarks/tiatoolbox_row.py NETWORK SLIDE MPP LOW HIGH BATCH_SIZE
+    python tests/benchmarks/other_environments/tiatoolbox_row.py NETWORK SLIDE MPP LOW HIGH BATCH_SIZE
 
 NETWORK is a TorchScript file, MPP the µm/px of its 256 x 256 pixels, LOW and HIGH what 0 and 255 become. Imports
 nothing of this project: TIAToolbox 2.1.3 wants older versions of much that is used here. An environment for it, with
