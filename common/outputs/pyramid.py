@@ -5,6 +5,7 @@ Plain pages, not SubIFDs: OpenSlide shows only one level of the latter.
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import zlib
@@ -136,11 +137,16 @@ def _tiles(
     with ExitStack() as stack:
         file = stack.enter_context(spill.open("wb")) if spill else None
         for band in rows:
+            # Most of a map is 0 where most of a slide is glass.
+            blank = not band.any()
             if file is not None:
                 height, width = band.shape[0] // 2, band.shape[1] // 2
-                # Most of a map is 0 where most of a slide is glass.
-                halved = shrink(band[: 2 * height, : 2 * width]) if band.any() else np.zeros_like(band[:height, :width])
+                halved = np.zeros_like(band[:height, :width]) if blank else shrink(band[: 2 * height, : 2 * width])
                 file.write(halved.tobytes())
+            if blank:
+                shape = (TILE, TILE, channels) if channels > 1 else (TILE, TILE)
+                yield from itertools.repeat(np.zeros(shape, dtype=np.uint8), -(-band.shape[1] // TILE))
+                continue
             padding = [(0, -band.shape[0] % TILE), (0, -band.shape[1] % TILE), (0, 0)]
             # The border repeated, not black: JPEG would let black ring into the picture.
             padded = np.pad(band, padding, mode="edge")
