@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -141,8 +142,11 @@ def _tiles(
             blank = not band.any()
             if file is not None:
                 height, width = band.shape[0] // 2, band.shape[1] // 2
-                halved = np.zeros_like(band[:height, :width]) if blank else shrink(band[: 2 * height, : 2 * width])
-                file.write(halved.tobytes())
+                if blank:
+                    # A gap takes no room on disk and reads as 0.
+                    file.truncate(file.seek(height * width * channels, os.SEEK_CUR))
+                else:
+                    file.write(shrink(band[: 2 * height, : 2 * width]).tobytes())
             if blank:
                 shape = (TILE, TILE, channels) if channels > 1 else (TILE, TILE)
                 yield from itertools.repeat(np.zeros(shape, dtype=np.uint8), -(-band.shape[1] // TILE))
