@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,10 @@ class Canvas:
         what is made of its map need look at few."""
         rows = range(top // self.chunk, (top + height - 1) // self.chunk + 1)
         columns = range(left // self.chunk, (left + width - 1) // self.chunk + 1)
-        # zarr stores no chunk of nothing but the fill value. All planes of a block are written at once.
-        planes = ["*"] * (self.array.ndim - 2)
-        names = ["/".join(["c", *planes, str(row), str(column)]) for row in rows for column in columns]
-        return any(next(self.folder.glob(name), None) is not None for name in names)
+        planes = [range(count) for count in self.array.shape[:-2]]
+        # zarr stores no chunk of nothing but the fill value.
+        keys = (self.array.metadata.encode_chunk_key(at) for at in product(*planes, rows, columns))
+        return any((self.folder / key).exists() for key in keys)
 
     def bands(self, height: int) -> Iterator[np.ndarray]:
         """The map from the top in bands of ``height`` rows."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import nn
@@ -122,8 +121,9 @@ class MultiResolution(SegmentationNetwork):
             self.period, self.margin = deepest * coarsest, reach * deepest
         self.strides = list(strides)
         self.encoders, self.decoder = nn.ModuleList(encoders), decoder
-        count = self.resolutions if self.resolutions > 1 else 0
-        self.fusions = nn.ModuleList(Fusion(width, count, upsample) for width in channels if count)
+        # A single view has nothing to be fused with.
+        widths = channels if self.resolutions > 1 else ()
+        self.fusions = nn.ModuleList(Fusion(width, self.resolutions, upsample) for width in widths)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.check_input(image, 3 * self.resolutions)
@@ -144,10 +144,7 @@ class MultiResolution(SegmentationNetwork):
 
     def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
         levels = len(self.strides)
-        fused: list[torch.Tensor] = []
-        for view, encoder in enumerate(self.encoders):
-            if view == 0:
-                fused = encoder(finest)
+        fused: list[torch.Tensor] = self.encoders[0](finest)
         for level, fusion in enumerate(self.fusions):
             coarse = [context[view * levels + level] for view in range(self.resolutions - 1)]
             fused[level] = fusion(fused[level], coarse)
@@ -194,7 +191,7 @@ class _UNetDecoder(nn.Module):
     def __init__(self, channels: Sequence[int], num_classes: int) -> None:
         super().__init__()
         plain = [0] * (len(channels) - 1)
-        self.decoder = Decoder(channels, plain, normalised_block, partial(normalised_upsample, factor=2))
+        self.decoder = Decoder(channels, plain, normalised_block, normalised_upsample)
         self.head = nn.Conv2d(channels[0], num_classes, 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:

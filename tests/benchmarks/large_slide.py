@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from phantom_ablation import bundle_command
 from tqdm import tqdm
 
 from common.outputs.pyramid import TILE, write_image_pyramid
@@ -31,8 +31,6 @@ from common.phantom.layout import Layout
 from common.phantom.paint import Painter
 from common.slides import open_slide, tissue_mask
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-BUNDLE = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"
 MPP = 0.5
 OUTPUTS = ["prediction.tif", "prediction.geojson", "overlay.png", "probabilities.zarr", "entropy.tif", "summary.json"]
 
@@ -71,22 +69,10 @@ def _pieces(side: int) -> Iterator[tuple[int, int]]:
 
 def segmented(slide: Path, folder: Path) -> dict[str, Any]:
     """One run of the bundle, as a process of its own."""
-    configs = [str(BUNDLE / "configs" / name) for name in ("inference.yaml", "demo.yaml")]
     views = [{"mpp": MPP * factor, "size": 256} for factor in (1, 2, 4)]
-    overrides = {
-        "bundle_root": BUNDLE,
-        "logging_file": BUNDLE / "configs" / "logging.conf",
-        "slides": slide,
-        "output_dir": folder,
-        "overwrite": True,
-        "tissue": True,
-        "outputs": OUTPUTS,
-        "fields_of_view": views,
-        "target": views[0],
-    }
-    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", str(configs)]
-    for key, value in overrides.items():
-        command += [f"--{key}", str(value)]
+    seen = {"fields_of_view": views, "target": views[0], "tissue": True}
+    files = {"slides": slide, "output_dir": folder, "outputs": OUTPUTS, "overwrite": True}
+    command = bundle_command(["inference.yaml", "demo.yaml"], **files, **seen)
     started = time.perf_counter()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)

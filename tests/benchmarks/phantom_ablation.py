@@ -59,14 +59,19 @@ class Task:
 PHANTOM = Task(Path(__file__).with_suffix(".yaml"), mpp=1.0, num_classes=6)
 
 
-def bundle(configs: list[str], **overrides: object) -> None:
-    """One run of the bundle."""
+def bundle_command(configs: list[str], **overrides: object) -> list[str]:
+    """The command line of one run of the bundle."""
     files = [str(BUNDLE / "configs" / name) for name in configs]
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", str(files)]
     command += ["--bundle_root", str(BUNDLE), "--logging_file", str(BUNDLE / "configs" / "logging.conf")]
     for key, value in overrides.items():
         command += [f"--{key}", str(value)]
-    subprocess.run(command, check=True)
+    return command
+
+
+def bundle(configs: list[str], **overrides: object) -> None:
+    """One run of the bundle."""
+    subprocess.run(bundle_command(configs, **overrides), check=True)
 
 
 def measure(task: Task, network: str, seed: int, epochs: int, datalist: Path, folder: Path) -> dict:
