@@ -1,4 +1,5 @@
-"""``python -m common …``: phantom, demo, datalist, inspect, score, compare, convert-released."""
+"""``python -m common …``: phantom, phantom-camelyon16, demo, datalist, inspect, score, compare, roc, froc,
+convert-released."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import fire
 
-_BUNDLE = str(Path(__file__).resolve().parent.parent / "bundles" / "pathology_dmmn_segmentation")
+_BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+_BUNDLE = str(_BUNDLES / "pathology_dmmn_segmentation")
+_MRN = str(_BUNDLES / "pathology_mrn_segmentation")
 
 
 def phantom(
@@ -39,6 +42,34 @@ def phantom(
 
     path = write_phantoms(out, training, validation, testing, size, mpp, seed, recipe, style)
     print(f"{training + validation + testing} slides, datalist: {path}")
+
+
+def phantom_camelyon16(
+    out: str,
+    normal: int = 4,
+    tumour: int = 8,
+    testing: int = 4,
+    size: int = 6144,
+    mpp: float = 0.5,
+    seed: int = 0,
+    labels: bool = False,
+) -> None:
+    """Write synthetic lymph nodes in CAMELYON16's folders, with its file names and annotations.
+
+    Args:
+        out: folder to write to.
+        normal: slides for training without metastases.
+        tumour: slides for training with metastases.
+        testing: slides for testing, with and without in turn.
+        size: pixels a side.
+        mpp: micrometres per pixel.
+        seed: slides have this seed, the next, and so on.
+        labels: also write full label maps, which the data set does not have.
+    """
+    from .phantom import write_camelyon16
+
+    path = write_camelyon16(out, normal, tumour, testing, size, mpp, seed, labels)
+    print(f"{normal + tumour + testing} slides: {path}")
 
 
 def demo(slide: str | None = None, mpp: float | None = None, output: str = "output/demo") -> None:
@@ -111,16 +142,79 @@ def compare(
     from .comparison import compare_runs
     from .configs import bundle_settings
 
-    if not runs:
-        raise ValueError("name at least one run: python -m common compare RUN… --datalist DATALIST")
-    titled = [run.split("=", 1) if "=" in run else [Path(run).name, run] for run in runs]
-    if len({title for title, _ in titled}) < len(titled):
-        raise ValueError(f"two runs of one name: {', '.join(title for title, _ in titled)}. Name them as TITLE=FOLDER")
+    titled = _titled(runs, "compare RUN… --datalist DATALIST")
     scheme = bundle_settings(bundle, _listed(config), ["scheme"])["scheme"]
     chosen = None if classes is None else _listed(classes)
-    table = compare_runs(dict(titled), datalist, scheme, out, section, chosen, name_by)
+    table = compare_runs(titled, datalist, scheme, out, section, chosen, name_by)
     print(table.round(3).to_string(index=False))
     print(f"{Path(out) / 'comparison.csv'}, and a picture of each slide beside it")
+
+
+def roc(*runs: str, out: str = "roc") -> None:
+    """Lay the ROC curves of several evaluations into one picture and one table.
+
+    Args:
+        runs: output folders of evaluate.yaml, each of one model; named by the folder, or as TITLE=FOLDER.
+        out: folder for roc.png and roc_comparison.csv.
+    """
+    from .roc_report import compare_curves
+
+    table = compare_curves(_titled(runs, "roc RUN…"), out)
+    print(table.round(4).to_string(index=False))
+    print(f"{Path(out) / 'roc.png'}, and roc_comparison.csv beside it")
+
+
+def froc(
+    *runs: str,
+    datalist: str,
+    out: str = "froc",
+    section: str = "testing",
+    mpp: float = 8.0,
+    box: float = 384.0,
+    probability: float = 0.5,
+    smallest: int = 200,
+    grown: int = 75,
+    bundle: str = _MRN,
+    config: str | tuple[str, ...] = ("inference.yaml",),
+    name_by: str | None = None,
+) -> None:
+    """Score how well lesions are found: sensitivity at so many false positives per slide, as CAMELYON16 does.
+
+    Args:
+        runs: output folders of inference.yaml with probabilities.zarr; named by the folder, or as TITLE=FOLDER.
+        datalist: slides and their exhaustive annotations.
+        out: folder for froc.csv and froc.json.
+        section: of the datalist.
+        mpp: micrometres per pixel at which maps are compared.
+        box: micrometres a side around a detection in which there is no other.
+        probability: least probability of a detection.
+        smallest: largest diameter in micrometres of isolated tumour cells, which do not count.
+        grown: lesions nearer than this many micrometres to each other are one.
+        bundle: whose classes are meant.
+        config: its config, or several, later ones laid over earlier ones; paths of your own overlays too.
+        name_by: column of the datalist that named the runs' folders, if one did.
+    """
+    from .configs import bundle_settings
+    from .lesions import lesion_froc
+
+    titled = _titled(runs, "froc RUN… --datalist DATALIST")
+    scheme = bundle_settings(bundle, _listed(config), ["scheme"])["scheme"]
+    table = lesion_froc(titled, datalist, scheme, out, section, mpp, box, probability, smallest, grown, name_by)
+    print(table.round(3).to_string(index=False))
+    print(f"{Path(out) / 'froc.csv'}, and the curves in froc.json beside it")
+
+
+def _titled(runs: Sequence[str], usage: str) -> dict[str, str]:
+    """Folders by title, from TITLE=FOLDER or FOLDER."""
+    if not runs:
+        raise ValueError(f"name at least one run: python -m common {usage}")
+    folders: dict[str, str] = {}
+    for run in runs:
+        title, folder = run.split("=", 1) if "=" in run else (Path(run).name, run)
+        if title in folders:
+            raise ValueError(f"two runs are called {title}: {folders[title]} and {folder}. Name them as TITLE=FOLDER")
+        folders[title] = folder
+    return folders
 
 
 def _listed(value: str | Sequence[str]) -> list[str]:
@@ -163,6 +257,27 @@ def datalist_folder(
         for name in left_over:
             print(f"left out, {what} {name}")
     print(f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {path}")
+
+
+def datalist_camelyon16(root: str, out: str = "datalist.json", validation: float = 0.2, seed: int = 0) -> None:
+    """Write a datalist of CAMELYON16 in the folders it is handed out in; tissue that is not annotated is normal.
+
+    Args:
+        root: the data set's folder.
+        out: the datalist to write.
+        validation: share of the training slides that pick the checkpoint.
+        seed: of the split.
+    """
+    from .data import datalist_from_camelyon16
+
+    found = datalist_from_camelyon16(root, out, validation, seed)
+    for sentence in found.missing:
+        print(f"missing: {sentence}")
+    for name, reason in found.left_out.items():
+        print(f"left out: {name}, {reason}")
+    for section, counts in found.counts.items():
+        print(f"{section}: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
+    print(found.path)
 
 
 def inspect(
@@ -216,10 +331,13 @@ def main() -> None:
         fire.Fire(
             {
                 "phantom": phantom,
+                "phantom-camelyon16": phantom_camelyon16,
                 "demo": demo,
                 "score": score,
                 "compare": compare,
-                "datalist": {"folder": datalist_folder},
+                "roc": roc,
+                "froc": froc,
+                "datalist": {"folder": datalist_folder, "camelyon16": datalist_camelyon16},
                 "inspect": inspect,
                 "convert-released": convert_released,
             },

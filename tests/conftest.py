@@ -11,11 +11,12 @@ import tifffile
 import torch
 
 from common.classes import ClassScheme
-from common.phantom import BREAST, write_phantom
+from common.phantom import BREAST, write_camelyon16, write_phantom
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 DMMN = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"
+MRN = REPOSITORY / "bundles" / "pathology_mrn_segmentation"
 
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "2")))
 
@@ -36,6 +37,12 @@ def scheme() -> ClassScheme:
 def phantom(tmp_path_factory: pytest.TempPathFactory):
     """A small breast phantom: 3,072 pixels a side at 0.5 µm/px."""
     return write_phantom(tmp_path_factory.mktemp("phantom"), "phantom", 16, (3072, 3072))
+
+
+@pytest.fixture(scope="session")
+def camelyon16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CAMELYON16 in miniature: six lymph nodes of 1,536 pixels a side at 2 µm/px."""
+    return write_camelyon16(tmp_path_factory.mktemp("camelyon16"), 2, 2, 2, size=1536, mpp=2.0, seed=500, labels=True)
 
 
 # Steep, so that rounding to 8 bits hides little of a pixel, and tilted, so that over neighbouring pixels it averages

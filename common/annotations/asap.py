@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,20 +22,26 @@ _WITHOUT_AREA = ("Dot", "PointSet", "Measurement")
 
 
 def read_asap_xml(
-    path: Path, root: ElementTree.Element, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
+    path: Path,
+    root: ElementTree.Element,
+    scheme: ClassScheme,
+    class_map: Mapping[str, str | None] | None = None,
+    cut_out: Sequence[str] = (),
 ) -> list[AnnotatedRegion]:
     """Read polygons, rectangles and splines; the class is the group, or the nearest group above it that the scheme or
     map knows.
 
-    Annotations in no group and those without area are passed over with a warning that counts them.
+    Annotations in no group (unless the map knows ``"None"``) and those without area are passed over with a warning that
+    counts them. Those of the groups ``cut_out`` lie over all others, wherever they stand in the file.
     """
     names = ClassNames(path, scheme, class_map)
     parents = {g.get("Name", ""): g.get("PartOfGroup", "None") for g in root.iter("Group")}
-    regions: list[AnnotatedRegion] = []
+    below: list[AnnotatedRegion] = []
+    above: list[AnnotatedRegion] = []
     passed_over = 0
     for annotation in root.iter("Annotation"):
         kind, group = annotation.get("Type", ""), annotation.get("PartOfGroup", "None")
-        if kind in _WITHOUT_AREA or group == "None":
+        if kind in _WITHOUT_AREA or (group == "None" and not names.knows(group)):
             passed_over += 1
             continue
         if kind not in _AREAS:
@@ -48,11 +54,12 @@ def read_asap_xml(
         if outline is None:
             passed_over += 1
             continue
-        regions.append(AnnotatedRegion(names.label(_known_group(group, parents, names)), outline))
+        known = _known_group(group, parents, names)
+        (above if known in cut_out else below).append(AnnotatedRegion(names.label(known), outline))
     names.check()
     if passed_over:
         logger.warning("%s: %d annotations without group or area are left unlabelled", path.name, passed_over)
-    return regions
+    return [*below, *above]
 
 
 def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme: ClassScheme) -> None:

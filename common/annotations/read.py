@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def read_annotations(
     class_map: Mapping[str, str | None] | None = None,
     label_values: Mapping[Any, str | None] | None = None,
     image: str | None = None,
+    cut_out: Sequence[str] = (),
 ) -> LabelSource:
     """Read an annotation file.
 
@@ -38,29 +39,43 @@ def read_annotations(
         label_values: of label images: pixel value -> class name, or None; without it the values are the scheme's
             labels.
         image: the slide's file name, which picks its part of a file about several (CVAT).
+        cut_out: of ASAP's XML: groups whose outlines lie over all others, wherever they stand in the file.
 
     Raises:
-        AnnotationError: the file is unreadable, or has classes or values that are neither the scheme's nor mapped.
+        AnnotationError: the file is unreadable, or has classes or values that are neither the scheme's nor mapped; or
+            is of a format for which ``cut_out`` has no meaning.
     """
     path = Path(path)
     if not path.exists():
         raise AnnotationError(path, "no such file", 'Check the datalist\'s "label"')
     suffix = path.suffix.lower()
+    if cut_out and suffix != ".xml":
+        raise _no_groups(path)
     if suffix in _GEOJSON:
         return Annotations(read_geojson(path, scheme, class_map), path=path)
     if suffix in _XML:
-        return _read_xml(path, scheme, class_map, image)
+        return _read_xml(path, scheme, class_map, image, cut_out)
     if suffix in _IMAGES:
         return LabelImage(path, scheme, label_values)
     raise AnnotationError(path, f"unknown annotation format {suffix!r}", f"Known are {', '.join(ANNOTATION_SUFFIXES)}")
 
 
+def _no_groups(path: Path) -> AnnotationError:
+    return AnnotationError(path, '"cut_out" names groups of ASAP\'s XML, which it is not', "Take cut_out out")
+
+
 def _read_xml(
-    path: Path, scheme: ClassScheme, class_map: Mapping[str, str | None] | None, image: str | None
+    path: Path,
+    scheme: ClassScheme,
+    class_map: Mapping[str, str | None] | None,
+    image: str | None,
+    cut_out: Sequence[str],
 ) -> Annotations:
     root = xml_root(path)
     if root.tag == "ASAP_Annotations":
-        return Annotations(read_asap_xml(path, root, scheme, class_map), path=path)
+        return Annotations(read_asap_xml(path, root, scheme, class_map, cut_out), path=path)
+    if cut_out:
+        raise _no_groups(path)
     if root.tag == "Annotations":
         return Annotations(read_layers(path, root, scheme, class_map), path=path)
     if root.tag == "annotations":

@@ -1,6 +1,7 @@
 """Datalists, patch index, class balancing, datasets."""
 
 from .balance import balance_by_elastic_deformation, plot_class_balance
+from .camelyon import Camelyon16, datalist_from_camelyon16
 from .checks import check_views
 from .datalist import load_datalist, slide_items
 from .dataset import MultiMagnificationPatchDataset, SlideDataset
@@ -12,6 +13,7 @@ from .sampler import ClassCycleSampler
 from .store import SlideStore
 
 __all__ = [
+    "Camelyon16",
     "ClassCycleSampler",
     "Draw",
     "MultiMagnificationPatchDataset",
@@ -23,6 +25,7 @@ __all__ = [
     "balance_by_elastic_deformation",
     "build_patch_index",
     "check_views",
+    "datalist_from_camelyon16",
     "datalist_from_folders",
     "load_datalist",
     "plot_class_balance",

@@ -20,7 +20,8 @@ def load_datalist(
     Args:
         path: a JSON file
             ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
-            relative paths in it are relative to its own folder. ``regions`` (``[top, left, height, width]``, level-0
+            relative paths in it are relative to its own folder. ``cut_out`` (group names of ASAP's XML) lie over all
+            other outlines. ``regions`` (``[top, left, height, width]``, level-0
             pixels) are the parts that count; ``unannotated`` (``{"class", "within": "slide" | "tissue" | "region"}``)
             says what bare pixels are. Further columns are kept.
         section: ``"training"``, ``"validation"`` or ``"testing"``.

@@ -149,7 +149,7 @@ def datalist_from_folders(
     columns = _columns(table) if table is not None else {}
     entries: list[dict[str, Any]] = []
     for image, label in sorted(pairing.pairs.items()):
-        entry: dict[str, Any] = {"image": _relative(image, out), "label": _relative(label, out)}
+        entry: dict[str, Any] = {"image": relative_path(image, out), "label": relative_path(label, out)}
         if table is not None:
             found = columns.get(image.name, columns.get(image.stem))
             if found is None:
@@ -173,7 +173,8 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file() and p.name[0] != ".")
 
 
-def _relative(path: Path, out: Path) -> str:
+def relative_path(path: Path, out: Path) -> str:
+    """A path as a datalist at ``out`` names it: from its folder, with slashes."""
     return Path(os.path.relpath(path.absolute(), out.absolute().parent)).as_posix()
 
 

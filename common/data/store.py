@@ -13,7 +13,7 @@ from ..classes import ClassScheme
 from ..slides import Slide, open_slide
 
 # What of an entry decides its labels.
-LABEL_FIELDS = ("label", "class_map", "label_values", "regions", "unannotated")
+LABEL_FIELDS = ("label", "class_map", "label_values", "cut_out", "regions", "unannotated")
 
 
 class SlideStore:
@@ -41,8 +41,8 @@ class SlideStore:
         return self._slides[key]
 
     def labels(self, item: Mapping[str, Any]) -> LabelSource:
-        """The annotations of an entry: ``label``, with ``class_map``, ``label_values``, ``regions`` and
-        ``unannotated`` where it has them. Without ``label`` all is bare."""
+        """The annotations of an entry: ``label``, with ``class_map``, ``label_values``, ``cut_out``, ``regions``
+        and ``unannotated`` where it has them. Without ``label`` all is bare."""
         if self.scheme is None:
             raise ValueError("this store was made without a class scheme and reads no labels")
         key = json.dumps([str(item["image"]), *(item.get(name) for name in LABEL_FIELDS)], sort_keys=True, default=str)
@@ -64,7 +64,8 @@ def _read(item: Mapping[str, Any], scheme: ClassScheme) -> LabelSource:
     labels: LabelSource = Annotations([])
     if item.get("label") is not None:
         image = Path(item["image"]).name
-        labels = read_annotations(item["label"], scheme, item.get("class_map"), item.get("label_values"), image)
+        fields = (item.get("class_map"), item.get("label_values"), image, item.get("cut_out") or ())
+        labels = read_annotations(item["label"], scheme, *fields)
     try:
         unannotated = Unannotated.of(item.get("unannotated"), scheme)
         scoped = unannotated is not None or item.get("regions") is not None

@@ -1,10 +1,12 @@
 """Synthetic slides with known labels."""
 
-from .recipe import BREAST, RECIPES, Ground, Nuclei, Population, Recipe, Stain, Texture
+from .camelyon import write_camelyon16
+from .recipe import BREAST, LYMPH_NODE, RECIPES, Ground, Nuclei, Population, Recipe, Stain, Texture
 from .slide import PhantomFiles, write_phantom, write_phantoms
 
 __all__ = [
     "BREAST",
+    "LYMPH_NODE",
     "RECIPES",
     "Ground",
     "Nuclei",
@@ -13,6 +15,7 @@ __all__ = [
     "Recipe",
     "Stain",
     "Texture",
+    "write_camelyon16",
     "write_phantom",
     "write_phantoms",
 ]

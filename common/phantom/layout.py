@@ -17,6 +17,10 @@ _PROBES = 16
 _OUTLINE_POINTS = 48
 # Tries around each structure of a crowding population, and random numbers per try.
 _GROWTH = np.arange(24 * 7).reshape(24, 7)
+# Of so many structures nearest by their centres, one is nearest by its outline.
+_NEAREST = 4
+# µm by which what keeps clear of structures keeps away farther in places.
+_UNEVEN = 22.0
 # Circles farther apart than any clearance asked for need no closer look.
 _CLOSE = 400.0
 
@@ -77,9 +81,12 @@ class Layout:
         self._fields = [SmoothNoise(self._seed("ground", i), g.wavelength) for i, g in enumerate(recipe.grounds)]
         self.flow = SmoothNoise(self._seed("flow", 0), 900.0)
         self._deal = self._dealt_territories()
+        self._tree: cKDTree | None = None
         self.structures = self._place()
-        self._tree = cKDTree([(s.y, s.x) for s in self.structures]) if self.structures else None
+        self._reach = np.array([s.reach for s in self.structures])
         self._farthest = max((s.reach for s in self.structures), default=0.0)
+        if self.structures:
+            self._tree = cKDTree([(s.y, s.x) for s in self.structures])
 
     def ground(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Index of the ground at every point ``(y, x)`` (µm), -1 on glass; int8."""
@@ -91,9 +98,15 @@ class Layout:
         territory = self._territory(ty, tx)
         ground = np.zeros(ty.shape, dtype=np.int8)
         for index, kind in enumerate(self.recipe.grounds[1:], start=1):
+            if kind.clear_of is not None and self._tree is None:
+                # Structures are being placed, without regard to what will keep clear of them.
+                continue
             here = np.isin(territory, [i for i, name in enumerate(self.recipe.territories) if name == kind.territory])
             if here.any():
-                above = self._fields[index].at(ty[here], tx[here]) > kind.level
+                field = self._fields[index].at(ty[here], tx[here])
+                above = field > kind.level
+                if kind.clear_of is not None:
+                    above &= self._distance(ty[here], tx[here]) > kind.clear_of + _UNEVEN * np.abs(field)
                 ground[here] = np.where(above, index, ground[here])
         result[tissue] = ground
         return result
@@ -111,6 +124,13 @@ class Layout:
                 and left - structure.reach < structure.x < right + structure.reach
             ):
                 yield structure
+
+    def _distance(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """µm from points to the circle around the nearest structure."""
+        assert self._tree is not None
+        nearest = min(_NEAREST, len(self.structures))
+        to_centre, index = self._tree.query(np.stack([y, x], axis=-1), k=np.arange(1, nearest + 1))
+        return (to_centre - self._reach[index]).min(axis=-1)
 
     def _seed(self, name: str, index: int) -> int:
         return int(hashed(self.seed, int.from_bytes(name.encode(), "little"), index) * 2**52)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from ..classes import ClassScheme
 
@@ -43,14 +44,17 @@ class Texture:
 
 @dataclass(frozen=True)
 class Ground:
-    """Tissue that fills space: ``class_name`` where a field of ``wavelength`` µm is above ``level`` in its
-    territory."""
+    """Tissue that fills space: ``class_name`` where a field of ``wavelength`` µm is above ``level`` in its territory.
+
+    With ``clear_of`` only farther than that many µm from every structure, wherever these were placed.
+    """
 
     class_name: str
     texture: Texture
     territory: str = ""
     wavelength: float = 300.0
     level: float = 0.0
+    clear_of: float | None = None
 
 
 @dataclass(frozen=True)
@@ -185,4 +189,52 @@ BREAST = Recipe(
     },
 )
 
-RECIPES = {"breast": BREAST}
+METASTASIS_CLASSES = ClassScheme(
+    classes=[
+        {"name": "normal", "color": (60, 170, 80), "label": 1, "channel": None},
+        {"name": "tumour", "color": (220, 40, 40), "label": 2, "channel": 0},
+    ],
+    activation="sigmoid",
+    skipped="normal",
+)
+_LYMPHOCYTES = Texture(
+    counterstain=0.20,
+    nuclear=0.16,
+    grain=(0.05, 6.0),
+    nuclei=(
+        Nuclei(spacing=7.0, radius=2.5, elongation=1.08, darkness=1.05, share=0.86),
+        Nuclei(spacing=40.0, radius=3.6, elongation=1.4, darkness=0.6, share=0.6),
+    ),
+)
+_GLANDS = replace(_EPITHELIUM, counterstain=0.52, nuclear=0.22)
+_GERMINAL_CENTRE = Texture(
+    counterstain=0.30,
+    nuclear=0.12,
+    grain=(0.06, 8.0),
+    nuclei=(Nuclei(spacing=9.5, radius=3.3, elongation=1.15, darkness=0.62, share=0.85),),
+)
+
+# Metastases and benign inclusions (glands caught in a node, which are mistaken for metastases in practice) are drawn
+# from the same shapes in the same texture and lie equally far apart, each in lymphoid tissue with nothing else within
+# 110 µm: up to 96 µm, 1.5 times a view of 256 pixels at 0.5 µm/px, both look alike by construction. Only farther away
+# there is fibrous tissue about metastases, and none about inclusions.
+_GLAND, _RIM = (40.0, 65.0), 110.0
+LYMPH_NODE = Recipe(
+    scheme=METASTASIS_CLASSES,
+    territories=("metastatic", "cortex", "metastatic", "cortex", "hilum"),
+    glass="normal",
+    grounds=(
+        Ground("normal", _LYMPHOCYTES),
+        Ground("normal", _FAT, territory="hilum", wavelength=300.0, level=0.8),
+        Ground("normal", _STROMA, territory="metastatic", level=-math.inf, clear_of=_RIM),
+    ),
+    populations=(
+        Population("normal", _GERMINAL_CENTRE, "cortex", radius=(90.0, 140.0), spacing=850.0, clearance=2 * _RIM),
+        Population("tumour", _GLANDS, "metastatic", radius=_GLAND, crowding=True, clearance=2.1 * _RIM),
+        Population("normal", _GLANDS, "cortex", radius=_GLAND, crowding=True, clearance=2.1 * _RIM),
+    ),
+    annotated={"tumour": 0.02, "normal": 0.03},
+)
+NORMAL_LYMPH_NODE = replace(LYMPH_NODE, territories=("cortex", "cortex", "hilum"))
+
+RECIPES = {"breast": BREAST, "lymph_node": LYMPH_NODE, "normal_lymph_node": NORMAL_LYMPH_NODE}

@@ -62,11 +62,8 @@ def write_phantom(
     regions = list(annotate(painter, *size, style))
     write_geojson(files.geojson, regions, recipe.scheme)
     write_asap_xml(files.asap_xml, regions, recipe.scheme)
-    write_label_pyramid(files.labels, _bands(painter.labels, size), size, mpp, recipe.scheme)
-    bands = tqdm(
-        _bands(painter.image, size), desc=f"painting {name}", total=-(-size[0] // TILE), unit="band", leave=False
-    )
-    write_image_pyramid(files.slide, bands, size, mpp, description=f"MultiMag phantom, seed {seed}")
+    paint_labels(files.labels, painter, size)
+    paint_slide(files.slide, painter, size)
     return PhantomFiles(files.slide, files.labels, files.geojson, files.asap_xml, _share(regions, size))
 
 
@@ -112,6 +109,19 @@ def write_phantoms(
     path = folder / "datalist.json"
     write_json(path, datalist)
     return path
+
+
+def paint_slide(path: Path, painter: Painter, size: tuple[int, int]) -> None:
+    """Write the picture of a phantom of ``size`` pixels as a pyramid."""
+    bands = tqdm(
+        _bands(painter.image, size), desc=f"painting {path.stem}", total=-(-size[0] // TILE), unit="band", leave=False
+    )
+    write_image_pyramid(path, bands, size, painter.mpp, description=f"MultiMag phantom, seed {painter.layout.seed}")
+
+
+def paint_labels(path: Path, painter: Painter, size: tuple[int, int]) -> None:
+    """Write the full label map of a phantom of ``size`` pixels as a pyramid."""
+    write_label_pyramid(path, _bands(painter.labels, size), size, painter.mpp, painter.layout.recipe.scheme)
 
 
 def _bands(paint, size: tuple[int, int]) -> Iterator[np.ndarray]:
