@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .classes import ClassScheme
 from .data import SlideStore, load_datalist
 from .evaluation import score_slide
 from .files import write_json, written_whole
+from .outputs.ome_zarr import read_probability
 from .outputs.overlay import blend
 from .outputs.panels import panels
 from .reports import FIGURES, ScoreReport, write_table
@@ -39,7 +41,8 @@ def compare_runs(
         runs: title -> the run's output folder, which holds ``<slide name>/prediction.tif``.
         datalist: slides and their annotations.
         scheme: the classes.
-        out: folder for ``comparison.csv``, ``comparison.json`` and ``<slide name>.png`` (image, truth, each run).
+        out: folder for ``comparison.csv``, ``comparison.json`` and ``<slide name>.png`` (image, truth, each run); of a
+            sigmoid's runs that have ``probabilities.zarr`` also ``<slide name>_probabilities.png``.
         section: of the datalist.
         classes: those that count; all by default.
         name_by: column that named the runs' folders; see :class:`SlideDataset`.
@@ -63,7 +66,11 @@ def compare_runs(
         for title, paths in predictions.items():
             matrices[title].append(score_slide(slide, paths[number], truth, scheme))
             shown[title] = read_annotations(paths[number], scheme)
-        write_panels(out / f"{_name(item, name_by)}.png", slide, shown, scheme)
+        name = _name(item, name_by)
+        write_panels(out / f"{name}.png", slide, shown, scheme)
+        maps = {title: paths[number].with_name("probabilities.zarr") for title, paths in predictions.items()}
+        if scheme.activation == "sigmoid" and all(path.is_dir() for path in maps.values()):
+            write_probability_panels(out / f"{name}_probabilities.png", slide, truth, maps, scheme)
     reports = {
         title: ScoreReport(scheme, np.stack(found), items, classes).figures() for title, found in matrices.items()
     }
@@ -75,16 +82,87 @@ def compare_runs(
 
 def write_panels(path: Path, slide: Slide, shown: Mapping[str, LabelSource], scheme: ClassScheme) -> None:
     """Write the slide, and beside it each source of labels laid over it, at most 700 pixels a side."""
-    mpp = max(max(slide.shape) * slide.mpp / _PANEL, slide.mpp)
-    height, width = (max(1, round(side / step)) for side, step in zip(slide.shape, slide.pixel(mpp), strict=True))
-    center = (slide.shape[0] / 2, slide.shape[1] / 2)
-    tissue = slide.read(center, mpp, (height, width), snap=0)
-    pictures = {"slide": tissue}
+    view = _Overview.of(slide)
+    pictures = {"slide": view.tissue}
     for title, labels in shown.items():
-        found = labels.label_map(slide, center, mpp, (height, width))
-        pictures[title] = blend(tissue, found, scheme, opacity=_OPACITY)
+        pictures[title] = blend(view.tissue, view.labels(labels), scheme, opacity=_OPACITY)
     with written_whole(path) as partial:
         panels(pictures, scheme).save(partial)
+
+
+def write_probability_panels(
+    path: Path, slide: Slide, truth: LabelSource, maps: Mapping[str, Path], scheme: ClassScheme
+) -> None:
+    """Write the slide, its truth, and each map of the probability of the class that a sigmoid predicts, dark where it
+    is low (the form of Gu et al. 2018, Fig. 4).
+
+    Args:
+        path: the picture.
+        slide: the slide.
+        truth: its annotation.
+        maps: title -> ``probabilities.zarr``.
+        scheme: the classes, of a sigmoid.
+    """
+    view = _Overview.of(slide)
+    positive = next(tissue for tissue in scheme.classes if tissue.channel is not None)
+    colors = _probability_colors()
+    pictures = {"slide": view.tissue, "truth": colors[255 * (view.labels(truth) == positive.label)]}
+    for title, folder in maps.items():
+        probability = view.resampled(*read_probability(folder, positive.name, view.mpp))
+        pictures[title] = colors[np.round(255 * probability).astype(np.uint8)]
+    steps = (0, 64, 128, 191, 255)
+    legend = ClassScheme(
+        [
+            {"name": f"{positive.name} {step / 255:.0%}", "color": colors[step].tolist(), "label": i + 1, "channel": i}
+            for i, step in enumerate(steps)
+        ]
+    )
+    with written_whole(path) as partial:
+        panels(pictures, legend).save(partial)
+
+
+@dataclass(frozen=True)
+class _Overview:
+    """A whole slide in one small picture.
+
+    Attributes:
+        slide: the slide.
+        mpp: µm per pixel of the picture.
+        tissue: the picture, ``(height, width, 3)`` uint8.
+    """
+
+    slide: Slide
+    mpp: float
+    tissue: np.ndarray
+
+    @classmethod
+    def of(cls, slide: Slide) -> _Overview:
+        mpp = max(max(slide.shape) * slide.mpp / _PANEL, slide.mpp)
+        size = tuple(max(1, round(side / step)) for side, step in zip(slide.shape, slide.pixel(mpp), strict=True))
+        return cls(slide, mpp, slide.read(_middle(slide), mpp, (size[0], size[1]), snap=0))
+
+    def labels(self, source: LabelSource) -> np.ndarray:
+        """Label map of the picture."""
+        return source.label_map(self.slide, _middle(self.slide), self.mpp, self.tissue.shape[:2])
+
+    def resampled(self, values: np.ndarray, mpp: float) -> np.ndarray:
+        """A map of the whole slide from its top left corner at ``mpp``, on the picture's pixels; its nearest values."""
+        at = [
+            np.clip(((np.arange(side) + 0.5) * self.mpp / mpp).astype(np.int64), 0, have - 1)
+            for side, have in zip(self.tissue.shape[:2], values.shape, strict=True)
+        ]
+        return values[np.ix_(*at)]
+
+
+def _middle(slide: Slide) -> tuple[float, float]:
+    return slide.shape[0] / 2, slide.shape[1] / 2
+
+
+def _probability_colors() -> np.ndarray:
+    """``(256, 3)`` uint8: black for 0 to light yellow for 1."""
+    from matplotlib import colormaps
+
+    return (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def _prediction(folder: Path, item: Mapping[str, Any], name_by: str | None) -> Path:

@@ -14,6 +14,7 @@ from torch import nn
 
 from .classes import ClassScheme
 from .reports import ScoreReport
+from .roc_report import ROCReport
 from .weights import load_weights
 
 logger = logging.getLogger(__name__)
@@ -129,3 +130,36 @@ class SaveScores:
         for views, value in (lost or {}).items():
             logger.info("mean IoU lost when %s come(s) from elsewhere: %.4f", views, value)
         logger.info("mean IoU %.4f; scores and confusion matrix: %s", figures["mean_iou"] or 0.0, self.output_dir)
+
+
+class SaveROC:
+    """Writes the ROC of an evaluation, pooled and of each slide: ``roc.json``, ``roc.csv`` and ``roc.png``.
+
+    Args:
+        output_dir: where to.
+        scheme: the classes, of a sigmoid.
+        data: the datalist entries that were scored.
+        roc: name of the :class:`SlideROC` metric.
+        confusion: name of the :class:`SlideConfusion` metric.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        scheme: ClassScheme,
+        data: Sequence[Mapping[str, Any]],
+        roc: str = "roc",
+        confusion: str = "confusion",
+    ) -> None:
+        self.output_dir, self.scheme, self.data = Path(output_dir), scheme, list(data)
+        self.roc, self.confusion = roc, confusion
+
+    def attach(self, engine: Engine) -> None:
+        """Called by the evaluator."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        matrices, _ = engine.state.metrics[self.confusion]
+        report = ROCReport(self.scheme, engine.state.metrics[self.roc], matrices, self.data)
+        pooled = report.write(self.output_dir)["pooled"]
+        logger.info("area under the ROC curve %.4f; curve: %s", pooled["auc"] or float("nan"), self.output_dir)

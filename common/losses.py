@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -56,12 +57,17 @@ class WeightedCrossEntropyLoss(nn.Module):
         self.weights: torch.Tensor
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        total, divisor = self.sums(logits, labels)
+        count = self._mean_over_processes(divisor)
+        return total / count.clamp(min=torch.finfo(torch.float32).tiny)
+
+    def sums(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weighted sum over the pixels of a batch, and what it is divided by."""
         labels = labels[:, 0].long()
         weights = self.weights.to(logits.device)
         single = self.scheme.activation == "sigmoid"
         total = (self._binary if single else self._multiclass)(logits.float(), labels, weights)
-        count = self._mean_over_processes(self._divisor(labels, weights))
-        return total / count.clamp(min=torch.finfo(torch.float32).tiny)
+        return total, self._divisor(labels, weights)
 
     def _multiclass(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         channels = self.scheme.target_channels(labels, _IGNORED)
@@ -87,3 +93,19 @@ class WeightedCrossEntropyLoss(nn.Module):
             return count
         distributed.all_reduce(count)
         return count / distributed.get_world_size()
+
+
+def l2_parameter_groups(network: nn.Module, strength: float) -> list[dict[str, Any]]:
+    """Parameters for an optimiser that adds λ‖W‖² of all convolutions' weights to the loss.
+
+    Args:
+        network: whose parameters; biases and normalisations are not regularised.
+        strength: λ. The optimiser's ``weight_decay``, which multiplies W in the gradient, is twice that. (Adam's is the
+            loss's own; AdamW's is something else.)
+
+    Source: Gu et al. 2018, eq. 1 and section 4.1; printed inside the sum over examples, it belongs outside.
+    """
+    convolutions = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    chosen = {id(weight) for weight in convolutions}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+    return [{"params": convolutions, "weight_decay": 2 * strength}, {"params": others, "weight_decay": 0.0}]

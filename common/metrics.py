@@ -12,6 +12,7 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from .classes import ClassScheme
+from .losses import WeightedCrossEntropyLoss
 
 OTSU = (None, "skipped", "exclude")
 
@@ -128,6 +129,14 @@ def _batched(part: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
     return part if isinstance(part, torch.Tensor) else torch.stack(list(part))
 
 
+def check_otsu(otsu: str | None, scheme: ClassScheme) -> None:
+    """Raise ValueError for an unknown treatment of targets without tissue, or one that the scheme does not allow."""
+    if otsu not in OTSU:
+        raise ValueError(f"otsu must be one of {', '.join(map(str, OTSU))}, not {otsu!r}")
+    if otsu == "skipped" and scheme.skipped is None:
+        raise ValueError('the class scheme names no skipped class, which otsu="skipped" needs')
+
+
 class MeanIoU(Metric):
     """Mean IoU over the classes that have labelled pixels, from one global confusion matrix summed over batches (and
     processes): the figure that picks the checkpoint (Ho et al. 2021, section 2.5).
@@ -166,6 +175,43 @@ class MeanIoU(Metric):
         return 0.0 if mean is None else mean
 
 
+class MeanLoss(Metric):
+    """A loss over all pixels of all batches (and processes), as if they were one batch.
+
+    ``update`` takes ``(logits, labels)`` as :class:`MeanIoU` does.
+
+    Args:
+        loss: the loss.
+        output_transform, device: as every ignite metric's.
+    """
+
+    def __init__(
+        self,
+        loss: WeightedCrossEntropyLoss,
+        output_transform: Callable = lambda output: output,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.loss = loss
+        super().__init__(output_transform=output_transform, device=device)
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        self._sums = torch.zeros(2, dtype=torch.float64)
+
+    @reinit__is_reduced
+    def update(self, output: Sequence) -> None:
+        logits, labels = (_batched(part) for part in output)
+        with torch.no_grad():
+            self._sums += torch.stack(self.loss.sums(logits, labels)).double().cpu()
+
+    @sync_all_reduce("_sums")
+    def compute(self) -> float:
+        total, divisor = self._sums.tolist()
+        if not divisor:
+            raise ValueError("no labelled pixel to take the loss of")
+        return total / divisor
+
+
 class SlideConfusion(Metric):
     """A confusion matrix of each slide.
 
@@ -191,10 +237,7 @@ class SlideConfusion(Metric):
         output_transform: Callable = lambda output: output,
         device: str | torch.device = "cpu",
     ) -> None:
-        if otsu not in OTSU:
-            raise ValueError(f"otsu must be one of {', '.join(map(str, OTSU))}, not {otsu!r}")
-        if otsu == "skipped" and scheme.skipped is None:
-            raise ValueError('the class scheme names no skipped class, which otsu="skipped" needs')
+        check_otsu(otsu, scheme)
         self.scheme, self.num_slides, self.otsu = scheme, num_slides, otsu
         super().__init__(output_transform=output_transform, device=device)
 

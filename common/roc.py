@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from .classes import ClassScheme
-from .metrics import of_batch
+from .metrics import check_otsu, of_batch
 
 BINS = 2**16
 
@@ -71,28 +72,35 @@ class SlideROC(Metric):
     Args:
         scheme: of one output channel.
         num_slides: how many slides the data has.
+        otsu: as of :class:`SlideConfusion`; ``"skipped"`` gives targets without tissue the lowest score, or the highest
+            if the skipped class is the positive one.
         output_transform: of the engine's output, to logits ``(B, 1, h, w)`` and labels ``(B, 1, h, w)``.
 
     Raises:
-        ValueError: the scheme is not one of a sigmoid.
+        ValueError: the scheme is not one of a sigmoid; or ``otsu`` as of :class:`SlideConfusion`.
     """
 
     def __init__(
         self,
         scheme: ClassScheme,
         num_slides: int,
+        otsu: str | None = None,
         output_transform: Callable = lambda output: output,
         device: str | torch.device = "cpu",
     ) -> None:
         if scheme.activation != "sigmoid":
             raise ValueError("a ROC curve is of two classes told apart by one score: the scheme must be a sigmoid's")
+        check_otsu(otsu, scheme)
         self.positive = next(tissue.label for tissue in scheme.classes if tissue.channel is not None)
-        self.num_slides = num_slides
+        self.num_slides, self.otsu = num_slides, otsu
+        skipped_is_positive = scheme.skipped is not None and scheme.skipped.label == self.positive
+        self._skipped_score = math.inf if skipped_is_positive else -math.inf
         super().__init__(output_transform=output_transform, device=device)
 
     def iteration_completed(self, engine: Engine) -> None:
         """Called by the engine after every batch."""
-        self.update((*self._output_transform(engine.state.output), of_batch(engine, "slide")))
+        tissue = of_batch(engine, "tissue") if self.otsu is not None else None
+        self.update((*self._output_transform(engine.state.output), of_batch(engine, "slide"), tissue))
 
     @reinit__is_reduced
     def reset(self) -> None:
@@ -100,9 +108,13 @@ class SlideROC(Metric):
 
     @reinit__is_reduced
     def update(self, output: Sequence) -> None:
-        logits, labels, slides = output
+        logits, labels, slides, tissue = output
         for item, slide in enumerate(int(number) for number in slides):
             truth, score = labels[item].cpu().numpy(), logits[item].float().cpu().numpy()
+            if tissue is not None and not bool(tissue[item]):
+                if self.otsu == "exclude":
+                    continue
+                score = np.full_like(score, self._skipped_score)
             labelled = truth > 0
             counted = count_scores(score[labelled], truth[labelled] == self.positive)
             self._counts[slide] += torch.from_numpy(counted)

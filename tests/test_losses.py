@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from common.classes import ClassScheme
-from common.losses import WeightedCrossEntropyLoss, inverse_share_weights
+from common.losses import WeightedCrossEntropyLoss, inverse_share_weights, l2_parameter_groups
+from common.metrics import MeanLoss
+from common.networks import MRN
 
 # Two labelled pixels of four: carcinoma with probability 0.5, stroma with probability 0.25.
 LABELS = torch.tensor([[1, 0], [0, 4]], dtype=torch.uint8)[None, None]
@@ -73,3 +75,32 @@ def test_a_sigmoid_s_two_classes_are_weighted_by_label_and_bare_pixels_left_out(
     expected = 3.0 * math.log(2) - 0.5 * math.log(3 / 4) - 3.0 * math.log(4 / 5)
     loss = WeightedCrossEntropyLoss(TUMOUR, [0.5, 3.0], normalisation)
     assert loss(logits, labels).item() == pytest.approx(expected / divisor, rel=1e-5)
+
+
+def test_the_optimiser_s_step_is_that_of_the_loss_with_its_l2_term():
+    """One step of plain gradient descent on 0·output + λ‖W‖²: only convolutions' weights move, by 2λW of the rate."""
+    network = MRN(channels=(2, 4), resolutions=2, upsample="transposed")
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    optimiser = torch.optim.SGD(l2_parameter_groups(network, 0.005), lr=0.1)
+    (0.0 * network.eval()(torch.rand(1, 6, 8, 8)).sum()).backward()
+    optimiser.step()
+    moved = {name for name, value in network.named_parameters() if not torch.equal(value, before[name])}
+    convolutions = {n for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)}
+    assert moved == {f"{name}.weight" for name in convolutions}
+    for name, value in network.named_parameters():
+        expected = before[name] * (1 - 0.1 * 2 * 0.005) if name in moved else before[name]
+        torch.testing.assert_close(value, expected)
+
+
+def test_the_mean_loss_is_that_of_all_batches_as_one():
+    """Batches with 3 and 1 labelled pixels: not the mean of their means."""
+    loss = WeightedCrossEntropyLoss(TUMOUR, normalisation="labelled")
+    labels = torch.tensor([[[2, 0], [1, 2]], [[1, 0], [0, 0]]], dtype=torch.uint8)[:, None]
+    logits = torch.tensor([[[0.3, 7.0], [-1.0, 2.0]], [[3.0, 1.0], [1.0, 1.0]]])[:, None]
+    metric = MeanLoss(loss)
+    metric.update((logits[:1], labels[:1]))
+    metric.update((list(logits[1:]), list(labels[1:])))
+    assert metric.compute() == pytest.approx(loss(logits, labels).item(), rel=1e-6)
+    metric.reset()
+    with pytest.raises(ValueError, match="no labelled pixel"):
+        metric.compute()

@@ -17,8 +17,16 @@ def check_views(
     fields_of_view: Sequence[FieldOfView | Mapping[str, Any]],
     target: FieldOfView | Mapping[str, Any],
     scheme: ClassScheme,
+    upsampling: int = 1,
 ) -> None:
     """Check that network, fields of view, target and classes fit each other.
+
+    Args:
+        network: whose views and output are meant.
+        fields_of_view: what it gets.
+        target: what it is compared with.
+        scheme: the classes.
+        upsampling: how many times its output is enlarged before that.
 
     Raises:
         ValueError: says what to change.
@@ -37,10 +45,12 @@ def check_views(
             f"mpp to "
             f"{', '.join(f'{views[0].mpp * want:g}' for want in wanted)}"
         )
-    _check_output(network, views, FieldOfView.of(target), scheme)
+    _check_output(network, views, FieldOfView.of(target), scheme, upsampling)
 
 
-def _check_output(network: nn.Module, views: Sequence[FieldOfView], target: FieldOfView, scheme: ClassScheme) -> None:
+def _check_output(
+    network: nn.Module, views: Sequence[FieldOfView], target: FieldOfView, scheme: ClassScheme, upsampling: int
+) -> None:
     """One forward pass without data or memory: shapes only."""
     from copy import deepcopy
 
@@ -53,15 +63,17 @@ def _check_output(network: nn.Module, views: Sequence[FieldOfView], target: Fiel
             f"{scheme.num_channels}. "
             "Set the network's num_classes to the number of classes"
         )
-    extent = output.shape[2] * views[0].mpp
-    if output.shape[2] == target.size and abs(target.extent / extent - 1) > 1e-6:
+    height, width = (side * upsampling for side in output.shape[2:])
+    mpp = views[0].mpp / upsampling
+    extent = height * mpp
+    if height == target.size and abs(target.extent / extent - 1) > 1e-6:
         raise ValueError(
-            f"{type(network).__name__} predicts {extent:g} µm at {views[0].mpp:g} µm/px, the target spans "
-            f"{target.extent:g} µm. Set the target's mpp to {views[0].mpp:g}, the finest field of view's"
+            f"{type(network).__name__} predicts {extent:g} µm at {mpp:g} µm/px, the target spans "
+            f"{target.extent:g} µm. Set the target's mpp to {mpp:g}"
+            + (", the finest field of view's" if upsampling == 1 else "")
         )
-    if tuple(output.shape[2:]) != (target.size, target.size):
+    if (height, width) != (target.size, target.size):
         raise ValueError(
-            f"{type(network).__name__} predicts {output.shape[2]} x {output.shape[3]} pixels, the target has "
-            f"{target.size}. "
+            f"{type(network).__name__} predicts {height} x {width} pixels, the target has {target.size}. "
             "Set the target's size, or that of the fields of view"
         )

@@ -11,9 +11,6 @@ from torch.utils.data import Sampler
 if TYPE_CHECKING:
     from .dataset import MultiMagnificationPatchDataset
 
-# A patch stands for a class that has at least this share of its labelled pixels.
-_SHARE = 0.1
-
 
 class ClassCycleSampler(Sampler[int]):
     """Patches of one class after the other, each class's own in random order: with a batch as long as the
@@ -27,13 +24,19 @@ class ClassCycleSampler(Sampler[int]):
         cycle: class names, in the order in which they take turns; a name may stand in it more than once.
         num_samples: patches per epoch.
         seed: of the order.
+        share: a patch stands for the classes that have at least this share of its labelled pixels.
 
     Raises:
         ValueError: a class of the cycle has no patch.
     """
 
     def __init__(
-        self, dataset: MultiMagnificationPatchDataset, cycle: Sequence[str], num_samples: int, seed: int = 0
+        self,
+        dataset: MultiMagnificationPatchDataset,
+        cycle: Sequence[str],
+        num_samples: int,
+        seed: int = 0,
+        share: float = 0.1,
     ) -> None:
         self.cycle, self.num_samples = tuple(cycle), num_samples
         self._rng = np.random.default_rng(seed)
@@ -43,10 +46,13 @@ class ClassCycleSampler(Sampler[int]):
             raise ValueError(f"the cycle names no classes of the scheme: {', '.join(unknown)}")
         pixels = dataset.index.rows[names].to_numpy(dtype=np.float64)
         shares = pixels / pixels.sum(axis=1, keepdims=True)
-        self._members = {name: np.nonzero(shares[:, names.index(name)] >= _SHARE)[0] for name in set(cycle)}
+        self._members = {name: np.nonzero(shares[:, names.index(name)] >= share)[0] for name in set(cycle)}
         empty = sorted(name for name, members in self._members.items() if not len(members))
         if empty:
-            raise ValueError(f"no patch of {', '.join(empty)} to sample; take it out of the cycle")
+            raise ValueError(
+                f"no patch of {', '.join(empty)} with {share:.0%} of its labelled pixels to sample; take it out of the "
+                "cycle, or lower share"
+            )
         self._streams = {name: self._endless(members) for name, members in self._members.items()}
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
+from torch.nn import functional
 
 
 def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
@@ -20,13 +21,17 @@ class AutocastInferer(Inferer):
 
     Args:
         dtype: name of the precision: ``"bfloat16"``, ``"float16"``, or ``"float32"`` for none.
+        upsampling: the logits are enlarged so many times (bilinear), to compare them with a target of finer µm/px.
     """
 
-    def __init__(self, dtype: str = "bfloat16") -> None:
+    def __init__(self, dtype: str = "bfloat16", upsampling: int = 1) -> None:
         super().__init__()
-        self.dtype = getattr(torch, dtype)
+        self.dtype, self.upsampling = getattr(torch, dtype), upsampling
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         with autocast(inputs.device, self.dtype):
             # Channels last is what the lower precisions' convolutions are fastest in.
-            return network(inputs.contiguous(memory_format=torch.channels_last), *args, **kwargs).float()
+            logits = network(inputs.contiguous(memory_format=torch.channels_last), *args, **kwargs).float()
+        if self.upsampling == 1:
+            return logits
+        return functional.interpolate(logits, scale_factor=self.upsampling, mode="bilinear", align_corners=False)

@@ -48,6 +48,40 @@ def write_probabilities(path: Path, canvas: Canvas, mpp: float, scheme: ClassSch
         group.attrs["ome"] = _metadata(path.stem, datasets, scheme)
 
 
+def read_probability(path: str | Path, name: str, mpp: float) -> tuple[np.ndarray, float]:
+    """One class's probability over the whole slide, from the coarsest level of the pyramid that is not coarser than
+    ``mpp``, or the finest there is.
+
+    Args:
+        path: the folder that :func:`write_probabilities` wrote.
+        name: the class.
+        mpp: µm per pixel.
+
+    Returns:
+        ``(height, width)`` float32 from 0 to 1, and its µm per pixel.
+
+    Raises:
+        ValueError: no such probabilities, or none of that class.
+    """
+    try:
+        group = zarr.open_group(str(path), mode="r")
+        described: Any = group.attrs["ome"]
+        channels = [channel["label"] for channel in described["omero"]["channels"]]
+        levels = {
+            float(level["coordinateTransformations"][0]["scale"][-1]): str(level["path"])
+            for level in described["multiscales"][0]["datasets"]
+        }
+    except (FileNotFoundError, KeyError, IndexError) as error:
+        raise ValueError(
+            f"{path}: no class probabilities. Segment with probabilities.zarr among the outputs"
+        ) from error
+    if name not in channels:
+        raise ValueError(f"{path}: probabilities of {', '.join(channels)}, not of {name}")
+    fitting = [scale for scale in levels if scale <= mpp * 1.001] or [min(levels)]
+    array: Any = group[levels[max(fitting)]]
+    return np.asarray(array[channels.index(name)], dtype=np.float32) / 255, max(fitting)
+
+
 def _level(group: zarr.Group, name: str, source: Any, canvas: Canvas, factor: int) -> zarr.Array:
     """Copy an array into the group, or, if ``factor`` is more than 1, its halves: means of four pixels, a last odd row
     or column left out. One of its pixels is then ``factor`` of the canvas's."""
