@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,19 +60,19 @@ class Task:
 PHANTOM = Task(Path(__file__).with_suffix(".yaml"), mpp=1.0, num_classes=6)
 
 
-def bundle_command(configs: list[str], **overrides: object) -> list[str]:
-    """The command line of one run of the bundle."""
-    files = [str(BUNDLE / "configs" / name) for name in configs]
+def bundle_command(configs: list[str], root: Path = BUNDLE, **overrides: object) -> list[str]:
+    """The command line of one run of a bundle."""
+    files = [str(root / "configs" / name) for name in configs]
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", str(files)]
-    command += ["--bundle_root", str(BUNDLE), "--logging_file", str(BUNDLE / "configs" / "logging.conf")]
+    command += ["--bundle_root", str(root), "--logging_file", str(root / "configs" / "logging.conf")]
     for key, value in overrides.items():
         command += [f"--{key}", str(value)]
     return command
 
 
-def bundle(configs: list[str], **overrides: object) -> None:
-    """One run of the bundle."""
-    subprocess.run(bundle_command(configs, **overrides), check=True)
+def bundle(configs: list[str], root: Path = BUNDLE, env: Mapping[str, str] | None = None, **overrides: object) -> None:
+    """One run of a bundle."""
+    subprocess.run(bundle_command(configs, root, **overrides), check=True, env=env)
 
 
 def measure(task: Task, network: str, seed: int, epochs: int, datalist: Path, folder: Path) -> dict:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
-from common.networks import DMMNM3, NETWORKS, SegNet, UNet
+from common.networks import DMMNM3, MRN, NETWORKS, SegNet, UNet
+from common.networks.mrn import UPSAMPLES
 from common.networks.segnet import unpool2
 
 # Ho et al. 2021, Table 2.
@@ -21,9 +24,18 @@ NARROW = (4, 6, 8, 10, 12)
 MULTI_ENCODER = ("DMMNMS", "DMMNM2S", "DMMNM3")
 
 
+# What gives a narrow network of seven output channels.
+BUILDERS = {
+    **{name: partial(network, num_classes=6, channels=NARROW) for name, network in NETWORKS.items()},
+    **{f"MRN-{way}": partial(MRN, num_classes=7, upsample=way, channels=NARROW) for way in UPSAMPLES},
+    "MRN of one view": partial(MRN, num_classes=7, resolutions=1, channels=NARROW),
+}
+SEVERAL_VIEWS = [name for name in BUILDERS if name not in ("UNet", "SegNet", "MRN of one view")]
+
+
 def narrow(name: str):
     torch.manual_seed(0)
-    return NETWORKS[name](num_classes=6, channels=NARROW).eval()
+    return BUILDERS[name]().eval()
 
 
 def image_for(network, batch: int = 2, size: int | None = None) -> torch.Tensor:
@@ -38,7 +50,7 @@ def test_parameters_to_the_digit(name):
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUILDERS)
 def test_output_covers_the_target_and_every_weight_learns(name):
     network = narrow(name).train()
     image = image_for(network, size=2 * network.divisor)
@@ -49,7 +61,7 @@ def test_output_covers_the_target_and_every_weight_learns(name):
     assert not still
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUILDERS)
 def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name):
     network = narrow(name)
     for shape in ((1, 3 * len(network.views), network.divisor + 8, network.divisor), (1, 5, 256, 256), (9, 256, 256)):
@@ -58,7 +70,7 @@ def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name):
     assert 256 % network.divisor == 0
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUILDERS)
 def test_scripts_and_exports(name):
     network = narrow(name)
     image = image_for(network)
@@ -67,24 +79,24 @@ def test_scripts_and_exports(name):
     assert torch.allclose(torch.export.export(network, (image,)).module()(image), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUILDERS)
 def test_saved_weights_load_again(name, tmp_path):
     network = narrow(name)
     torch.save(network.state_dict(), tmp_path / "w.pt")
     torch.manual_seed(1)
-    other = NETWORKS[name](num_classes=6, channels=NARROW).eval()
+    other = BUILDERS[name]().eval()
     other.load_state_dict(torch.load(tmp_path / "w.pt", weights_only=True))
     image = image_for(network)
     assert torch.equal(other(image), network(image))
 
 
-@pytest.mark.parametrize("name", [name for name, network in NETWORKS.items() if len(network.views) > 1])
+@pytest.mark.parametrize("name", SEVERAL_VIEWS)
 def test_every_view_reaches_the_output(name):
     network = narrow(name)
     image = image_for(network, 1).requires_grad_()
     network(image).abs().sum().backward()
     assert image.grad is not None
-    assert all(image.grad[:, 3 * view : 3 * view + 3].any() for view in range(3))
+    assert all(image.grad[:, 3 * view : 3 * view + 3].any() for view in range(len(network.views)))
 
 
 def test_initialisation_is_kaiming_normal_with_zero_biases():
