@@ -1,9 +1,10 @@
 """What the engine's contexts change: labels, accuracy, speed.
 
-    python tests/benchmarks/contexts.py [OUTPUT] [--real FOLDER]
+    python tests/benchmarks/contexts.py [OUTPUT] [--real FOLDER] [--mrn FOLDER]
 
-The demonstration network on a synthetic slide of a seed outside its training, and, with FOLDER of a run of
-real_tissue.py, that run's network on the test region. Per context: share of labels equal to per_patch's, mean IoU over
+The demonstration network on a synthetic slide of a seed outside its training; with FOLDER of a run of real_tissue.py,
+that run's network on the test region; with FOLDER of a run of mrn_ablation.py, its first MRN-bilinear on a testing slide
+with metastases. Per context: share of labels equal to per_patch's, mean IoU over
 the label map, label changes along the seams of targets over those elsewhere, and speed relative to per_patch
 in the same run. Pictures of where they disagree.
 """
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 from monai.bundle import ConfigParser
-from phantom_ablation import bundle
+from phantom_ablation import REPOSITORY, bundle
 from real_tissue import OVERLAY
 
 from common.classes import ClassScheme
@@ -30,9 +31,10 @@ from common.inference.options import CONTEXTS
 from common.metrics import scores, seam_ratio
 from common.outputs.overlay import blend
 from common.outputs.panels import panels
-from common.phantom import BREAST, write_phantoms
+from common.phantom import BREAST, LYMPH_NODE, write_phantoms
 from common.slides import Slide
 
+MRN = REPOSITORY / "bundles" / "pathology_mrn_segmentation"
 TARGET = 256
 # Pixels a side of the part that the picture shows.
 SHOWN = 512
@@ -96,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", nargs="?", default="output/contexts")
     parser.add_argument("--real", help="output folder of real_tissue.py")
+    parser.add_argument("--mrn", help="output folder of mrn_ablation.py")
     arguments = parser.parse_args()
     folder = Path(arguments.output).absolute()
     datalist = folder / "data" / "datalist.json"
@@ -109,6 +112,10 @@ def main() -> None:
         overrides = {"checkpoint": run / "model.pt"}
         scheme, overlays = config.get_parsed_content("scheme"), ["demo.yaml", str(OVERLAY)]
         cases["bcss_tumour"] = (run / "datalist.json", scheme, overlays, overrides)
+    if arguments.mrn:
+        run = Path(arguments.mrn).absolute()
+        overrides = {"root": MRN, "checkpoint": run / "MRN-bilinear_0" / "demo.pt", "tissue": False}
+        cases["lymph_node"] = (run / "camelyon16" / "datalist.json", LYMPH_NODE.scheme, ["demo.yaml"], overrides)
     for name, (path, scheme, overlays, overrides) in cases.items():
         table = measure(load_datalist(path, "testing")[0], scheme, overlays, folder / name, **overrides)
         table.to_csv(folder / f"{name}.csv", index=False)

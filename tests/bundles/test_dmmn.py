@@ -1,4 +1,4 @@
-"""The DMMN bundle: MONAI's own checks, and the way from a datalist to a segmented slide."""
+"""The DMMN bundle: its settings, and the way from a datalist to a segmented slide."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.networks import DMMNM3, NETWORKS, UNet
-from common.phantom import write_phantoms
 from common.weights import load_branches, load_weights
-from tests.conftest import DMMN, SHARED
+from tests.bundles.commands import configs_of, run_bundle, run_common
+from tests.conftest import DMMN
 from tests.networks.test_released import WIDTHS, released_state
 
 CONFIGS = DMMN / "configs"
@@ -28,93 +29,12 @@ OUTPUTS = ("prediction.tif", "overlay.png", "summary.json")
 
 
 def config(*names: str) -> list[str]:
-    return [str(CONFIGS / name) for name in names]
-
-
-@pytest.fixture(scope="module")
-def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three phantoms of 2,048 pixels a side and their datalist."""
-    return write_phantoms(tmp_path_factory.mktemp("phantoms"), 1, 1, 1, size=2048, seed=40).parent
-
-
-# ---- what the Model Zoo checks
-
-
-def test_metadata_fits_the_schema(shared_data, tmp_path):
-    metadata = json.loads((CONFIGS / "metadata.json").read_text())
-    assert metadata["version"] in metadata["changelog"]
-    schema = shutil.copy(SHARED / "data" / "monai" / "meta_schema_20240725.json", tmp_path / "schema.json")
-    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema))
-
-
-def test_network_takes_and_gives_what_the_metadata_says():
-    for overlay in ([], ["demo.yaml"]):
-        verify_net_in_out(
-            net_id="network_def",
-            meta_file=str(CONFIGS / "metadata.json"),
-            config_file=config("inference.yaml", *overlay),
-            n=2,
-            any=256,
-            device="cpu",
-        )
-
-
-def test_metadata_names_the_channels_as_the_configs_do():
-    metadata = json.loads((CONFIGS / "metadata.json").read_text())
-    formats = metadata["network_data_format"]
-    parser = ConfigParser(ConfigParser.load_config_files(config("inference.yaml")))
-    assert formats["outputs"]["pred"]["channel_def"] == parser.get_parsed_content("scheme").channel_def()
-    views = parser.get_parsed_content("fields_of_view")
-    said = formats["inputs"]["image"]["channel_def"]
-    assert len(said) == 3 * len(views)
-    assert all(f"{views[int(channel) // 3]['mpp']} micrometres per pixel" in text for channel, text in said.items())
-
-
-def test_the_checkpoint_exports_as_torchscript(tmp_path):
-    ckpt_export(
-        net_id="network_def",
-        filepath=str(tmp_path / "model.ts"),
-        ckpt_file=str(DMMN / "models" / "demo.pt"),
-        meta_file=str(CONFIGS / "metadata.json"),
-        config_file=config("inference.yaml", "demo.yaml"),
-        input_shape=[1, 9, 256, 256],
-    )
-    scripted = torch.jit.load(str(tmp_path / "model.ts"))
-    assert scripted(torch.rand(1, 9, 64, 64)).shape == (1, 7, 64, 64)
-
-
-@pytest.mark.parametrize("overlay", [None, *ABLATIONS], ids=lambda path: path.stem if path else "dmmn_m3")
-@pytest.mark.parametrize("workflow", ["train", "infer", "evaluate"])
-def test_every_config_has_the_properties_monai_asks_for(workflow, overlay, phantoms, tmp_path):
-    base = {"train": ["train.yaml"], "infer": ["inference.yaml"], "evaluate": ["train.yaml", "evaluate.yaml"]}[workflow]
-    of_demo = overlay is not None and overlay.stem.startswith("demo_")
-    base += ["demo.yaml"] if of_demo else []
-    cycle = {"sampler#cycle": ["stroma", "background"]} if of_demo and workflow != "infer" else {}
-    run = ConfigWorkflow(
-        workflow_type="infer" if workflow == "infer" else "train",
-        config_file=config(*base) + ([str(overlay)] if overlay else []),
-        meta_file=str(CONFIGS / "metadata.json"),
-        logging_file=str(CONFIGS / "logging.conf"),
-        dataset_dir=str(phantoms),
-        output_dir=str(tmp_path),
-        bundle_root=str(DMMN),
-        slides=str(phantoms / "datalist.json"),
-        allow_missing=["carcinoma", "benign epithelial", "necrotic"],
-        **{"network_def#channels": NARROW["channels"], **cycle},
-    )
-    run.initialize()
-    assert run.check_properties() in (None, [])
-    run.parser.get_parsed_content("compatible")
+    return configs_of(DMMN, *names)
 
 
 def test_every_network_of_the_paper_has_a_config():
     named = {ConfigParser.load_config_file(path)["network_def"]["_target_"].split(".")[-1] for path in ABLATIONS}
     assert named | {"DMMNM3"} == set(NETWORKS)
-
-
-def test_the_multi_gpu_overlay_names_only_what_train_has():
-    train, overlay = (ConfigParser.load_config_file(path) for path in config("train.yaml", "multi_gpu_train.yaml"))
-    assert set(overlay) - set(train) == {"backend", "finalize"}
 
 
 def test_the_papers_hyper_parameters_are_the_default():
@@ -127,18 +47,9 @@ def test_the_papers_hyper_parameters_are_the_default():
 # ---- from a datalist to a segmented slide, by commands
 
 
-def bundle(
-    tmp_path: Path, *configs: str, check: bool = True, processes: int = 0, **overrides: object
-) -> subprocess.CompletedProcess:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes else []
-    command = [sys.executable, *launcher, "-m", "monai.bundle", "run", "--config_file", str(config(*configs))]
-    command += ["--bundle_root", str(DMMN), "--logging_file", str(CONFIGS / "logging.conf")]
-    for key, value in {"output_dir": tmp_path / "out", **overrides}.items():
-        command += [f"--{key}", str(value)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=500)
-    if check:
-        assert result.returncode == 0, result.stderr[-3000:]
-    return result
+def bundle(tmp_path: Path, *configs: str, **arguments: Any) -> subprocess.CompletedProcess:
+    """A run of this bundle."""
+    return run_bundle(DMMN, tmp_path, *configs, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -234,11 +145,6 @@ def test_evaluation_and_inference_agree(trained, phantoms, tmp_path):
     assert difference < 1e-4 * 1024 * 1024
 
 
-def common(*arguments: object, check: bool = True) -> str:
-    command = [sys.executable, "-m", "common", *map(str, arguments)]
-    return subprocess.run(command, check=check, capture_output=True, text=True).stdout
-
-
 def test_the_walk_from_qupath_files_to_segmented_slides(phantoms, tmp_path):
     """As the README has it: folders, datalist, inspection, training, scores, segmented slides, comparison."""
     for kind, ending in (("slides", ".tif"), ("annotations", ".geojson")):
@@ -247,8 +153,8 @@ def test_the_walk_from_qupath_files_to_segmented_slides(phantoms, tmp_path):
             shutil.copy(phantoms / f"phantom_00{number}{ending}", tmp_path / kind)
     datalist = tmp_path / "datalist.json"
     folders = (tmp_path / "slides", tmp_path / "annotations")
-    assert "1 training, 1 validation, 1 testing" in common("datalist", "folder", *folders, "--out", datalist)
-    said = common("inspect", datalist, "--out", tmp_path / "inspection", "--patches", 2, check=False)
+    assert "1 training, 1 validation, 1 testing" in run_common("datalist", "folder", *folders, "--out", datalist)
+    said = run_common("inspect", datalist, "--out", tmp_path / "inspection", "--patches", 2, check=False)
     assert "training: 1 slides" in said
     same = {"datalist": datalist, "network_def": NARROW}
     arguments = {
@@ -269,7 +175,7 @@ def test_the_walk_from_qupath_files_to_segmented_slides(phantoms, tmp_path):
     assert scores["labelled_pixels"] == scores["slides"][0]["labelled_pixels"] > 10_000
     assert next(iter(scores["groups"]["image"].values()))["mean_iou"] == scores["mean_iou"]
     bundle(tmp_path, "inference.yaml", "demo.yaml", slides=datalist, outputs=list(OUTPUTS), **trained)
-    common("compare", f"mine={tmp_path / 'out'}", "--datalist", datalist, "--out", tmp_path / "comparison")
+    run_common("compare", f"mine={tmp_path / 'out'}", "--datalist", datalist, "--out", tmp_path / "comparison")
     assert (tmp_path / "comparison" / "comparison.csv").read_text().splitlines()[1].startswith("mine,")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from common.inference import Options, Plan, Segmenter, WholeSlideInferer
 from common.inference.reading import BlockReader
 from common.networks import DMMNM3
 from common.slides import FieldOfView, PatchReader, open_slide, tissue_mask
+from common.slides.backends import TiffBackend
+from common.slides.backends.cache import TileCache
 from tests.conftest import ramp, write_pyramid
 
 VIEWS = [FieldOfView(0.5, 64), FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
@@ -71,6 +74,35 @@ def test_blocks_give_the_patches_that_single_reads_give(tmp_path, views, snap, m
                 assert np.array_equal(np.concatenate(cut), single)
                 found.add(place)
         assert found == {tuple(place) for place in np.argwhere(wanted).tolist()}
+
+
+@pytest.mark.parametrize(("levels", "cached"), [((1, 2, 4, 8), False), ((1, 4), True)])
+def test_a_block_at_four_mpp_decodes_each_tile_once_per_level(tmp_path, monkeypatch, levels, cached):
+    """Where the slide has not a level for each view, two views share one, and tiles are kept between them."""
+    pixels = [ramp(48, 48).repeat(1024 // (48 * step) + 1, 0).repeat(1024 // (48 * step) + 1, 1) for step in levels]
+    images = [image[: 1024 // step, : 1024 // step] for image, step in zip(pixels, levels, strict=True)]
+    slide = open_slide(write_pyramid(tmp_path / "s.tif", images, (0.5, 0.5)))
+    decoded: Counter = Counter()
+    decode = TiffBackend._decode
+
+    def counted(self, level, index):
+        decoded[level, index] += 1
+        return decode(self, level, index)
+
+    monkeypatch.setattr(TiffBackend, "_decode", counted)
+    monkeypatch.setattr("common.slides.backends.tiff.TILES", TileCache(1 << 26 if cached else 0))
+    views = [FieldOfView(0.5 * 2**j, 64) for j in range(4)]
+    plan = Plan(slide.shape, slide.pixel(0.5), 64, 4)
+    block = next(block for block in plan.blocks() if (block.row, block.column) == (4, 8))
+    BlockReader(PatchReader(views), slide, plan, 0.5).read(block, np.ones((4, 4), dtype=bool))
+    assert set(decoded.values()) == {1}
+    if not cached:
+        # Pixels a side of each window: one patch, and three steps to the next targets. Tiles are of 16.
+        sides = [64 + 3 * 64 // 2**j for j in range(4)]
+        middle = [(6 * 64 / 2**j, 10 * 64 / 2**j) for j in range(4)]
+        for level, (side, centre) in enumerate(zip(sides, middle, strict=True)):
+            tiles = [(c + side / 2 - 1e-6) // 16 - (c - side / 2) // 16 + 1 for c in centre]
+            assert sum(at == level for at, _ in decoded) == tiles[0] * tiles[1]
 
 
 def test_the_label_map_is_what_the_network_says_target_by_target(phantom, scheme, network, tmp_path):

@@ -1,0 +1,34 @@
+"""The commands that the tests run as users do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def configs_of(bundle: Path, *names: str) -> list[str]:
+    """Paths of a bundle's configs."""
+    return [str(bundle / "configs" / name) for name in names]
+
+
+def run_bundle(
+    bundle: Path, folder: Path, *configs: str, check: bool = True, processes: int = 0, **overrides: object
+) -> subprocess.CompletedProcess:
+    """``python -m monai.bundle run`` in ``folder``, results in its ``out``; by torchrun for several processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes else []
+    files = str(configs_of(bundle, *configs))
+    command = [sys.executable, *launcher, "-m", "monai.bundle", "run", "--config_file", files]
+    command += ["--bundle_root", str(bundle), "--logging_file", str(bundle / "configs" / "logging.conf")]
+    for key, value in {"output_dir": folder / "out", **overrides}.items():
+        command += [f"--{key}", str(value)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, timeout=500)
+    if check:
+        assert result.returncode == 0, result.stderr[-3000:]
+    return result
+
+
+def run_common(*arguments: object, check: bool = True) -> str:
+    """What ``python -m common`` prints."""
+    command = [sys.executable, "-m", "common", *map(str, arguments)]
+    return subprocess.run(command, check=check, capture_output=True, text=True).stdout

@@ -1,0 +1,153 @@
+"""What the Model Zoo, and MONAI, ask of every bundle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+
+from tests.bundles.commands import configs_of
+from tests.conftest import DMMN, MRN, REPOSITORY, SHARED
+
+BUNDLES = sorted((REPOSITORY / "bundles").iterdir())
+# Configs that overlay others than train.yaml, and those.
+AFTER = {
+    "demo_context": ["demo.yaml"],
+    "demo_unet": ["demo.yaml"],
+    "at_target_mpp": ["ablations/unet_2.yaml"],
+}
+# What makes each bundle small, and fit for phantoms on which some classes are missing.
+SMALL = {
+    DMMN.name: {
+        "datalist": "datalist.json",
+        "network_def#channels": [4, 6, 8, 10, 12],
+        "allow_missing": ["carcinoma", "benign epithelial", "necrotic"],
+    },
+    MRN.name: {"datalist": "two_classes.json", "channels": [2, 2, 2, 2, 2]},
+}
+
+
+def ablations() -> list:
+    found = []
+    for bundle in BUNDLES:
+        names = [None, *(path.stem for path in sorted((bundle / "configs" / "ablations").glob("*.yaml")))]
+        found += [pytest.param(bundle, name, id=f"{bundle.name}-{name or 'plain'}") for name in names]
+    return found
+
+
+def metadata(bundle: Path) -> dict:
+    return json.loads((bundle / "configs" / "metadata.json").read_text())
+
+
+every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+
+
+@every_bundle
+def test_metadata_fits_the_schema(bundle, shared_data, tmp_path):
+    said = metadata(bundle)
+    assert said["version"] in said["changelog"]
+    assert said["name"] == bundle.name
+    schema = shutil.copy(SHARED / "data" / "monai" / "meta_schema_20240725.json", tmp_path / "schema.json")
+    verify_metadata(meta_file=str(bundle / "configs" / "metadata.json"), filepath=str(schema))
+
+
+@every_bundle
+def test_what_a_bundle_is_made_of_is_there(bundle):
+    for name in ("configs/multi_gpu_train.yaml", "configs/logging.conf", "configs/demo.yaml", "LICENSE"):
+        assert (bundle / name).is_file()
+    assert {path.name for path in (bundle / "docs").iterdir()} >= {"README.md", "data_license.txt"}
+
+
+@every_bundle
+def test_network_takes_and_gives_what_the_metadata_says(bundle):
+    for overlay in ([], ["demo.yaml"]):
+        verify_net_in_out(
+            net_id="network_def",
+            meta_file=str(bundle / "configs" / "metadata.json"),
+            config_file=configs_of(bundle, "inference.yaml", *overlay),
+            n=1,
+            any=256,
+            device="cpu",
+        )
+
+
+@every_bundle
+def test_metadata_names_the_channels_as_the_configs_do(bundle):
+    formats = metadata(bundle)["network_data_format"]
+    parser = ConfigParser(ConfigParser.load_config_files(configs_of(bundle, "inference.yaml")))
+    assert formats["outputs"]["pred"]["channel_def"] == parser.get_parsed_content("scheme").channel_def()
+    views = parser.get_parsed_content("fields_of_view")
+    said = formats["inputs"]["image"]["channel_def"]
+    assert len(said) == 3 * len(views)
+    assert all(f"{views[int(channel) // 3]['mpp']} micrometres per pixel" in text for channel, text in said.items())
+
+
+@every_bundle
+def test_train_and_inference_mean_the_same_classes_views_and_network(bundle):
+    train, inference = (
+        ConfigParser(ConfigParser.load_config_files(configs_of(bundle, name)))
+        for name in ("train.yaml", "inference.yaml")
+    )
+    for key in ("fields_of_view", "target", "fill", "resample"):
+        assert train.get_parsed_content(key) == inference.get_parsed_content(key)
+    assert train["network_def"] == inference["network_def"]
+    assert train["scheme"] == inference["scheme"]
+
+
+@every_bundle
+def test_a_checkpoint_exports_as_torchscript(bundle, tmp_path):
+    configs = configs_of(bundle, "inference.yaml", "demo.yaml")
+    parser = ConfigParser(ConfigParser.load_config_files(configs))
+    network = parser.get_parsed_content("network_def").eval()
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    image = torch.rand(1, metadata(bundle)["network_data_format"]["inputs"]["image"]["num_channels"], 256, 256)
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(tmp_path / "model.pt"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        config_file=configs,
+        input_shape=list(image.shape),
+    )
+    with torch.no_grad():
+        assert torch.allclose(torch.jit.load(str(tmp_path / "model.ts"))(image), network(image), atol=1e-4)
+
+
+@pytest.mark.parametrize(("bundle", "ablation"), ablations())
+@pytest.mark.parametrize("workflow", ["train", "infer", "evaluate"])
+def test_every_config_has_the_properties_monai_asks_for(workflow, bundle, ablation, phantoms, tmp_path):
+    if workflow == "infer" and ablation == "at_target_mpp":
+        pytest.skip("only evaluation enlarges what a network says")
+    base = {"train": ["train.yaml"], "infer": ["inference.yaml"], "evaluate": ["train.yaml", "evaluate.yaml"]}[workflow]
+    base += AFTER.get(ablation, [])
+    small = dict(SMALL[bundle.name])
+    if ablation == "multi_class":
+        small |= {key: SMALL[DMMN.name][key] for key in ("datalist", "allow_missing")}
+    if "demo.yaml" in base and workflow != "infer":
+        small["sampler#cycle"] = ["stroma", "background"]
+    small["datalist"] = str(phantoms / small["datalist"])
+    run = ConfigWorkflow(
+        workflow_type="infer" if workflow == "infer" else "train",
+        config_file=configs_of(bundle, *base, *([f"ablations/{ablation}.yaml"] if ablation else [])),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        logging_file=str(bundle / "configs" / "logging.conf"),
+        output_dir=str(tmp_path),
+        bundle_root=str(bundle),
+        slides=str(phantoms / "datalist.json"),
+        **small,
+    )
+    run.initialize()
+    assert run.check_properties() in (None, [])
+    run.parser.get_parsed_content("compatible")
+    run.parser.get_parsed_content("validate#evaluator" if workflow == "evaluate" else "network")
+
+
+@every_bundle
+def test_the_multi_gpu_overlay_names_only_what_train_has(bundle):
+    names = ("train.yaml", "multi_gpu_train.yaml")
+    train, overlay = (ConfigParser.load_config_file(path) for path in configs_of(bundle, *names))
+    assert set(overlay) - set(train) == {"backend", "finalize"}

@@ -1,0 +1,139 @@
+"""The MRN bundle: its settings, and the way from a datalist to curves and segmented slides."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from monai.bundle import ConfigParser
+
+from common.networks import MRN as Network
+from common.weights import load_weights
+from tests.bundles.commands import configs_of, run_bundle, run_common
+from tests.conftest import MRN
+
+NARROW = {"channels": [4, 4, 4, 4, 4]}
+OUTPUTS = ["prediction.tif", "probabilities.zarr", "summary.json"]
+
+
+def bundle(tmp_path: Path, *configs: str, **arguments: Any) -> subprocess.CompletedProcess:
+    """A run of this bundle, narrowed."""
+    return run_bundle(MRN, tmp_path, *configs, **{**NARROW, **arguments})
+
+
+def settings(*names: str) -> ConfigParser:
+    return ConfigParser(ConfigParser.load_config_files(configs_of(MRN, *names)))
+
+
+def test_the_papers_hyper_parameters_are_the_default():
+    parser = settings("train.yaml")
+    assert (parser["epochs"], parser["batch_size"], parser["size"]) == (500, 16, 512)
+    assert [view["mpp"] for view in parser["fields_of_view"]] == [0.5, 1.0, 2.0, 4.0]
+    optimiser = parser.get_parsed_content("optimizer")
+    assert isinstance(optimiser, torch.optim.Adam)
+    weights, others = optimiser.param_groups
+    assert (weights["lr"], weights["betas"], weights["eps"]) == (1e-3, (0.9, 0.999), 1e-8)
+    # The gradient of 0.005 ‖W‖² is 2 · 0.005 · W.
+    assert (weights["weight_decay"], others["weight_decay"]) == (0.01, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "resolutions", "upsample"),
+    [
+        ("mrn_2", 2, "bilinear"),
+        ("mrn_3", 3, "bilinear"),
+        ("mrn_transposed", 4, "transposed"),
+        ("mrn_transposed_single", 4, "transposed_single"),
+        ("unet_0.5", 1, "bilinear"),
+        ("unet_4", 1, "bilinear"),
+    ],
+)
+def test_each_ablation_is_the_network_that_it_is_named_after(overlay, resolutions, upsample):
+    expected = Network(1, resolutions, upsample, (16, 32, 64, 128, 256))
+    built = settings("train.yaml", f"ablations/{overlay}.yaml").get_parsed_content("network_def")
+    assert {key: value.shape for key, value in built.state_dict().items()} == {
+        key: value.shape for key, value in expected.state_dict().items()
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few steps of training by the bundle's own command, validated twice."""
+    folder = tmp_path_factory.mktemp("trained")
+    arguments = {"epochs": 2, "val_interval": 1, "samples_per_epoch": 16}
+    result = bundle(
+        folder, "train.yaml", "demo.yaml", datalist=phantoms / "two_classes.json", checkpoint_dir=folder, **arguments
+    )
+    (folder / "log.txt").write_text(result.stdout + result.stderr)
+    return folder
+
+
+def test_training_keeps_the_checkpoint_of_the_lowest_validation_loss(trained):
+    load_weights(Network(channels=NARROW["channels"]), trained / "demo.pt")
+    log = (trained / "log.txt").read_text()
+    losses = [float(loss) for loss in re.findall(r"Metrics -- val_loss: (\S+)", log)]
+    best = [float(loss) for loss in re.findall(r"Key metric: val_loss best value: (\S+)", log)]
+    assert len(losses) == 2
+    assert best[-1] == pytest.approx(min(losses), abs=1e-4)
+
+
+def test_evaluation_yields_curves_and_agrees_with_segmented_slides(trained, phantoms, tmp_path):
+    """Scored patch by patch, and as a stitched slide whose probabilities FROC and panels are made of."""
+    same = {"checkpoint": trained / "demo.pt", "dtype": "float32"}
+    data = phantoms / "two_classes.json"
+    bundle(tmp_path, "train.yaml", "evaluate.yaml", "demo.yaml", datalist=data, elsewhere=False, **same)
+    figures = json.loads((tmp_path / "out" / "roc.json").read_text())
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert 0 < figures["pooled"]["auc"] < 1
+    assert figures["pooled"]["auc"] == figures["slides"][0]["auc"] == figures["mean_auc_of_slides"]
+    assert sum(figures["pooled"]["pixels"].values()) == scores["labelled_pixels"] == 2048 * 2048
+    assert figures["pooled"]["sensitivity"] == scores["classes"]["tumour"]["recall"]
+    assert {"roc.png", "roc.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+    options = {"slides": data, "outputs": OUTPUTS, "tissue": False}
+    bundle(tmp_path, "inference.yaml", "demo.yaml", **options, **same, output_dir=tmp_path / "slides")
+    run_common("compare", f"mrn={tmp_path / 'slides'}", "--datalist", data, "--bundle", MRN, "--out", tmp_path / "both")
+    stitched = json.loads((tmp_path / "both" / "comparison.json").read_text())["mrn"]
+    difference = np.abs(np.subtract(stitched["confusion_matrix"]["pixels"], scores["confusion_matrix"]["pixels"])).sum()
+    assert difference < 1e-3 * 2048 * 2048
+    assert (tmp_path / "both" / "phantom_0042_probabilities.png").exists()
+    table = run_common("froc", f"mrn={tmp_path / 'slides'}", "--datalist", data, "--out", tmp_path / "froc")
+    assert "sensitivity at 0.25" in table
+    run_common("roc", f"MRN={tmp_path / 'out'}", "--out", tmp_path / "curves")
+    assert (tmp_path / "curves" / "roc.png").exists()
+
+
+def test_slides_run_with_shared_context_and_overlap(trained, phantoms, tmp_path):
+    same = {"slides": phantoms / "phantom_0042.tif", "checkpoint": trained / "demo.pt", "dtype": "float32"}
+    same |= {"outputs": ["prediction.tif", "summary.json"], "tissue": False}
+    maps = {}
+    for name, options in {"per_patch": {}, "shared": {"context": "shared"}, "overlap": {"overlap": 0.5}}.items():
+        bundle(tmp_path, "inference.yaml", "demo.yaml", **same, **options, output_dir=tmp_path / name)
+        maps[name] = tifffile.imread(tmp_path / name / "phantom_0042" / "prediction.tif")
+    assert maps["per_patch"].shape == (2048, 2048)
+    # The coarse branches see what lies beyond a patch's view; after a few steps they say little yet.
+    assert (maps["shared"] == maps["per_patch"]).mean() > 0.97
+    assert 0.5 < (maps["overlap"] == maps["per_patch"]).mean() < 1
+
+
+def test_a_coarse_u_net_is_scored_at_its_own_and_at_the_targets_micrometres_per_pixel(phantoms, tmp_path):
+    """The same network, its logits enlarged: four times the pixels, nearly the same area."""
+    torch.manual_seed(0)
+    torch.save(Network(resolutions=1, channels=NARROW["channels"]).state_dict(), tmp_path / "unet.pt")
+    same = {"datalist": phantoms / "two_classes.json", "checkpoint": tmp_path / "unet.pt", "dtype": "float32"}
+    found = {}
+    for name, overlays in {"own": [], "target": ["ablations/at_target_mpp.yaml"]}.items():
+        configs = ["train.yaml", "evaluate.yaml", "demo.yaml", "ablations/unet_1.yaml", *overlays]
+        bundle(tmp_path, *configs, **same, output_dir=tmp_path / name)
+        found[name] = json.loads((tmp_path / name / "roc.json").read_text())["pooled"]
+    pixels = {name: sum(figures["pixels"].values()) for name, figures in found.items()}
+    assert (pixels["own"], pixels["target"]) == (1024 * 1024, 2048 * 2048)
+    assert found["own"]["auc"] == pytest.approx(found["target"]["auc"], abs=0.02)
+    assert found["own"]["auc"] != found["target"]["auc"]
