@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -45,6 +45,27 @@ def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: b
             _load(branch, found, Path(path))
             branch.requires_grad_(not frozen)
         logger.info("branch %s: %s", name, path)
+
+
+def load_encoders(network: nn.Module, paths: Mapping[str | int, str | Path]) -> None:
+    """Start encoders of a multi-resolution network as those of U-Nets trained at these views' own µm/px.
+
+    Args:
+        network: a :class:`MultiResolution`.
+        paths: number of a view, the finest being 0 -> checkpoint of the same network of one resolution, of the same
+            widths.
+
+    Raises:
+        ValueError: there is no such view or file, or the U-Net's weights do not fit; names them.
+    """
+    encoders: Sequence[nn.Module] = getattr(network, "encoders", ())
+    for view, path in paths.items():
+        if not 0 <= int(view) < len(encoders):
+            raise ValueError(f"{type(network).__name__} has encoders 0 to {len(encoders) - 1}, not {view}")
+        prefix = "encoders.0."
+        found = {k.removeprefix(prefix): v for k, v in _state(Path(path)).items() if k.startswith(prefix)}
+        _load(encoders[int(view)], found, Path(path))
+        logger.info("encoder of view %s: %s", view, path)
 
 
 def _state(path: Path) -> dict[str, torch.Tensor]:

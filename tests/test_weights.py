@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.networks import DMMNM3, UNet
-from common.weights import load_branches, load_weights
+from common.networks import DMMNM3, MRN, UNet
+from common.weights import load_branches, load_encoders, load_weights
 
 NARROW = (2, 4, 6, 8, 10)
 
@@ -51,3 +51,22 @@ def test_what_does_not_fit_is_named(unet, tmp_path):
         load_branches(DMMNM3(channels=(4, 4, 6, 8, 10)), {"5x": unet[1]})
     with pytest.raises(ValueError, match=r"unet\.pt holds the weights of another network than DMMNM3"):
         load_weights(DMMNM3(channels=NARROW), unet[1])
+
+
+def test_an_encoder_of_several_begins_as_the_u_net_of_its_view(tmp_path):
+    """All of it, what batch normalisation has seen included; the other encoders stay."""
+    unet = MRN(resolutions=1, channels=NARROW)
+    unet.train()(torch.rand(2, 3, 64, 64))
+    torch.save(unet.state_dict(), tmp_path / "unet.pt")
+    network = MRN(resolutions=3, channels=NARROW)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    load_encoders(network, {"2": tmp_path / "unet.pt"})
+    image = torch.rand(1, 3, 64, 64)
+    found, expected = network.eval().encoders[2](image), unet.eval().encoders[0](image)
+    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+    changed = {key.split(".")[1] for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"2"}
+    with pytest.raises(ValueError, match="MRN has encoders 0 to 2, not 3"):
+        load_encoders(network, {3: tmp_path / "unet.pt"})
+    with pytest.raises(ValueError, match=r"unet\.pt holds the weights of another network than Encoder"):
+        load_encoders(MRN(resolutions=2, channels=(3, 4, 6, 8, 10)), {1: tmp_path / "unet.pt"})

@@ -3,10 +3,9 @@
     python tests/benchmarks/contexts.py [OUTPUT] [--real FOLDER] [--mrn FOLDER]
 
 The demonstration network on a synthetic slide of a seed outside its training; with FOLDER of a run of real_tissue.py,
-that run's network on the test region; with FOLDER of a run of mrn_ablation.py, its first MRN-bilinear on a testing slide
-with metastases. Per context: share of labels equal to per_patch's, mean IoU over
-the label map, label changes along the seams of targets over those elsewhere, and speed relative to per_patch
-in the same run. Pictures of where they disagree.
+that run's network on the test region; with FOLDER of a run of mrn_ablation.py, its first MRN-bilinear on a slide with
+metastases. Per context: share of labels equal to per_patch's, mean IoU over the label map, label changes along the
+seams of targets over those elsewhere, and speed relative to per_patch in the same run. Pictures of where they disagree.
 """
 
 from __future__ import annotations

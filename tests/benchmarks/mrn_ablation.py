@@ -37,6 +37,19 @@ NETWORKS = {
     "U-Net 4": "unet_4",
 }
 COARSE = ("U-Net 1", "U-Net 2", "U-Net 4")
+# Trained after the others: each of its encoders begins as that of the U-Net of its µm/px and seed.
+BEGUN = "MRN-bilinear begun as U-Nets"
+OVERLAYS = {**NETWORKS, BEGUN: None}
+
+
+def named(title: str) -> str:
+    """A network's folder."""
+    return title.replace(" ", "_")
+
+
+def laid(title: str) -> list[str]:
+    """Configs over the bundle's own."""
+    return ["demo.yaml", *([f"ablations/{OVERLAYS[title]}.yaml"] if OVERLAYS[title] else [])]
 
 
 def measure(title: str, seed: int, epochs: int, threads: int, data: Path, folder: Path) -> dict:
@@ -44,12 +57,16 @@ def measure(title: str, seed: int, epochs: int, threads: int, data: Path, folder
     result = folder / "result.json"
     if result.exists():
         return json.loads(result.read_text())
-    overlay = ["demo.yaml", *([f"ablations/{NETWORKS[title]}.yaml"] if NETWORKS[title] else [])]
+    overlay = laid(title)
     same = {"cache_dir": data / "patch_index"}
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     if not (folder / "demo.pt").exists():
         # Validated once, at the end: no network's checkpoint is picked by luck.
-        budget = {"seed": seed, "epochs": epochs, "val_interval": epochs}
+        budget: dict = {"seed": seed, "epochs": epochs, "val_interval": epochs}
+        if title == BEGUN:
+            unets = ("U-Net 0.5", *COARSE)
+            paths = {view: str(folder.parent / f"{named(unet)}_{seed}" / "demo.pt") for view, unet in enumerate(unets)}
+            budget["encoders_from"] = paths
         files = {"datalist": data / "datalist.json", "checkpoint_dir": folder, "output_dir": folder / "train"}
         bundle(["train.yaml", *overlay], MRN, env, **same, **budget, **files)
     at_target = [*overlay, *(["ablations/at_target_mpp.yaml"] if title in COARSE else [])]
@@ -83,14 +100,10 @@ def measure(title: str, seed: int, epochs: int, threads: int, data: Path, folder
 
 def segment(title: str, data: Path, folder: Path) -> None:
     """Whole testing slides, with probabilities."""
-    overlay = ["demo.yaml", *([f"ablations/{NETWORKS[title]}.yaml"] if NETWORKS[title] else [])]
+    overlay = laid(title)
     files = {"slides": data / "datalist.json", "checkpoint": folder / "demo.pt", "output_dir": folder / "slides"}
     outputs = ["prediction.tif", "probabilities.zarr", "summary.json"]
     bundle(["inference.yaml", *overlay], MRN, **files, outputs=outputs)
-
-
-def _named(title: str) -> str:
-    return title.replace(" ", "_")
 
 
 def main() -> None:
@@ -107,18 +120,20 @@ def main() -> None:
         write_camelyon16(data, normal=6, tumour=8, testing=4, size=6144, seed=500, labels=True)
         datalist_from_camelyon16(data, data / "datalist.json")
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = [
-            pool.submit(measure, title, seed, arguments.epochs, threads, data, folder / f"{_named(title)}_{seed}")
-            for seed in range(arguments.seeds)
-            for title in NETWORKS
-        ]
-        rows = [run.result() for run in runs]
+    rows = []
+    for titles in (list(NETWORKS), [BEGUN]):
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            runs = [
+                pool.submit(measure, title, seed, arguments.epochs, threads, data, folder / f"{named(title)}_{seed}")
+                for seed in range(arguments.seeds)
+                for title in titles
+            ]
+            rows += [run.result() for run in runs]
     table = pd.DataFrame(rows)
     table.to_csv(folder / "ablation.csv", index=False)
     numbers = table.drop(columns=["seed", "epochs"]).groupby("network", sort=False).agg(["mean", "std"])
     print(numbers.round(4).T.to_string())
-    first = {title: folder / f"{_named(title)}_0" for title in NETWORKS}
+    first = {title: folder / f"{named(title)}_0" for title in OVERLAYS}
     compare_curves({title: path / "testing" for title, path in first.items()}, folder / "roc")
     compare_curves({title: path / "look_alikes" for title, path in first.items()}, folder / "roc_look_alikes")
     for title, path in first.items():

@@ -75,6 +75,16 @@ def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def segmented(trained, phantoms) -> Path:
+    """The testing slide, everywhere, with probabilities."""
+    options = {"slides": phantoms / "two_classes.json", "outputs": OUTPUTS, "tissue": False, "dtype": "float32"}
+    folder = trained / "slides"
+    checkpoint = trained / "demo.pt"
+    bundle(trained, "inference.yaml", "demo.yaml", **options, checkpoint=checkpoint, output_dir=folder)
+    return folder
+
+
 def test_training_keeps_the_checkpoint_of_the_lowest_validation_loss(trained):
     load_weights(Network(channels=NARROW["channels"]), trained / "demo.pt")
     log = (trained / "log.txt").read_text()
@@ -84,7 +94,7 @@ def test_training_keeps_the_checkpoint_of_the_lowest_validation_loss(trained):
     assert best[-1] == pytest.approx(min(losses), abs=1e-4)
 
 
-def test_evaluation_yields_curves_and_agrees_with_segmented_slides(trained, phantoms, tmp_path):
+def test_evaluation_yields_curves_and_agrees_with_segmented_slides(trained, segmented, phantoms, tmp_path):
     """Scored patch by patch, and as a stitched slide whose probabilities FROC and panels are made of."""
     same = {"checkpoint": trained / "demo.pt", "dtype": "float32"}
     data = phantoms / "two_classes.json"
@@ -97,24 +107,22 @@ def test_evaluation_yields_curves_and_agrees_with_segmented_slides(trained, phan
     assert figures["pooled"]["sensitivity"] == scores["classes"]["tumour"]["recall"]
     assert {"roc.png", "roc.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
-    options = {"slides": data, "outputs": OUTPUTS, "tissue": False}
-    bundle(tmp_path, "inference.yaml", "demo.yaml", **options, **same, output_dir=tmp_path / "slides")
-    run_common("compare", f"mrn={tmp_path / 'slides'}", "--datalist", data, "--bundle", MRN, "--out", tmp_path / "both")
+    run_common("compare", f"mrn={segmented}", "--datalist", data, "--bundle", MRN, "--out", tmp_path / "both")
     stitched = json.loads((tmp_path / "both" / "comparison.json").read_text())["mrn"]
     difference = np.abs(np.subtract(stitched["confusion_matrix"]["pixels"], scores["confusion_matrix"]["pixels"])).sum()
     assert difference < 1e-3 * 2048 * 2048
     assert (tmp_path / "both" / "phantom_0042_probabilities.png").exists()
-    table = run_common("froc", f"mrn={tmp_path / 'slides'}", "--datalist", data, "--out", tmp_path / "froc")
+    table = run_common("froc", f"mrn={segmented}", "--datalist", data, "--out", tmp_path / "froc")
     assert "sensitivity at 0.25" in table
     run_common("roc", f"MRN={tmp_path / 'out'}", "--out", tmp_path / "curves")
     assert (tmp_path / "curves" / "roc.png").exists()
 
 
-def test_slides_run_with_shared_context_and_overlap(trained, phantoms, tmp_path):
+def test_slides_run_with_shared_context_and_overlap(trained, segmented, phantoms, tmp_path):
     same = {"slides": phantoms / "phantom_0042.tif", "checkpoint": trained / "demo.pt", "dtype": "float32"}
     same |= {"outputs": ["prediction.tif", "summary.json"], "tissue": False}
-    maps = {}
-    for name, options in {"per_patch": {}, "shared": {"context": "shared"}, "overlap": {"overlap": 0.5}}.items():
+    maps = {"per_patch": tifffile.imread(segmented / "phantom_0042" / "prediction.tif")}
+    for name, options in {"shared": {"context": "shared"}, "overlap": {"overlap": 0.5}}.items():
         bundle(tmp_path, "inference.yaml", "demo.yaml", **same, **options, output_dir=tmp_path / name)
         maps[name] = tifffile.imread(tmp_path / name / "phantom_0042" / "prediction.tif")
     assert maps["per_patch"].shape == (2048, 2048)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 
 from common.inference import Options, SettingsError, WholeSlideInferer
 from common.inference.journal import Journal
+from common.networks import MRN
 from common.slides import FieldOfView
 from tests.conftest import ramp, write_pyramid
 
@@ -69,6 +71,35 @@ def test_a_stopped_slide_goes_on_where_it_was_and_ends_the_same(slide, scheme, t
     assert not (tmp_path / "stopped" / "s" / "prediction.tif").exists()
     run(slide, tmp_path / "stopped", scheme, rest := Stepwise())
     assert 25 - 11 <= rest.calls < whole.calls == 25
+    assert contents(tmp_path / "stopped" / "s") == contents(tmp_path / "whole" / "s")
+
+
+class StoppedMRN(MRN):
+    """Stops where it is told to. Untrained, it says pixel noise, of which no outlines are drawn."""
+
+    calls, stop_after = 0, 0
+
+    def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == self.stop_after:
+            raise RuntimeError("out of memory")
+        return super().forward_with_context(finest, context)
+
+
+@pytest.mark.parametrize("options", [{"context": "shared"}, {"context": "seamless"}, {"overlap": 0.5}])
+def test_a_network_of_several_resolutions_goes_on_and_ends_the_same(slide, scheme, tmp_path, options):
+    views = [VIEW, FieldOfView(1.0, 64)]
+    calls, few = {}, ("prediction.tif", "summary.json")
+    for folder, stop_after in (("whole", 0), ("stopped", 9), ("stopped", 0)):
+        torch.manual_seed(0)
+        network = StoppedMRN(num_classes=7, resolutions=2, channels=(3, 4, 5))
+        network.stop_after = stop_after
+        made = Options(batch_size=4, block=2, **options)
+        inferer = WholeSlideInferer(views, VIEW, scheme, tmp_path / folder, outputs=few, options=made)
+        with pytest.raises(RuntimeError, match="out of memory") if stop_after else nullcontext():
+            inferer({"image": slide}, network)
+        calls[folder] = network.calls
+    assert calls["stopped"] < calls["whole"]
     assert contents(tmp_path / "stopped" / "s") == contents(tmp_path / "whole" / "s")
 
 
