@@ -88,6 +88,16 @@ class ClassScheme:
                 return tissue
         raise ValueError(f"no class {name!r}; the scheme has {', '.join(self.names)}")
 
+    @property
+    def positive(self) -> TissueClass:
+        """Of a sigmoid: the class that its channel stands for."""
+        return next(c for c in self.classes if c.channel is not None)
+
+    @property
+    def negative(self) -> TissueClass:
+        """Of a sigmoid: the class that the other one's absence stands for."""
+        return next(c for c in self.classes if c.channel is None)
+
     def palette(self) -> np.ndarray:
         """``(256, 3)`` uint8: colour of each label; 0 and labels without class are white."""
         colors = np.full((256, 3), 255, dtype=np.uint8)
@@ -105,9 +115,8 @@ class ClassScheme:
         """``(B, C, h, w)`` logits -> ``(B, h, w)`` uint8 label maps."""
         self._check_channels(logits)
         if self.activation == "sigmoid":
-            positive, negative = self._sigmoid_classes()
             above = torch.sigmoid(logits[:, 0].float()) > self.threshold
-            return torch.where(above, positive.label, negative.label).to(torch.uint8)
+            return torch.where(above, self.positive.label, self.negative.label).to(torch.uint8)
         labels = torch.tensor([c.label for c in self.classes], dtype=torch.uint8, device=logits.device)
         return labels[_first_largest(self._of_classes(logits))]
 
@@ -123,9 +132,8 @@ class ClassScheme:
     def labels_from_probabilities(self, probabilities: torch.Tensor) -> torch.Tensor:
         """``(B, number of classes, h, w)`` as :meth:`probabilities` gives them -> ``(B, h, w)`` uint8 label maps."""
         if self.activation == "sigmoid":
-            positive, negative = self._sigmoid_classes()
-            above = probabilities[:, positive.label - 1] > self.threshold
-            return torch.where(above, positive.label, negative.label).to(torch.uint8)
+            above = probabilities[:, self.positive.label - 1] > self.threshold
+            return torch.where(above, self.positive.label, self.negative.label).to(torch.uint8)
         return (_first_largest(probabilities) + 1).to(torch.uint8)
 
     def target_channels(self, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
@@ -144,10 +152,6 @@ class ClassScheme:
 
     def _channels(self) -> list[int]:
         return [c.channel for c in self.classes if c.channel is not None]
-
-    def _sigmoid_classes(self) -> tuple[TissueClass, TissueClass]:
-        positive = next(c for c in self.classes if c.channel is not None)
-        return positive, next(c for c in self.classes if c.channel is None)
 
     def _check_channels(self, logits: torch.Tensor) -> None:
         if logits.shape[1] != self.num_channels:

@@ -69,7 +69,8 @@ def compare_runs(
         name = _name(item, name_by)
         write_panels(out / f"{name}.png", slide, shown, scheme)
         maps = {title: paths[number].with_name("probabilities.zarr") for title, paths in predictions.items()}
-        if scheme.activation == "sigmoid" and all(path.is_dir() for path in maps.values()):
+        maps = {title: path for title, path in maps.items() if path.is_dir()}
+        if scheme.activation == "sigmoid" and maps:
             write_probability_panels(out / f"{name}_probabilities.png", slide, truth, maps, scheme)
     reports = {
         title: ScoreReport(scheme, np.stack(found), items, classes).figures() for title, found in matrices.items()
@@ -104,16 +105,20 @@ def write_probability_panels(
         scheme: the classes, of a sigmoid.
     """
     view = _Overview.of(slide)
-    positive = next(tissue for tissue in scheme.classes if tissue.channel is not None)
     colors = _probability_colors()
-    pictures = {"slide": view.tissue, "truth": colors[255 * (view.labels(truth) == positive.label)]}
+    pictures = {"slide": view.tissue, "truth": colors[255 * (view.labels(truth) == scheme.positive.label)]}
     for title, folder in maps.items():
-        probability = view.resampled(*read_probability(folder, positive.name, view.mpp))
+        probability = view.resampled(*read_probability(folder, scheme.positive.name, view.mpp))
         pictures[title] = colors[np.round(255 * probability).astype(np.uint8)]
     steps = (0, 64, 128, 191, 255)
     legend = ClassScheme(
         [
-            {"name": f"{positive.name} {step / 255:.0%}", "color": colors[step].tolist(), "label": i + 1, "channel": i}
+            {
+                "name": f"{scheme.positive.name} {step / 255:.0%}",
+                "color": colors[step].tolist(),
+                "label": i + 1,
+                "channel": i,
+            }
             for i, step in enumerate(steps)
         ]
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pandas as pd
 import tifffile
 from monai.apps.pathology.metrics import LesionFROC
 from monai.metrics import compute_froc_curve_data, compute_froc_score
+from tqdm import tqdm
 
 from .classes import ClassScheme
 from .data import SlideStore, load_datalist
@@ -39,9 +42,9 @@ def lesion_froc(
 ) -> pd.DataFrame:
     """Score how well the lesions of whole slides are found, by MONAI's :class:`LesionFROC`.
 
-    The places of highest probability are detections, strongest first, none within ``box`` of another. Lesions nearer
-    than ``grown`` to each other are one; isolated tumour cells, lesions that then measure less than ``smallest`` more
-    than ``grown``, count neither for nor against.
+    The places of highest probability are detections, strongest first, none in the ``box`` around another. Lesions
+    nearer than ``grown`` to each other are one; isolated tumour cells, lesions that then measure less than ``smallest``
+    more than ``grown``, count neither for nor against.
 
     Args:
         runs: title -> output folder of inference.yaml with ``<slide name>/probabilities.zarr``.
@@ -67,25 +70,24 @@ def lesion_froc(
     store = SlideStore(scheme)
     rows, curves = [], {}
     for title, folder in runs.items():
-        with tempfile.TemporaryDirectory() as scratch:
-            data = []
-            for number, item in enumerate(items):
-                name = str(item[name_by]) if name_by is not None else slide_name(item["image"])
+        found = []
+        for item in tqdm(items, desc=f"detections of {title}", unit="slide", delay=2, leave=False):
+            name = str(item[name_by]) if name_by is not None else slide_name(item["image"])
+            with tempfile.TemporaryDirectory() as scratch:
                 maps = Path(folder) / name / "probabilities.zarr"
-                data.append(_sample(maps, item, store, scheme, mpp, Path(scratch) / str(number)))
-            spacing = data[0]["pixel_spacing"]
-            scorer = LesionFROC(
-                data,
-                grow_distance=grown,
-                itc_diameter=smallest,
-                eval_thresholds=RATES,
-                nms_prob_threshold=probability,
-                nms_box_size=max(1, round(box / spacing)),
-                image_reader_name="TiffFile",
-            )
-            found = _curve(scorer)
-        rows.append({"network": title, **found["figures"]})
-        curves[title] = found
+                sample = _sample(maps, item, store, scheme, mpp, Path(scratch) / "slide")
+                scorer = LesionFROC(
+                    [sample],
+                    grow_distance=grown,
+                    itc_diameter=smallest,
+                    nms_prob_threshold=probability,
+                    nms_box_size=max(1, round(box / sample["pixel_spacing"])),
+                    image_reader_name="TiffFile",
+                )
+                with redirect_stderr(StringIO()):
+                    found.append(scorer.compute_fp_tp()[:3])
+        curves[title] = _curve(found)
+        rows.append({"network": title, **curves[title]["figures"]})
     write_json(out / "froc.json", curves)
     table = pd.DataFrame(rows)
     write_table(out / "froc.csv", table)
@@ -96,15 +98,14 @@ def _sample(
     maps: Path, item: Mapping[str, Any], store: SlideStore, scheme: ClassScheme, mpp: float, scratch: Path
 ) -> dict[str, Any]:
     """The files that :class:`LesionFROC` reads: a probability map, and a mask on the same pixels."""
-    positive = next(tissue for tissue in scheme.classes if tissue.channel is not None)
-    values, spacing = read_probability(maps, positive.name, mpp)
+    values, spacing = read_probability(maps, scheme.positive.name, mpp)
     slide = store.slide(item)
     height, width = values.shape
     down, across = slide.pixel(spacing)
     # Where a pyramid's last odd row or column is left out, the map is a little smaller than the slide.
     truth = store.labels(item).label_map(slide, (height / 2 * down, width / 2 * across), spacing, (height, width))
     np.save(scratch.with_suffix(".npy"), values)
-    mask = (truth == positive.label).astype(np.uint8)
+    mask = (truth == scheme.positive.label).astype(np.uint8)
     tifffile.imwrite(scratch.with_suffix(".tif"), np.repeat(mask[..., None], 3, axis=2), photometric="rgb")
     return {
         "prob_map": str(scratch.with_suffix(".npy")),
@@ -114,18 +115,23 @@ def _sample(
     }
 
 
-def _curve(scorer: LesionFROC) -> dict[str, Any]:
-    false_positives, true_positives, lesions, slides = scorer.compute_fp_tp()
+def _curve(found: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> dict[str, Any]:
+    """From each slide's false and true detections' probabilities and number of lesions."""
+    lesions = sum(int(number) for _, _, number in found)
     if not lesions:
         raise ValueError("no lesion to be found: all slides are without, or all lesions are smaller than smallest")
-    per_slide, sensitivity = compute_froc_curve_data(false_positives, true_positives, lesions, slides)
+    false_positives = np.concatenate([false for false, _, _ in found])
+    # MONAI leaves the lowest probability out, meaning the 0 of a lesion that was missed. Where none was, it would leave
+    # detections out.
+    true_positives = np.concatenate([*(true for _, true, _ in found), [0.0]])
+    per_slide, sensitivity = compute_froc_curve_data(false_positives, true_positives, lesions, len(found))
     at: Sequence[float] = np.interp(RATES, per_slide[::-1], sensitivity[::-1]).tolist()
     score = float(compute_froc_score(per_slide, sensitivity, RATES))
     sensitivities = {f"sensitivity at {rate:g}": value for rate, value in zip(RATES, at, strict=True)}
     return {
         "figures": {"FROC score": score, **sensitivities},
-        "lesions": int(lesions),
-        "slides": int(slides),
+        "lesions": lesions,
+        "slides": len(found),
         "false_positives_per_slide": per_slide.tolist(),
         "sensitivity": sensitivity.tolist(),
     }

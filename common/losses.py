@@ -78,8 +78,7 @@ class WeightedCrossEntropyLoss(nn.Module):
         return functional.cross_entropy(logits, channels, of_channels, ignore_index=_IGNORED, reduction="sum")
 
     def _binary(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        positive = next(tissue.label for tissue in self.scheme.classes if tissue.channel is not None)
-        wanted = (labels == positive).float()
+        wanted = (labels == self.scheme.positive.label).float()
         return functional.binary_cross_entropy_with_logits(logits[:, 0], wanted, weights[labels], reduction="sum")
 
     def _divisor(self, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

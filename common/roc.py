@@ -61,7 +61,8 @@ def auc(counts: np.ndarray) -> float | None:
     """Area under the curve; None where one class has no pixels."""
     if not counts.any(axis=1).all():
         return None
-    return float(np.trapezoid(*reversed(roc_curve(counts))))
+    false, true = roc_curve(counts)
+    return float((np.diff(false) * (true[1:] + true[:-1])).sum() / 2)
 
 
 class SlideROC(Metric):
@@ -91,7 +92,7 @@ class SlideROC(Metric):
         if scheme.activation != "sigmoid":
             raise ValueError("a ROC curve is of two classes told apart by one score: the scheme must be a sigmoid's")
         check_otsu(otsu, scheme)
-        self.positive = next(tissue.label for tissue in scheme.classes if tissue.channel is not None)
+        self.positive = scheme.positive.label
         self.num_slides, self.otsu = num_slides, otsu
         skipped_is_positive = scheme.skipped is not None and scheme.skipped.label == self.positive
         self._skipped_score = math.inf if skipped_is_positive else -math.inf

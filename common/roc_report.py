@@ -45,8 +45,8 @@ class ROCReport:
     ) -> None:
         self.scheme, self.counts, self.matrices = scheme, counts, matrices
         self.names = [Path(str(item["image"])).name for item in data]
-        self.positive = next(tissue.name for tissue in scheme.classes if tissue.channel is not None)
-        self.negative = next(tissue.name for tissue in scheme.classes if tissue.channel is None)
+        self.positive = scheme.positive.name
+        self.negative = scheme.negative.name
 
     def figures(self) -> dict[str, Any]:
         """Area under the curve, and sensitivity, specificity and Dice coefficient at the scheme's threshold: pooled,
@@ -66,7 +66,7 @@ class ROCReport:
         }
 
     def write(self, output_dir: str | Path) -> dict[str, Any]:
-        """Write ``roc.json``, ``roc.csv`` (the pooled curve, at most 2,000 points) and ``roc.png`` (with each slide's);
+        """Write ``roc.json``, ``roc.csv`` (some 2,000 points of the pooled curve) and ``roc.png`` (with each slide's);
         gives the figures. Without pixels of both classes there is no curve, and only ``roc.json``."""
         output_dir, figures = Path(output_dir), self.figures()
         write_json(output_dir / "roc.json", figures)
@@ -166,7 +166,7 @@ def plot_curves(path: str | Path, curves: Mapping[str, Curve], faint: Sequence[C
 
 
 def _thinned(curve: Curve) -> Curve:
-    """At most 2,000 points, evenly spaced along the curve; the ends stay."""
+    """Some 2,000 points at most, evenly spaced along the curve; the ends stay."""
     steps = curve.false_positives + curve.true_positives
     if len(steps) <= _POINTS:
         return curve

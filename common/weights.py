@@ -62,8 +62,10 @@ def load_encoders(network: nn.Module, paths: Mapping[str | int, str | Path]) -> 
     for view, path in paths.items():
         if not 0 <= int(view) < len(encoders):
             raise ValueError(f"{type(network).__name__} has encoders 0 to {len(encoders) - 1}, not {view}")
-        prefix = "encoders.0."
-        found = {k.removeprefix(prefix): v for k, v in _state(Path(path)).items() if k.startswith(prefix)}
+        prefix, state = "encoders.0.", _state(Path(path))
+        if any(key.startswith("encoders.1.") for key in state):
+            raise ValueError(f"{path}: a network of several resolutions, none of whose encoders is meant. Name a U-Net")
+        found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         _load(encoders[int(view)], found, Path(path))
         logger.info("encoder of view %s: %s", view, path)
 

@@ -66,6 +66,9 @@ def test_an_encoder_of_several_begins_as_the_u_net_of_its_view(tmp_path):
     assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
     changed = {key.split(".")[1] for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"2"}
+    torch.save(network.state_dict(), tmp_path / "mrn.pt")
+    with pytest.raises(ValueError, match=r"mrn\.pt: a network of several resolutions"):
+        load_encoders(network, {"2": tmp_path / "mrn.pt"})
     with pytest.raises(ValueError, match="MRN has encoders 0 to 2, not 3"):
         load_encoders(network, {3: tmp_path / "unet.pt"})
     with pytest.raises(ValueError, match=r"unet\.pt holds the weights of another network than Encoder"):

@@ -107,7 +107,7 @@ def _outline(path: Path, annotation: ElementTree.Element) -> shapely.Geometry:
 
 def _known_group(group: str, parents: Mapping[str, str], names: ClassNames) -> str:
     current, seen = group, set()
-    while not names.knows(current) and current in parents and current not in seen:
+    while not names.knows(current) and parents.get(current, "None") != "None" and current not in seen:
         seen.add(current)
         current = parents[current]
     return current if names.knows(current) else group

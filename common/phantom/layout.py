@@ -82,7 +82,9 @@ class Layout:
         self.flow = SmoothNoise(self._seed("flow", 0), 900.0)
         self._deal = self._dealt_territories()
         self._tree: cKDTree | None = None
+        self._placing = True
         self.structures = self._place()
+        self._placing = False
         self._reach = np.array([s.reach for s in self.structures])
         self._farthest = max((s.reach for s in self.structures), default=0.0)
         if self.structures:
@@ -98,14 +100,14 @@ class Layout:
         territory = self._territory(ty, tx)
         ground = np.zeros(ty.shape, dtype=np.int8)
         for index, kind in enumerate(self.recipe.grounds[1:], start=1):
-            if kind.clear_of is not None and self._tree is None:
+            if kind.clear_of is not None and self._placing:
                 # Structures are being placed, without regard to what will keep clear of them.
                 continue
             here = np.isin(territory, [i for i, name in enumerate(self.recipe.territories) if name == kind.territory])
             if here.any():
                 field = self._fields[index].at(ty[here], tx[here])
                 above = field > kind.level
-                if kind.clear_of is not None:
+                if kind.clear_of is not None and self.structures:
                     above &= self._distance(ty[here], tx[here]) > kind.clear_of + _UNEVEN * np.abs(field)
                 ground[here] = np.where(above, index, ground[here])
         result[tissue] = ground

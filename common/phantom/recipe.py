@@ -216,8 +216,8 @@ _GERMINAL_CENTRE = Texture(
 
 # Metastases and benign inclusions (glands caught in a node, which are mistaken for metastases in practice) are drawn
 # from the same shapes in the same texture and lie equally far apart, each in lymphoid tissue with nothing else within
-# 110 µm: up to 96 µm, 1.5 times a view of 256 pixels at 0.5 µm/px, both look alike by construction. Only farther away
-# there is fibrous tissue about metastases, and none about inclusions.
+# 110 µm: within 96 µm of a pixel, a window of 1.5 views of 256 pixels at 0.5 µm/px, both look alike by construction.
+# Only farther away there is fibrous tissue about metastases, and none about inclusions.
 _GLAND, _RIM = (40.0, 65.0), 110.0
 LYMPH_NODE = Recipe(
     scheme=METASTASIS_CLASSES,

@@ -50,8 +50,9 @@ def main(output: str = "output/camelyon_patches") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     same = {"datalist": make_datalist(folder), "cache_dir": folder / "patch_index"}
     # Validated once, at the end: what is tested does not pick the checkpoint.
-    bundle(["train.yaml", *LAID], MRN, **same, output_dir=folder / "train", checkpoint_dir=folder)
-    scored = {"checkpoint": folder / "demo.pt", "output_dir": folder / "test", "elsewhere": False}
+    named = {"checkpoint_dir": folder, "checkpoint_name": "model.pt", "output_dir": folder / "train"}
+    bundle(["train.yaml", *LAID], MRN, **same, **named)
+    scored = {"checkpoint": folder / "model.pt", "output_dir": folder / "test", "elsewhere": False}
     bundle(["train.yaml", "evaluate.yaml", *LAID], MRN, **same, **scored)
     pooled = json.loads((folder / "test" / "roc.json").read_text())["pooled"]
     figures = ", ".join(f"{name} {pooled[name]:.3f}" for name in ("auc", "sensitivity", "specificity", "dice"))

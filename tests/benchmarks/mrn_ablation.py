@@ -1,5 +1,5 @@
 """U-Net at each of four µm/px and both MRNs (Gu et al. 2018, Figure 3) at base width 8 on synthetic lymph nodes in
-CAMELYON16's folders: same slides, patches, batches and steps for each.
+CAMELYON16's folders: same slides, batches and steps for each, and as many patches to draw from.
 
     python tests/benchmarks/mrn_ablation.py [OUTPUT] [--seeds 3] [--epochs 5] [--jobs 2]
 
@@ -37,7 +37,7 @@ NETWORKS = {
     "U-Net 4": "unet_4",
 }
 COARSE = ("U-Net 1", "U-Net 2", "U-Net 4")
-# Trained after the others: each of its encoders begins as that of the U-Net of its µm/px and seed.
+# Trained after the others, one seed: each of its encoders begins as that of the U-Net of its µm/px.
 BEGUN = "MRN-bilinear begun as U-Nets"
 OVERLAYS = {**NETWORKS, BEGUN: None}
 
@@ -68,6 +68,7 @@ def measure(title: str, seed: int, epochs: int, threads: int, data: Path, folder
             paths = {view: str(folder.parent / f"{named(unet)}_{seed}" / "demo.pt") for view, unet in enumerate(unets)}
             budget["encoders_from"] = paths
         files = {"datalist": data / "datalist.json", "checkpoint_dir": folder, "output_dir": folder / "train"}
+        files["checkpoint_name"] = "demo.pt"
         bundle(["train.yaml", *overlay], MRN, env, **same, **budget, **files)
     at_target = [*overlay, *(["ablations/at_target_mpp.yaml"] if title in COARSE else [])]
     scored = {
@@ -121,11 +122,11 @@ def main() -> None:
         datalist_from_camelyon16(data, data / "datalist.json")
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     rows = []
-    for titles in (list(NETWORKS), [BEGUN]):
+    for titles, seeds in ((list(NETWORKS), arguments.seeds), ([BEGUN], 1)):
         with ThreadPoolExecutor(arguments.jobs) as pool:
             runs = [
                 pool.submit(measure, title, seed, arguments.epochs, threads, data, folder / f"{named(title)}_{seed}")
-                for seed in range(arguments.seeds)
+                for seed in range(seeds)
                 for title in titles
             ]
             rows += [run.result() for run in runs]

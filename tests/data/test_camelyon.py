@@ -138,3 +138,14 @@ def test_cut_out_groups_of_another_format_are_refused(camelyon16, tmp_path):
     shutil.copy(camelyon16 / "labels" / "test_001_look_alikes.geojson", tmp_path / "a.geojson")
     with pytest.raises(AnnotationError, match="groups of ASAP's XML, which it is not"):
         read_annotations(tmp_path / "a.geojson", LYMPH_NODE.scheme, cut_out=["_2"])
+
+
+def test_a_group_that_is_not_the_data_sets_is_an_error_and_not_normal(camelyon16, tmp_path):
+    """Every group is declared as part of "None", which stands for normal tissue there."""
+    datalist = datalist_from_camelyon16(camelyon16, camelyon16 / "datalist.json", validation=0.5).path
+    item = next(item for item in load_datalist(datalist, TESTING) if "label" in item)
+    text = Path(item["label"]).read_text().replace('"_1"', '"metastases"')
+    assert 'Name="metastases" PartOfGroup="None"' in text
+    (tmp_path / "foreign.xml").write_text(text)
+    with pytest.raises(AnnotationError, match="metastases"):
+        SlideStore(LYMPH_NODE.scheme).labels({**item, "label": str(tmp_path / "foreign.xml")})
