@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from PIL import Image
@@ -13,6 +15,7 @@ from common.annotations import AnnotatedRegion, write_geojson
 from common.data import (
     ClassCycleSampler,
     MultiMagnificationPatchDataset,
+    PatchIndex,
     SlideDataset,
     balance_by_elastic_deformation,
     build_patch_index,
@@ -185,3 +188,12 @@ def test_classes_take_turns_and_every_patch_has_its_own(entry, scheme):
         ClassCycleSampler(data, ["necrotic"], num_samples=1)
     with pytest.raises(ValueError, match="no classes of the scheme: tumour"):
         ClassCycleSampler(data, ["tumour"], num_samples=1)
+
+
+def test_how_much_of_a_patch_makes_it_one_of_a_class_can_be_said():
+    rows = pd.DataFrame({"carcinoma": [1, 50, 0], "stroma": [99, 50, 100]})
+    data = SimpleNamespace(index=PatchIndex(rows, ("carcinoma", "stroma")))
+    assert set(ClassCycleSampler(data, ["carcinoma"], num_samples=20)) == {1}
+    assert set(ClassCycleSampler(data, ["carcinoma"], num_samples=20, share=0.005)) == {0, 1}
+    with pytest.raises(ValueError, match="no patch of carcinoma with 60% of its labelled pixels.*lower share"):
+        ClassCycleSampler(data, ["carcinoma"], num_samples=20, share=0.6)
