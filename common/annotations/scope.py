@@ -95,12 +95,7 @@ class ScopedLabels(LabelSource):
         on_slide = [(a >= 0) & (a < full) for a, full in zip(at, slide.shape, strict=True)]
         counted = on_slide[0][:, None] & on_slide[1][None]
         if self.unannotated.within == "tissue":
-            mask = self._mask(slide)
-            index = [
-                np.clip((a / step).astype(np.int64), 0, side - 1)
-                for a, step, side in zip(at, mask.pixel, mask.mask.shape, strict=True)
-            ]
-            counted &= mask.mask[np.ix_(*index)]
+            counted &= self._mask(slide).at(*at)
         return counted
 
     def _mask(self, slide: Slide) -> TissueMask:

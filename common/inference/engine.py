@@ -119,6 +119,7 @@ class Segmenter:
         maps: tuple[str, ...] = ("labels",),
         tissue: TissueMask | None = None,
         overwrite: bool = False,
+        pixelwise: bool = False,
     ) -> Segmented:
         """Predict a slide, or what is left of it to predict.
 
@@ -129,6 +130,7 @@ class Segmenter:
             maps: which to make; see :class:`Stitcher`.
             tissue: targets without tissue are not predicted (label 0).
             overwrite: begin anew where the folder holds the beginning of a result of other settings.
+            pixelwise: nor are pixels without tissue in the others.
 
         Raises:
             SlideError: pixels needed cannot be decoded, or what the network makes of them is not a number.
@@ -161,8 +163,12 @@ class Segmenter:
         memory, pipeline = (freed_memory_kept(), _in_turn) if alone else (nullcontext(), _at_once)
         with memory, bar, _named(slide), closing(pipeline(left, reader, workers, self.options.readers)) as blocks:
             for block, wanted, found in blocks:
+                glass = ~_tissue_of(block, plan, tissue) if tissue is not None and pixelwise else None
                 for name, pixels in found.items():
-                    canvases[name].write(block.top, block.left, pixels.numpy())
+                    values = pixels.numpy()
+                    if glass is not None:
+                        values[..., glass] = 0
+                    canvases[name].write(block.top, block.left, values)
                 journal.tick(block.top, block.left)
                 bar.update(int(wanted.sum()))
         predicting = sum(worker.seconds for worker in workers) / len(workers)
@@ -299,6 +305,13 @@ def _named(slide: Slide) -> Iterator[None]:
     except FloatingPointError as error:
         remedy = "In float16, numbers above 65504 overflow: set dtype to bfloat16 or float32. Or check the weights"
         raise SlideError(slide.path, str(error), remedy) from error
+
+
+def _tissue_of(block: Block, plan: Plan, tissue: TissueMask) -> np.ndarray:
+    """Whether each pixel of a block is tissue: ``(height, width)`` bool."""
+    rows = (block.top + np.arange(block.height) + 0.5) * plan.pixel[0]
+    columns = (block.left + np.arange(block.width) + 0.5) * plan.pixel[1]
+    return tissue.at(rows, columns)
 
 
 def _wanted(block: Block, plan: Plan, tissue: TissueMask | None) -> np.ndarray:

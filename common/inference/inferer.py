@@ -51,7 +51,8 @@ class WholeSlideInferer(Inferer):
         outputs: which of :data:`OUTPUTS`; ``summary.json`` is always written, it says what the others were made with.
         preprocessing: MONAI transforms of ``{"image": (3·S, H, W)}``, each pixel by itself; none scales 0–255 to 0–1.
         fill, resample, snap: see :class:`PatchReader`.
-        tissue: predict only targets with tissue by Otsu's threshold.
+        tissue: predict only targets with tissue by Otsu's threshold; ``"pixels"``: and of these only pixels with
+            tissue. A network that was never shown glass says anything of it.
         options: how the network is run over a slide; see :class:`Options`.
         devices: where it runs; by default where it is.
         overwrite: replace results that are there already, once the new ones are.
@@ -69,7 +70,7 @@ class WholeSlideInferer(Inferer):
         fill: str = "white",
         resample: str = "area",
         snap: float = 0.03,
-        tissue: bool = False,
+        tissue: bool | str = False,
         options: Options | Mapping[str, Any] | None = None,
         devices: Sequence[str | torch.device] | None = None,
         overwrite: bool = False,
@@ -82,6 +83,8 @@ class WholeSlideInferer(Inferer):
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
         self.target, self.scheme = FieldOfView.of(target), scheme
         self.output_dir, self.outputs = Path(output_dir), tuple(outputs)
+        if tissue not in (False, True, "pixels"):
+            raise ValueError(f'tissue must be true, false or "pixels", not {tissue!r}')
         self.preprocessing, self.tissue, self.overwrite = preprocessing, tissue, overwrite
         self.options = options if isinstance(options, Options) else Options(**(options or {}))
         named = [devices] if isinstance(devices, str) else devices or ()
@@ -143,7 +146,9 @@ class WholeSlideInferer(Inferer):
         tissue = tissue_mask(slide) if self.tissue else None
         folder.unfinished.mkdir(exist_ok=True)
         maps = maps_for(outputs)
-        found = segmenter.segment(slide, folder.unfinished, settings, maps, tissue, self.overwrite)
+        found = segmenter.segment(
+            slide, folder.unfinished, settings, maps, tissue, self.overwrite, pixelwise=self.tissue == "pixels"
+        )
         if anew:
             folder.clear_outputs()
         record = self._record(slide, settings, found)

@@ -33,6 +33,15 @@ class TissueMask:
         ]
         return bool(self.mask[first[0] : max(last[0], 0), first[1] : max(last[1], 0)].any())
 
+    def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Whether each place of a grid is tissue: ``rows`` (H,) and ``columns`` (W,), level-0 pixels, -> ``(H, W)``
+        bool. What lies outside the slide is as its nearest edge."""
+        index = [
+            np.clip((places / step).astype(np.int64), 0, side - 1)
+            for places, step, side in zip((rows, columns), self.pixel, self.mask.shape, strict=True)
+        ]
+        return self.mask[np.ix_(*index)]
+
     @property
     def share(self) -> float:
         """The part of the slide that is tissue."""

@@ -3,7 +3,7 @@
     python tests/benchmarks/contexts.py [OUTPUT] [--real FOLDER] [--mrn FOLDER]
 
 The demonstration network on a synthetic slide of a seed outside its training; with FOLDER of a run of real_tissue.py,
-that run's network on the test region; with FOLDER of a run of mrn_ablation.py, its first MRN-bilinear on a slide with
+that run's network on the test region; with FOLDER of a run of mrn_ablation.py, its last MRN-transposed on a slide with
 metastases. Per context: share of labels equal to per_patch's, mean IoU over the label map, label changes along the
 seams of targets over those elsewhere, and speed relative to per_patch in the same run. Pictures of where they disagree.
 """
@@ -113,8 +113,9 @@ def main() -> None:
         cases["bcss_tumour"] = (run / "datalist.json", scheme, overlays, overrides)
     if arguments.mrn:
         run = Path(arguments.mrn).absolute()
-        overrides = {"root": MRN, "checkpoint": run / "MRN-bilinear_0" / "demo.pt", "tissue": False}
-        cases["lymph_node"] = (run / "camelyon16" / "datalist.json", LYMPH_NODE.scheme, ["demo.yaml"], overrides)
+        overrides = {"root": MRN, "checkpoint": max(run.glob("MRN-transposed_*")) / "demo.pt", "tissue": False}
+        overlays = ["demo.yaml", "ablations/mrn_transposed.yaml"]
+        cases["lymph_node"] = (run / "camelyon16" / "datalist.json", LYMPH_NODE.scheme, overlays, overrides)
     for name, (path, scheme, overlays, overrides) in cases.items():
         table = measure(load_datalist(path, "testing")[0], scheme, overlays, folder / name, **overrides)
         table.to_csv(folder / f"{name}.csv", index=False)

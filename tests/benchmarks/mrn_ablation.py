@@ -18,13 +18,15 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from phantom_ablation import REPOSITORY, bundle
 
 from common.comparison import compare_runs
 from common.data import datalist_from_camelyon16
+from common.lesions import lesion_froc
 from common.phantom import LYMPH_NODE, write_camelyon16
-from common.roc_report import compare_curves
+from common.roc_report import Curve, plot_curves, read_curve
 
 MRN = REPOSITORY / "bundles" / "pathology_mrn_segmentation"
 # Title and overlay.
@@ -45,6 +47,19 @@ OVERLAYS = {**NETWORKS, BEGUN: None}
 def named(title: str) -> str:
     """A network's folder."""
     return title.replace(" ", "_")
+
+
+def runs_of(title: str, folder: Path) -> list[Path]:
+    """A network's folders, by seed."""
+    return sorted(folder.glob(f"{named(title)}_[0-9]*"), key=lambda path: int(path.name.split("_")[-1]))
+
+
+def mean_curve(folders: list[Path]) -> Curve:
+    """True positive rate averaged over seeds, at equal false positive rates; and the mean area."""
+    curves = [read_curve(folder)[1] for folder in folders]
+    rates = np.concatenate([[0.0], np.geomspace(1e-5, 1, 2000)])
+    true = np.mean([np.interp(rates, curve.false_positives, curve.true_positives) for curve in curves], axis=0)
+    return Curve(rates, true, float(np.mean([curve.area for curve in curves])))
 
 
 def laid(title: str) -> list[str]:
@@ -134,14 +149,17 @@ def main() -> None:
     table.to_csv(folder / "ablation.csv", index=False)
     numbers = table.drop(columns=["seed", "epochs"]).groupby("network", sort=False).agg(["mean", "std"])
     print(numbers.round(4).T.to_string())
-    first = {title: folder / f"{named(title)}_0" for title in OVERLAYS}
-    compare_curves({title: path / "testing" for title, path in first.items()}, folder / "roc")
-    compare_curves({title: path / "look_alikes" for title, path in first.items()}, folder / "roc_look_alikes")
-    for title, path in first.items():
+    for name in ("testing", "look_alikes"):
+        curves = {title: mean_curve([run / name for run in runs_of(title, folder)]) for title in NETWORKS}
+        plot_curves(folder / f"roc_{name}.png", curves)
+    last = {title: runs_of(title, folder)[-1] for title in NETWORKS}
+    for title, path in last.items():
         segment(title, data, path)
-    slides = {title: path / "slides" for title, path in first.items()}
+    slides = {title: path / "slides" for title, path in last.items()}
     compare_runs(slides, data / "datalist.json", LYMPH_NODE.scheme, folder / "panels")
-    print(f"{folder / 'ablation.csv'}, curves in {folder / 'roc'}, pictures in {folder / 'panels'}")
+    lesions = lesion_froc(slides, data / "datalist.json", LYMPH_NODE.scheme, folder / "froc", box=160.0, smallest=0)
+    print(lesions.round(3).to_string(index=False))
+    print(f"{folder / 'ablation.csv'}, curves in {folder}, pictures of the last seed in {folder / 'panels'}")
 
 
 if __name__ == "__main__":

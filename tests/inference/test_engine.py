@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import zarr
 
 from common.annotations import read_annotations
 from common.evaluation import score_slide
@@ -119,6 +120,25 @@ def test_the_label_map_is_what_the_network_says_target_by_target(phantom, scheme
         assert (part == scheme.labels_from_logits(logits)[0].numpy()).mean() > 0.9999
     assert canvas.shape == slide.shape
     assert (np.concatenate(list(canvas.bands(512))) > 0).all()
+
+
+def test_glass_within_targets_is_left_out_on_request(phantom, scheme, tmp_path):
+    maps, outputs = {}, ("prediction.tif", "probabilities.zarr", "summary.json")
+    for tissue in (False, True, "pixels"):
+        folder = tmp_path / str(tissue)
+        inferer(scheme, folder, outputs=outputs, tissue=tissue)({"image": str(phantom.slide)}, Blocky())
+        maps[tissue] = tifffile.imread(folder / "phantom" / "prediction.tif")
+    slide = open_slide(phantom.slide)
+    mask = tissue_mask(slide)
+    # 8 µm to a pixel of the mask, 0.5 to one of the map.
+    glass = ~mask.mask.repeat(16, 0).repeat(16, 1)[:3072, :3072]
+    assert np.array_equal(maps["pixels"] == 0, glass)
+    assert np.array_equal(maps["pixels"][~glass], maps[False][~glass])
+    assert 0 < (maps[True] == 0).sum() < glass.sum()
+    probabilities = zarr.open_group(str(tmp_path / "pixels" / "phantom" / "probabilities.zarr"), mode="r")["0"]
+    assert not np.asarray(probabilities)[:, glass].any()
+    with pytest.raises(ValueError, match='tissue must be true, false or "pixels"'):
+        inferer(scheme, tmp_path, tissue="otsu")
 
 
 def test_outputs_of_a_slide(phantom, scheme, tmp_path):
