@@ -2,6 +2,7 @@
 
 from .base import SegmentationNetwork
 from .dmmn import DMMNM2S, DMMNM3, DMMNMS, DMMNS2
+from .encoder_decoder import EncoderDecoder, MultiResolutionEncoderDecoder
 from .mrn import MRN, MultiResolution
 from .released import load_released_dmmn
 from .segnet import SegNet
@@ -18,7 +19,9 @@ __all__ = [
     "DMMNS2",
     "MRN",
     "NETWORKS",
+    "EncoderDecoder",
     "MultiResolution",
+    "MultiResolutionEncoderDecoder",
     "SegNet",
     "SegmentationNetwork",
     "UNet",

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from common.networks import DMMNM3, MRN, NETWORKS, SegNet, UNet
+from common.networks import DMMNM3, MRN, NETWORKS, EncoderDecoder, SegNet, UNet
 from common.networks.mrn import UPSAMPLES
 from common.networks.segnet import unpool2
 
@@ -28,9 +28,12 @@ MULTI_ENCODER = ("DMMNMS", "DMMNM2S", "DMMNM3")
 BUILDERS = {
     **{name: partial(network, num_classes=6, channels=NARROW) for name, network in NETWORKS.items()},
     **{f"MRN-{way}": partial(MRN, num_classes=7, upsample=way, channels=NARROW) for way in UPSAMPLES},
+    "EncoderDecoder": partial(EncoderDecoder, num_classes=7, channels=NARROW[:4]),
+    "EncoderDecoder plain": partial(EncoderDecoder, 7, "none", False, False, NARROW[:4]),
     "MRN of one view": partial(MRN, num_classes=7, resolutions=1, channels=NARROW),
 }
-SEVERAL_VIEWS = [name for name in BUILDERS if name not in ("UNet", "SegNet", "MRN of one view")]
+ONE_VIEW = ("UNet", "SegNet", "MRN of one view", "EncoderDecoder", "EncoderDecoder plain")
+SEVERAL_VIEWS = [name for name in BUILDERS if name not in ONE_VIEW]
 
 
 def narrow(name: str):

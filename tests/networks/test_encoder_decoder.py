@@ -1,0 +1,105 @@
+"""The encoder-decoders of Mehta et al. 2018."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from common.networks import EncoderDecoder, MultiResolutionEncoderDecoder
+from common.networks.encoder_decoder import DenseDecoder, SparseDecoder, Trunk, fusion_block
+
+NARROW = (4, 5, 6, 7)
+# Skips, sparse decoder, input-aware units; parameters of one resolution and of two; and Table II's
+# millions of both, which are up to 0.02 off for two.
+VARIANTS = {
+    "plain": ("none", False, False, 12_801_632, 25_607_542, "12.80", 25.61),
+    "residual": ("residual", False, False, 12_801_632, 25_607_542, "12.80", 25.61),
+    "own": ("dense", True, True, 13_000_368, 26_005_014, "13.00", 26.03),
+    "A1": ("dense", True, False, 12_925_744, 25_855_766, "12.93", 25.85),
+    "A2": ("dense", False, True, 12_991_264, 25_986_806, "12.99", 25.98),
+    "A3": ("dense", False, False, 12_916_640, 25_837_558, "12.92", 25.84),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_parameters_are_the_papers(name):
+    skips, sparse, aware, single, several, table_single, table_several = VARIANTS[name]
+    with torch.device("meta"):
+        networks = [
+            EncoderDecoder(8, skips, sparse, aware),
+            MultiResolutionEncoderDecoder(8, skips, sparse, aware),
+        ]
+    counts = [sum(p.numel() for p in network.parameters()) for network in networks]
+    assert counts == [single, several]
+    assert f"{single / 1e6:.2f}" == table_single
+    assert several / 1e6 == pytest.approx(table_several, abs=0.025)
+
+
+@pytest.mark.parametrize(("fusion", "side"), [("dilated", 65), ("stack", 7), ("pyramid", 37)])
+def test_how_far_an_output_pixel_of_a_fusion_block_sees(fusion, side):
+    block = fusion_block(2, fusion).eval()
+    for parameter in block.parameters():
+        # Positive throughout, so that no ReLU hides anything.
+        torch.nn.init.constant_(parameter, 0.1)
+    image = torch.ones(1, 2, 99, 99, requires_grad=True)
+    block(image)[0, 0, 49, 49].backward()
+    assert image.grad is not None
+    seen = image.grad[0].abs().sum(dim=0) > 0
+    for axis in (0, 1):
+        places = seen.any(dim=axis).nonzero()[:, 0]
+        assert (int(places[0]), int(places[-1])) == (49 - side // 2, 49 + side // 2)
+
+
+def test_fusion_a_and_b_and_nothing_else():
+    with pytest.raises(ValueError, match="fusion must be one of dilated, stack, pyramid, not 'sum'"):
+        fusion_block(8, "sum")
+    with pytest.raises(ValueError, match="skips must be one of none, residual, dense"):
+        EncoderDecoder(skips="all")
+
+
+def reached(skips: str) -> set[int]:
+    """Which of the trunk's six maps reach the dense decoder's output."""
+    maps = [
+        torch.rand(1, channels, 64 // stride, 64 // stride, requires_grad=True)
+        for channels, stride in zip((4, 4, 4, 5, 6, 7), (2, 4, 4, 8, 16, 32), strict=True)
+    ]
+    DenseDecoder(3, NARROW, skips)(maps).square().sum().backward()
+    return {index for index, found in enumerate(maps) if found.grad is not None and found.grad.any()}
+
+
+def test_skips_add_the_maps_that_they_are_said_to():
+    assert reached("none") == {5}
+    assert reached("residual") == {0, 2, 3, 4, 5}
+    assert reached("dense") == {0, 1, 2, 3, 4, 5}
+
+
+def test_the_sparse_decoder_doubles_five_times_and_sees_every_map():
+    maps = [
+        torch.rand(1, channels, 64 // stride, 96 // stride, requires_grad=True)
+        for channels, stride in zip((4, 4, 4, 5, 6, 7), (2, 4, 4, 8, 16, 32), strict=True)
+    ]
+    output = SparseDecoder(3, NARROW)(maps)
+    assert output.shape == (1, 3, 64, 96)
+    output.square().sum().backward()
+    assert all(found.grad is not None and found.grad.any() for found in maps)
+
+
+def test_input_aware_units_show_the_image_to_the_first_two_maps():
+    """With the first convolution silenced, only they bring anything of the image into the first map."""
+    found = {}
+    for aware in (False, True):
+        trunk = Trunk(NARROW, aware).eval()
+        torch.nn.init.zeros_(trunk.resnet.conv1.weight)
+        first, second = (trunk(image)[:2] for image in (torch.zeros(1, 3, 64, 64), torch.rand(1, 3, 64, 64)))
+        found[aware] = [not torch.equal(one, two) for one, two in zip(first, second, strict=True)]
+    assert found == {False: [False, False], True: [True, True]}
+
+
+def test_the_second_network_sees_the_centre_only():
+    network = MultiResolutionEncoderDecoder(3, channels=NARROW).eval()
+    seen = []
+    for part in (network.wide, network.centre):
+        part.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    image = torch.rand(1, 3, 96, 192)
+    assert network(image).shape == (1, 3, 64, 128)
+    assert torch.equal(seen[1], seen[0][:, :, 16:80, 32:160])
