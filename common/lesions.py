@@ -84,6 +84,7 @@ def lesion_froc(
                     nms_box_size=max(1, round(box / sample["pixel_spacing"])),
                     image_reader_name="TiffFile",
                 )
+                # MONAI shows a progress bar for every call, here one of a single slide.
                 with redirect_stderr(StringIO()):
                     found.append(scorer.compute_fp_tp()[:3])
         curves[title] = _curve(found)
