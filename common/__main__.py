@@ -1,5 +1,5 @@
-"""``python -m common …``: phantom, phantom-camelyon16, demo, datalist, inspect, score, compare, roc, froc,
-convert-released."""
+"""``python -m common …``: phantom, phantom-camelyon16, phantom-breast-biopsies, demo, datalist, inspect, score, compare,
+roc, froc, convert-released."""
 
 from __future__ import annotations
 
@@ -70,6 +70,32 @@ def phantom_camelyon16(
 
     path = write_camelyon16(out, normal, tumour, testing, size, mpp, seed, labels)
     print(f"{normal + tumour + testing} slides: {path}")
+
+
+def phantom_breast_biopsies(
+    out: str,
+    training: int = 24,
+    validation: int = 8,
+    testing: int = 120,
+    size: int = 1280,
+    mpp: float = 1.0,
+    seed: int = 0,
+) -> None:
+    """Write synthetic regions of interest with eight tissue labels and four diagnoses, several per case.
+
+    Args:
+        out: folder to write to.
+        training: regions for training.
+        validation: regions for choosing the checkpoint.
+        testing: regions for scores and diagnosis.
+        size: pixels a side; of each region and side between three and five quarters of that.
+        mpp: micrometres per pixel.
+        seed: of everything.
+    """
+    from .phantom import write_breast_biopsies
+
+    path = write_breast_biopsies(out, training, validation, testing, size, mpp, seed)
+    print(f"{training + validation + testing} regions, datalist: {path}")
 
 
 def demo(slide: str | None = None, mpp: float | None = None, output: str = "output/demo") -> None:
@@ -332,6 +358,7 @@ def main() -> None:
             {
                 "phantom": phantom,
                 "phantom-camelyon16": phantom_camelyon16,
+                "phantom-breast-biopsies": phantom_breast_biopsies,
                 "demo": demo,
                 "score": score,
                 "compare": compare,

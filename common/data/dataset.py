@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..classes import ClassScheme
-from ..losses import inverse_share_weights
+from ..losses import class_weights
 from ..slides import FieldOfView, PatchReader, slide_name, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
 from .datalist import slide_items
@@ -113,9 +113,9 @@ class MultiMagnificationPatchDataset(Dataset):
             item.update(self._packed.read(item["slide"], position), deformation=-1)
         return self.transform(item) if self.transform is not None else item
 
-    def class_weights(self) -> list[float]:
-        """w_c = 1 − N_c / ΣN over this data set, balanced if it is (Ho et al. 2021, eq. 2)."""
-        return inverse_share_weights(self.index.pixels_per_class())
+    def class_weights(self, weighting: str = "complement") -> list[float]:
+        """Weights by :func:`common.losses.class_weights` over this data set, balanced if it is."""
+        return class_weights(self.index.pixels_per_class(), weighting)
 
     def _check_classes(self, index: PatchIndex, allow_missing: Sequence[str] | None) -> None:
         if allow_missing is None:
@@ -170,7 +170,8 @@ def _on_tissue(
 
 
 class SlideDataset(Dataset):
-    """Whole slides to segment: each item is a slide's datalist entry and the ``name`` of its output folder.
+    """Whole slides to segment: each item is a slide's datalist entry and the ``name`` of its output folder. A slide
+    several of whose regions are in a datalist is one item.
 
     Args:
         slides: paths, globs or datalists; see :func:`slide_items`.
@@ -186,18 +187,22 @@ class SlideDataset(Dataset):
         self, slides: Any, section: str = "testing", mpp: float | None = None, name_by: str | None = None
     ) -> None:
         default = {"mpp": mpp} if mpp is not None else {}
-        self.items = [{**default, **item} for item in slide_items(slides, section)]
+        self.items: list[dict[str, Any]] = []
         named: dict[str, str] = {}
-        for item in self.items:
+        for item in ({**default, **item} for item in slide_items(slides, section)):
             if name_by is not None and name_by not in item:
                 raise ValueError(f"{item['image']}: its datalist entry has no column {name_by!r} to name it by")
             item["name"] = str(item[name_by]) if name_by is not None else slide_name(item["image"])
+            if named.get(item["name"]) == str(item["image"]):
+                # Another region of interest of the same slide.
+                continue
             if item["name"] in named:
                 raise ValueError(
                     f"two slides are called {item['name']!r}: {named[item['name']]} and {item['image']}. Name them "
                     "by a column of the datalist with name_by"
                 )
             named[item["name"]] = str(item["image"])
+            self.items.append(item)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from monai.networks.nets.resnet import ResNet
 from torch import nn
+from torch.nn import functional
 
 from .base import SegmentationNetwork, center_crop
 
@@ -16,16 +17,53 @@ FUSIONS = ("dilated", "stack", "pyramid")
 WIDTHS = (64, 128, 256, 512)
 
 
+# The backward passes of torch 2.13's own strided 1 x 1 convolutions, transposed or not, write beyond their memory on the
+# CPU where maps are laid out channels last, which ends the process. Both are therefore computed without a stride.
+
+
+class PointwiseStrided(nn.Conv2d):
+    """1 x 1 convolution with a stride, of the pixels that it sees."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, stride, bias=bias)
+        self.step = stride
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return functional.conv2d(features[:, :, :: self.step, :: self.step], self.weight, self.bias)
+
+
+class PointwiseTransposed(nn.ConvTranspose2d):
+    """1 x 1 transposed convolution of stride 2 that doubles the size: it fills one pixel in four, the others have its
+    bias."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1, 2, output_padding=1)
+
+    def forward(self, features: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        filled = functional.conv2d(features, self.weight.transpose(0, 1))
+        batch, channels, height, width = filled.shape
+        apart = functional.pad(filled[:, :, :, None, :, None], [0, 1, 0, 0, 0, 1])
+        apart = apart.reshape(batch, channels, 2 * height, 2 * width)
+        bias = self.bias
+        assert bias is not None
+        return apart + bias[None, :, None, None]
+
+
 def cbr(in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     """Convolution that keeps the size (but for its stride), batch normalisation, ReLU."""
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, dilation * (kernel // 2), dilation)
+    if kernel == 1:
+        convolution: nn.Conv2d = PointwiseStrided(in_channels, out_channels, stride)
+    else:
+        convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, dilation * (kernel // 2), dilation)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 def upsample(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    """Transposed convolution of stride 2 that doubles the size, batch normalisation, ReLU. With ``kernel`` 1 it fills
-    one pixel in four; the others have its bias."""
-    convolution = nn.ConvTranspose2d(in_channels, out_channels, kernel, 2, kernel // 2, output_padding=1)
+    """Transposed convolution of stride 2 that doubles the size, batch normalisation, ReLU."""
+    if kernel == 1:
+        convolution: nn.ConvTranspose2d = PointwiseTransposed(in_channels, out_channels)
+    else:
+        convolution = nn.ConvTranspose2d(in_channels, out_channels, kernel, 2, kernel // 2, output_padding=1)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
@@ -50,6 +88,9 @@ class Trunk(nn.Module):
             feed_forward=False,
             bias_downsample=False,
         )
+        for layer in (self.resnet.layer2, self.resnet.layer3, self.resnet.layer4):
+            own = layer[0].downsample[0]
+            layer[0].downsample[0] = PointwiseStrided(own.in_channels, own.out_channels, 2, bias=False)
         self.average = nn.AvgPool2d(3, 2, 1)
         paths = 2 if input_aware else 0
         self.inputs = nn.ModuleList(
@@ -141,7 +182,7 @@ class SparseDecoder(nn.Module):
     def __init__(self, num_classes: int, channels: Sequence[int]) -> None:
         super().__init__()
         first, second, third, fourth = channels
-        self.deepest = nn.ConvTranspose2d(fourth, num_classes, 1, 2, output_padding=1)
+        self.deepest = PointwiseTransposed(fourth, num_classes)
         self.projections = nn.ModuleList(nn.Conv2d(i, num_classes, 1) for i in (first, first, first, second, third))
         self.ups = nn.ModuleList(upsample(num_classes, num_classes, 1) for _ in range(4))
 

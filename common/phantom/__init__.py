@@ -1,13 +1,17 @@
 """Synthetic slides with known labels."""
 
+from .biopsy import BIOPSY_CLASSES, DIAGNOSES, biopsy_recipe, write_breast_biopsies
 from .camelyon import write_camelyon16
-from .recipe import BREAST, LYMPH_NODE, RECIPES, Ground, Nuclei, Population, Recipe, Stain, Texture
+from .recipe import BREAST, LYMPH_NODE, RECIPES, Core, Ground, Nuclei, Population, Recipe, Stain, Texture
 from .slide import PhantomFiles, write_phantom, write_phantoms
 
 __all__ = [
+    "BIOPSY_CLASSES",
     "BREAST",
+    "DIAGNOSES",
     "LYMPH_NODE",
     "RECIPES",
+    "Core",
     "Ground",
     "Nuclei",
     "PhantomFiles",
@@ -15,6 +19,8 @@ __all__ = [
     "Recipe",
     "Stain",
     "Texture",
+    "biopsy_recipe",
+    "write_breast_biopsies",
     "write_camelyon16",
     "write_phantom",
     "write_phantoms",

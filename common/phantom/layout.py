@@ -56,13 +56,13 @@ class Structure:
     def _bulge(self, theta: np.ndarray) -> np.ndarray:
         return 1 + 0.09 * np.sin(2 * theta + self.phases[0]) + 0.07 * np.sin(3 * theta + self.phases[1])
 
-    def contains(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Whether points (µm) lie in it."""
+    def contains(self, y: np.ndarray, x: np.ndarray, share: float = 1.0) -> np.ndarray:
+        """Whether points (µm) lie in it, or in what is left of it when it shrinks to this share of its radius."""
         dy, dx = y - self.y, x - self.x
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
         along = (dx * cosine + dy * sine) / self.elongation**0.5
         across = (dy * cosine - dx * sine) * self.elongation**0.5
-        return along**2 + across**2 < (self.radius * self._bulge(np.arctan2(across, along))) ** 2
+        return along**2 + across**2 < (share * self.radius * self._bulge(np.arctan2(across, along))) ** 2
 
 
 class Layout:

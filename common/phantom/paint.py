@@ -47,9 +47,13 @@ class Painter:
         self.layout, self.mpp = layout, mpp
         self.scanner = Scanner.drawn(layout)
         recipe = layout.recipe
-        self._textures = [ground.texture for ground in recipe.grounds] + [p.texture for p in recipe.populations]
-        names = [ground.class_name for ground in recipe.grounds] + [p.class_name for p in recipe.populations]
+        cores = {i: p.core for i, p in enumerate(recipe.populations) if p.core is not None}
+        made = [*recipe.grounds, *recipe.populations, *cores.values()]
+        self._textures = [part.texture for part in made]
+        names = [part.class_name for part in made]
         self._labels = np.array([recipe.scheme.by_name(name).label for name in [*names, recipe.glass]], dtype=np.uint8)
+        first = len(recipe.grounds) + len(recipe.populations)
+        self._cores = {index: (core, first + i) for i, (index, core) in enumerate(cores.items())}
 
     def labels(self, top: int, left: int, height: int, width: int, mpp: float | None = None) -> np.ndarray:
         """Label map of a rectangle given in pixels of ``mpp``: ``(height, width)`` uint8."""
@@ -87,8 +91,12 @@ class Painter:
             columns = slice(
                 *np.searchsorted(x, [structure.x - structure.reach - pixel, structure.x + structure.reach + pixel])
             )
-            inside = structure.contains(y[rows, None], x[None, columns])
-            kinds[rows, columns][inside] = len(self.layout.recipe.grounds) + structure.population
+            here, place = kinds[rows, columns], (y[rows, None], x[None, columns])
+            here[structure.contains(*place)] = len(self.layout.recipe.grounds) + structure.population
+            core, kind = self._cores.get(structure.population, (None, 0))
+            drawn = hashed(self.layout.seed, 0xC04E, int(structure.y * 64), int(structure.x * 64))
+            if core is not None and drawn < core.share:
+                here[structure.contains(*place, core.size)] = kind
         return kinds
 
     def _ground(self, y: np.ndarray, x: np.ndarray, step: int = 16) -> np.ndarray:

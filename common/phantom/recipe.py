@@ -46,7 +46,8 @@ class Texture:
 class Ground:
     """Tissue that fills space: ``class_name`` where a field of ``wavelength`` µm is above ``level`` in its territory.
 
-    With ``clear_of`` only farther than that many µm from every structure, wherever these were placed.
+    With ``clear_of`` only farther than that many µm from every structure, wherever these were placed; -inf: structures
+    lie in it.
     """
 
     class_name: str
@@ -55,6 +56,16 @@ class Ground:
     wavelength: float = 300.0
     level: float = 0.0
     clear_of: float | None = None
+
+
+@dataclass(frozen=True)
+class Core:
+    """What fills the middle of some structures: a ``share`` of them, to ``size`` of their radius."""
+
+    class_name: str
+    texture: Texture
+    size: float
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ class Population:
         neighbours: those with fewer structures of their own class within ``neighbour_gap`` µm are taken away.
         neighbour_gap: see ``neighbours``.
         aligned: long axes follow a smooth field (segments of ducts) instead of pointing anywhere.
+        core: what their middle is filled with.
     """
 
     class_name: str
@@ -84,6 +96,7 @@ class Population:
     neighbours: int = 0
     neighbour_gap: float = 250.0
     aligned: bool = False
+    core: Core | None = None
 
 
 @dataclass(frozen=True)
@@ -121,14 +134,14 @@ class Recipe:
     plain_surroundings: float = 110.0
 
 
-_EPITHELIUM = Texture(
+EPITHELIUM = Texture(
     counterstain=0.40,
     nuclear=0.24,
     grain=(0.06, 5.0),
     nuclei=(Nuclei(spacing=8.0, radius=3.1, elongation=1.25, darkness=0.95, share=0.93),),
     lumen=(44.0, 7.0),
 )
-_STROMA = Texture(
+STROMA = Texture(
     counterstain=0.46,
     nuclear=0.05,
     grain=(0.06, 7.0),
@@ -138,13 +151,13 @@ _STROMA = Texture(
         Nuclei(spacing=60.0, radius=2.9, elongation=1.05, darkness=1.15, share=0.6),
     ),
 )
-_NECROSIS = Texture(
+NECROSIS = Texture(
     counterstain=0.66,
     nuclear=0.13,
     grain=(0.17, 3.0),
     nuclei=(Nuclei(spacing=9.0, radius=1.2, elongation=1.0, darkness=0.8, share=0.7),),
 )
-_FAT = Texture(counterstain=0.34, nuclear=0.03, grain=(0.04, 6.0), cells=55.0)
+FAT = Texture(counterstain=0.34, nuclear=0.03, grain=(0.04, 6.0), cells=55.0)
 
 BREAST_CLASSES = ClassScheme(
     classes=[
@@ -170,14 +183,14 @@ BREAST = Recipe(
     territories=("tumour", "normal", "tumour", "normal", "fat"),
     glass="background",
     grounds=(
-        Ground("stroma", _STROMA),
-        Ground("adipose", _FAT, territory="fat", wavelength=260.0, level=0.2),
-        Ground("adipose", _FAT, territory="normal", wavelength=330.0, level=1.4),
+        Ground("stroma", STROMA),
+        Ground("adipose", FAT, territory="fat", wavelength=260.0, level=0.2),
+        Ground("adipose", FAT, territory="normal", wavelength=330.0, level=1.4),
     ),
     populations=(
-        Population("necrotic", _NECROSIS, "tumour", radius=(60.0, 100.0), spacing=900.0),
-        Population("carcinoma", _EPITHELIUM, "tumour", radius=_NEST, crowding=True, neighbours=2, neighbour_gap=170.0),
-        Population("benign epithelial", _EPITHELIUM, "normal", radius=_NEST, clearance=260.0, aligned=True),
+        Population("necrotic", NECROSIS, "tumour", radius=(60.0, 100.0), spacing=900.0),
+        Population("carcinoma", EPITHELIUM, "tumour", radius=_NEST, crowding=True, neighbours=2, neighbour_gap=170.0),
+        Population("benign epithelial", EPITHELIUM, "normal", radius=_NEST, clearance=260.0, aligned=True),
     ),
     annotated={
         "carcinoma": 0.013,
@@ -206,7 +219,7 @@ _LYMPHOCYTES = Texture(
         Nuclei(spacing=40.0, radius=3.6, elongation=1.4, darkness=0.6, share=0.6),
     ),
 )
-_GLANDS = replace(_EPITHELIUM, counterstain=0.52, nuclear=0.22)
+_GLANDS = replace(EPITHELIUM, counterstain=0.52, nuclear=0.22)
 _GERMINAL_CENTRE = Texture(
     counterstain=0.30,
     nuclear=0.12,
@@ -225,8 +238,8 @@ LYMPH_NODE = Recipe(
     glass="normal",
     grounds=(
         Ground("normal", _LYMPHOCYTES),
-        Ground("normal", _FAT, territory="hilum", wavelength=300.0, level=0.8),
-        Ground("normal", _STROMA, territory="metastatic", level=-math.inf, clear_of=_RIM),
+        Ground("normal", FAT, territory="hilum", wavelength=300.0, level=0.8),
+        Ground("normal", STROMA, territory="metastatic", level=-math.inf, clear_of=_RIM),
     ),
     populations=(
         Population("normal", _GERMINAL_CENTRE, "cortex", radius=(90.0, 140.0), spacing=850.0, clearance=2 * _RIM),

@@ -12,12 +12,21 @@ from common.phantom import BREAST, write_phantoms
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three phantoms of 2,048 pixels a side and their datalist; and ``two_classes.json``, which calls stroma tumour and
-    everything else normal."""
+    """Three phantoms of 2,048 pixels a side and their datalist; ``two_classes.json``, which calls stroma tumour and
+    everything else normal; and ``biopsies.json`` with the classes of biopsies."""
     folder = write_phantoms(tmp_path_factory.mktemp("phantoms"), 1, 1, 1, size=2048, seed=40).parent
-    classes = {c.name: "tumour" if c.name == "stroma" else "normal" for c in BREAST.scheme.classes}
-    labels = {str(c.label): classes[c.name] for c in BREAST.scheme.classes}
+    two = {c.name: "tumour" if c.name == "stroma" else "normal" for c in BREAST.scheme.classes}
+    eight = {
+        "carcinoma": "malignant epithelium",
+        "benign epithelial": "benign epithelium",
+        "background": "background",
+        "stroma": "normal stroma",
+        "necrotic": "necrosis",
+        "adipose": "background",
+    }
     sections = json.loads((folder / "datalist.json").read_text())
-    two = {s: [{**entry, "class_map": classes, "label_values": labels} for entry in sections[s]] for s in sections}
-    (folder / "two_classes.json").write_text(json.dumps(two))
+    for name, classes in {"two_classes": two, "biopsies": eight}.items():
+        values = {str(c.label): classes[c.name] for c in BREAST.scheme.classes}
+        other = {s: [{**e, "class_map": classes, "label_values": values} for e in sections[s]] for s in sections}
+        (folder / f"{name}.json").write_text(json.dumps(other))
     return folder

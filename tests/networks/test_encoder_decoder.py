@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from common.networks import EncoderDecoder, MultiResolutionEncoderDecoder
-from common.networks.encoder_decoder import DenseDecoder, SparseDecoder, Trunk, fusion_block
+from common.networks.encoder_decoder import (
+    DenseDecoder,
+    PointwiseStrided,
+    PointwiseTransposed,
+    SparseDecoder,
+    Trunk,
+    fusion_block,
+)
 
 NARROW = (4, 5, 6, 7)
 # Skips, sparse decoder, input-aware units; parameters of one resolution and of two; and Table II's
@@ -103,3 +110,32 @@ def test_the_second_network_sees_the_centre_only():
     image = torch.rand(1, 3, 96, 192)
     assert network(image).shape == (1, 3, 64, 128)
     assert torch.equal(seen[1], seen[0][:, :, 16:80, 32:160])
+
+
+@pytest.mark.parametrize(
+    ("own", "reference", "size"),
+    [
+        (PointwiseTransposed(5, 3), torch.nn.ConvTranspose2d(5, 3, 1, 2, output_padding=1), (14, 12)),
+        (PointwiseStrided(5, 3, 4), torch.nn.Conv2d(5, 3, 1, 4), (2, 2)),
+        (PointwiseStrided(5, 3, 2, bias=False), torch.nn.Conv2d(5, 3, 1, 2, bias=False), (4, 3)),
+    ],
+)
+def test_pointwise_convolutions_are_torchs(own, reference, size):
+    torch.nn.init.normal_(own.weight)
+    reference.load_state_dict(own.state_dict())
+    image = torch.rand(2, 5, 7, 6)
+    assert torch.allclose(own(image), reference(image), atol=1e-6)
+    assert own(image).shape == (2, 3, *size)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_trains_on_maps_laid_out_channels_last(dtype):
+    """torch's own strided 1 x 1 convolutions end the process here."""
+    torch.manual_seed(0)
+    network = MultiResolutionEncoderDecoder(channels=(8, 16, 32, 64)).to(memory_format=torch.channels_last)
+    image = torch.rand(4, 3, 192, 192).contiguous(memory_format=torch.channels_last)
+    for _ in range(2):
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            total = network(image).float().mean()
+        total.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())

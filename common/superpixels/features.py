@@ -1,0 +1,133 @@
+"""What superpixels look like: histograms of colour and texture, of themselves and of circles around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from skimage.color import rgb2hed, rgb2lab
+from skimage.feature import local_binary_pattern
+from tqdm import tqdm
+
+from .segmentation import Superpixels
+
+NEIGHBOURHOODS = (25.0, 50.0)
+_TILE = 2048
+# Lower and upper ends of L*, a*, b* in stained tissue; what lies beyond counts at the end.
+_LAB = ((0.0, 100.0), (-20.0, 70.0), (-60.0, 30.0))
+_LAB_BINS = 16
+# Stain amounts that count as most; hardly a pixel of tissue has more.
+_MOST_STAIN = (0.25, 0.12)
+_LBP_POINTS, _LBP_RADIUS = 8, 1
+# Uniform patterns by how many points are brighter, and one for all others.
+_LBP_BINS = _LBP_POINTS + 2
+# A circle is made of square cells, so many to its radius.
+_CELLS = 8
+
+HISTOGRAMS = (_LAB_BINS,) * len(_LAB) + (_LBP_BINS,) * len(_MOST_STAIN)
+BINS = sum(HISTOGRAMS)
+
+
+def superpixel_features(
+    found: Superpixels, neighbourhoods: Sequence[float] = NEIGHBOURHOODS, progress: bool = True
+) -> np.ndarray:
+    """Histograms of L*, a*, b* and of local binary patterns on haematoxylin and eosin (separated by colour
+    deconvolution, Ruifrok and Johnston 2001), each summing to 1.
+
+    Args:
+        found: superpixels of a region.
+        neighbourhoods: radii in µm of circles around their centroids in which the same is counted; the paper has two
+            and does not say how wide they are.
+        progress: show a bar.
+
+    Returns:
+        ``(count, (1 + len(neighbourhoods)) · 68)`` float32: the superpixel's own, then each circle's.
+
+    Raises:
+        SlideError: pixels of the region cannot be decoded.
+
+    Source: Mehta et al. 2018, section 6.
+    """
+    radii = [radius / found.region.mpp for radius in neighbourhoods]
+    cell = max(1, round(min(radii, default=1.0) / _CELLS))
+    own, cells = _counts(found, cell, progress)
+    parts = [_shares(own)]
+    if radii:
+        # Sums of any run of cells of a row are differences of this.
+        sums = np.concatenate([np.zeros_like(cells[:, :1]), cells.cumsum(axis=1)], axis=1)
+        centroids = found.centroids() / cell
+        parts += [_shares(_in_circles(sums, centroids, radius / cell)) for radius in radii]
+    return np.concatenate(parts, axis=1)
+
+
+def _counts(found: Superpixels, cell: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels per bin of every superpixel ``(count, BINS)``, and of every cell of the region ``(rows, columns, BINS)``."""
+    region = found.region
+    own = np.zeros((found.count, BINS), dtype=np.float32)
+    rows, columns = (-(-side // cell) for side in region.shape)
+    cells = np.zeros((rows * columns, BINS), dtype=np.float32)
+    # Whole cells to a tile.
+    tiles = list(region.tiles(max(_TILE // cell, 1) * cell))
+    described = f"features of {region.slide.name}"
+    for tile in tqdm(tiles, desc=described, unit="tile", delay=2, leave=False, disable=not progress):
+        window = region.grown(tile, _LBP_RADIUS)
+        bins = pixel_bins(region.image(window))
+        top, left = tile.top - window.top, tile.left - window.left
+        numbers = np.asarray(found.labels[tile.slices]).ravel()
+        row, column = ((np.arange(n) + at) // cell for n, at in ((tile.height, tile.top), (tile.width, tile.left)))
+        in_cells = (row[:, None] * columns + column[None]).ravel()
+        first = 0
+        for channel, count in enumerate(HISTOGRAMS):
+            here = bins[channel, top : top + tile.height, left : left + tile.width].ravel()
+            for total, place in ((own, numbers), (cells, in_cells)):
+                _add(total[:, first : first + count], place, here)
+            first += count
+    return own, cells.reshape(rows, columns, BINS)
+
+
+def pixel_bins(image: np.ndarray) -> np.ndarray:
+    """The bin of every pixel in each histogram: ``(height, width, 3)`` uint8 -> ``(5, height, width)`` uint8."""
+    lab, stains = rgb2lab(image), rgb2hed(image)
+    bins = np.empty((len(HISTOGRAMS), *image.shape[:2]), dtype=np.uint8)
+    for channel, (low, high) in enumerate(_LAB):
+        share = (lab[..., channel] - low) / (high - low)
+        bins[channel] = np.clip(share * _LAB_BINS, 0, _LAB_BINS - 1)
+    for channel, most in enumerate(_MOST_STAIN):
+        grey = np.clip(stains[..., channel] / most * 255, 0, 255).astype(np.uint8)
+        bins[len(_LAB) + channel] = local_binary_pattern(grey, _LBP_POINTS, _LBP_RADIUS, "uniform")
+    return bins
+
+
+def _add(total: np.ndarray, place: np.ndarray, bins: np.ndarray) -> None:
+    """Count pixels into ``total[place, bin]``; only the places of a tile are touched."""
+    low, count = int(place.min()), total.shape[1]
+    places = int(place.max()) - low + 1
+    counted = np.bincount((place - low).astype(np.int64) * count + bins, minlength=places * count)
+    total[low : low + places] += counted.reshape(places, count)
+
+
+def _in_circles(sums: np.ndarray, centroids: np.ndarray, radius: float) -> np.ndarray:
+    """Counts of the cells whose centres lie within ``radius`` cells of the cell that holds a centroid."""
+    rows, columns = sums.shape[0], sums.shape[1] - 1
+    row, column = centroids.astype(np.int64).T
+    total = np.zeros((len(centroids), BINS), dtype=np.float32)
+    reach = int(radius)
+    for down in range(-reach, reach + 1):
+        half = int((radius**2 - down**2) ** 0.5)
+        at = row + down
+        here = (at >= 0) & (at < rows)
+        left = np.clip(column[here] - half, 0, columns)
+        right = np.clip(column[here] + half + 1, 0, columns)
+        total[here] += sums[at[here], right] - sums[at[here], left]
+    return total
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    """Each histogram divided by its sum."""
+    result = np.empty(counts.shape, dtype=np.float32)
+    first = 0
+    for count in HISTOGRAMS:
+        part = counts[:, first : first + count]
+        result[:, first : first + count] = part / np.maximum(part.sum(axis=1, keepdims=True), 1)
+        first += count
+    return result
