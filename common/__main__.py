@@ -1,5 +1,5 @@
-"""``python -m common …``: phantom, phantom-camelyon16, phantom-breast-biopsies, demo, datalist, inspect, score, compare,
-roc, froc, convert-released."""
+"""``python -m common …``: phantom, phantom-camelyon16, phantom-breast-biopsies, demo, datalist, inspect, score,
+compare, roc, froc, activations, convert-released."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import fire
 _BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 _BUNDLE = str(_BUNDLES / "pathology_dmmn_segmentation")
 _MRN = str(_BUNDLES / "pathology_mrn_segmentation")
+_ENCDEC = str(_BUNDLES / "pathology_multires_encdec_segmentation")
 
 
 def phantom(
@@ -230,6 +231,34 @@ def froc(
     print(f"{Path(out) / 'froc.csv'}, and the curves in froc.json beside it")
 
 
+def activations(
+    slide: str,
+    *models: str,
+    center: tuple[float, float],
+    layers: str | tuple[str, ...],
+    out: str = "activations.png",
+    bundle: str = _ENCDEC,
+    mpp: float | None = None,
+) -> None:
+    """Draw what layers of networks show of one patch of a slide, a row per network.
+
+    Args:
+        slide: the slide.
+        models: TITLE=CHECKPOINT, or TITLE=CHECKPOINT+CONFIG+… with configs laid over the bundle's inference.yaml.
+        center: row and column of the patch's centre in level-0 pixels, as 500,700.
+        layers: names of the networks' modules, separated by commas.
+        out: the picture.
+        bundle: the networks' bundle.
+        mpp: micrometres per pixel of the slide, in place of what the file says.
+    """
+    from .activations import draw_activations
+
+    named = {title: model.split("+") for title, model in _titled(models, "activations SLIDE MODEL…").items()}
+    parsed = {title: (parts[0], parts[1:]) for title, parts in named.items()}
+    draw_activations(slide, center, parsed, _listed(layers), bundle, out, mpp)
+    print(out)
+
+
 def _titled(runs: Sequence[str], usage: str) -> dict[str, str]:
     """Folders by title, from TITLE=FOLDER or FOLDER."""
     if not runs:
@@ -364,6 +393,7 @@ def main() -> None:
                 "compare": compare,
                 "roc": roc,
                 "froc": froc,
+                "activations": activations,
                 "datalist": {"folder": datalist_folder, "camelyon16": datalist_camelyon16},
                 "inspect": inspect,
                 "convert-released": convert_released,

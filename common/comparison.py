@@ -19,7 +19,7 @@ from .files import write_json, written_whole
 from .outputs.ome_zarr import read_probability
 from .outputs.overlay import blend
 from .outputs.panels import panels
-from .reports import FIGURES, ScoreReport, write_table
+from .reports import FIGURES, ScoreReport, plot_classes, write_table
 from .slides import Slide, slide_name
 
 _PANEL = 700
@@ -41,8 +41,9 @@ def compare_runs(
         runs: title -> the run's output folder, which holds ``<slide name>/prediction.tif``.
         datalist: slides and their annotations.
         scheme: the classes.
-        out: folder for ``comparison.csv``, ``comparison.json`` and ``<slide name>.png`` (image, truth, each run); of a
-            sigmoid's runs that have ``probabilities.zarr`` also ``<slide name>_probabilities.png``.
+        out: folder for ``comparison.csv``, ``comparison.json``, ``classes.png`` (figures of every class) and
+            ``<slide name>.png`` (image, truth, each run); of a sigmoid's runs that have ``probabilities.zarr`` also
+            ``<slide name>_probabilities.png``.
         section: of the datalist.
         classes: those that count; all by default.
         name_by: column that named the runs' folders; see :class:`SlideDataset`.
@@ -76,6 +77,7 @@ def compare_runs(
         title: ScoreReport(scheme, np.stack(found), items, classes).figures() for title, found in matrices.items()
     }
     write_json(out / "comparison.json", reports)
+    plot_classes(reports, scheme, out / "classes.png")
     table = pd.DataFrame([_row(title, figures) for title, figures in reports.items()])
     write_table(out / "comparison.csv", table)
     return table

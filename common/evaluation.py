@@ -55,11 +55,34 @@ def score_slide(
         labels.close()
 
 
-def _check_classes(labels: TiffBackend, scheme: ClassScheme) -> None:
+def written_scheme(prediction: str | Path) -> ClassScheme:
+    """The classes that a ``prediction.tif`` names, in grey: of whichever bundle, without its configs.
+
+    Raises:
+        ValueError: it is no label map of ours.
+    """
+    labels = TiffBackend(Path(prediction))
     try:
-        written = json.loads(labels.pages[0].description)["classes"]
+        names = {int(label): name for label, name in _written_classes(labels).items()}
+    finally:
+        labels.close()
+    classes = [
+        {"name": names[label], "color": (128, 128, 128), "label": label, "channel": label - 1}
+        for label in sorted(names)
+    ]
+    return ClassScheme(classes)
+
+
+def _written_classes(labels: TiffBackend) -> dict[str, str]:
+    """Label -> class name."""
+    try:
+        return json.loads(labels.pages[0].description)["classes"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{labels.path}: not a label map of ours (its description names no classes)") from error
+
+
+def _check_classes(labels: TiffBackend, scheme: ClassScheme) -> None:
+    written = _written_classes(labels)
     names = {str(tissue.label): tissue.name for tissue in scheme.classes}
     if written != names:
         raise ValueError(f"{labels.path}: its classes are {written}, the scheme's {names}")

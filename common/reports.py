@@ -70,7 +70,8 @@ class ScoreReport:
 
     def write(self, output_dir: str | Path, context_reliance: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Write ``scores.json``, ``scores.csv`` (a row per class), ``slides.csv``, ``groups.csv`` (a row per slide and
-        group), ``confusion.csv`` (pixels), ``context_reliance.csv`` and ``confusion.png``; gives the figures."""
+        group), ``confusion.csv`` (pixels), ``context_reliance.csv``, ``confusion.png`` and ``classes.png``; gives the
+        figures."""
         output_dir = Path(output_dir)
         figures = self.figures()
         if context_reliance is not None:
@@ -87,6 +88,7 @@ class ScoreReport:
         matrix.insert(0, "true", self.scheme.names)
         write_table(output_dir / "confusion.csv", matrix)
         plot_confusion(self.matrices.sum(axis=0), self.scheme, output_dir / "confusion.png")
+        plot_classes({"": figures}, self.scheme, output_dir / "classes.png")
         return figures
 
     def _figures(self, members: Sequence[int]) -> dict[str, Any]:
@@ -146,5 +148,43 @@ def plot_confusion(matrix: np.ndarray, scheme: ClassScheme, path: str | Path) ->
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title("share of the true class's labelled pixels", fontsize=10)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
+
+
+def plot_classes(runs: Mapping[str, Mapping[str, Any]], scheme: ClassScheme, path: str | Path) -> None:
+    """Draw F1, IoU and pixel accuracy (the share of a class's pixels that were found) of every class, one bar per run
+    (the form of Mehta et al. 2018, Fig. 11).
+
+    Args:
+        runs: title -> figures of :meth:`ScoreReport.figures`.
+        scheme: the classes; of a single run the bars have their colours.
+        path: the picture.
+    """
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [name for name in scheme.names if any(name in figures["classes"] for figures in runs.values())]
+    figure = Figure(figsize=(2.4 + (0.5 + 0.22 * len(runs)) * len(names), 6.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    own = [tuple(part / 255 for part in scheme.by_name(name).color) for name in names]
+    width, places = 0.8 / len(runs), np.arange(len(names))
+    panels = {"f1": "F1", "iou": "IoU", "recall": "pixel accuracy"}
+    for axes, (key, title) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
+        for number, (run, figures) in enumerate(runs.items()):
+            values = [(figures["classes"].get(name) or {}).get(key) for name in names]
+            heights = [np.nan if value is None else value for value in values]
+            shift = (number - (len(runs) - 1) / 2) * width
+            color = own if len(runs) == 1 else [colormaps["tab10"](number % 10)] * len(names)
+            axes.bar(places + shift, heights, width, color=color, edgecolor="black", linewidth=0.4, label=run)
+        axes.set_ylim(0, 1)
+        axes.set_ylabel(title)
+        axes.grid(axis="y", alpha=0.3)
+    axes.set_xticks(places, names, rotation=30, ha="right")
+    if len(runs) > 1:
+        figure.legend(
+            *axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(len(runs), 4), fontsize=8
+        )
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=120, format="png")

@@ -56,6 +56,11 @@ def load_datalist(
     return [_resolved(item, path.parent) for item in kept]
 
 
+def load_sections(path: str | Path, sections: Sequence[str]) -> list[dict[str, Any]]:
+    """Entries of several sections of a datalist together, with or without labels; see :func:`load_datalist`."""
+    return [item for section in sections for item in load_datalist(path, section, require_label=False)]
+
+
 def _resolved(item: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Paths from the datalist's folder on; a null label is none."""
     given = {key: value for key, value in item.items() if key not in _PATHS or value is not None}
@@ -69,6 +74,21 @@ def _without(items: Sequence[dict[str, Any]], leave_out: Mapping[str, Any]) -> l
             raise ValueError(f"no slide has the column {column!r} of leave_out")
         items = [item for item in items if str(item.get(column)) not in unwanted]
     return list(items)
+
+
+def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Entries of the same file become the first of them, with the regions of all; where one has none, all of the slide
+    counts."""
+    merged: dict[str, dict[str, Any]] = {}
+    for item in items:
+        key = str(item["image"])
+        if key not in merged:
+            merged[key] = dict(item)
+        elif "regions" in item and "regions" in merged[key]:
+            merged[key]["regions"] = [*merged[key]["regions"], *item["regions"]]
+        else:
+            merged[key].pop("regions", None)
+    return list(merged.values())
 
 
 def slide_items(slides: str | Path | Sequence[str | Path], section: str = "testing") -> list[dict[str, Any]]:

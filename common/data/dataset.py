@@ -16,7 +16,7 @@ from ..classes import ClassScheme
 from ..losses import class_weights
 from ..slides import FieldOfView, PatchReader, slide_name, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
-from .datalist import slide_items
+from .datalist import one_per_slide, slide_items
 from .draws import Draw
 from .index import PatchIndex, build_patch_index
 from .packing import PackedPatches
@@ -189,13 +189,10 @@ class SlideDataset(Dataset):
         default = {"mpp": mpp} if mpp is not None else {}
         self.items: list[dict[str, Any]] = []
         named: dict[str, str] = {}
-        for item in ({**default, **item} for item in slide_items(slides, section)):
+        for item in ({**default, **item} for item in one_per_slide(slide_items(slides, section))):
             if name_by is not None and name_by not in item:
                 raise ValueError(f"{item['image']}: its datalist entry has no column {name_by!r} to name it by")
             item["name"] = str(item[name_by]) if name_by is not None else slide_name(item["image"])
-            if named.get(item["name"]) == str(item["image"]):
-                # Another region of interest of the same slide.
-                continue
             if item["name"] in named:
                 raise ValueError(
                     f"two slides are called {item['name']!r}: {named[item['name']]} and {item['image']}. Name them "

@@ -17,8 +17,8 @@ FUSIONS = ("dilated", "stack", "pyramid")
 WIDTHS = (64, 128, 256, 512)
 
 
-# The backward passes of torch 2.13's own strided 1 x 1 convolutions, transposed or not, write beyond their memory on the
-# CPU where maps are laid out channels last, which ends the process. Both are therefore computed without a stride.
+# The backward passes of torch 2.13's own strided 1 x 1 convolutions, transposed or not, write beyond their memory on
+# the CPU where maps are laid out channels last, which ends the process. Both are therefore computed without a stride.
 
 
 class PointwiseStrided(nn.Conv2d):
@@ -88,9 +88,9 @@ class Trunk(nn.Module):
             feed_forward=False,
             bias_downsample=False,
         )
-        for layer in (self.resnet.layer2, self.resnet.layer3, self.resnet.layer4):
-            own = layer[0].downsample[0]
-            layer[0].downsample[0] = PointwiseStrided(own.in_channels, own.out_channels, 2, bias=False)
+        for stage, (narrow, wide) in enumerate(pairwise(channels), start=2):
+            shortcut = self.resnet.get_submodule(f"layer{stage}.0.downsample")
+            shortcut.register_module("0", PointwiseStrided(narrow, wide, 2, bias=False))
         self.average = nn.AvgPool2d(3, 2, 1)
         paths = 2 if input_aware else 0
         self.inputs = nn.ModuleList(

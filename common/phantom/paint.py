@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from .layout import Layout
 from .noise import SmoothNoise, hashed, scattered
-from .recipe import Nuclei, Texture
+from .recipe import Core, Ground, Nuclei, Population, Texture
 
 # Bodies and blur reach this far over a tile's border.
 _MARGIN_UM = 12.0
@@ -48,7 +48,7 @@ class Painter:
         self.scanner = Scanner.drawn(layout)
         recipe = layout.recipe
         cores = {i: p.core for i, p in enumerate(recipe.populations) if p.core is not None}
-        made = [*recipe.grounds, *recipe.populations, *cores.values()]
+        made: list[Ground | Population | Core] = [*recipe.grounds, *recipe.populations, *cores.values()]
         self._textures = [part.texture for part in made]
         names = [part.class_name for part in made]
         self._labels = np.array([recipe.scheme.by_name(name).label for name in [*names, recipe.glass]], dtype=np.uint8)

@@ -9,6 +9,7 @@ from skimage.color import rgb2hed, rgb2lab
 from skimage.feature import local_binary_pattern
 from tqdm import tqdm
 
+from .region import Window
 from .segmentation import Superpixels
 
 NEIGHBOURHOODS = (25.0, 50.0)
@@ -61,7 +62,7 @@ def superpixel_features(
 
 
 def _counts(found: Superpixels, cell: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels per bin of every superpixel ``(count, BINS)``, and of every cell of the region ``(rows, columns, BINS)``."""
+    """Pixels per bin of every superpixel ``(count, BINS)``, and of every cell ``(rows, columns, BINS)``."""
     region = found.region
     own = np.zeros((found.count, BINS), dtype=np.float32)
     rows, columns = (-(-side // cell) for side in region.shape)
@@ -70,15 +71,17 @@ def _counts(found: Superpixels, cell: int, progress: bool) -> tuple[np.ndarray, 
     tiles = list(region.tiles(max(_TILE // cell, 1) * cell))
     described = f"features of {region.slide.name}"
     for tile in tqdm(tiles, desc=described, unit="tile", delay=2, leave=False, disable=not progress):
-        window = region.grown(tile, _LBP_RADIUS)
-        bins = pixel_bins(region.image(window))
-        top, left = tile.top - window.top, tile.left - window.left
+        # Patterns at the tile's edge need what is beyond; mirrored where the slide ends.
+        edge = 2 * _LBP_RADIUS
+        around = Window(tile.top - _LBP_RADIUS, tile.left - _LBP_RADIUS, tile.height + edge, tile.width + edge)
+        inner = (slice(None), slice(_LBP_RADIUS, -_LBP_RADIUS), slice(_LBP_RADIUS, -_LBP_RADIUS))
+        bins = pixel_bins(region.image(around))[inner]
         numbers = np.asarray(found.labels[tile.slices]).ravel()
         row, column = ((np.arange(n) + at) // cell for n, at in ((tile.height, tile.top), (tile.width, tile.left)))
         in_cells = (row[:, None] * columns + column[None]).ravel()
         first = 0
         for channel, count in enumerate(HISTOGRAMS):
-            here = bins[channel, top : top + tile.height, left : left + tile.width].ravel()
+            here = bins[channel].ravel()
             for total, place in ((own, numbers), (cells, in_cells)):
                 _add(total[:, first : first + count], place, here)
             first += count

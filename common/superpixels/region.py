@@ -37,6 +37,7 @@ class Region:
 
     Attributes:
         mpp: µm per pixel.
+        start: row and column of its first pixel on that lattice, counted from the slide's top left corner.
         shape: height and width in pixels of ``mpp``.
 
     Raises:
@@ -55,9 +56,10 @@ class Region:
         if min(rectangle[:2]) < 0 or any(end > side for end, side in zip(ends, slide.shape, strict=True)):
             raise ValueError(f"{slide.path}: the region {list(rectangle)} is not within its {slide.shape} pixels")
         # Whole pixels of the lattice, as windows of it are read.
-        self._start = [math.floor(at / step + 1e-6) for at, step in zip(rectangle[:2], self._pixel, strict=True)]
+        starts = [math.floor(at / step + 1e-6) for at, step in zip(rectangle[:2], self._pixel, strict=True)]
         last = [math.ceil(end / step - 1e-6) for end, step in zip(ends, self._pixel, strict=True)]
-        self.shape = (last[0] - self._start[0], last[1] - self._start[1])
+        self.start = (starts[0], starts[1])
+        self.shape = (last[0] - starts[0], last[1] - starts[1])
 
     def image(self, window: Window) -> np.ndarray:
         """``(height, width, 3)`` uint8, mirrored beyond the slide."""
@@ -82,4 +84,4 @@ class Region:
 
     def _center(self, window: Window) -> tuple[float, float]:
         row, column = window.top + window.height / 2, window.left + window.width / 2
-        return (self._start[0] + row) * self._pixel[0], (self._start[1] + column) * self._pixel[1]
+        return (self.start[0] + row) * self._pixel[0], (self.start[1] + column) * self._pixel[1]

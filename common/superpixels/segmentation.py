@@ -128,11 +128,11 @@ def _slic(image: np.ndarray, step: int, compactness: float, iterations: int) -> 
 def _claim(found: Superpixels, tile: Window, window: Window, segments: np.ndarray) -> int:
     """Write down those segments whose centroids lie in the tile, on pixels that are free; gives how many."""
     sizes = np.maximum(np.bincount(segments.ravel()), 1)
-    row, column = np.indices(segments.shape)
-    row = np.bincount(segments.ravel(), row.ravel()) / sizes + 0.5 + window.top
-    column = np.bincount(segments.ravel(), column.ravel()) / sizes + 0.5 + window.left
-    inside = (tile.top <= row) & (row < tile.top + tile.height)
-    inside &= (tile.left <= column) & (column < tile.left + tile.width)
+    inside = np.ones(len(sizes), dtype=bool)
+    spans = ((window.top, tile.top, tile.height), (window.left, tile.left, tile.width))
+    for at, (start, first, side) in zip(np.indices(segments.shape), spans, strict=True):
+        centre = np.bincount(segments.ravel(), at.ravel()) / sizes + 0.5 + start
+        inside &= (first <= centre) & (centre < first + side)
     place = found.labels[window.slices]
     taken = inside[segments] & (place < 0)
     own, numbers = np.unique(segments[taken], return_inverse=True)

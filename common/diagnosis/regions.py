@@ -1,0 +1,150 @@
+"""Histograms of all regions of a datalist, from label maps of any bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..annotations import LabelSource, read_annotations
+from ..classes import ClassScheme
+from ..data import SlideStore
+from ..evaluation import written_scheme
+from ..files import sha256, write_json
+from ..slides import Slide, slide_name
+from ..superpixels import Region, Superpixels, majority_labels, superpixels
+from ..superpixels.segmentation import AREA_UM2
+from .histograms import LabelHistograms
+
+# Raised when the meaning of a kept file changes.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """Segmented slides of one model.
+
+    Attributes:
+        folder: its output folder, which holds ``<slide name>/prediction.tif``.
+        name_by: column of the datalist that named the slides' folders; by default their files did.
+    """
+
+    folder: Path
+    name_by: str | None = None
+
+    def path(self, item: Mapping[str, Any]) -> Path:
+        """The label map of an entry's slide.
+
+        Raises:
+            ValueError: there is none.
+        """
+        name = str(item[self.name_by]) if self.name_by is not None else slide_name(item["image"])
+        path = self.folder / name / "prediction.tif"
+        if not path.exists():
+            raise ValueError(f"{path}: no such label map. Segment the slide with output_dir {self.folder} first")
+        return path
+
+    def weights(self, item: Mapping[str, Any]) -> str | None:
+        """SHA-256 of the weights that made it, as far as its summary says."""
+        summary = self.path(item).with_name("summary.json")
+        if not summary.exists():
+            return None
+        return json.loads(summary.read_text(encoding="utf-8")).get("weights", {}).get("sha256")
+
+
+@dataclass(frozen=True)
+class Division:
+    """How regions are divided into superpixels: µm/px, µm² of one, and SLIC's compactness."""
+
+    mpp: float = 0.25
+    area: float = AREA_UM2
+    compactness: float = 10.0
+
+    def described(self) -> dict[str, float]:
+        """As JSON holds it."""
+        return {"mpp": self.mpp, "area": self.area, "compactness": self.compactness}
+
+
+def region_histograms(
+    items: Sequence[Mapping[str, Any]],
+    maps: Mapping[str, LabelMaps | ClassScheme],
+    division: Division,
+    cache_dir: str | Path,
+) -> dict[str, list[LabelHistograms]]:
+    """Divide every region once, and count the labels that each model's map gives its superpixels.
+
+    Args:
+        items: datalist entries, each a region: with ``regions`` these rectangles of its slide, else all of it.
+        maps: title -> label maps; or a class scheme, whose labels the entries' own annotations have.
+        division: how they are divided.
+        cache_dir: where counts are kept, so that what is stopped goes on.
+
+    Returns:
+        title -> one per entry.
+
+    Raises:
+        ValueError: a label map is missing, or a model's have different classes.
+        SlideError, AnnotationError: a slide or label map cannot be read.
+    """
+    store = SlideStore()
+    found: dict[str, list[LabelHistograms]] = {title: [] for title in maps}
+    for item in tqdm(items, desc="superpixels", unit="region", delay=2):
+        sources = {title: _Source.of(kind, item) for title, kind in maps.items()}
+        kept = {title: Path(cache_dir) / f"{source.key(item, division)}.json" for title, source in sources.items()}
+        missing = [title for title, path in kept.items() if not path.exists()]
+        if missing:
+            counted = _count(store.slide(item), item, [sources[title] for title in missing], division)
+            for title, counts in zip(missing, counted, strict=True):
+                write_json(kept[title], counts.described())
+        for title, path in kept.items():
+            found[title].append(LabelHistograms.read(json.loads(path.read_text(encoding="utf-8"))))
+    for title, histograms in found.items():
+        if len({one.names for one in histograms}) > 1:
+            raise ValueError(f"label maps of {title} differ in their classes: {sorted({h.names for h in histograms})}")
+    return found
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Labels of one entry."""
+
+    labels: LabelSource
+    scheme: ClassScheme
+    digest: str
+
+    @classmethod
+    def of(cls, kind: LabelMaps | ClassScheme, item: Mapping[str, Any]) -> _Source:
+        if isinstance(kind, LabelMaps):
+            path = kind.path(item)
+            scheme = written_scheme(path)
+            return cls(read_annotations(path, scheme), scheme, sha256(path))
+        return cls(SlideStore(kind).labels(item), kind, sha256(item["label"]))
+
+    def key(self, item: Mapping[str, Any], division: Division) -> str:
+        """Tells these counts from all others."""
+        file = Path(item["image"]).stat()
+        described = [_FORMAT, file.st_size, file.st_mtime_ns, item.get("mpp"), item.get("regions"), self.digest]
+        text = json.dumps([*described, self.scheme.names, division.described()], default=str)
+        return f"{slide_name(item['image'])}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
+
+    def count(self, divided: Superpixels) -> LabelHistograms:
+        labels = majority_labels(divided, self.labels, len(self.scheme))
+        return LabelHistograms.of(divided, labels, self.scheme.names)
+
+
+def _count(
+    slide: Slide, item: Mapping[str, Any], sources: Sequence[_Source], division: Division
+) -> list[LabelHistograms]:
+    """Of every source, over all rectangles of an entry."""
+    parts = []
+    for rectangle in item.get("regions") or [None]:
+        region = Region(slide, division.mpp, rectangle)
+        divided = superpixels(region, division.area, division.compactness, progress=False)
+        parts.append([source.count(divided) for source in sources])
+    return [reduce(LabelHistograms.plus, of_source) for of_source in zip(*parts, strict=True)]

@@ -1,0 +1,246 @@
+"""Diagnosis of regions from their label maps: cross-validated, fitted, and applied."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ..classes import ClassScheme
+from ..fitted import load_fitted, save_fitted
+from ..reports import write_table
+from .crossvalidation import Found, cross_validate
+from .histograms import LabelHistograms
+from .regions import Division, LabelMaps, region_histograms
+from .report import LABELS, DiagnosisReport, Key
+from .tasks import CLASSIFIERS, Task, balanced, classifier
+
+logger = logging.getLogger(__name__)
+_KIND = "diagnosis of label maps"
+TRUTH = "truth"
+
+
+class Diagnosis:
+    """Diagnoses regions by how often their superpixels have each label, and which labels meet.
+
+    Args:
+        tasks: see :class:`Task`.
+        label_maps: title -> output folder of inference.yaml or sp_svm.yaml, of any bundle.
+        scheme: also diagnose from the entries' own annotations, which have these classes; under the title ``"truth"``.
+        stroma: classes that "no stroma" leaves out.
+        mpp, area, compactness: of superpixels; see :class:`Division`.
+        name_by: column of the datalist that named the slides' folders, if one did.
+        diagnosis, case: columns of the datalist.
+        cache_dir: where histograms are kept.
+        seed: of folds, draws and classifiers.
+
+    Raises:
+        ValueError: no label maps, or tasks of one name.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task | Mapping[str, Any]],
+        label_maps: Mapping[str, str | Path],
+        cache_dir: str | Path,
+        scheme: ClassScheme | None = None,
+        stroma: Sequence[str] = (),
+        mpp: float = 0.25,
+        area: float = 187.5,
+        compactness: float = 10.0,
+        name_by: str | None = None,
+        diagnosis: str = "diagnosis",
+        case: str = "case",
+        seed: int = 0,
+    ) -> None:
+        made = [Task.of(task) for task in tasks]
+        self.tasks = {task.name: task for task in made}
+        if len(self.tasks) < len(made) or not made:
+            raise ValueError(f"tasks need names of their own: {', '.join(task.name for task in made)}")
+        self.maps: dict[str, LabelMaps | ClassScheme] = {
+            title: LabelMaps(Path(folder), name_by) for title, folder in label_maps.items()
+        }
+        if scheme is not None:
+            self.maps[TRUTH] = scheme
+        if not self.maps:
+            raise ValueError("no label maps to diagnose from: name output folders in label_maps")
+        self.stroma, self.division = tuple(stroma), Division(mpp, area, compactness)
+        self.diagnosis, self.case, self.seed, self.cache_dir = diagnosis, case, seed, Path(cache_dir)
+
+    def cross_validate(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        output_dir: str | Path,
+        folds: int = 10,
+        repeats: int = 10,
+        classifiers: Sequence[str] = CLASSIFIERS,
+        trained_on: Sequence[Mapping[str, Any]] = (),
+    ) -> dict[str, Any]:
+        """Measure every task, classifier, model and choice of labels, and write :class:`DiagnosisReport`.
+
+        Args:
+            items: datalist entries of regions with diagnosis and case.
+            output_dir: where to.
+            folds, repeats: of cross-validation.
+            classifiers: out of :data:`CLASSIFIERS`.
+            trained_on: entries that the label maps' makers learnt from: what was learnt from is segmented better.
+
+        Raises:
+            ValueError: an entry without diagnosis or case, or whose case is among those ``trained_on``; label maps
+                missing, too few cases.
+        """
+        diagnoses, cases = self._columns(items)
+        seen = sorted(set(cases) & {str(item.get(self.case)) for item in trained_on})
+        if seen:
+            raise ValueError(
+                f"cases {', '.join(seen)} were trained on: their diagnosis would look better than it is. Leave them out"
+            )
+        histograms = region_histograms(items, self.maps, self.division, self.cache_dir)
+        found: dict[str, dict[Key, Found]] = {name: {} for name in self.tasks}
+        jobs = [
+            (name, kind, title, labels)
+            for name in self.tasks
+            for kind in classifiers
+            for title in self.maps
+            for labels in LABELS[: 1 + bool(self.stroma)]
+        ]
+        for name, kind, title, labels in tqdm(jobs, desc="cross-validating", unit="table cell", delay=2):
+            numbers = self.tasks[name].numbers(diagnoses)
+            asked = np.nonzero(numbers >= 0)[0]
+            without = self._without(histograms[title], labels)
+            features = np.stack([histograms[title][i].features(without) for i in asked])
+            chosen = [cases[i] for i in asked]
+            found[name][(kind, title, labels)] = cross_validate(
+                features, numbers[asked], chosen, kind, folds, repeats, self.seed
+            )
+        report = DiagnosisReport(self.tasks, found, {name: self._regions(name, diagnoses) for name in self.tasks})
+        figures = report.write(output_dir)
+        logger.info("accuracy in %%, over %d regions of %d cases:\n%s", len(items), len(set(cases)), report.table().T)
+        logger.info("tables and pictures: %s", output_dir)
+        return figures
+
+    def fit(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        path: str | Path,
+        title: str,
+        kind: str = "SVM",
+        labels: str = LABELS[0],
+    ) -> None:
+        """Learn every task from all regions, and write what was learnt; without pickle.
+
+        Args:
+            items: datalist entries.
+            path: of the fitted model.
+            title: whose label maps.
+            kind: the classifier.
+            labels: out of :data:`LABELS`.
+
+        Raises:
+            ValueError: as of :meth:`cross_validate`, or an unknown title.
+        """
+        if title not in self.maps:
+            raise ValueError(f"no label maps {title!r}; there are {', '.join(self.maps)}")
+        diagnoses, cases = self._columns(items)
+        histograms = region_histograms(items, {title: self.maps[title]}, self.division, self.cache_dir)[title]
+        without = self._without(histograms, labels)
+        features = np.stack([one.features(without) for one in histograms])
+        pipelines = {}
+        for name, task in self.tasks.items():
+            numbers = task.numbers(diagnoses)
+            asked = np.nonzero(numbers >= 0)[0]
+            drawn = asked[balanced(numbers[asked], np.random.default_rng(self.seed))]
+            pipelines[name] = classifier(kind, self.seed).fit(features[drawn], numbers[drawn])
+        settings = {
+            "classes": list(histograms[0].names),
+            "without": list(without),
+            "division": self.division.described(),
+            "answers": {name: task.answers for name, task in self.tasks.items()},
+            "weights": self._weights(title, items),
+            "cases": sorted(set(cases)),
+        }
+        save_fitted(path, {"kind": _KIND, "settings": settings, "pipelines": pipelines})
+        logger.info("fitted to %d regions of %d cases: %s", len(items), len(set(cases)), path)
+
+    def apply(
+        self, items: Sequence[Mapping[str, Any]], path: str | Path, title: str, output_dir: str | Path
+    ) -> pd.DataFrame:
+        """Diagnose regions by a fitted model, and write ``diagnoses.csv``: a row per region, an answer per task.
+
+        Args:
+            items: datalist entries; they need no diagnosis. Of those whose case was learnt from, the table says so.
+            path: the fitted model.
+            title: whose label maps; they must be of the weights that it was fitted to.
+            output_dir: where to.
+
+        Raises:
+            ValueError: the label maps have other classes, or are of other weights, or the superpixels are others.
+        """
+        content = load_fitted(path, _KIND)
+        settings = content["settings"]
+        histograms = region_histograms(items, {title: self.maps[title]}, self.division, self.cache_dir)[title]
+        given = {
+            "classes": list(histograms[0].names),
+            "division": self.division.described(),
+            "weights": self._weights(title, items),
+        }
+        for what, value in given.items():
+            if settings[what] != value:
+                raise ValueError(
+                    f"{path}: fitted to label maps with {what} {settings[what]}, those of {title} have {value}. "
+                    "Segment with the same weights and settings, or fit anew"
+                )
+        features = np.stack([one.features(settings["without"]) for one in histograms])
+        table = pd.DataFrame({"image": [str(item["image"]) for item in items]})
+        if any(self.case in item for item in items):
+            table[self.case] = [item.get(self.case) for item in items]
+            table["learnt from"] = table[self.case].isin(settings["cases"])
+        for name, pipeline in content["pipelines"].items():
+            answers = np.array(settings["answers"][name])
+            table[name] = answers[pipeline.predict(features)]
+        out = Path(output_dir) / "diagnoses.csv"
+        write_table(out, table)
+        logger.info("%d regions: %s", len(items), out)
+        return table
+
+    def _columns(self, items: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+        known = {d for task in self.tasks.values() for group in task.groups.values() for d in group}
+        for item in items:
+            for column in (self.diagnosis, self.case):
+                if item.get(column) is None:
+                    raise ValueError(f"{item['image']}: its datalist entry has no {column!r}")
+            if str(item[self.diagnosis]) not in known:
+                raise ValueError(
+                    f"{item['image']}: no task asks for the diagnosis {item[self.diagnosis]!r}, only for "
+                    f"{', '.join(sorted(known))}"
+                )
+        return [str(item[self.diagnosis]) for item in items], [str(item[self.case]) for item in items]
+
+    def _without(self, histograms: Sequence[LabelHistograms], labels: str) -> tuple[str, ...]:
+        """Classes that a choice of labels leaves out; of those the label maps have."""
+        if labels not in LABELS:
+            raise ValueError(f"labels must be one of {', '.join(LABELS)}, not {labels!r}")
+        return () if labels == LABELS[0] else tuple(n for n in histograms[0].names if n in self.stroma)
+
+    def _weights(self, title: str, items: Sequence[Mapping[str, Any]]) -> str | None:
+        """SHA-256 of the weights of a model's label maps; None where they do not say.
+
+        Raises:
+            ValueError: they are of several.
+        """
+        maps = self.maps[title]
+        if not isinstance(maps, LabelMaps):
+            return None
+        weights = {maps.weights(item) for item in items}
+        if len(weights) > 1:
+            raise ValueError(f"{maps.folder}: label maps of different weights. Segment all slides with the same")
+        return weights.pop()
+
+    def _regions(self, name: str, diagnoses: Sequence[str]) -> dict[str, int]:
+        numbers = self.tasks[name].numbers(diagnoses)
+        return {answer: int((numbers == i).sum()) for i, answer in enumerate(self.tasks[name].answers)}

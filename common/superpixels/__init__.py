@@ -1,0 +1,9 @@
+"""Superpixels of regions: SLIC, features, labels, and segmentation by a support vector machine."""
+
+from .baseline import SuperpixelSVM
+from .features import superpixel_features
+from .labels import majority_labels
+from .region import Region
+from .segmentation import Superpixels, superpixels
+
+__all__ = ["Region", "SuperpixelSVM", "Superpixels", "majority_labels", "superpixel_features", "superpixels"]

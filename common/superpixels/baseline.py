@@ -1,0 +1,235 @@
+"""Segmentation without a network: superpixels, histograms, a support vector machine (SP-SVM)."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.kernel_approximation import Nystroem
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from tqdm import tqdm
+
+from ..classes import ClassScheme
+from ..data import SlideStore, one_per_slide
+from ..files import sha256
+from ..fitted import load_fitted, save_fitted
+from ..inference.canvas import Canvas
+from ..inference.folder import SlideFolder
+from ..inference.plan import Plan
+from ..outputs.provenance import Provenance
+from ..outputs.writer import check_outputs, write_outputs
+from ..slides import Slide, SlideError
+from .features import NEIGHBOURHOODS, superpixel_features
+from .labels import majority_labels
+from .region import Region
+from .segmentation import AREA_UM2, Superpixels, superpixels
+
+logger = logging.getLogger(__name__)
+
+KERNELS = ("linear", "rbf")
+_KIND = "superpixel SVM"
+_CHUNK = 1024
+
+
+class SuperpixelSVM:
+    """Superpixels by SLIC, told apart by a support vector machine on histograms of their colour and texture.
+
+    Args:
+        scheme: the classes.
+        mpp: µm per pixel at which regions are divided and looked at.
+        area: µm² of a superpixel.
+        compactness: of SLIC.
+        neighbourhoods: radii in µm; see :func:`superpixel_features`.
+        per_label: superpixels of each label that are drawn from each region, at most.
+        kernel: ``"linear"``, or ``"rbf"``, approximated by its ``landmarks`` (Nyström), so that hundreds of thousands
+            of superpixels can be fitted. The paper does not say which.
+        landmarks: see ``kernel``.
+        penalty: C of the SVM.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError: an unknown kernel.
+
+    Source: Mehta et al. 2018, section 6.
+    """
+
+    def __init__(
+        self,
+        scheme: ClassScheme,
+        mpp: float = 0.25,
+        area: float = AREA_UM2,
+        compactness: float = 10.0,
+        neighbourhoods: Sequence[float] = NEIGHBOURHOODS,
+        per_label: int = 2000,
+        kernel: str = "rbf",
+        landmarks: int = 300,
+        penalty: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        if kernel not in KERNELS:
+            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, not {kernel!r}")
+        self.scheme, self.mpp, self.area, self.compactness = scheme, mpp, area, compactness
+        self.neighbourhoods, self.per_label = tuple(neighbourhoods), per_label
+        self.kernel, self.landmarks, self.penalty, self.seed = kernel, landmarks, penalty, seed
+        self._fitted: Pipeline | None = None
+
+    def fit(self, data: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+        """Learn from annotated regions, and write what was learnt.
+
+        Args:
+            data: datalist entries; ``regions`` are divided each by itself, without them the whole slide.
+            path: of the fitted model.
+
+        Raises:
+            ValueError: fewer than two classes have a superpixel.
+            SlideError, AnnotationError: a slide or annotation cannot be read.
+        """
+        store, random = SlideStore(self.scheme), np.random.default_rng(self.seed)
+        features, labels = [], []
+        for item in tqdm(data, desc="superpixels to learn from", unit="slide"):
+            for found in self._divided(store.slide(item), item):
+                truth = majority_labels(found, store.labels(item), len(self.scheme))
+                drawn = _drawn(truth, self.per_label, random)
+                features.append(superpixel_features(found, self.neighbourhoods, progress=False)[drawn])
+                labels.append(truth[drawn])
+        x, y = np.concatenate(features), np.concatenate(labels)
+        counts = {c.name: int((y == c.label).sum()) for c in self.scheme.classes}
+        logger.info("superpixels learnt from: %s", ", ".join(f"{n} {name}" for name, n in counts.items()))
+        if len(np.unique(y)) < 2:
+            raise ValueError(f"superpixels of only one class, or none, to learn from: {counts}")
+        self._fitted = self._pipeline(len(x)).fit(x, y)
+        save_fitted(path, {"kind": _KIND, "settings": self._settings(), "pipeline": self._fitted})
+        logger.info("fitted: %s", path)
+
+    def load(self, path: str | Path) -> None:
+        """Take what :meth:`fit` wrote.
+
+        Raises:
+            ValueError: it is no such file, or was fitted with other settings.
+        """
+        content = load_fitted(path, _KIND)
+        for name, value in self._settings().items():
+            if content["settings"].get(name) != value:
+                raise ValueError(f"{path}: fitted with {name} {content['settings'].get(name)!r}, here it is {value!r}")
+        self._fitted = content["pipeline"]
+
+    def segment(
+        self,
+        slides: Sequence[Mapping[str, Any]],
+        output_dir: str | Path,
+        outputs: Sequence[str],
+        path: str | Path,
+        bundle_root: str | Path | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the label maps of slides, as inference.yaml does: one folder each; those that are finished are left.
+
+        Args:
+            slides: datalist entries with ``name``; of a slide with ``regions``, only these are segmented.
+            output_dir: where to.
+            outputs: as of :class:`WholeSlideInferer`, but for probabilities and entropy, which there are none of.
+            path: the fitted model.
+            bundle_root: whose metadata the summary names.
+            overwrite: replace what is there.
+
+        Raises:
+            SystemExit: slides that cannot be read, after the others are done; names them.
+        """
+        self.load(path)
+        failed: list[str] = []
+        store, provenance = SlideStore(), Provenance(bundle_root, path)
+        for item in tqdm(one_per_slide(slides), desc="segmenting", unit="slide"):
+            try:
+                slide = store.slide(item)
+                settings = {**self._settings(), "model": sha256(path), "regions": item.get("regions"), "mpp": slide.mpp}
+                folder = SlideFolder(Path(output_dir) / item["name"])
+                with folder.held():
+                    done = None if overwrite else folder.summary(settings)
+                    if done is None or folder.missing(tuple(outputs)):
+                        self._segment(slide, item, folder, tuple(outputs), settings, provenance)
+            except SlideError as error:
+                logger.error("left out: %s", error)
+                failed.append(str(error))
+        logger.info("segmented: %s", output_dir)
+        if failed:
+            raise SystemExit(f"{len(failed)} slides could not be segmented:\n" + "\n".join(failed))
+
+    def predict(self, found: Superpixels) -> np.ndarray:
+        """The label of each superpixel, ``(count,)`` uint8."""
+        if self._fitted is None:
+            raise ValueError("nothing is fitted: call fit or load before")
+        features = superpixel_features(found, self.neighbourhoods, progress=False)
+        return self._fitted.predict(features).astype(np.uint8)
+
+    def _segment(
+        self,
+        slide: Slide,
+        item: Mapping[str, Any],
+        folder: SlideFolder,
+        outputs: tuple[str, ...],
+        settings: dict[str, Any],
+        provenance: Provenance,
+    ) -> None:
+        started = time.monotonic()
+        whole = Region(slide, self.mpp)
+        plan = Plan(slide.shape, slide.pixel(whole.mpp), _CHUNK, 1)
+        check_outputs(folder.path, outputs, plan.shape)
+        with tempfile.TemporaryDirectory(dir=folder.path, prefix=".partial-") as scratch:
+            canvas = Canvas(Path(scratch) / "labels", plan.shape, _CHUNK)
+            for found in self._divided(slide, item):
+                self._paint(canvas, found, self.predict(found))
+            record = {
+                "network": _KIND,
+                "target": {"mpp": whole.mpp, "size": _CHUNK},
+                "settings": settings,
+                "seconds": {"segmentation": round(time.monotonic() - started, 2)},
+                **provenance.record(),
+            }
+            folder.clear_outputs()
+            write_outputs(folder.path, outputs, slide, {"labels": canvas}, plan, self.scheme, record)
+
+    @staticmethod
+    def _paint(canvas: Canvas, found: Superpixels, predicted: np.ndarray) -> None:
+        top, left = found.region.start
+        for tile in found.region.tiles(_CHUNK):
+            canvas.write(top + tile.top, left + tile.left, predicted[found.labels[tile.slices]])
+
+    def _divided(self, slide: Slide, item: Mapping[str, Any]):
+        """Superpixels of each region of an entry."""
+        for rectangle in item.get("regions") or [None]:
+            region = Region(slide, self.mpp, rectangle)
+            yield superpixels(region, self.area, self.compactness, progress=False)
+
+    def _pipeline(self, count: int) -> Pipeline:
+        machine = LinearSVC(C=self.penalty, class_weight="balanced", dual=False, random_state=self.seed)
+        if self.kernel == "linear":
+            return make_pipeline(StandardScaler(), machine)
+        # gamma="scale" of scikit-learn's SVC: one over the number of features, whose variance is 1.
+        features = (1 + len(self.neighbourhoods)) * 68
+        kernel = Nystroem(gamma=1 / features, n_components=min(self.landmarks, count), random_state=self.seed)
+        return make_pipeline(StandardScaler(), kernel, machine)
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "asked mpp": self.mpp,
+            "area": self.area,
+            "compactness": self.compactness,
+            "neighbourhoods": list(self.neighbourhoods),
+            "classes": self.scheme.names,
+        }
+
+
+def _drawn(labels: np.ndarray, per_label: int, random: np.random.Generator) -> np.ndarray:
+    """Numbers of superpixels to learn from: so many of each label, at most."""
+    drawn = [np.zeros(0, dtype=np.int64)]
+    for label in np.unique(labels[labels > 0]):
+        members = np.nonzero(labels == label)[0]
+        drawn.append(random.permutation(members)[:per_label])
+    return np.sort(np.concatenate(drawn))
