@@ -255,7 +255,9 @@ def activations(
 
     named = {title: model.split("+") for title, model in _titled(models, "activations SLIDE MODEL…").items()}
     parsed = {title: (parts[0], parts[1:]) for title, parts in named.items()}
-    draw_activations(slide, center, parsed, _listed(layers), bundle, out, mpp)
+    # Of names with dots, fire makes one string.
+    names = layers.split(",") if isinstance(layers, str) else list(layers)
+    draw_activations(slide, center, parsed, names, bundle, out, mpp)
     print(out)
 
 

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+from monai.networks.utils import eval_mode
 
 from .classes import ClassScheme
 from .losses import WeightedCrossEntropyLoss
@@ -310,7 +311,11 @@ class ContextReliance(Metric):
 
     def iteration_completed(self, engine: Engine) -> None:
         """Called by the engine after every batch."""
-        self.update((*self._output_transform(engine.state.output), of_batch(engine, self.key)))
+        network = getattr(engine, "network", None)
+        # MONAI's evaluators leave evaluation mode after each forward pass: batch normalisation would be by this batch,
+        # and would learn from it.
+        with eval_mode(*([] if network is None else [network])):
+            self.update((*self._output_transform(engine.state.output), of_batch(engine, self.key)))
 
     @reinit__is_reduced
     def reset(self) -> None:

@@ -129,6 +129,34 @@ def test_context_reliance_is_what_is_lost_without_the_right_context(scheme):
         assert found["views 2+3"] == pytest.approx(found["view 3"])
 
 
+def test_what_is_around_a_target_counts_as_context(scheme):
+    """A network that says of the target what its ring shows loses everything with another ring; with another target,
+    nothing."""
+    image, elsewhere = torch.full((1, 3, 8, 8), 0.0), torch.full((1, 3, 8, 8), 1.0)
+    labels = torch.full((1, 1, 4, 4), 2, dtype=torch.uint8)
+    for seen, lost in ((0, 1.0), (4, 0.0)):
+
+        def network(patch: torch.Tensor, seen: int = seen) -> torch.Tensor:
+            logits = torch.zeros(1, 7, 4, 4)
+            logits[:, 3 if patch[0, 0, seen, seen] > 0.5 else 2] = 1
+            return logits
+
+        metric = ContextReliance(scheme, network, 1, centre=4)
+        metric.iteration_completed(engine_with((network(image), labels, image), elsewhere=elsewhere))
+        assert metric.compute() == {"ring": lost}
+
+
+def test_measuring_reliance_leaves_the_network_as_it_is(scheme):
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(6), torch.nn.Conv2d(6, 7, 1)).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    image, labels = torch.rand(2, 6, 4, 4), torch.ones(2, 1, 4, 4, dtype=torch.uint8)
+    engine = engine_with((torch.zeros(2, 7, 4, 4), labels, image), elsewhere=torch.rand(2, 6, 4, 4))
+    engine.network = network
+    ContextReliance(scheme, network, 2).iteration_completed(engine)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert network.training
+
+
 def test_the_seam_ratio_sees_blocks_and_nothing_else():
     noise = np.random.default_rng(0).integers(0, 2, (256, 256), dtype=np.uint8)
     assert seam_ratio(noise, 16) == pytest.approx(1, abs=0.05)

@@ -102,11 +102,11 @@ class DiagnosisReport:
             ax.set_ylim(0, 105)
             ax.set_title(name, fontsize=10)
         axes[0].set_ylabel("accuracy in %, cases never seen")
-        axes[0].legend(fontsize=7, loc="lower left")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
         _save(figure, path)
 
     def _plot_confusions(self, path: Path, kind: str, title: str) -> None:
-        figure, axes = _figure(len(self.tasks), 3.4 * len(self.tasks), 3.6)
+        figure, axes = _figure(len(self.tasks), 3.4 * len(self.tasks), 4.2)
         for ax, (name, task) in zip(axes, self.tasks.items(), strict=True):
             matrix = self.found[name][(kind, title, LABELS[0])].confusion
             shares = matrix / matrix.sum(axis=1, keepdims=True)
