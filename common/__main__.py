@@ -337,6 +337,33 @@ def datalist_camelyon16(root: str, out: str = "datalist.json", validation: float
     print(found.path)
 
 
+def datalist_folds(
+    datalist: str,
+    out: str = "folds",
+    folds: int = 5,
+    by: str = "case",
+    alike: str | None = None,
+    validation: float = 0.2,
+    seed: int = 0,
+) -> None:
+    """Deal a datalist's entries to folds for cross-validation; entries of one case stay together.
+
+    Args:
+        datalist: its path; all sections are dealt.
+        out: folder for fold_1.json, fold_2.json, ...
+        folds: how many.
+        by: column whose entries stay together.
+        alike: column, such as the diagnosis, of whose values every fold gets about as many.
+        validation: share of what is not tested that picks the checkpoint.
+        seed: of how cases are dealt.
+    """
+    from .data import load_sections, write_folds
+
+    for path in write_folds(datalist, out, folds, by, alike, validation=validation, seed=seed):
+        counts = {section: len(load_sections(path, [section])) for section in ("training", "validation", "testing")}
+        print(f"{', '.join(f'{count} {section}' for section, count in counts.items())}: {path}")
+
+
 def inspect(
     datalist: str,
     out: str = "inspection",
@@ -396,7 +423,7 @@ def main() -> None:
                 "roc": roc,
                 "froc": froc,
                 "activations": activations,
-                "datalist": {"folder": datalist_folder, "camelyon16": datalist_camelyon16},
+                "datalist": {"folder": datalist_folder, "camelyon16": datalist_camelyon16, "folds": datalist_folds},
                 "inspect": inspect,
                 "convert-released": convert_released,
             },

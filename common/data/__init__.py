@@ -7,6 +7,7 @@ from .datalist import load_datalist, load_sections, one_per_slide, slide_items
 from .dataset import MultiMagnificationPatchDataset, SlideDataset
 from .draws import Draw, NumberedDraws
 from .folders import datalist_from_folders
+from .folds import write_folds
 from .index import PatchIndex, build_patch_index
 from .packing import PackedPatches
 from .sampler import ClassCycleSampler
@@ -32,4 +33,5 @@ __all__ = [
     "one_per_slide",
     "plot_class_balance",
     "slide_items",
+    "write_folds",
 ]

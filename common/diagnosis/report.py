@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class DiagnosisReport:
         write_table(output_dir / "diagnosis.csv", flat.rename_axis("task").reset_index())
         self._plot_accuracies(output_dir / "diagnosis.png")
         for kind, title in dict.fromkeys(key[:2] for key in next(iter(self.found.values()))):
-            self._plot_confusions(output_dir / f"confusion_{kind}_{title}.png", kind, title)
+            name = re.sub(r"[^\w-]+", "_", f"confusion_{kind}_{title}")
+            self._plot_confusions(output_dir / f"{name}.png", kind, title)
         return figures
 
     def _figures(self, name: str) -> dict[str, Any]:

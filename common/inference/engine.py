@@ -25,7 +25,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..classes import ClassScheme
-from ..slides import FieldOfView, PatchReader, Slide, SlideError, TissueMask
+from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask
 from .canvas import Canvas
 from .journal import Journal
 from .memory import freed_memory_kept
@@ -117,7 +117,7 @@ class Segmenter:
         folder: Path,
         settings: dict[str, Any],
         maps: tuple[str, ...] = ("labels",),
-        tissue: TissueMask | None = None,
+        tissue: TissueMask | RegionMask | None = None,
         overwrite: bool = False,
         pixelwise: bool = False,
     ) -> Segmented:
@@ -307,14 +307,14 @@ def _named(slide: Slide) -> Iterator[None]:
         raise SlideError(slide.path, str(error), remedy) from error
 
 
-def _tissue_of(block: Block, plan: Plan, tissue: TissueMask) -> np.ndarray:
+def _tissue_of(block: Block, plan: Plan, tissue: TissueMask | RegionMask) -> np.ndarray:
     """Whether each pixel of a block is tissue: ``(height, width)`` bool."""
     rows = (block.top + np.arange(block.height) + 0.5) * plan.pixel[0]
     columns = (block.left + np.arange(block.width) + 0.5) * plan.pixel[1]
     return tissue.at(rows, columns)
 
 
-def _wanted(block: Block, plan: Plan, tissue: TissueMask | None) -> np.ndarray:
+def _wanted(block: Block, plan: Plan, tissue: TissueMask | RegionMask | None) -> np.ndarray:
     """Targets of a block that are to be predicted: ``(rows, columns)`` bool."""
     wanted = np.ones((block.rows, block.columns), dtype=bool)
     if tissue is not None:

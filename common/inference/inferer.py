@@ -18,7 +18,7 @@ from ..classes import ClassScheme
 from ..errors import OutputError
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
-from ..slides import FieldOfView, PatchReader, Slide, SlideError, open_slide, tissue_mask
+from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask, open_slide, tissue_mask
 from .autocast import AutocastInferer
 from .engine import Segmented, Segmenter, sample_pixels
 from .folder import FolderInUseError, SlideFolder
@@ -57,6 +57,7 @@ class WholeSlideInferer(Inferer):
         devices: where it runs; by default where it is.
         overwrite: replace results that are there already, once the new ones are.
         provenance: what is written down about bundle and weights.
+        only_regions: of a slide with ``regions`` in its datalist entry, predict only these.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class WholeSlideInferer(Inferer):
         devices: Sequence[str | torch.device] | None = None,
         overwrite: bool = False,
         provenance: Provenance | None = None,
+        only_regions: bool = False,
     ) -> None:
         super().__init__()
         unknown = sorted(set(outputs) - set(OUTPUTS))
@@ -90,6 +92,7 @@ class WholeSlideInferer(Inferer):
         named = [devices] if isinstance(devices, str) else devices or ()
         self.devices = [torch.device(device) for device in named]
         self.provenance = provenance or Provenance()
+        self.only_regions = only_regions
         self._forward = AutocastInferer(self.options.dtype)
         self._segmenters: dict[int, tuple[nn.Module, Segmenter]] = {}
         self._done: list[Path] = []
@@ -121,6 +124,9 @@ class WholeSlideInferer(Inferer):
         with open_slide(item["image"], item.get("backend", "auto"), item.get("mpp")) as slide:
             folder = SlideFolder(self.output_dir / item.get("name", slide.name))
             settings = self._settings(slide, segmenter)
+            regions = item.get("regions") if self.only_regions else None
+            if regions is not None:
+                settings["regions"] = regions
             with folder.held():
                 summary = None if self.overwrite else folder.summary(settings)
                 missing = self.outputs if summary is None else folder.missing(self.outputs)
@@ -144,11 +150,14 @@ class WholeSlideInferer(Inferer):
         """Segment a slide and write these outputs; ``anew``, in place of all that are there."""
         check_outputs(folder.path, outputs, segmenter.plan(slide).shape)
         tissue = tissue_mask(slide) if self.tissue else None
+        counted: TissueMask | RegionMask | None = tissue
+        pixelwise = self.tissue == "pixels"
+        if "regions" in settings:
+            # Pixel by pixel, so that nothing beside a region is predicted.
+            counted, pixelwise = RegionMask(settings["regions"], tissue, pixelwise), True
         folder.unfinished.mkdir(exist_ok=True)
         maps = maps_for(outputs)
-        found = segmenter.segment(
-            slide, folder.unfinished, settings, maps, tissue, self.overwrite, pixelwise=self.tissue == "pixels"
-        )
+        found = segmenter.segment(slide, folder.unfinished, settings, maps, counted, self.overwrite, pixelwise=pixelwise)
         if anew:
             folder.clear_outputs()
         record = self._record(slide, settings, found)

@@ -4,13 +4,14 @@ from .backends import SLIDE_SUFFIXES
 from .errors import SlideError
 from .patch import FieldOfView, PatchReader
 from .slide import Level, Slide, open_slide, slide_name
-from .tissue import TissueMask, tissue_mask
+from .tissue import RegionMask, TissueMask, tissue_mask
 
 __all__ = [
     "SLIDE_SUFFIXES",
     "FieldOfView",
     "Level",
     "PatchReader",
+    "RegionMask",
     "Slide",
     "SlideError",
     "TissueMask",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,37 @@ class TissueMask:
     def share(self) -> float:
         """The part of the slide that is tissue."""
         return float(self.mask.mean())
+
+
+@dataclass(frozen=True)
+class RegionMask:
+    """Regions of interest of a slide, and their tissue.
+
+    Attributes:
+        regions: ``[top, left, height, width]`` in level-0 pixels.
+        tissue: only what it touches counts; None: all.
+        pixelwise: of the regions only the pixels that are tissue count.
+    """
+
+    regions: Sequence[Sequence[float]]
+    tissue: TissueMask | None = None
+    pixelwise: bool = False
+
+    def any(self, top: float, left: float, height: float, width: float) -> bool:
+        """Whether a rectangle, in level-0 pixels, touches a region, and tissue."""
+        touched = any(
+            top < first + tall and first < top + height and left < begin + wide and begin < left + width
+            for first, begin, tall, wide in self.regions
+        )
+        return touched and (self.tissue is None or self.tissue.any(top, left, height, width))
+
+    def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Whether each place of a grid counts; see :meth:`TissueMask.at`."""
+        inside = np.zeros((len(rows), len(columns)), dtype=bool)
+        for top, left, height, width in self.regions:
+            down, across = (rows >= top) & (rows < top + height), (columns >= left) & (columns < left + width)
+            inside |= down[:, None] & across[None]
+        return inside & self.tissue.at(rows, columns) if self.tissue is not None and self.pixelwise else inside
 
 
 def tissue_mask(slide: Slide, mpp: float = 8.0, closing: float = 16.0) -> TissueMask:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from common.data import datalist_from_folders, load_datalist
+from common.data import SlideDataset, datalist_from_folders, load_datalist, write_folds
 from common.data.folders import pair_by_name, split_by_group
 
 SHARES = {"training": 0.6, "validation": 0.2, "testing": 0.2}
@@ -110,3 +110,48 @@ def test_what_cannot_be_split_says_why(tmp_path, arguments, says):
     with pytest.raises(ValueError, match=says):
         datalist_from_folders(slides, labels, tmp_path / "d.json", **arguments)
     assert not (tmp_path / "d.json").exists()
+
+
+def test_folds_test_every_region_once_and_train_on_no_case_that_they_test(tmp_path):
+    """Regions of a slide and of a case stay together; every fold tests both diagnoses."""
+    entries = [
+        {
+            "image": f"slide_{i // 2}.tif",
+            "regions": [[0, 100 * i, 50, 50]],
+            "case": f"c{i // 4}",
+            "diagnosis": "ab"[i // 4 % 2],
+        }
+        for i in range(48)
+    ]
+    sections = {"training": entries[:20], "validation": entries[20:30], "testing": entries[30:]}
+    (tmp_path / "datalist.json").write_text(json.dumps(sections))
+    paths = write_folds(tmp_path / "datalist.json", tmp_path / "folds", 3, alike="diagnosis")
+    tested = []
+    for path in paths:
+        dealt = json.loads(path.read_text())
+        cases = {name: {entry["case"] for entry in dealt[name]} for name in dealt}
+        assert sum(len(found) for found in cases.values()) == len(set().union(*cases.values())) == 12
+        assert sum(len(dealt[name]) for name in dealt) == 48
+        assert sorted(e["diagnosis"] for e in dealt["testing"]).count("a") == 8
+        assert dealt["testing"][0]["image"].startswith("../slide_")
+        tested += [entry["regions"][0][1] for entry in dealt["testing"]]
+    assert sorted(tested) == [100 * i for i in range(48)]
+    with pytest.raises(ValueError, match="12 values of 'case' cannot be dealt to 13 folds"):
+        write_folds(tmp_path / "datalist.json", tmp_path / "folds", 13)
+    with pytest.raises(ValueError, match=r"slide_0\.tif: its datalist entry has no column 'patient'"):
+        write_folds(tmp_path / "datalist.json", tmp_path / "folds", 3, by="patient")
+
+
+def test_regions_of_one_slide_are_segmented_together(tmp_path):
+    entries = [
+        {"image": "a.tif", "regions": [[0, 0, 9, 9]]},
+        {"image": "b.tif"},
+        {"image": "a.tif", "regions": [[9, 9, 2, 2]]},
+    ]
+    (tmp_path / "datalist.json").write_text(json.dumps({"testing": entries}))
+    items = SlideDataset(tmp_path / "datalist.json").items
+    assert [item["name"] for item in items] == ["a", "b"]
+    assert items[0]["regions"] == [[0, 0, 9, 9], [9, 9, 2, 2]]
+    entries.append({"image": "a.tif"})
+    (tmp_path / "datalist.json").write_text(json.dumps({"testing": entries}))
+    assert "regions" not in SlideDataset(tmp_path / "datalist.json").items[0]

@@ -137,6 +137,17 @@ def test_glass_within_targets_is_left_out_on_request(phantom, scheme, tmp_path):
     assert 0 < (maps[True] == 0).sum() < glass.sum()
     probabilities = zarr.open_group(str(tmp_path / "pixels" / "phantom" / "probabilities.zarr"), mode="r")["0"]
     assert not np.asarray(probabilities)[:, glass].any()
+    # Of regions of interest, only these, and of these only tissue.
+    regions = [[10, 20, 300, 200], [400, 100, 90, 340]]
+    inside = np.zeros(maps[False].shape, dtype=bool)
+    inside[10:310, 20:220] = inside[400:490, 100:440] = True
+    for tissue, expected in ((False, maps[False]), ("pixels", maps["pixels"])):
+        folder = tmp_path / f"regions_{tissue}"
+        run = inferer(scheme, folder, outputs=outputs, tissue=tissue, only_regions=True)
+        run({"image": str(phantom.slide), "regions": regions}, Blocky())
+        found = tifffile.imread(folder / "phantom" / "prediction.tif")
+        assert (found == np.where(inside, expected, 0)).all()
+        assert found.any()
     with pytest.raises(ValueError, match='tissue must be true, false or "pixels"'):
         inferer(scheme, tmp_path, tissue="otsu")
 
