@@ -157,7 +157,9 @@ class WholeSlideInferer(Inferer):
             counted, pixelwise = RegionMask(settings["regions"], tissue, pixelwise), True
         folder.unfinished.mkdir(exist_ok=True)
         maps = maps_for(outputs)
-        found = segmenter.segment(slide, folder.unfinished, settings, maps, counted, self.overwrite, pixelwise=pixelwise)
+        found = segmenter.segment(
+            slide, folder.unfinished, settings, maps, counted, self.overwrite, pixelwise=pixelwise
+        )
         if anew:
             folder.clear_outputs()
         record = self._record(slide, settings, found)

@@ -232,7 +232,8 @@ class EncoderDecoder(SegmentationNetwork):
         super().__init__()
         if skips not in SKIPS:
             raise ValueError(f"skips must be one of {', '.join(SKIPS)}, not {skips!r}")
-        self.divisor = 32
+        self.divisor = self.period = 32
+        self.margin = 8 * self.divisor
         self.trunk = Trunk(channels, input_aware)
         self.dense = DenseDecoder(num_classes, channels, skips)
         self.sparse = SparseDecoder(num_classes, channels) if sparse_decoder else None
@@ -242,8 +243,11 @@ class EncoderDecoder(SegmentationNetwork):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.check_input(image, 3)
-        maps = self.trunk(image)
-        total = self.dense(maps) + self.input_path(image)
+        return self.forward_with_context(image, [])
+
+    def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
+        maps = self.trunk(finest)
+        total = self.dense(maps) + self.input_path(finest)
         if self.sparse is not None:
             total = total + self.sparse(maps)
         return self.last(total)
@@ -327,7 +331,9 @@ class MultiResolutionEncoderDecoder(SegmentationNetwork):
         channels: Sequence[int] = WIDTHS,
     ) -> None:
         super().__init__()
-        self.divisor = 96
+        self.divisor, self.period = 96, 32
+        # Farther than either encoder-decoder sees, by what fusion block and classifier see.
+        self.margin = 9 * self.period
         self.normalise = nn.BatchNorm2d(3)
         self.wide = EncoderDecoder(num_classes, skips, sparse_decoder, input_aware, channels)
         self.centre = EncoderDecoder(num_classes, skips, sparse_decoder, input_aware, channels)
@@ -341,3 +347,8 @@ class MultiResolutionEncoderDecoder(SegmentationNetwork):
         height, width = image.shape[2] // 3 * 2, image.shape[3] // 3 * 2
         wide = center_crop(self.wide(image), height, width)
         return self.classifier(self.fusion(wide + self.centre(center_crop(image, height, width))))
+
+    def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
+        """Of a whole block, of which both encoder-decoders see everything."""
+        finest = self.normalise(finest)
+        return self.classifier(self.fusion(self.wide(finest) + self.centre(finest)))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.inference import Options, Segmenter
-from common.networks import DMMNM3, DMMNS2, MRN, NETWORKS, UNet
+from common.networks import DMMNM3, DMMNS2, MRN, NETWORKS, MultiResolutionEncoderDecoder, UNet
 from common.slides import FieldOfView, PatchReader, SlideError, open_slide
 from tests.conftest import write_pyramid
 
@@ -283,6 +283,30 @@ def test_a_network_of_the_centre_is_run_on_overlapping_views(slide, scheme, tmp_
     whole = Segmenter(network, [CPU], reader, target, scheme, Options(context="seamless"), lambda x: x / 255)
     seamless = whole.segment(slide, tmp_path / "b", {}).maps["labels"]
     assert (found.array[:] == seamless.array[:]).mean() > 0.999
+
+
+def test_a_network_of_a_wider_patch_runs_without_seams(slide, scheme, tmp_path):
+    """Of blocks of any size the same, and what the network says of all that a pixel can see."""
+    torch.manual_seed(3)
+    network = MultiResolutionEncoderDecoder(7, channels=(3, 4, 5, 6)).eval()
+    _remember(network)
+    reader, target = PatchReader([FieldOfView(0.5, 192)], fill="symmetric"), FieldOfView(0.5, 128)
+    found = []
+    for block in (1, 3):
+        run = Segmenter(
+            network, [CPU], reader, target, scheme, Options(context="seamless", block=block), lambda x: x / 255
+        )
+        maps = run.segment(slide, tmp_path / str(block), {}, ("labels", "probabilities")).maps
+        found.append(maps["probabilities"].array[:].astype(int))
+    assert abs(found[0] - found[1]).max() <= 1
+    image = reader.read_view(slide, 0, (320.0, 448.0), 128 + 2 * network.margin).transpose(2, 0, 1)
+    with torch.no_grad():
+        logits = network.forward_with_context(torch.from_numpy(image)[None].float() / 255, [])
+    expected = (
+        255
+        * scheme.probabilities(logits)[0].numpy()[:, network.margin : -network.margin, network.margin : -network.margin]
+    )
+    assert abs(found[0][:, 256:384, 384:512] - expected).max() <= 1
 
 
 def test_views_may_be_preprocessed_differently(slide, scheme, tmp_path):

@@ -139,3 +139,21 @@ def test_trains_on_maps_laid_out_channels_last(dtype):
             total = network(image).float().mean()
         total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize(("kind", "reach"), [(EncoderDecoder, 251), (MultiResolutionEncoderDecoder, 284)])
+def test_nothing_beyond_the_margin_reaches_a_pixel(kind, reach):
+    torch.manual_seed(0)
+    network = kind(2, channels=(1, 1, 1, 1)).eval().double()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            torch.nn.init.constant_(module.weight, 0.1)
+    farthest = 0
+    # Pixels that fall differently on the poolings.
+    for place in (288, 303):
+        image = torch.ones(1, 3, 608, 608, dtype=torch.float64, requires_grad=True)
+        network.forward_with_context(image, [])[0, 0, place, place].backward()
+        assert image.grad is not None
+        seen = (image.grad[0].abs().sum(dim=0) > 0).nonzero()
+        farthest = max(farthest, int((seen - place).abs().max()))
+    assert farthest == reach <= network.margin
