@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from common.classes import ClassScheme
-from common.losses import WeightedCrossEntropyLoss, inverse_share_weights, l2_parameter_groups
+from common.losses import WeightedCrossEntropyLoss, class_weights, inverse_share_weights, l2_parameter_groups
 from common.metrics import MeanLoss
 from common.networks import MRN
 
@@ -104,3 +104,17 @@ def test_the_mean_loss_is_that_of_all_batches_as_one():
     metric.reset()
     with pytest.raises(ValueError, match="no labelled pixel"):
         metric.compute()
+
+
+def test_class_weights_by_probability():
+    """Probabilities 0.1, 0.4, 0.5 and 0: of 1 / p, 10, 2.5 and 2, the mean is 14.5 / 3."""
+    pixels = [10, 40, 50, 0]
+    assert class_weights(pixels) == pytest.approx([0.9, 0.6, 0.5, 1.0])
+    assert class_weights(pixels, "inverse") == pytest.approx([30 / 14.5, 7.5 / 14.5, 6 / 14.5, 0.0])
+    expected = [1 / math.log(1.02 + p) for p in (0.1, 0.4, 0.5, 0.0)]
+    assert class_weights(pixels, "inverse_log") == pytest.approx(expected)
+    with pytest.raises(ValueError, match="class weighting must be one of complement, inverse, inverse_log, not 'even'"):
+        class_weights(pixels, "even")
+    for weighting in ("inverse", "inverse_log"):
+        with pytest.raises(ValueError, match="no labelled pixels"):
+            class_weights([0, 0], weighting)

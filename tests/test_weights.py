@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.networks import DMMNM3, MRN, UNet
-from common.weights import load_branches, load_encoders, load_weights
+from common.networks import DMMNM3, MRN, MultiResolutionEncoderDecoder, UNet
+from common.weights import load_branches, load_encoders, load_trunk, load_weights
 
 NARROW = (2, 4, 6, 8, 10)
 
@@ -73,3 +73,42 @@ def test_an_encoder_of_several_begins_as_the_u_net_of_its_view(tmp_path):
         load_encoders(network, {3: tmp_path / "unet.pt"})
     with pytest.raises(ValueError, match=r"unet\.pt holds the weights of another network than Encoder"):
         load_encoders(MRN(resolutions=2, channels=(3, 4, 6, 8, 10)), {1: tmp_path / "unet.pt"})
+
+
+def resnet18() -> dict[str, torch.Tensor]:
+    """As torchvision names and shapes ResNet-18's weights."""
+    shapes = {"conv1.weight": (64, 3, 7, 7), "fc.weight": (1000, 512), "fc.bias": (1000,)}
+    normalisations = {"bn1": 64}
+    before = 64
+    for stage, width in enumerate((64, 128, 256, 512), start=1):
+        for block in range(2):
+            name, inputs = f"layer{stage}.{block}", before if block == 0 else width
+            shapes |= {f"{name}.conv1.weight": (width, inputs, 3, 3), f"{name}.conv2.weight": (width, width, 3, 3)}
+            normalisations |= {f"{name}.bn1": width, f"{name}.bn2": width}
+            if block == 0 and inputs != width:
+                shapes[f"{name}.downsample.0.weight"] = (width, inputs, 1, 1)
+                normalisations[f"{name}.downsample.1"] = width
+        before = width
+    for name, width in normalisations.items():
+        shapes |= {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}
+        shapes[f"{name}.num_batches_tracked"] = ()
+    return {name: torch.rand(shape) for name, shape in shapes.items()}
+
+
+def test_all_encoders_begin_as_a_classifier(tmp_path):
+    weights = resnet18()
+    torch.save(weights, tmp_path / "resnet18.pth")
+    network = MultiResolutionEncoderDecoder()
+    rest = network.centre.dense.classes[0].weight.clone()
+    load_trunk(network, tmp_path / "resnet18.pth")
+    for encoder in (network.wide.trunk.resnet, network.centre.trunk.resnet):
+        state = encoder.state_dict()
+        assert set(state) == {name for name in weights if not name.startswith("fc.")}
+        assert all(torch.equal(state[name], weights[name].to(state[name].dtype)) for name in state)
+    assert torch.equal(network.centre.dense.classes[0].weight, rest)
+    with pytest.raises(ValueError, match=r"resnet18\.pth holds the weights of another network than ResNet"):
+        load_trunk(MultiResolutionEncoderDecoder(channels=(4, 5, 6, 7)), tmp_path / "resnet18.pth")
+    with pytest.raises(ValueError, match="UNet has no encoder to begin as"):
+        load_trunk(UNet(channels=NARROW), tmp_path / "resnet18.pth")
+    with pytest.raises(ValueError, match=r"absent\.pth: no such checkpoint"):
+        load_trunk(network, tmp_path / "absent.pth")
