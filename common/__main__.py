@@ -357,10 +357,10 @@ def datalist_folds(
         validation: share of what is not tested that picks the checkpoint.
         seed: of how cases are dealt.
     """
-    from .data import load_sections, write_folds
+    from .data import filled_sections, load_sections, write_folds
 
     for path in write_folds(datalist, out, folds, by, alike, validation=validation, seed=seed):
-        counts = {section: len(load_sections(path, [section])) for section in ("training", "validation", "testing")}
+        counts = {section: len(load_sections(path, [section])) for section in filled_sections(path)}
         print(f"{', '.join(f'{count} {section}' for section, count in counts.items())}: {path}")
 
 

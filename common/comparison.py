@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .annotations import LabelSource, read_annotations
+from .annotations import LabelSource
 from .classes import ClassScheme
 from .data import SlideStore, load_datalist
-from .evaluation import score_slide
+from .evaluation import PredictedLabels, score_slide
 from .files import write_json, written_whole
 from .outputs.ome_zarr import read_probability
 from .outputs.overlay import blend
@@ -59,6 +60,7 @@ def compare_runs(
     predictions = {
         title: [_prediction(Path(folder), item, name_by) for item in items] for title, folder in runs.items()
     }
+    names = _distinct([_name(item, name_by) for item in items])
     store = SlideStore(scheme)
     matrices: dict[str, list[np.ndarray]] = {title: [] for title in runs}
     for number, item in enumerate(tqdm(items, desc="comparing", unit="slide", delay=2, leave=False)):
@@ -66,8 +68,8 @@ def compare_runs(
         shown: dict[str, LabelSource] = {"truth": truth}
         for title, paths in predictions.items():
             matrices[title].append(score_slide(slide, paths[number], truth, scheme))
-            shown[title] = read_annotations(paths[number], scheme)
-        name = _name(item, name_by)
+            shown[title] = PredictedLabels(paths[number], scheme)
+        name = names[number]
         write_panels(out / f"{name}.png", slide, shown, scheme)
         maps = {title: paths[number].with_name("probabilities.zarr") for title, paths in predictions.items()}
         maps = {title: path for title, path in maps.items() if path.is_dir()}
@@ -181,6 +183,16 @@ def _prediction(folder: Path, item: Mapping[str, Any], name_by: str | None) -> P
 
 def _name(item: Mapping[str, Any], name_by: str | None) -> str:
     return str(item[name_by]) if name_by is not None else slide_name(item["image"])
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names for files: of several regions of one slide, the second is ``<name>_2``."""
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return distinct
 
 
 def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,12 @@ class ScoreReport:
         excluded: np.ndarray | None = None,
     ) -> None:
         self.scheme, self.matrices, self.classes = scheme, np.asarray(matrices), classes
-        self.names = [Path(str(item["image"])).name for item in data]
+        files = [Path(str(item["image"])).name for item in data]
+        # Of several regions of one slide, which.
+        self.names = [
+            f"{name} {item['regions']}" if files.count(name) > 1 and item.get("regions") else name
+            for name, item in zip(files, data, strict=True)
+        ]
         self.excluded = np.zeros(len(self.names), dtype=np.int64) if excluded is None else excluded
         self.groups: dict[str, dict[str, list[int]]] = {}
         for column in group_by:

@@ -3,7 +3,7 @@
 from .balance import balance_by_elastic_deformation, plot_class_balance
 from .camelyon import Camelyon16, datalist_from_camelyon16
 from .checks import check_views
-from .datalist import load_datalist, load_sections, one_per_slide, slide_items
+from .datalist import filled_sections, load_datalist, load_sections, one_per_slide, slide_items
 from .dataset import MultiMagnificationPatchDataset, SlideDataset
 from .draws import Draw, NumberedDraws
 from .folders import datalist_from_folders
@@ -28,6 +28,7 @@ __all__ = [
     "check_views",
     "datalist_from_camelyon16",
     "datalist_from_folders",
+    "filled_sections",
     "load_datalist",
     "load_sections",
     "one_per_slide",

@@ -32,12 +32,7 @@ def load_datalist(
         ValueError: the file, the section or a needed field is missing; names it.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such datalist. Set datalist to a JSON file of slides and labels") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+    content = _content(path)
     if not isinstance(content, dict) or section not in content:
         held = ", ".join(content) if isinstance(content, dict) else "a list"
         raise ValueError(f'{path}: no section "{section}"; it has {held}')
@@ -45,6 +40,10 @@ def load_datalist(
     if not items:
         raise ValueError(f'{path}: section "{section}" is empty. Add slides to it')
     for number, item in enumerate(items):
+        if item.get("regions") == []:
+            raise ValueError(
+                f'{path}: entry {number} of "{section}" has no region in "regions". Leave it out for all of it'
+            )
         # Without a label but with a class for what is bare, all of the slide is that class.
         needed = _PATHS if require_label and item.get("unannotated", "ignore") == "ignore" else _PATHS[:1]
         missing = [key for key in needed if item.get(key) is None]
@@ -56,14 +55,33 @@ def load_datalist(
     return [_resolved(item, path.parent) for item in kept]
 
 
+def _content(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such datalist. Set datalist to a JSON file of slides and labels") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def filled_sections(path: str | Path) -> list[str]:
+    """The sections of a datalist that have entries.
+
+    Raises:
+        ValueError: there is no such file, or it is not JSON.
+    """
+    content = _content(Path(path))
+    return [section for section in SECTIONS if isinstance(content, dict) and content.get(section)]
+
+
 def load_sections(path: str | Path, sections: Sequence[str]) -> list[dict[str, Any]]:
     """Entries of several sections of a datalist together, with or without labels; see :func:`load_datalist`."""
     return [item for section in sections for item in load_datalist(path, section, require_label=False)]
 
 
 def _resolved(item: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Paths from the datalist's folder on; a null label is none."""
-    given = {key: value for key, value in item.items() if key not in _PATHS or value is not None}
+    """Paths from the datalist's folder on; where label or regions are null there are none."""
+    given = {key: value for key, value in item.items() if key not in (*_PATHS, "regions") or value is not None}
     return {key: str(folder / value) if key in _PATHS else value for key, value in given.items()}
 
 
@@ -78,13 +96,21 @@ def _without(items: Sequence[dict[str, Any]], leave_out: Mapping[str, Any]) -> l
 
 def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Entries of the same file become the first of them, with the regions of all; where one has none, all of the slide
-    counts."""
+    counts.
+
+    Raises:
+        ValueError: they are to be read at different µm/px or through different backends.
+    """
     merged: dict[str, dict[str, Any]] = {}
     for item in items:
         key = str(item["image"])
         if key not in merged:
             merged[key] = dict(item)
-        elif "regions" in item and "regions" in merged[key]:
+            continue
+        for field in ("mpp", "backend"):
+            if item.get(field) != merged[key].get(field):
+                raise ValueError(f"{key}: entries with different {field} ({merged[key].get(field)}, {item.get(field)})")
+        if "regions" in item and "regions" in merged[key]:
             merged[key]["regions"] = [*merged[key]["regions"], *item["regions"]]
         else:
             merged[key].pop("regions", None)

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from ..files import write_json
-from .datalist import load_sections
+from .datalist import filled_sections, load_sections
 from .folders import relative_path, split_by_group
 
 
@@ -20,19 +20,17 @@ def write_folds(
     folds: int = 5,
     by: str = "case",
     alike: str | None = None,
-    sections: Sequence[str] = ("training", "validation", "testing"),
     validation: float = 0.2,
     seed: int = 0,
 ) -> list[Path]:
     """Write a datalist per fold: each entry is tested in one of them, and its case is not trained on there.
 
     Args:
-        datalist: whose entries are dealt; several may be regions of one slide or case.
+        datalist: whose entries are dealt, of all its sections; several may be regions of one slide or case.
         out: folder for ``fold_1.json`` and so on.
         folds: how many.
         by: column whose entries stay together: case, patient, …
         alike: column, such as the diagnosis, of whose values every fold gets about as many.
-        sections: of the datalist, whose entries are dealt.
         validation: share of what is not tested that picks the checkpoint, by the same column.
         seed: of how cases are dealt.
 
@@ -42,7 +40,7 @@ def write_folds(
     Raises:
         ValueError: an entry without a column, or fewer cases than folds.
     """
-    entries = load_sections(datalist, sections)
+    entries = load_sections(datalist, filled_sections(datalist))
     groups, values = _column(entries, by), None if alike is None else _column(entries, alike)
     if len(set(groups)) < folds:
         raise ValueError(f"{datalist}: {len(set(groups))} values of {by!r} cannot be dealt to {folds} folds")

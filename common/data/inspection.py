@@ -205,9 +205,9 @@ def _targets(
 
 
 def _between_sections(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """Slides and patients that stand in more than one section: what is learnt would be tested on itself."""
+    """Slides, patients and cases that stand in more than one section: what is learnt would be tested on itself."""
     problems = []
-    for column, what in (("image", "slide"), ("patient", "patient")):
+    for column, what in (("image", "slide"), ("patient", "patient"), ("case", "case")):
         sections: dict[str, set[str]] = {}
         for section, item in entries:
             # Regions of one slide may be divided between sections on purpose.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .tasks import balanced, classifier
+from .tasks import Task, balanced, classifier
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,28 @@ class Found:
         return float((np.diag(self.confusion) / self.confusion.sum(axis=1)).mean())
 
 
+def check_enough(task: Task, numbers: np.ndarray, cases: Sequence[str], folds: int) -> None:
+    """Raise ValueError, naming task and answer, if regions are too few for so many folds.
+
+    Args:
+        task: what is asked.
+        numbers: the answer of each region, -1 for those left out.
+        cases: the case of each region.
+        folds: how many are wanted.
+    """
+    for number, answer in enumerate(task.answers):
+        of_answer = {case for case, found in zip(cases, numbers, strict=True) if found == number}
+        if len(of_answer) < 2:
+            raise ValueError(
+                f"task {task.name!r}: {len(of_answer)} cases of {answer!r}, at least 2 are needed. Add regions, or "
+                "leave the task out"
+            )
+    asked = numbers[numbers >= 0]
+    most = min(len({case for case, found in zip(cases, numbers, strict=True) if found >= 0}), np.bincount(asked).max())
+    if folds > most:
+        raise ValueError(f"task {task.name!r}: too few regions and cases for {folds} folds, ask for {most} at most")
+
+
 def folds(numbers: np.ndarray, cases: Sequence[str], count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Positions to learn from and positions to test on, ``count`` times; every region is tested once, and no case is
     in both.
@@ -50,14 +72,10 @@ def folds(numbers: np.ndarray, cases: Sequence[str], count: int, seed: int) -> I
         seed: of how cases are dealt.
 
     Raises:
-        ValueError: an answer has too few cases to be in every part that is learnt from.
+        ValueError: fewer cases than folds.
     """
-    of_answers = [len({c for c, n in zip(cases, numbers, strict=True) if n == value}) for value in np.unique(numbers)]
-    if len(of_answers) < 2 or min(of_answers) < 2 or len(set(cases)) < count:
-        raise ValueError(
-            f"{len(set(cases))} cases, {of_answers} of them by answer, are too few for {count} folds. Add cases, or "
-            "ask for fewer folds"
-        )
+    if len(set(cases)) < count:
+        raise ValueError(f"{len(set(cases))} cases are too few for {count} folds. Add cases, or ask for fewer folds")
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # That an answer has fewer cases than folds: some folds then have none of it to test.

@@ -10,12 +10,14 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import shapely
 from tqdm import tqdm
 
-from ..annotations import LabelSource, read_annotations
+from ..annotations import LabelSource
 from ..classes import ClassScheme
 from ..data import SlideStore
-from ..evaluation import written_scheme
+from ..data.store import LABEL_FIELDS
+from ..evaluation import PredictedLabels, segmented_regions
 from ..files import sha256, write_json
 from ..slides import Slide, slide_name
 from ..superpixels import Region, Superpixels, majority_labels, superpixels
@@ -122,9 +124,11 @@ class _Source:
     def of(cls, kind: LabelMaps | ClassScheme, item: Mapping[str, Any]) -> _Source:
         if isinstance(kind, LabelMaps):
             path = kind.path(item)
-            scheme = written_scheme(path)
-            return cls(read_annotations(path, scheme), scheme, sha256(path))
-        return cls(SlideStore(kind).labels(item), kind, sha256(item["label"]))
+            _check_segmented(path, item)
+            labels = PredictedLabels(path)
+            return cls(labels, labels.scheme, sha256(path))
+        read_as = [sha256(item["label"]) if item.get("label") else None, *(item.get(name) for name in LABEL_FIELDS[1:])]
+        return cls(SlideStore(kind).labels(item), kind, json.dumps(read_as, sort_keys=True))
 
     def key(self, item: Mapping[str, Any], division: Division) -> str:
         """Tells these counts from all others."""
@@ -136,6 +140,24 @@ class _Source:
     def count(self, divided: Superpixels) -> LabelHistograms:
         labels = majority_labels(divided, self.labels, len(self.scheme))
         return LabelHistograms.of(divided, labels, self.scheme.names)
+
+
+def _check_segmented(path: Path, item: Mapping[str, Any]) -> None:
+    """Raise ValueError where an entry's regions are not among those that its label map is of."""
+    segmented = segmented_regions(path)
+    if segmented is None:
+        return
+    covered = shapely.union_all([_box(region) for region in segmented])
+    for region in item.get("regions") or []:
+        if not covered.buffer(1e-3).covers(_box(region)):
+            raise ValueError(f"{path}: its region {region} was not segmented, only {segmented}. Segment the slide anew")
+    if not item.get("regions"):
+        raise ValueError(f"{path}: only the regions {segmented} were segmented, not all of the slide as is asked for")
+
+
+def _box(region: Sequence[float]) -> shapely.Geometry:
+    top, left, height, width = region
+    return shapely.box(left, top, left + width, top + height)
 
 
 def _count(

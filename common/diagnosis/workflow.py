@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..classes import ClassScheme
 from ..fitted import load_fitted, save_fitted
 from ..reports import write_table
-from .crossvalidation import Found, cross_validate
+from .crossvalidation import Found, check_enough, cross_validate
 from .histograms import LabelHistograms
 from .regions import Division, LabelMaps, region_histograms
 from .report import LABELS, DiagnosisReport, Key
@@ -95,11 +95,15 @@ class Diagnosis:
                 missing, too few cases.
         """
         diagnoses, cases = self._columns(items)
-        seen = sorted(set(cases) & {str(item.get(self.case)) for item in trained_on})
+        if trained_on:
+            self._check_column(trained_on, self.case)
+        seen = sorted(set(cases) & {str(item[self.case]) for item in trained_on})
         if seen:
             raise ValueError(
                 f"cases {', '.join(seen)} were trained on: their diagnosis would look better than it is. Leave them out"
             )
+        for task in self.tasks.values():
+            check_enough(task, task.numbers(diagnoses), cases, folds)
         histograms = region_histograms(items, self.maps, self.division, self.cache_dir)
         found: dict[str, dict[Key, Found]] = {name: {} for name in self.tasks}
         jobs = [
@@ -107,7 +111,7 @@ class Diagnosis:
             for name in self.tasks
             for kind in classifiers
             for title in self.maps
-            for labels in LABELS[: 1 + bool(self.stroma)]
+            for labels in LABELS[: 1 + self._has_stroma(title, histograms[title])]
         ]
         for name, kind, title, labels in tqdm(jobs, desc="cross-validating", unit="table cell", delay=2):
             numbers = self.tasks[name].numbers(diagnoses)
@@ -144,9 +148,10 @@ class Diagnosis:
         Raises:
             ValueError: as of :meth:`cross_validate`, or an unknown title.
         """
-        if title not in self.maps:
-            raise ValueError(f"no label maps {title!r}; there are {', '.join(self.maps)}")
+        self._check_title(title)
         diagnoses, cases = self._columns(items)
+        for task in self.tasks.values():
+            check_enough(task, task.numbers(diagnoses), cases, folds=2)
         histograms = region_histograms(items, {title: self.maps[title]}, self.division, self.cache_dir)[title]
         without = self._without(histograms, labels)
         features = np.stack([one.features(without) for one in histograms])
@@ -181,6 +186,7 @@ class Diagnosis:
         Raises:
             ValueError: the label maps have other classes, or are of other weights, or the superpixels are others.
         """
+        self._check_title(title)
         content = load_fitted(path, _KIND)
         settings = content["settings"]
         histograms = region_histograms(items, {title: self.maps[title]}, self.division, self.cache_dir)[title]
@@ -197,9 +203,12 @@ class Diagnosis:
                 )
         features = np.stack([one.features(settings["without"]) for one in histograms])
         table = pd.DataFrame({"image": [str(item["image"]) for item in items]})
-        if any(self.case in item for item in items):
-            table[self.case] = [item.get(self.case) for item in items]
-            table["learnt from"] = table[self.case].isin(settings["cases"])
+        if any(item.get("regions") for item in items):
+            table["regions"] = [item.get("regions") for item in items]
+        if any(item.get(self.case) is not None for item in items):
+            found = [None if item.get(self.case) is None else str(item[self.case]) for item in items]
+            table[self.case] = found
+            table["learnt from"] = [None if case is None else case in settings["cases"] for case in found]
         for name, pipeline in content["pipelines"].items():
             answers = np.array(settings["answers"][name])
             table[name] = answers[pipeline.predict(features)]
@@ -210,10 +219,9 @@ class Diagnosis:
 
     def _columns(self, items: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
         known = {d for task in self.tasks.values() for group in task.groups.values() for d in group}
+        self._check_column(items, self.diagnosis)
+        self._check_column(items, self.case)
         for item in items:
-            for column in (self.diagnosis, self.case):
-                if item.get(column) is None:
-                    raise ValueError(f"{item['image']}: its datalist entry has no {column!r}")
             if str(item[self.diagnosis]) not in known:
                 raise ValueError(
                     f"{item['image']}: no task asks for the diagnosis {item[self.diagnosis]!r}, only for "
@@ -221,11 +229,37 @@ class Diagnosis:
                 )
         return [str(item[self.diagnosis]) for item in items], [str(item[self.case]) for item in items]
 
+    @staticmethod
+    def _check_column(items: Sequence[Mapping[str, Any]], column: str) -> None:
+        for item in items:
+            if item.get(column) is None:
+                raise ValueError(f"{item['image']}: its datalist entry has no {column!r}")
+
+    def _check_title(self, title: str) -> None:
+        if title not in self.maps:
+            raise ValueError(f"no label maps {title!r}; there are {', '.join(self.maps)}")
+
+    def _has_stroma(self, title: str, histograms: Sequence[LabelHistograms]) -> bool:
+        """Whether a model's maps have classes that "no stroma" leaves out."""
+        has = any(name in self.stroma for name in histograms[0].names)
+        if self.stroma and not has:
+            logger.warning(
+                "%s: no %s among its classes, so nothing is measured without", title, " or ".join(self.stroma)
+            )
+        return has
+
     def _without(self, histograms: Sequence[LabelHistograms], labels: str) -> tuple[str, ...]:
         """Classes that a choice of labels leaves out; of those the label maps have."""
         if labels not in LABELS:
             raise ValueError(f"labels must be one of {', '.join(LABELS)}, not {labels!r}")
-        return () if labels == LABELS[0] else tuple(n for n in histograms[0].names if n in self.stroma)
+        if labels == LABELS[0]:
+            return ()
+        without = tuple(name for name in histograms[0].names if name in self.stroma)
+        if not without:
+            raise ValueError(
+                f"none of {', '.join(self.stroma)} is a class of {', '.join(histograms[0].names)}: set stroma"
+            )
+        return without
 
     def _weights(self, title: str, items: Sequence[Mapping[str, Any]]) -> str | None:
         """SHA-256 of the weights of a model's label maps; None where they do not say.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import tempfile
 import time
@@ -18,13 +20,16 @@ from tqdm import tqdm
 
 from ..classes import ClassScheme
 from ..data import SlideStore, one_per_slide
+from ..data.store import LABEL_FIELDS
+from ..errors import OutputError
 from ..files import sha256
 from ..fitted import load_fitted, save_fitted
 from ..inference.canvas import Canvas
-from ..inference.folder import SlideFolder
+from ..inference.folder import FolderInUseError, SlideFolder
+from ..inference.journal import SettingsError
 from ..inference.plan import Plan
 from ..outputs.provenance import Provenance
-from ..outputs.writer import check_outputs, write_outputs
+from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
 from ..slides import Slide, SlideError
 from .features import NEIGHBOURHOODS, superpixel_features
 from .labels import majority_labels
@@ -81,7 +86,8 @@ class SuperpixelSVM:
         self._fitted: Pipeline | None = None
 
     def fit(self, data: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-        """Learn from annotated regions, and write what was learnt.
+        """Learn from annotated regions, and write what was learnt; what was learnt from the same files with the same
+        settings before is kept.
 
         Args:
             data: datalist entries; ``regions`` are divided each by itself, without them the whole slide.
@@ -91,6 +97,10 @@ class SuperpixelSVM:
             ValueError: fewer than two classes have a superpixel.
             SlideError, AnnotationError: a slide or annotation cannot be read.
         """
+        learnt_from = self._learnt_from(data)
+        if Path(path).exists() and load_fitted(path, _KIND)["learnt from"] == learnt_from:
+            logger.info("fitted to these regions already: %s", path)
+            return
         store, random = SlideStore(self.scheme), np.random.default_rng(self.seed)
         features, labels = [], []
         for item in tqdm(data, desc="superpixels to learn from", unit="slide"):
@@ -105,7 +115,8 @@ class SuperpixelSVM:
         if len(np.unique(y)) < 2:
             raise ValueError(f"superpixels of only one class, or none, to learn from: {counts}")
         self._fitted = self._pipeline(len(x)).fit(x, y)
-        save_fitted(path, {"kind": _KIND, "settings": self._settings(), "pipeline": self._fitted})
+        content = {"settings": self._settings(), "learnt from": learnt_from, "pipeline": self._fitted}
+        save_fitted(path, {"kind": _KIND, **content})
         logger.info("fitted: %s", path)
 
     def load(self, path: str | Path) -> None:
@@ -140,21 +151,27 @@ class SuperpixelSVM:
             overwrite: replace what is there.
 
         Raises:
-            SystemExit: slides that cannot be read, after the others are done; names them.
+            ValueError: an output that there is none of.
+            SystemExit: slides that could not be segmented, after the others are done; names them.
         """
+        unknown = [name for name in outputs if name not in OUTPUTS or maps_for([name]) != ("labels",)]
+        if unknown:
+            made = [name for name in OUTPUTS if maps_for([name]) == ("labels",)]
+            raise ValueError(f"no outputs {', '.join(unknown)} of superpixels; there are {', '.join(made)}")
         self.load(path)
         failed: list[str] = []
         store, provenance = SlideStore(), Provenance(bundle_root, path)
         for item in tqdm(one_per_slide(slides), desc="segmenting", unit="slide"):
             try:
                 slide = store.slide(item)
-                settings = {**self._settings(), "model": sha256(path), "regions": item.get("regions"), "mpp": slide.mpp}
+                settings = {**self._settings(), "model": sha256(path), **_of_slide(slide, item)}
                 folder = SlideFolder(Path(output_dir) / item["name"])
                 with folder.held():
-                    done = None if overwrite else folder.summary(settings)
-                    if done is None or folder.missing(tuple(outputs)):
-                        self._segment(slide, item, folder, tuple(outputs), settings, provenance)
-            except SlideError as error:
+                    anew = overwrite or folder.summary(settings) is None
+                    missing = tuple(outputs) if anew else folder.missing(tuple(outputs))
+                    if missing:
+                        self._segment(slide, item, folder, missing, settings, provenance, anew)
+            except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
                 logger.error("left out: %s", error)
                 failed.append(str(error))
         logger.info("segmented: %s", output_dir)
@@ -176,6 +193,7 @@ class SuperpixelSVM:
         outputs: tuple[str, ...],
         settings: dict[str, Any],
         provenance: Provenance,
+        anew: bool,
     ) -> None:
         started = time.monotonic()
         whole = Region(slide, self.mpp)
@@ -192,7 +210,8 @@ class SuperpixelSVM:
                 "seconds": {"segmentation": round(time.monotonic() - started, 2)},
                 **provenance.record(),
             }
-            folder.clear_outputs()
+            if anew:
+                folder.clear_outputs()
             write_outputs(folder.path, outputs, slide, {"labels": canvas}, plan, self.scheme, record)
 
     @staticmethod
@@ -216,6 +235,16 @@ class SuperpixelSVM:
         kernel = Nystroem(gamma=1 / features, n_components=min(self.landmarks, count), random_state=self.seed)
         return make_pipeline(StandardScaler(), kernel, machine)
 
+    def _learnt_from(self, data: Sequence[Mapping[str, Any]]) -> str:
+        """Tells one fit from another: files, how they are read, and everything that is set."""
+        described: list[Any] = [self._settings(), self.per_label, self.kernel, self.landmarks, self.penalty, self.seed]
+        for item in data:
+            file = Path(item["image"]).stat()
+            label = sha256(item["label"]) if item.get("label") else None
+            read_as = [item.get(name) for name in ("mpp", *LABEL_FIELDS[1:])]
+            described.append([file.st_size, file.st_mtime_ns, label, read_as])
+        return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
+
     def _settings(self) -> dict[str, Any]:
         return {
             "asked mpp": self.mpp,
@@ -224,6 +253,17 @@ class SuperpixelSVM:
             "neighbourhoods": list(self.neighbourhoods),
             "classes": self.scheme.names,
         }
+
+
+def _of_slide(slide: Slide, item: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a slide its outputs depend on."""
+    file = slide.path.stat()
+    return {
+        "slide": {"file": slide.path.name, "bytes": file.st_size, "modified": file.st_mtime_ns},
+        "mpp": slide.mpp,
+        "backend": slide.backend,
+        **({"regions": item["regions"]} if item.get("regions") else {}),
+    }
 
 
 def _drawn(labels: np.ndarray, per_label: int, random: np.random.Generator) -> np.ndarray:

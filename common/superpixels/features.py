@@ -9,7 +9,7 @@ from skimage.color import rgb2hed, rgb2lab
 from skimage.feature import local_binary_pattern
 from tqdm import tqdm
 
-from .region import Window
+from .region import Region, Window
 from .segmentation import Superpixels
 
 NEIGHBOURHOODS = (25.0, 50.0)
@@ -24,6 +24,8 @@ _LBP_POINTS, _LBP_RADIUS = 8, 1
 _LBP_BINS = _LBP_POINTS + 2
 # A circle is made of square cells, so many to its radius.
 _CELLS = 8
+# For counts; what else a region takes does not grow with it.
+_MOST_BYTES = 4 << 30
 
 HISTOGRAMS = (_LAB_BINS,) * len(_LAB) + (_LBP_BINS,) * len(_MOST_STAIN)
 BINS = sum(HISTOGRAMS)
@@ -51,22 +53,24 @@ def superpixel_features(
     """
     radii = [radius / found.region.mpp for radius in neighbourhoods]
     cell = max(1, round(min(radii, default=1.0) / _CELLS))
+    _check_size(found, cell, len(radii))
     own, cells = _counts(found, cell, progress)
     parts = [_shares(own)]
     if radii:
         # Sums of any run of cells of a row are differences of this.
-        sums = np.concatenate([np.zeros_like(cells[:, :1]), cells.cumsum(axis=1)], axis=1)
+        sums = np.cumsum(cells, axis=1, out=cells)
         centroids = found.centroids() / cell
         parts += [_shares(_in_circles(sums, centroids, radius / cell)) for radius in radii]
     return np.concatenate(parts, axis=1)
 
 
 def _counts(found: Superpixels, cell: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels per bin of every superpixel ``(count, BINS)``, and of every cell ``(rows, columns, BINS)``."""
+    """Pixels per bin of every superpixel ``(count, BINS)``, and of every cell ``(rows, 1 + columns, BINS)``, the first
+    column of which is empty."""
     region = found.region
     own = np.zeros((found.count, BINS), dtype=np.float32)
-    rows, columns = (-(-side // cell) for side in region.shape)
-    cells = np.zeros((rows * columns, BINS), dtype=np.float32)
+    rows, columns = _cells(region, cell)
+    cells = np.zeros((rows * (columns + 1), BINS), dtype=np.float32)
     # Whole cells to a tile.
     tiles = list(region.tiles(max(_TILE // cell, 1) * cell))
     described = f"features of {region.slide.name}"
@@ -78,14 +82,30 @@ def _counts(found: Superpixels, cell: int, progress: bool) -> tuple[np.ndarray, 
         bins = pixel_bins(region.image(around))[inner]
         numbers = np.asarray(found.labels[tile.slices]).ravel()
         row, column = ((np.arange(n) + at) // cell for n, at in ((tile.height, tile.top), (tile.width, tile.left)))
-        in_cells = (row[:, None] * columns + column[None]).ravel()
+        in_cells = (row[:, None] * (columns + 1) + 1 + column[None]).ravel()
         first = 0
         for channel, count in enumerate(HISTOGRAMS):
             here = bins[channel].ravel()
             for total, place in ((own, numbers), (cells, in_cells)):
                 _add(total[:, first : first + count], place, here)
             first += count
-    return own, cells.reshape(rows, columns, BINS)
+    return own, cells.reshape(rows, columns + 1, BINS)
+
+
+def _cells(region: Region, cell: int) -> tuple[int, int]:
+    rows, columns = (-(-side // cell) for side in region.shape)
+    return rows, columns
+
+
+def _check_size(found: Superpixels, cell: int, circles: int) -> None:
+    """Raise ValueError, before anything long starts, where the counts do not fit the memory that they may have."""
+    rows, columns = _cells(found.region, cell)
+    needed = 4 * BINS * (rows * (columns + 1) + (3 + 3 * circles) * found.count)
+    if needed > _MOST_BYTES:
+        raise ValueError(
+            f"{found.region.slide.path}: features of {found.region.shape[0]} x {found.region.shape[1]} pixels need "
+            f"{needed / 2**30:.1f} GiB. Name regions of interest, or look at more µm/px"
+        )
 
 
 def pixel_bins(image: np.ndarray) -> np.ndarray:

@@ -33,7 +33,8 @@ class Region:
     Args:
         slide: the slide.
         mpp: µm per pixel asked for; a level within 3 % of it is read as it is stored.
-        rectangle: ``[top, left, height, width]`` in level-0 pixels; None: all of the slide.
+        rectangle: ``[top, left, height, width]`` in level-0 pixels, of which the part on the slide is meant; None: all
+            of the slide.
 
     Attributes:
         mpp: µm per pixel.
@@ -41,7 +42,7 @@ class Region:
         shape: height and width in pixels of ``mpp``.
 
     Raises:
-        ValueError: the rectangle lies outside the slide, or is no rectangle.
+        ValueError: nothing of the rectangle is on the slide, or it is none.
         SlideError: the slide cannot be read at this µm/px.
     """
 
@@ -52,11 +53,12 @@ class Region:
             rectangle = (0, 0, *slide.shape)
         if len(rectangle) != 4 or min(rectangle[2:]) <= 0:
             raise ValueError(f"{slide.path}: a region must be [top, left, height, width], not {list(rectangle)}")
-        ends = [start + side for start, side in zip(rectangle[:2], rectangle[2:], strict=True)]
-        if min(rectangle[:2]) < 0 or any(end > side for end, side in zip(ends, slide.shape, strict=True)):
+        begins = [max(at, 0) for at in rectangle[:2]]
+        ends = [min(at + side, n) for at, side, n in zip(rectangle[:2], rectangle[2:], slide.shape, strict=True)]
+        if any(end <= begin for begin, end in zip(begins, ends, strict=True)):
             raise ValueError(f"{slide.path}: the region {list(rectangle)} is not within its {slide.shape} pixels")
         # Whole pixels of the lattice, as windows of it are read.
-        starts = [math.floor(at / step + 1e-6) for at, step in zip(rectangle[:2], self._pixel, strict=True)]
+        starts = [math.floor(at / step + 1e-6) for at, step in zip(begins, self._pixel, strict=True)]
         last = [math.ceil(end / step - 1e-6) for end, step in zip(ends, self._pixel, strict=True)]
         self.start = (starts[0], starts[1])
         self.shape = (last[0] - starts[0], last[1] - starts[1])

@@ -156,11 +156,14 @@ def test_superpixels_are_told_apart_and_regions_diagnosed(biopsies, tmp_path):
     run_common("compare", f"SP-SVM={maps}", "--datalist", biopsies, "--bundle", ENCDEC, "--out", table.parent)
     scores = json.loads(table.with_suffix(".json").read_text())["SP-SVM"]
     assert scores["pixel_accuracy"] > 0.7
-    # Finished slides are left as they are; of a part of one, only that part is segmented.
+    # The same command again leaves what is finished, and adds what is not there; of a part of a slide, only that part
+    # is segmented.
     before = (maps / named[0] / "prediction.tif").stat().st_mtime_ns
-    again = {"run_id": "segment", "outputs": outputs}
-    run_bundle(ENCDEC, tmp_path, "sp_svm.yaml", **same, **again, output_dir=maps)
+    more = {"outputs": ["prediction.nii.gz"], "output_dir": maps, "per_label": 200}
+    run_bundle(ENCDEC, tmp_path, "sp_svm.yaml", **same, **more)
     assert (maps / named[0] / "prediction.tif").stat().st_mtime_ns == before
+    assert (maps / named[0] / "prediction.nii.gz").exists()
+    again = {"run_id": "segment", "outputs": outputs}
     first = load_datalist(biopsies, "testing")[0]
     parts = [{**first, "regions": [[20, 40, 80, 100]]}, {**first, "regions": [[130, 10, 50, 60]]}]
     (tmp_path / "parts.json").write_text(json.dumps({"testing": parts}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from common.classes import ClassScheme
 from common.diagnosis import Diagnosis, LabelHistograms, Task, cross_validate
 from common.diagnosis.crossvalidation import folds
 from common.diagnosis.tasks import balanced, classifier
+from common.evaluation import PredictedLabels
 from common.fitted import load_fitted, save_fitted
 from common.outputs.pyramid import write_label_pyramid
 from common.slides import open_slide
 from common.superpixels import Region, Superpixels
+from tests.conftest import write_pyramid
 
 NAMES = ("epithelium", "stroma", "necrosis")
 SCHEME = ClassScheme([{"name": n, "color": (9, 9, 9), "label": i + 1, "channel": i} for i, n in enumerate(NAMES)])
@@ -106,7 +109,7 @@ def cohort(folder: Path, first: int = 0) -> tuple[list[dict], Path]:
             labels = np.kron(labels, np.ones((4, 4), dtype=np.uint8))
             prediction = folder / "maps" / image.stem / "prediction.tif"
             write_label_pyramid(prediction, iter([labels]), (64, 64), 1.0, SCHEME)
-        items.append({"image": str(image), "mpp": 1.0, "diagnosis": diagnosis, "case": f"case {number // 2}"})
+        items.append({"image": str(image), "mpp": 1.0, "diagnosis": diagnosis, "case": number // 2})
     return items, folder / "maps"
 
 
@@ -139,19 +142,64 @@ def test_from_label_maps_to_tables_and_to_new_slides(tmp_path):
 def test_what_would_be_wrong_is_refused(tmp_path):
     items, maps = cohort(tmp_path)
     diagnosis = diagnosis_of(tmp_path, maps)
-    with pytest.raises(ValueError, match="cases case 3 were trained on"):
-        diagnosis.cross_validate(items, tmp_path, 3, 1, trained_on=[{"image": "x.tif", "case": "case 3"}])
+    with pytest.raises(ValueError, match="cases 3 were trained on"):
+        diagnosis.cross_validate(items, tmp_path, 3, 1, trained_on=[{"image": "x.tif", "case": "3"}])
     with pytest.raises(ValueError, match=r"region_0\.png: its datalist entry has no 'case'"):
         diagnosis.cross_validate([{**items[0], "case": None}], tmp_path)
     with pytest.raises(ValueError, match="no task asks for the diagnosis 'atypia'"):
         diagnosis.cross_validate([{**items[0], "diagnosis": "atypia"}], tmp_path)
     with pytest.raises(ValueError, match="no such label map. Segment the slide with output_dir"):
-        diagnosis_of(tmp_path, tmp_path / "elsewhere").cross_validate(items, tmp_path)
+        diagnosis_of(tmp_path, tmp_path / "elsewhere").cross_validate(items, tmp_path, 3)
+    with pytest.raises(ValueError, match=r"x\.tif: its datalist entry has no 'case'"):
+        diagnosis.cross_validate(items, tmp_path, 3, 1, trained_on=[{"image": "x.tif"}])
+    with pytest.raises(ValueError, match="task 'which': too few regions and cases for 10 folds, ask for 9 at most"):
+        diagnosis.cross_validate(items, tmp_path)
+    with pytest.raises(ValueError, match="task 'invasion': 0 cases of 'invasive', at least 2 are needed"):
+        diagnosis.cross_validate([item for item in items if item["diagnosis"] != "invasive"], tmp_path, 3)
     diagnosis.fit(items, tmp_path / "model.skops", "own")
     coarser = Diagnosis(TASKS, {"own": maps}, tmp_path / "cache", mpp=1.0, area=64.0)
     with pytest.raises(ValueError, match=r"fitted to label maps with division .*'area': 25\.0.* have .*'area': 64\.0"):
         coarser.apply(items, tmp_path / "model.skops", "own", tmp_path)
     assert not (tmp_path / "diagnoses.csv").exists()
+
+
+def test_only_what_was_segmented_is_diagnosed(tmp_path):
+    """Regions that the label map is not of are no regions without labels."""
+    items, maps = cohort(tmp_path)
+    summary = maps / "region_0" / "summary.json"
+    summary.write_text(json.dumps({"settings": {"regions": [[0, 0, 30, 30], [0, 30, 30, 34]]}}))
+    diagnosis = diagnosis_of(tmp_path, maps)
+    parts = [{**items[0], "regions": [[10, 10, 20, 40]]}, *items[1:]]
+    assert diagnosis.cross_validate(parts, tmp_path / "out", 3, 1)["which"]["regions"]["benign"] == 6
+    with pytest.raises(ValueError, match=r"its region \[20, 0, 20, 20\] was not segmented"):
+        diagnosis.cross_validate([{**items[0], "regions": [[20, 0, 20, 20]]}, *items[1:]], tmp_path, 3)
+    with pytest.raises(ValueError, match="only the regions .* were segmented, not all of the slide"):
+        diagnosis.cross_validate(items, tmp_path, 3)
+
+
+def test_label_maps_are_placed_by_their_own_pixels(tmp_path):
+    """On a slide whose pixels are twice as wide as high; at another µm/px of the slide, they are not its own."""
+    labels = np.kron(np.array([[1, 2], [3, 1]], dtype=np.uint8), np.ones((20, 30), dtype=np.uint8))
+    write_label_pyramid(tmp_path / "prediction.tif", iter([labels]), labels.shape, 1.0, SCHEME)
+    pixels = np.full((160, 120, 3), 200, dtype=np.uint8)
+    slide = open_slide(write_pyramid(tmp_path / "wide.tif", [pixels], (0.25, 0.5)))
+    source = PredictedLabels(tmp_path / "prediction.tif")
+    assert source.scheme.names == list(NAMES)
+    assert np.array_equal(source.label_map(slide, (80, 60), 1.0, (40, 60)), labels)
+    assert np.array_equal(source.label_map(slide, (80, 60), 0.5, (4, 4)), [[1, 1, 2, 2]] * 2 + [[3, 3, 1, 1]] * 2)
+    assert source.label_map(slide, (0, 0), 1.0, (4, 4)).tolist() == [[0, 0, 0, 0]] * 2 + [[0, 0, 1, 1]] * 2
+    other = open_slide(write_pyramid(tmp_path / "other.tif", [pixels], (0.5, 1.0)))
+    with pytest.raises(ValueError, match=r"do not cover other\.tif"):
+        source.label_map(other, (80, 60), 1.0, (4, 4))
+
+
+def test_without_stroma_in_the_scheme_nothing_is_said_of_it(tmp_path):
+    items, maps = cohort(tmp_path)
+    diagnosis = Diagnosis(TASKS, {"own": maps}, tmp_path / "cache", stroma=["desmoplastic stroma"], mpp=1.0, area=25.0)
+    results = diagnosis.cross_validate(items, tmp_path / "out", 3, 1)["which"]["results"]
+    assert {result["labels"] for result in results} == {"all labels"}
+    with pytest.raises(ValueError, match="none of desmoplastic stroma is a class of epithelium, stroma, necrosis"):
+        diagnosis.fit(items, tmp_path / "model.skops", "own", labels="no stroma")
 
 
 class _Runs:

@@ -85,7 +85,10 @@ def test_a_region_is_a_rectangle_on_the_slides_own_lattice(tmp_path):
     window = next(region.tiles(1000))
     averaged = image.astype(np.uint8)[20:120, 40:160].reshape(50, 2, 60, 2, 3).mean(axis=(1, 3))
     assert np.abs(region.image(window) - averaged).max() <= 1
-    for wrong in ((0, 0, 201, 10), (-1, 0, 10, 10), (0, 0, 0, 5)):
+    # Of a rectangle that reaches beyond the slide, what is on it.
+    over = Region(slide, 1.0, (180.0, -3.5, 60, 43.5))
+    assert (over.shape, over.start) == ((10, 20), (90, 0))
+    for wrong in ((200, 0, 10, 10), (-20, 0, 10, 10), (0, 0, 0, 5)):
         with pytest.raises(ValueError, match="region"):
             Region(slide, 1.0, wrong)
     with pytest.raises(ValueError, match="superpixels of 10 µm² have 10 pixels at 1 µm/px"):
