@@ -13,7 +13,7 @@ from .region import Region, Window
 from .segmentation import Superpixels
 
 NEIGHBOURHOODS = (25.0, 50.0)
-_TILE = 2048
+_TILE = 1024
 # Lower and upper ends of L*, a*, b* in stained tissue; what lies beyond counts at the end.
 _LAB = ((0.0, 100.0), (-20.0, 70.0), (-60.0, 30.0))
 _LAB_BINS = 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import rmtree
 
@@ -11,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.color import rgb2lab
 from skimage.segmentation import slic
+from skimage.util import img_as_float32
 from tqdm import tqdm
 
 from .region import Region, Window
@@ -18,6 +20,7 @@ from .region import Region, Window
 AREA_UM2 = 187.5
 # Tiles and their margins in steps of the grid of seeds, so that neighbouring tiles have the same seeds.
 _TILE, _MARGIN = 36, 4
+_BAND_PIXELS = 1 << 20
 
 
 class Superpixels:
@@ -69,7 +72,8 @@ class Superpixels:
             last = band[-1:]
         return np.unique(np.concatenate(found), axis=0)
 
-    def _bands(self, height: int = 1024):
+    def _bands(self) -> Iterator[np.ndarray]:
+        height = max(1, _BAND_PIXELS // self.labels.shape[1])
         for top in range(0, self.labels.shape[0], height):
             yield np.asarray(self.labels[top : top + height])
 
@@ -114,7 +118,7 @@ def superpixels(
 
 
 def _slic(image: np.ndarray, step: int, compactness: float, iterations: int) -> np.ndarray:
-    lab = rgb2lab(image).astype(np.float32)
+    lab = rgb2lab(img_as_float32(image))
     # scikit-image brings what it is given to 0..1 by its own extremes, which differ from tile to tile: taken back, so
     # that colour and place weigh alike everywhere. Without any contrast, place alone decides.
     spread = float(np.ptp(lab)) or 1.0

@@ -43,9 +43,11 @@ def main() -> None:
     with ThreadPoolExecutor(len(networks)) as pool:
         for run in [pool.submit(segment, title, data, path, threads) for title, path in networks.items()]:
             run.result()
-    maps = {SP_SVM: folder / SP_SVM / "slides", **{title: path / "slides" for title, path in networks.items()}}
+    # A command line would take a title with a comma for two.
+    titled = {title.replace(",", ""): path / "slides" for title, path in networks.items()}
+    maps = {SP_SVM: folder / SP_SVM / "slides", **titled}
     files = {"checkpoint": folder / "diagnosis.skops", "output_dir": folder / "diagnosis"}
-    given = {"label_maps": {title: str(path) for title, path in maps.items()}, "fit_to": NETWORKS[1], **SP_SETTINGS}
+    given = {"label_maps": {title: str(path) for title, path in maps.items()}, "fit_to": list(maps)[-1], **SP_SETTINGS}
     bundle(["diagnose.yaml"], ENCDEC, datalist=data / "datalist.json", from_truth=True, **files, **given)
     print((folder / "diagnosis" / "diagnosis.csv").read_text())
     compare_runs(maps, data / "datalist.json", BIOPSY_CLASSES, folder / "labels")
