@@ -191,7 +191,8 @@ def auc(recipe: Recipe, size_um: float, mpp: float, num_slides: int) -> float:
     return (forward + backward) / 2
 
 
-# Lymphoid tissue is full of nuclei and takes longer to paint.
+# Minutes, for what changes only with the recipes. Lymphoid tissue is full of nuclei and takes longer to paint.
+@pytest.mark.all
 @pytest.mark.parametrize(("recipe", "far_um", "num_slides"), [(BREAST, 700, 6), (LYMPH_NODE, 500, 4)])
 def test_cancer_and_what_looks_like_it_look_alike_within_192_um_but_not_beyond(recipe, far_um, num_slides):
     near, far = auc(recipe, 192, 1.0, num_slides), auc(recipe, far_um, 4.0, num_slides)
