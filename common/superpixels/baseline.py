@@ -31,7 +31,7 @@ from ..inference.plan import Plan
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
 from ..slides import Slide, SlideError
-from .features import NEIGHBOURHOODS, superpixel_features
+from .features import BINS, NEIGHBOURHOODS, superpixel_features
 from .labels import majority_labels
 from .region import Region
 from .segmentation import AREA_UM2, Superpixels, superpixels
@@ -231,14 +231,18 @@ class SuperpixelSVM:
         if self.kernel == "linear":
             return make_pipeline(StandardScaler(), machine)
         # gamma="scale" of scikit-learn's SVC: one over the number of features, whose variance is 1.
-        features = (1 + len(self.neighbourhoods)) * 68
+        features = (1 + len(self.neighbourhoods)) * BINS
         kernel = Nystroem(gamma=1 / features, n_components=min(self.landmarks, count), random_state=self.seed)
         return make_pipeline(StandardScaler(), kernel, machine)
 
     def _learnt_from(self, data: Sequence[Mapping[str, Any]]) -> str:
         """Tells one fit from another: files, how they are read, and everything that is set."""
         described: list[Any] = [self._settings(), self.per_label, self.kernel, self.landmarks, self.penalty, self.seed]
+        store = SlideStore(self.scheme)
         for item in data:
+            # Of a file that cannot be read, these say what to do.
+            store.slide(item)
+            store.labels(item)
             file = Path(item["image"]).stat()
             label = sha256(item["label"]) if item.get("label") else None
             read_as = [item.get(name) for name in ("mpp", *LABEL_FIELDS[1:])]
