@@ -45,6 +45,8 @@ class ClassScheme:
         threshold: of the sigmoid: above it the pixel is the class with a channel, else the one without.
         skipped: name of the class that tissue masking stands for (background, normal), or None.
         unnamed_channels: output channels that name no class and are never predicted (DMMN's first, "unlabelled").
+        ordinal: whether the classes are grades, from the least severe to the most; they are then also scored by how far
+            off a prediction is (:func:`common.metrics.bach_score`).
 
     Raises:
         ValueError: labels, channels or names that do not fit together.
@@ -57,10 +59,12 @@ class ClassScheme:
         threshold: float = 0.5,
         skipped: str | None = None,
         unnamed_channels: Sequence[int] = (),
+        ordinal: bool = False,
     ) -> None:
         self.classes = tuple(c if isinstance(c, TissueClass) else TissueClass(**c) for c in classes)
         self.activation, self.threshold = activation, threshold
         self.unnamed_channels = tuple(unnamed_channels)
+        self.ordinal = ordinal
         self._check()
         self.skipped = None if skipped is None else self.by_name(skipped)
 

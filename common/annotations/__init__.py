@@ -2,6 +2,7 @@
 
 from .asap import write_asap_xml
 from .geojson import write_geojson
+from .layers import write_imagescope_xml
 from .read import ANNOTATION_SUFFIXES, read_annotations
 from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
 from .scope import ScopedLabels, Unannotated
@@ -17,4 +18,5 @@ __all__ = [
     "read_annotations",
     "write_asap_xml",
     "write_geojson",
+    "write_imagescope_xml",
 ]

@@ -8,11 +8,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import shapely
-from shapely import Polygon
 
 from ..classes import ClassScheme
 from ..files import written_whole
-from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of, polygonal
+from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of, polygonal, without_holes
 from .spline import closed_spline
 from .xml import numbers, ring
 
@@ -70,7 +69,7 @@ def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme:
     number = 0
     for region in regions:
         tissue = class_of(region, scheme)
-        for piece in _without_holes(region.outline):
+        for piece in without_holes(region.outline):
             attributes = {
                 "Name": f"Annotation {number}",
                 "Type": "Polygon",
@@ -111,22 +110,6 @@ def _known_group(group: str, parents: Mapping[str, str], names: ClassNames) -> s
         seen.add(current)
         current = parents[current]
     return current if names.knows(current) else group
-
-
-def _without_holes(outline: shapely.Geometry) -> list[Polygon]:
-    """Cut through the first hole's middle until no piece has one."""
-    pieces: list[Polygon] = []
-    for part in shapely.get_parts(outline):
-        if not isinstance(part, Polygon) or part.area == 0:
-            continue
-        if not part.interiors:
-            pieces.append(part)
-            continue
-        left, top, right, bottom = part.bounds
-        middle = part.interiors[0].centroid.x
-        for half in (shapely.box(left, top, middle, bottom), shapely.box(middle, top, right, bottom)):
-            pieces.extend(_without_holes(part.intersection(half)))
-    return pieces
 
 
 def _hex(color: tuple[int, int, int]) -> str:

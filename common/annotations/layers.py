@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,7 +11,8 @@ import shapely
 from shapely import Polygon
 
 from ..classes import ClassScheme
-from .regions import AnnotatedRegion, ClassNames, polygonal
+from ..files import written_whole
+from .regions import AnnotatedRegion, ClassNames, class_of, polygonal, without_holes
 from .xml import bounds, ellipse, numbers, ring
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ _SHAPES = {
 def read_layers(
     path: Path, root: ElementTree.Element, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
 ) -> list[AnnotatedRegion]:
-    """Read areas; the class is the region's text where the scheme or map knows it, else the layer's name.
+    """Read areas; the class is the first of the region's text and the values of its own attributes that the scheme or
+    map knows, else the layer's name.
 
     A layer without a name is called by its description, else ``layer 1``, ``layer 2``, … by its id. Negative regions
     cut holes into their own layer's regions. What has no area is passed over with a warning that counts it.
@@ -49,8 +51,7 @@ def read_layers(
             elif region.get("NegativeROA", "0") in ("1", "True", "true"):
                 holes.append(area)
             else:
-                text = (region.get("Text") or "").strip()
-                areas.append((text if names.knows(text) else name, area))
+                areas.append((next(filter(names.knows, own_names(region)), name), area))
         cut = shapely.union_all(holes)
         for class_name, area in areas:
             rest = polygonal(area.difference(cut)) if holes else polygonal(area)
@@ -62,8 +63,49 @@ def read_layers(
     return regions
 
 
+def own_names(region: ElementTree.Element) -> list[str]:
+    """What a region is called: its text, then the values of its attributes (BACH has its classes in one or the
+    other)."""
+    values = (attribute.get("Value") for attribute in region.findall("Attributes/Attribute"))
+    return [said.strip() for said in (region.get("Text"), *values) if said and said.strip()]
+
+
+def write_imagescope_xml(
+    path: str | Path,
+    regions: Iterable[AnnotatedRegion],
+    scheme: ClassScheme,
+    mpp: float,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Write regions in Aperio ImageScope's XML, one layer, the class as each region's text; outlines with holes are cut
+    into pieces without, since the format's holes are the whole layer's.
+
+    Args:
+        path: the file.
+        regions: in level-0 pixels.
+        scheme: the classes.
+        mpp: µm per pixel of the slide.
+        names: class -> what the file calls it, where it is something else.
+    """
+    root = ElementTree.Element("Annotations", {"MicronsPerPixel": repr(float(mpp))})
+    layer = ElementTree.SubElement(root, "Annotation", {"Id": "1", "Name": "", "Type": "4", "Visible": "1"})
+    ElementTree.SubElement(layer, "Attributes")
+    listed = ElementTree.SubElement(layer, "Regions")
+    for region in regions:
+        name = class_of(region, scheme).name
+        for piece in without_holes(region.outline):
+            attributes = {"Id": str(len(listed) + 1), "Type": "0", "Text": (names or {}).get(name, name)}
+            drawn = ElementTree.SubElement(listed, "Region", {**attributes, "NegativeROA": "0"})
+            vertices = ElementTree.SubElement(drawn, "Vertices")
+            for x, y in shapely.get_coordinates(piece.exterior)[:-1]:
+                ElementTree.SubElement(vertices, "Vertex", {"X": repr(float(x)), "Y": repr(float(y)), "Z": "0"})
+    ElementTree.indent(root)
+    with written_whole(path) as partial:
+        ElementTree.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
+
+
 def _layer_name(layer: ElementTree.Element, number: int) -> str:
-    described = (a.get("Value", "") for a in layer.iter("Attribute") if a.get("Name") == "Description")
+    described = (a.get("Value", "") for a in layer.findall("Attributes/Attribute") if a.get("Name") == "Description")
     candidates = (layer.get("Name", ""), next(described, ""))
     return next((text.strip() for text in candidates if text.strip()), f"layer {layer.get('Id') or number}")
 

@@ -43,6 +43,22 @@ def class_of(region: AnnotatedRegion, scheme: ClassScheme) -> TissueClass:
     return scheme.classes[region.label - 1]
 
 
+def without_holes(outline: shapely.Geometry) -> list[Polygon]:
+    """An area as pieces without holes, cut through the first hole's middle until no piece has one."""
+    pieces: list[Polygon] = []
+    for part in shapely.get_parts(outline):
+        if not isinstance(part, Polygon) or part.area == 0:
+            continue
+        if not part.interiors:
+            pieces.append(part)
+            continue
+        left, top, right, bottom = part.bounds
+        middle = part.interiors[0].centroid.x
+        for half in (shapely.box(left, top, middle, bottom), shapely.box(middle, top, right, bottom)):
+            pieces.extend(without_holes(part.intersection(half)))
+    return pieces
+
+
 class LabelSource(ABC):
     """Says which class each pixel of a slide is, as far as it is annotated."""
 

@@ -54,6 +54,8 @@ def build_patch_index(
 ) -> PatchIndex:
     """List the targets of which more than ``min_labelled`` is annotated, on a grid from each slide's top left corner.
 
+    Where views are anchored to tiles, only targets within one of these count.
+
     Args:
         data: datalist entries.
         scheme: the classes.
@@ -137,6 +139,8 @@ def _table(
             if not labels.touches(slide, top, left, height, width):
                 continue
             center = (top + height / 2, left + width / 2)
+            if not reader.encloses(slide, center, height, width):
+                continue
             counts = np.bincount(labels.label_map(slide, center, mpp, target.size).ravel(), minlength=len(scheme) + 1)[
                 1:
             ]

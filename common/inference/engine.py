@@ -220,9 +220,11 @@ class _Worker:
 
     def _prepared(self, window: Window) -> TensorWindow:
         views = [self._prepared_view(view, index) for index, view in enumerate(window.views)]
-        return TensorWindow(window.row, window.column, window.wanted, views, window.ends)
+        return TensorWindow(window.row, window.column, window.wanted, views, window.tiles, window.ends)
 
     def _prepared_view(self, view: np.ndarray, index: int) -> torch.Tensor:
+        if view.ndim == 4:
+            return torch.stack([self._prepared_view(tile, index) for tile in view])
         dtype = getattr(torch, self.segmenter.options.dtype)
         # A pixel's channels stay side by side from the decoder to the network.
         pixels = torch.from_numpy(np.ascontiguousarray(view.transpose(1, 2, 0)))

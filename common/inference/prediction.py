@@ -1,7 +1,7 @@
 """Runs a network over a window: target by target, with shared context, or all at once.
 
-Everything here takes windows whose views are tensors on the network's device, ``(3, h, w)`` each, and yields logits
-with the places they belong to.
+Everything here takes windows whose views are tensors on the network's device, ``(3, h, w)`` each or ``(T, 3, h, w)``
+tiles, and yields logits with the places they belong to.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class TensorWindow:
     column: int
     wanted: np.ndarray
     views: Sequence[torch.Tensor]
+    tiles: Sequence[np.ndarray | None]
     ends: np.ndarray
 
 
@@ -72,11 +73,13 @@ class Predictor:
         self.plan, self.steps, self.options = plan, steps, options
         self.size = fields_of_view[0].size
         self._dtype = getattr(torch, options.dtype)
+        self._tiled = len(fields_of_view) > 1 and all(view.anchor == "tile" for view in fields_of_view[1:])
         self._check(network, fields_of_view)
         self._forward = _compiled(network, options)
         self._encode_context = _compiled(getattr(network, "encode_context", None), options)
         self._forward_with_context = _compiled(getattr(network, "forward_with_context", None), options)
-        run = {"per_patch": self._per_patch, "shared": self._shared, "seamless": self._seamless}
+        shared = self._shared_tiles if self._tiled else self._shared
+        run = {"per_patch": self._per_patch, "shared": shared, "seamless": self._seamless}
         # A single view has no coarse branch to share.
         alone = options.context == "shared" and len(fields_of_view) == 1
         self._run = run["per_patch" if alone else options.context]
@@ -106,7 +109,7 @@ class Predictor:
     def _shared(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
         for window, number in zip(windows, numbers, strict=True):
             height, width = self._extent(window)
-            context = self._call_context(window.views[1:], height, width)
+            context = self._call_context([view[None] for view in window.views[1:]], height, width)
             jobs = [(place, self._place(window, at)) for _, at, place in _each([window], [number])]
             for batch in _batches(jobs, self.options.batch_size):
                 finest = self._images([[self._cut(window, 0, *place)] for place, _ in batch])
@@ -114,10 +117,31 @@ class Predictor:
                 logits = self._call(self._forward_with_context, finest, cut)
                 yield self._of_targets([place for _, place in batch], logits)
 
+    def _shared_tiles(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
+        for window, number in zip(windows, numbers, strict=True):
+            jobs = [
+                (_tiles_of(window, at), at, self._place(window, before)) for _, before, at in _each([window], [number])
+            ]
+            distinct = list(dict.fromkeys(tiles for tiles, _, _ in jobs))
+            context = self._encoded_tiles(window, distinct)
+            for batch in _batches(jobs, self.options.batch_size):
+                finest = self._images([[self._cut(window, 0, *at)] for _, at, _ in batch])
+                which = [distinct.index(tiles) for tiles, _, _ in batch]
+                logits = self._call(self._forward_with_context, finest, [part[which] for part in context])
+                yield self._of_targets([place for _, _, place in batch], logits)
+
+    def _encoded_tiles(self, window: TensorWindow, distinct: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+        """What tiles of all coarse views, one set after the other, give every target in them."""
+        encoded = []
+        for batch in _batches(list(distinct), self.options.batch_size):
+            views = [view[list(which)] for view, which in zip(window.views[1:], zip(*batch, strict=True), strict=True)]
+            encoded.append(self._call_context(views, self.size, self.size))
+        return [torch.cat(parts) for parts in zip(*encoded, strict=True)]
+
     def _seamless(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
         for window in windows:
             finest = window.views[0]
-            context = self._call_context(window.views[1:], finest.shape[1], finest.shape[2])
+            context = self._call_context([view[None] for view in window.views[1:]], *finest.shape[1:])
             height, width = self._extent(window)
             (rows, top), (columns, left) = (
                 self._seen(side, extent, ends)
@@ -171,6 +195,9 @@ class Predictor:
         return images
 
     def _cut(self, window: TensorWindow, index: int, row: int, column: int) -> torch.Tensor:
+        tiles = window.tiles[index]
+        if tiles is not None:
+            return window.views[index][tiles[row, column]]
         step = self.steps[index] if self.steps is not None else 0
         return window.views[index][:, row * step : row * step + self.size, column * step : column * step + self.size]
 
@@ -188,12 +215,10 @@ class Predictor:
         if not coarse:
             return []
         with autocast(coarse[0].device, self._dtype):
-            views = [view[None].contiguous(memory_format=torch.channels_last) for view in coarse]
+            views = [view.contiguous(memory_format=torch.channels_last) for view in coarse]
             return self._encode_context(views, height, width)
 
     def _check(self, network: Any, fields_of_view: Sequence[FieldOfView]) -> None:
-        if self.options.symmetries != "none" and any(view.anchor != "center" for view in fields_of_view):
-            raise ValueError('flips and turns would move a view that is not centred: set symmetries to "none"')
         known = getattr(network, "views", None)
         seen = tuple(view.mpp / fields_of_view[0].mpp for view in fields_of_view)
         if known is not None and len(known) > 1 and not np.allclose(known, seen if len(seen) == len(known) else np.inf):
@@ -204,16 +229,18 @@ class Predictor:
         alone = len(fields_of_view) == 1
         if self.options.context == "per_patch" or (self.options.context == "shared" and alone):
             return
-        period, name = getattr(network, "period", None), type(network).__name__
-        if period is None or len(known or ()) != len(fields_of_view):
-            raise ValueError(
-                f'{name} cannot be run with context="{self.options.context}": its branches do not read views of their '
-                'own. Set context to "per_patch"'
-            )
         if self.steps is None:
             raise ValueError(
                 "neighbouring targets are not whole pixels of every view apart, so they share nothing: set context to "
                 '"per_patch"'
+            )
+        period, name = getattr(network, "period", None), type(network).__name__
+        if self._tiled and self.options.context == "shared" and getattr(network, "context_as_a_whole", False):
+            return
+        if period is None or len(known or ()) != len(fields_of_view):
+            raise ValueError(
+                f'{name} cannot be run with context="{self.options.context}": its branches do not read views of their '
+                'own. Set context to "per_patch"'
             )
         if self.options.context == "shared" and (self.size != self.plan.target or self.size % network.divisor):
             raise ValueError(
@@ -225,6 +252,11 @@ class Predictor:
                 f"{name} pools over {period} pixels; targets of {self.plan.target} pixels every {self.plan.stride} do "
                 f'not fall on multiples of it. Choose another overlap, or set context to "per_patch"'
             )
+
+
+def _tiles_of(window: TensorWindow, at: tuple[int, int]) -> tuple[int, ...]:
+    """A target's tile of each coarse view."""
+    return tuple(int(which[at]) for which in window.tiles[1:] if which is not None)
 
 
 def _part(part: torch.Tensor, pixels: int, rows: slice, columns: slice) -> torch.Tensor:
@@ -249,15 +281,17 @@ def _numbers(window: TensorWindow, turns: int, mirrored: bool) -> np.ndarray:
 
 def _moved(window: TensorWindow, turns: int, mirrored: bool) -> TensorWindow:
     wanted = np.rot90(window.wanted, turns)
-    views = [torch.rot90(view, turns, (1, 2)) for view in window.views]
+    views = [torch.rot90(view, turns, (-2, -1)) for view in window.views]
+    tiles = [None if which is None else np.rot90(which, turns) for which in window.tiles]
     ends = window.ends
     for _ in range(turns % 4):
         # A quarter turn to the left: the right side comes to the top.
         ends = np.stack([ends[1, ::-1], ends[0]])
     if not mirrored:
-        return TensorWindow(window.row, window.column, wanted, views, ends)
+        return TensorWindow(window.row, window.column, wanted, views, tiles, ends)
     ends = np.stack([ends[0], ends[1, ::-1]])
-    return TensorWindow(window.row, window.column, wanted[:, ::-1], [view.flip(2) for view in views], ends)
+    views, tiles = [view.flip(-1) for view in views], [None if which is None else which[:, ::-1] for which in tiles]
+    return TensorWindow(window.row, window.column, wanted[:, ::-1], views, tiles, ends)
 
 
 def _moved_back(logits: torch.Tensor, turns: int, mirrored: bool) -> torch.Tensor:

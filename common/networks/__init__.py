@@ -1,6 +1,7 @@
 """One file per method over shared blocks."""
 
 from .base import SegmentationNetwork
+from .da_refinenet import DARefineNet, RefineNet
 from .dmmn import DMMNM2S, DMMNM3, DMMNMS, DMMNS2
 from .encoder_decoder import EncoderDecoder, MultiResolutionEncoderDecoder
 from .mrn import MRN, MultiResolution
@@ -19,9 +20,11 @@ __all__ = [
     "DMMNS2",
     "MRN",
     "NETWORKS",
+    "DARefineNet",
     "EncoderDecoder",
     "MultiResolution",
     "MultiResolutionEncoderDecoder",
+    "RefineNet",
     "SegNet",
     "SegmentationNetwork",
     "UNet",

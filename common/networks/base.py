@@ -24,6 +24,8 @@ class SegmentationNetwork(nn.Module):
         period: finest pixels by which a place can move so that every view's pooling falls on the same pixels; None:
             the network cannot be run over blocks.
         margin: pixels of each view beyond which nothing reaches an output pixel; a multiple of every pooling.
+        context_as_a_whole: what :meth:`encode_context` gives says nothing of places in the coarse views: it is the same
+            for every target that is seen with them.
     """
 
     # No annotations: TorchScript would try to read them as attribute types.
@@ -31,6 +33,7 @@ class SegmentationNetwork(nn.Module):
     divisor = 1
     period = cast(int | None, None)
     margin = 0
+    context_as_a_whole = False
 
     def encode_context(self, coarse: list[torch.Tensor], height: int, width: int) -> list[torch.Tensor]:
         """What the coarse branches contribute to ``height`` x ``width`` finest pixels in the middle of their views.

@@ -6,35 +6,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from monai.networks.nets.resnet import ResNet
 from torch import nn
 from torch.nn import functional
 
 from .base import SegmentationNetwork, center_crop
+from .resnet import WIDTHS, PointwiseStrided, resnet
 
 SKIPS = ("none", "residual", "dense")
 FUSIONS = ("dilated", "stack", "pyramid")
-WIDTHS = (64, 128, 256, 512)
-
-
-# The backward passes of torch 2.13's own strided 1 x 1 convolutions, transposed or not, write beyond their memory on
-# the CPU where maps are laid out channels last, which ends the process. Both are therefore computed without a stride.
-
-
-class PointwiseStrided(nn.Conv2d):
-    """1 x 1 convolution with a stride, of the pixels that it sees."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int, bias: bool = True) -> None:
-        super().__init__(in_channels, out_channels, 1, stride, bias=bias)
-        self.step = stride
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return functional.conv2d(features[:, :, :: self.step, :: self.step], self.weight, self.bias)
 
 
 class PointwiseTransposed(nn.ConvTranspose2d):
     """1 x 1 transposed convolution of stride 2 that doubles the size: it fills one pixel in four, the others have its
-    bias."""
+    bias.
+
+    It is computed without a stride for the reason of :class:`PointwiseStrided`.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1, 2, output_padding=1)
@@ -78,19 +65,7 @@ class Trunk(nn.Module):
 
     def __init__(self, channels: Sequence[int], input_aware: bool) -> None:
         super().__init__()
-        # torchvision's ResNet-18 in names and shapes, so that its weights fit.
-        self.resnet = ResNet(
-            "basic",
-            [2, 2, 2, 2],
-            list(channels),
-            spatial_dims=2,
-            conv1_t_stride=2,
-            feed_forward=False,
-            bias_downsample=False,
-        )
-        for stage, (narrow, wide) in enumerate(pairwise(channels), start=2):
-            shortcut = self.resnet.get_submodule(f"layer{stage}.0.downsample")
-            shortcut.register_module("0", PointwiseStrided(narrow, wide, 2, bias=False))
+        self.resnet = resnet("resnet18", channels)
         self.average = nn.AvgPool2d(3, 2, 1)
         paths = 2 if input_aware else 0
         self.inputs = nn.ModuleList(

@@ -1,11 +1,14 @@
 """Synthetic slides with known labels."""
 
+from .bach import BACH, BACH_CLASSES, write_bach
 from .biopsy import BIOPSY_CLASSES, DIAGNOSES, biopsy_recipe, write_breast_biopsies
 from .camelyon import write_camelyon16
 from .recipe import BREAST, LYMPH_NODE, RECIPES, Core, Ground, Nuclei, Population, Recipe, Stain, Texture
 from .slide import PhantomFiles, write_phantom, write_phantoms
 
 __all__ = [
+    "BACH",
+    "BACH_CLASSES",
     "BIOPSY_CLASSES",
     "BREAST",
     "DIAGNOSES",
@@ -20,6 +23,7 @@ __all__ = [
     "Stain",
     "Texture",
     "biopsy_recipe",
+    "write_bach",
     "write_breast_biopsies",
     "write_camelyon16",
     "write_phantom",

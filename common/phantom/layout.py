@@ -108,7 +108,7 @@ class Layout:
                 field = self._fields[index].at(ty[here], tx[here])
                 above = field > kind.level
                 if kind.clear_of is not None and self.structures:
-                    above &= self._distance(ty[here], tx[here]) > kind.clear_of + _UNEVEN * np.abs(field)
+                    above &= self.distance(ty[here], tx[here]) > kind.clear_of + _UNEVEN * np.abs(field)
                 ground[here] = np.where(above, index, ground[here])
         result[tissue] = ground
         return result
@@ -127,9 +127,10 @@ class Layout:
             ):
                 yield structure
 
-    def _distance(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """µm from points to the circle around the nearest structure."""
-        assert self._tree is not None
+    def distance(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """µm from points ``(y, x)`` to the circle around the nearest structure; infinite if there is none."""
+        if self._tree is None:
+            return np.full(np.shape(y), np.inf)
         nearest = min(_NEAREST, len(self.structures))
         to_centre, index = self._tree.query(np.stack([y, x], axis=-1), k=np.arange(1, nearest + 1))
         return (to_centre - self._reach[index]).min(axis=-1)
@@ -169,7 +170,8 @@ class Layout:
 
     def _place(self) -> list[Structure]:
         placed: list[Structure] = []
-        occupied = _Occupied()
+        largest = max((p.radius[1] for p in self.recipe.populations), default=0.0)
+        occupied = _Occupied(max((p.clearance for p in self.recipe.populations), default=0.0) + 4 * largest)
         for index, population in enumerate(self.recipe.populations):
             members: list[Structure] = []
             for candidate in self._candidates(index, population):
@@ -234,11 +236,10 @@ class Layout:
 
 
 class _Occupied:
-    """Circles already taken, in buckets."""
+    """Circles already taken, in buckets of ``reach`` µm, within which one can be in another's way."""
 
-    _BUCKET = 600.0
-
-    def __init__(self) -> None:
+    def __init__(self, reach: float) -> None:
+        self._reach = reach
         self._buckets: dict[tuple[int, int], list[Structure]] = {}
 
     def add(self, structure: Structure) -> None:
@@ -258,7 +259,7 @@ class _Occupied:
         )
 
     def _key(self, structure: Structure) -> tuple[int, int]:
-        return int(structure.y // self._BUCKET), int(structure.x // self._BUCKET)
+        return int(structure.y // self._reach), int(structure.x // self._reach)
 
 
 def _gap(one: Structure, other: Structure) -> float:

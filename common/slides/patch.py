@@ -97,9 +97,36 @@ class PatchReader:
         size = views[0].size
         center = self.align(slide, center)
         patch = [
-            self.read_view(slide, index, self._anchored(slide, view, center), size) for index, view in enumerate(views)
+            self.read_view(slide, index, center, size)
+            if view.anchor == "center"
+            else self.read_tile(slide, index, self.tile(slide, index, center))
+            for index, view in enumerate(views)
         ]
         return np.concatenate([view.transpose(2, 0, 1) for view in patch])
+
+    def tile(self, slide: Slide, index: int, center: tuple[float, float]) -> tuple[int, int]:
+        """Row and column, in the grid of a view that is anchored to tiles, of the one around ``center``."""
+        height, width = self._cell(slide, index)
+        return math.floor(center[0] / height + 1e-6), math.floor(center[1] / width + 1e-6)
+
+    def read_tile(self, slide: Slide, index: int, tile: tuple[int, int]) -> np.ndarray:
+        """A tile's pixels: ``(size, size, 3)``."""
+        height, width = self._cell(slide, index)
+        center = ((tile[0] + 0.5) * height, (tile[1] + 0.5) * width)
+        return self.read_view(slide, index, center, self.fields_of_view[index].size)
+
+    def encloses(self, slide: Slide, center: tuple[float, float], height: float, width: float) -> bool:
+        """Whether a rectangle of so many level-0 pixels lies within one tile of every view that is anchored to
+        tiles."""
+        for index, view in enumerate(self.fields_of_view):
+            if view.anchor == "tile":
+                # Corners, a little inside: what ends with a tile is in it.
+                corners = [
+                    (center[0] + side * (height / 2 - 1e-3), center[1] + side * (width / 2 - 1e-3)) for side in (-1, 1)
+                ]
+                if self.tile(slide, index, corners[0]) != self.tile(slide, index, corners[1]):
+                    return False
+        return True
 
     def read_view(
         self, slide: Slide, index: int, center: tuple[float, float], size: int | tuple[int, int]
@@ -122,9 +149,6 @@ class PatchReader:
         start = [math.floor(center[axis] / down[axis] - half + 0.5 + 1e-6) for axis in (0, 1)]
         return (start[0] + half) * down[0], (start[1] + half) * down[1]
 
-    @staticmethod
-    def _anchored(slide: Slide, view: FieldOfView, center: tuple[float, float]) -> tuple[float, float]:
-        if view.anchor == "center":
-            return center
-        cell = slide.pixel(view.extent)
-        return (center[0] // cell[0] + 0.5) * cell[0], (center[1] // cell[1] + 0.5) * cell[1]
+    def _cell(self, slide: Slide, index: int) -> tuple[float, float]:
+        """Height and width of a view in level-0 pixels."""
+        return slide.pixel(self.actual(slide)[index].extent)

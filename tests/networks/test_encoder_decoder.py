@@ -8,12 +8,12 @@ import torch
 from common.networks import EncoderDecoder, MultiResolutionEncoderDecoder
 from common.networks.encoder_decoder import (
     DenseDecoder,
-    PointwiseStrided,
     PointwiseTransposed,
     SparseDecoder,
     Trunk,
     fusion_block,
 )
+from common.networks.resnet import PointwiseStrided
 
 NARROW = (4, 5, 6, 7)
 # Skips, sparse decoder, input-aware units; parameters of one resolution and of two; and Table II's
