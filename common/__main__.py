@@ -1,5 +1,5 @@
-"""``python -m common …``: phantom, phantom-camelyon16, phantom-breast-biopsies, demo, datalist, inspect, score,
-compare, roc, froc, activations, convert-released."""
+"""``python -m common …``: phantom, phantom-camelyon16, phantom-breast-biopsies, phantom-bach, demo, datalist, inspect,
+score, compare, roc, froc, activations, convert-released."""
 
 from __future__ import annotations
 
@@ -99,6 +99,25 @@ def phantom_breast_biopsies(
     print(f"{training + validation + testing} regions, datalist: {path}")
 
 
+def phantom_bach(
+    out: str, slides: int = 10, size: int = 8192, mpp: float = 2.0, seed: int = 0, far: bool = False
+) -> None:
+    """Write synthetic breast slides as BACH hands out its whole slides, in regions of several millimetres.
+
+    Args:
+        out: folder to write to.
+        slides: how many: A01, A02, and so on.
+        size: pixels a side.
+        mpp: micrometres per pixel.
+        seed: slides have this seed, the next, and so on.
+        far: also write label maps of what only its surroundings beyond 600 micrometres tell.
+    """
+    from .phantom import write_bach
+
+    path = write_bach(out, slides, size, mpp, seed, far)
+    print(f"{slides} slides: {path}")
+
+
 def demo(slide: str | None = None, mpp: float | None = None, output: str = "output/demo") -> None:
     """Segment a phantom and score it, or segment your own slide, with the DMMN demo checkpoint.
 
@@ -153,6 +172,7 @@ def compare(
     bundle: str = _BUNDLE,
     config: str | tuple[str, ...] = ("inference.yaml",),
     name_by: str | None = None,
+    evaluated: str | None = None,
 ) -> None:
     """Score several models' predictions of the same slides: one table, and pictures side by side.
 
@@ -165,6 +185,8 @@ def compare(
         bundle: whose classes are meant.
         config: its config, or several, later ones laid over earlier ones; paths of your own overlays too.
         name_by: column of the datalist that named the runs' folders, if one did.
+        evaluated: output folders of evaluate.yaml, as TITLE=FOLDER, separated by commas: their scores over patches go
+            into the same table.
     """
     from .comparison import compare_runs
     from .configs import bundle_settings
@@ -172,7 +194,8 @@ def compare(
     titled = _titled(runs, "compare RUN… --datalist DATALIST")
     scheme = bundle_settings(bundle, _listed(config), ["scheme"])["scheme"]
     chosen = None if classes is None else _listed(classes)
-    table = compare_runs(titled, datalist, scheme, out, section, chosen, name_by)
+    patches = None if evaluated is None else _titled(_separated(evaluated), "compare … --evaluated TITLE=FOLDER")
+    table = compare_runs(titled, datalist, scheme, out, section, chosen, name_by, patches)
     print(table.round(3).to_string(index=False))
     print(f"{Path(out) / 'comparison.csv'}, and a picture of each slide beside it")
 
@@ -255,9 +278,7 @@ def activations(
 
     named = {title: model.split("+") for title, model in _titled(models, "activations SLIDE MODEL…").items()}
     parsed = {title: (parts[0], parts[1:]) for title, parts in named.items()}
-    # Of names with dots, fire makes one string.
-    names = layers.split(",") if isinstance(layers, str) else list(layers)
-    draw_activations(slide, center, parsed, names, bundle, out, mpp)
+    draw_activations(slide, center, parsed, _separated(layers), bundle, out, mpp)
     print(out)
 
 
@@ -272,6 +293,11 @@ def _titled(runs: Sequence[str], usage: str) -> dict[str, str]:
             raise ValueError(f"two runs are called {title}: {folders[title]} and {folder}. Name them as TITLE=FOLDER")
         folders[title] = folder
     return folders
+
+
+def _separated(value: str | Sequence[str]) -> list[str]:
+    """What stood between commas; of some of it fire makes one string, of some a tuple."""
+    return value.split(",") if isinstance(value, str) else list(value)
 
 
 def _listed(value: str | Sequence[str]) -> list[str]:
@@ -334,6 +360,27 @@ def datalist_camelyon16(root: str, out: str = "datalist.json", validation: float
         print(f"left out: {name}, {reason}")
     for section, counts in found.counts.items():
         print(f"{section}: {', '.join(f'{count} {kind}' for kind, count in counts.items())}")
+    print(found.path)
+
+
+def datalist_bach(root: str, out: str = "datalist.json", a01: str | None = None) -> None:
+    """Write a datalist of BACH's annotated whole slides with the split of Li et al. 2020; what is not annotated in
+    tissue is normal.
+
+    Args:
+        root: the challenge's folder.
+        out: the datalist to write.
+        a01: section for the slide A01, which is in none of the paper's.
+    """
+    from .data import datalist_from_bach
+
+    found = datalist_from_bach(root, out, a01)
+    for sentence in found.missing:
+        print(f"missing: {sentence}")
+    for name, reason in found.left_out.items():
+        print(f"left out: {name}, {reason}")
+    for section, names in found.sections.items():
+        print(f"{section}: {', '.join(names) or 'none'}")
     print(found.path)
 
 
@@ -417,13 +464,19 @@ def main() -> None:
                 "phantom": phantom,
                 "phantom-camelyon16": phantom_camelyon16,
                 "phantom-breast-biopsies": phantom_breast_biopsies,
+                "phantom-bach": phantom_bach,
                 "demo": demo,
                 "score": score,
                 "compare": compare,
                 "roc": roc,
                 "froc": froc,
                 "activations": activations,
-                "datalist": {"folder": datalist_folder, "camelyon16": datalist_camelyon16, "folds": datalist_folds},
+                "datalist": {
+                    "folder": datalist_folder,
+                    "camelyon16": datalist_camelyon16,
+                    "bach": datalist_bach,
+                    "folds": datalist_folds,
+                },
                 "inspect": inspect,
                 "convert-released": convert_released,
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from .files import write_json, written_whole
 from .outputs.ome_zarr import read_probability
 from .outputs.overlay import blend
 from .outputs.panels import panels
-from .reports import FIGURES, ScoreReport, plot_classes, write_table
+from .reports import FIGURES, ScoreReport, plot_classes, score_column, write_table
 from .slides import Slide, slide_name
 
 _PANEL = 700
@@ -35,6 +36,7 @@ def compare_runs(
     section: str = "testing",
     classes: Sequence[str] | None = None,
     name_by: str | None = None,
+    evaluated: Mapping[str, str | Path] | None = None,
 ) -> pd.DataFrame:
     """Score the predictions of several runs of inference.yaml and lay them side by side.
 
@@ -48,14 +50,16 @@ def compare_runs(
         section: of the datalist.
         classes: those that count; all by default.
         name_by: column that named the runs' folders; see :class:`SlideDataset`.
+        evaluated: title -> output folder of evaluate.yaml, whose ``scores.json`` over patches goes into the same table.
 
     Returns:
         one row per run: mean IoU, recall, precision and F1, pixel accuracy, and the IoU of each class (the form of the
-        papers' tables).
+        papers' tables). With ``evaluated``, a column says what a row is over: patches, or slides.
 
     Raises:
-        ValueError: a run lacks a slide, or predicted other classes.
+        ValueError: a run lacks a slide, or predicted other classes; a folder has no scores.
     """
+    patches = {title: _evaluation(Path(folder), scheme) for title, folder in (evaluated or {}).items()}
     items, out = load_datalist(datalist, section), Path(out)
     predictions = {
         title: [_prediction(Path(folder), item, name_by) for item in items] for title, folder in runs.items()
@@ -80,7 +84,9 @@ def compare_runs(
     }
     write_json(out / "comparison.json", reports)
     plot_classes(reports, scheme, out / "classes.png")
-    table = pd.DataFrame([_row(title, figures) for title, figures in reports.items()])
+    table = pd.DataFrame([_row(title, figures) for title, figures in [*patches.items(), *reports.items()]])
+    if patches:
+        table.insert(1, "over", ["patches"] * len(patches) + ["slides"] * len(reports))
     write_table(out / "comparison.csv", table)
     return table
 
@@ -181,6 +187,17 @@ def _prediction(folder: Path, item: Mapping[str, Any], name_by: str | None) -> P
     return path
 
 
+def _evaluation(folder: Path, scheme: ClassScheme) -> dict[str, Any]:
+    """What an evaluation wrote."""
+    path = folder / "scores.json"
+    if not path.exists():
+        raise ValueError(f"{path}: no such scores. Run evaluate.yaml with output_dir {folder} first")
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    if set(figures["classes"]) - set(scheme.names):
+        raise ValueError(f"{path}: scores of {', '.join(figures['classes'])}, not of {', '.join(scheme.names)}")
+    return figures
+
+
 def _name(item: Mapping[str, Any], name_by: str | None) -> str:
     return str(item[name_by]) if name_by is not None else slide_name(item["image"])
 
@@ -198,4 +215,4 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     means = {f"mean {figure}": figures[f"mean_{figure}"] for figure in FIGURES}
     ious = {f"IoU {name}": row["iou"] for name, row in figures["classes"].items()}
-    return {"model": title, **means, "pixel accuracy": figures["pixel_accuracy"], **ious}
+    return {"model": title, **means, "pixel accuracy": figures["pixel_accuracy"], **score_column(figures), **ious}

@@ -91,6 +91,40 @@ def scores(matrix: np.ndarray, names: Sequence[str], classes: Sequence[str] | No
     return result
 
 
+def bach_score(prediction: np.ndarray, truth: np.ndarray, grades: int = 4) -> float:
+    """The Score of the BACH challenge, pooled over all pixels: 1 less the distances of predicted grades from true ones,
+    as a share of the largest there could be where either is not normal.
+
+    Args:
+        prediction, truth: grades from 0, normal, to ``grades - 1``, invasive, of the same shape.
+        grades: how many.
+
+    Raises:
+        ValueError: the shapes differ, or a grade is none of these.
+
+    Source: Li et al. 2020, eqs. 10 and 11; Aresta et al. 2019.
+    """
+    grade = [np.asarray(grades_of).astype(np.int64) for grades_of in (prediction, truth)]
+    if any(part.size and (part.min() < 0 or part.max() >= grades) for part in grade):
+        raise ValueError(f"a grade that is none of 0 to {grades - 1}")
+    return matrix_bach_score(confusion_matrix(grade[0] + 1, grade[1] + 1, grades))
+
+
+def matrix_bach_score(matrix: np.ndarray) -> float:
+    """:func:`bach_score` from a confusion matrix whose classes are grades in label order. What was not predicted counts
+    as far off as can be."""
+    grades = len(matrix)
+    true, predicted = np.arange(grades)[:, None], np.arange(grades)[None]
+    worst = np.maximum(true, grades - 1 - true).repeat(grades + 1, axis=1)
+    distance = worst.copy()
+    distance[:, :grades] = np.abs(predicted - true)
+    # Normal tissue that was found normal does not count.
+    possible = worst.copy()
+    possible[0, 0] = 0
+    total = float((matrix * possible).sum())
+    return 1.0 - float((matrix * distance).sum()) / total if total else 1.0
+
+
 def seam_ratio(labels: np.ndarray, target: int) -> float | None:
     """How blocky a stitched label map is: label changes along the seams of its targets over those elsewhere.
 

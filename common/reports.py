@@ -11,7 +11,7 @@ import pandas as pd
 
 from .classes import ClassScheme
 from .files import write_json, written_whole
-from .metrics import scores
+from .metrics import matrix_bach_score, scores
 
 FIGURES = ("iou", "recall", "precision", "f1")
 
@@ -97,8 +97,12 @@ class ScoreReport:
         return figures
 
     def _figures(self, members: Sequence[int]) -> dict[str, Any]:
-        found = scores(self.matrices[members].sum(axis=0), self.scheme.names, self.classes)
+        matrix = self.matrices[members].sum(axis=0)
+        found = scores(matrix, self.scheme.names, self.classes)
         left_out = int(self.excluded[members].sum())
+        if self.scheme.ordinal:
+            counted = np.isin(self.scheme.names, self.classes or self.scheme.names)[:, None]
+            found["bach_score"] = matrix_bach_score(np.where(counted, matrix, 0))
         return {**found, "slide_count": len(members), "excluded_pixels": left_out}
 
 
@@ -108,8 +112,13 @@ def _rows(named: Sequence[tuple[str, str, Mapping[str, Any]]]) -> pd.DataFrame:
         ious = {f"IoU {name}": row["iou"] for name, row in figures["classes"].items()}
         means = {f"mean {figure}": figures[f"mean_{figure}"] for figure in FIGURES}
         counts = {key: figures[key] for key in ("pixel_accuracy", "slide_count", "labelled_pixels", "excluded_pixels")}
-        rows.append({"by": column, "value": value, **means, **ious, **counts})
+        rows.append({"by": column, "value": value, **means, **ious, **counts, **score_column(figures)})
     return pd.DataFrame(rows)
+
+
+def score_column(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The challenge's score as a column, where classes are grades."""
+    return {"BACH score": figures["bach_score"]} if "bach_score" in figures else {}
 
 
 def class_table(figures: Mapping[str, Any]) -> pd.DataFrame:

@@ -70,13 +70,14 @@ def load_encoders(network: nn.Module, paths: Mapping[str | int, str | Path]) -> 
         logger.info("encoder of view %s: %s", view, path)
 
 
-def load_trunk(network: nn.Module, path: str | Path | None) -> None:
-    """Start the encoders of an encoder-decoder as a classifier's, e.g. trained on ImageNet.
+def load_trunk(network: nn.Module, path: str | Path | None, module: str = "trunk") -> None:
+    """Start encoders as a classifier's, e.g. trained on ImageNet.
 
     Args:
-        network: its modules called ``trunk`` hold a ``resnet`` each.
-        path: ResNet-18's state dict under torchvision's names; its last, fully connected layer is left out. None: the
-            encoders stay as they are.
+        network: its modules called ``module`` hold a ``resnet`` each.
+        path: the state dict of a ResNet of that depth under torchvision's names; its last, fully connected layer is
+            left out. None: the encoders stay as they are.
+        module: see ``network``.
 
     Raises:
         ValueError: there is no such file, the network has no such encoder, or the weights do not fit.
@@ -84,12 +85,14 @@ def load_trunk(network: nn.Module, path: str | Path | None) -> None:
     if path is None:
         return
     found = {key: value for key, value in _state(Path(path)).items() if not key.startswith("fc.")}
-    trunks = [module.resnet for name, module in network.named_modules() if name.split(".")[-1] == "trunk"]
+    trunks = [part.resnet for name, part in network.named_modules() if name.split(".")[-1] == module]
     if not trunks:
         raise ValueError(f"{type(network).__name__} has no encoder to begin as {path}")
     for trunk in trunks:
-        _load(trunk, found, Path(path))
-    logger.info("%d encoders begin as %s", len(trunks), path)
+        # Older files do not count batches, which matters to nothing here.
+        counts = {key: value for key, value in trunk.state_dict().items() if key.endswith("num_batches_tracked")}
+        _load(trunk, {**counts, **found}, Path(path))
+    logger.info("%s of %d encoder(s): %s", module, len(trunks), path)
 
 
 def _state(path: Path) -> dict[str, torch.Tensor]:

@@ -70,6 +70,15 @@ def own_names(region: ElementTree.Element) -> list[str]:
     return [said.strip() for said in (region.get("Text"), *values) if said and said.strip()]
 
 
+def layer_names(root: ElementTree.Element) -> list[list[str]]:
+    """What each region is called: its own names, then its layer's."""
+    return [
+        [*own_names(region), _layer_name(layer, number)]
+        for number, layer in enumerate(root.iter("Annotation"), start=1)
+        for region in layer.iter("Region")
+    ]
+
+
 def write_imagescope_xml(
     path: str | Path,
     regions: Iterable[AnnotatedRegion],

@@ -11,7 +11,7 @@ from .asap import read_asap_xml
 from .cvat import read_cvat
 from .geojson import read_geojson
 from .label_image import LabelImage
-from .layers import read_layers
+from .layers import layer_names, read_layers
 from .regions import AnnotationError, Annotations, LabelSource
 from .xml import xml_root
 
@@ -58,6 +58,22 @@ def read_annotations(
     if suffix in _IMAGES:
         return LabelImage(path, scheme, label_values)
     raise AnnotationError(path, f"unknown annotation format {suffix!r}", f"Known are {', '.join(ANNOTATION_SUFFIXES)}")
+
+
+def region_names(path: str | Path) -> list[list[str]]:
+    """What each region of a file may be called, of which the first that is known is its class: in ASAP's XML its group,
+    in ImageScope's and HALO's its own names and its layer's.
+
+    Raises:
+        AnnotationError: the file is of another format.
+    """
+    path = Path(path)
+    root = xml_root(path)
+    if root.tag == "ASAP_Annotations":
+        return [[annotation.get("PartOfGroup", "None")] for annotation in root.iter("Annotation")]
+    if root.tag == "Annotations":
+        return layer_names(root)
+    raise AnnotationError(path, f"its root is <{root.tag}>", "Known are <ASAP_Annotations> and <Annotations>")
 
 
 def _no_groups(path: Path) -> AnnotationError:

@@ -1,8 +1,10 @@
 """Datalists, patch index, class balancing, datasets."""
 
+from .bach import Bach, datalist_from_bach
 from .balance import balance_by_elastic_deformation, plot_class_balance
 from .camelyon import Camelyon16, datalist_from_camelyon16
 from .checks import check_views
+from .choice import PatchChoice
 from .datalist import filled_sections, load_datalist, load_sections, one_per_slide, slide_items
 from .dataset import MultiMagnificationPatchDataset, SlideDataset
 from .draws import Draw, NumberedDraws
@@ -14,18 +16,21 @@ from .sampler import ClassCycleSampler
 from .store import SlideStore
 
 __all__ = [
+    "Bach",
     "Camelyon16",
     "ClassCycleSampler",
     "Draw",
     "MultiMagnificationPatchDataset",
     "NumberedDraws",
     "PackedPatches",
+    "PatchChoice",
     "PatchIndex",
     "SlideDataset",
     "SlideStore",
     "balance_by_elastic_deformation",
     "build_patch_index",
     "check_views",
+    "datalist_from_bach",
     "datalist_from_camelyon16",
     "datalist_from_folders",
     "filled_sections",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_json
-from .folders import relative_path, split_by_group
+from .folders import files_by_name, relative_path, split_by_group
 
 # What the data set's own readme says of its slides, and Gu et al. 2018 (section 4.2) of their number: 18 slides of
 # training and 2 of testing left out. The readme lists 20 of training; which two the paper kept it does not say.
@@ -76,7 +76,8 @@ def datalist_from_camelyon16(
     root, out = Path(root), Path(out)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
-    slides, annotations = _by_name(root, _SLIDE), _by_name(root, _XML)
+    # The data set's masks are called tumor_001_mask.tif and do not match.
+    slides, annotations = ({k.lower(): v for k, v in files_by_name(root, p).items()} for p in (_SLIDE, _XML))
     if not slides:
         raise ValueError(f"{root}: no slide of CAMELYON16 in it (normal_001.tif, tumor_001.tif, test_001.tif, …)")
     found = Camelyon16(out, {})
@@ -104,18 +105,6 @@ def datalist_from_camelyon16(
         }
         for section, names in sections.items()
     }
-    return found
-
-
-def _by_name(root: Path, pattern: re.Pattern[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(root.rglob("*")):
-        # The data set's masks are called tumor_001_mask.tif and do not match.
-        if pattern.match(path.name):
-            name = path.stem.lower()
-            if name in found:
-                raise ValueError(f"{name} is there twice: {found[name]} and {path}. Leave one of them")
-            found[name] = path
     return found
 
 

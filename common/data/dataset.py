@@ -16,6 +16,7 @@ from ..classes import ClassScheme
 from ..losses import class_weights
 from ..slides import FieldOfView, PatchReader, slide_name, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
+from .choice import PatchChoice
 from .datalist import one_per_slide, slide_items
 from .draws import Draw
 from .index import PatchIndex, build_patch_index
@@ -48,6 +49,7 @@ class MultiMagnificationPatchDataset(Dataset):
         tissue: also say whether Otsu's threshold finds tissue in the target, for :class:`SlideConfusion`.
         balance_plot: picture of labelled pixels before and after balancing.
         packed: read the patches from there instead of from the slides; packs them first, where they are not yet.
+        chosen: which of all patches; all without it.
         seed: of deformations and centres elsewhere.
 
     Raises:
@@ -72,11 +74,14 @@ class MultiMagnificationPatchDataset(Dataset):
         tissue: bool = False,
         balance_plot: str | Path | None = None,
         packed: PackedPatches | None = None,
+        chosen: PatchChoice | None = None,
         seed: int = 0,
     ) -> None:
         self.data, self.scheme, self.transform, self.seed = list(data), scheme, transform, seed
         reader = PatchReader(fields_of_view, snap=snap)
         before = build_patch_index(self.data, scheme, reader, FieldOfView.of(target), min_labelled, stride, cache_dir)
+        if chosen is not None:
+            before = chosen.of(before)
         self._check_classes(before, allow_missing)
         self.index = before
         if rates:

@@ -173,6 +173,22 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file() and p.name[0] != ".")
 
 
+def files_by_name(folder: Path, pattern: re.Pattern[str]) -> dict[str, Path]:
+    """Files of a folder and its subfolders whose names match, by their names in capitals and without ending.
+
+    Raises:
+        ValueError: one name twice.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if pattern.match(path.name):
+            name = path.stem.upper()
+            if name in found:
+                raise ValueError(f"{path.stem} is there twice: {found[name]} and {path}. Leave one of them")
+            found[name] = path
+    return found
+
+
 def relative_path(path: Path, out: Path) -> str:
     """A path as a datalist at ``out`` names it: from its folder, with slashes."""
     return Path(os.path.relpath(path.absolute(), out.absolute().parent)).as_posix()
