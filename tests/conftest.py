@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 DMMN = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"
 MRN = REPOSITORY / "bundles" / "pathology_mrn_segmentation"
+DA_REFINENET = REPOSITORY / "bundles" / "pathology_da_refinenet_segmentation"
 ENCDEC = REPOSITORY / "bundles" / "pathology_multires_encdec_segmentation"
 
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "2")))

@@ -17,6 +17,8 @@ from ..errors import UnreadableFileError
 from ..slides import Slide
 
 _TIE = (1.0e-6, 1.7e-6)
+# Pixels around what is drawn at which outlines are cut off.
+_MARGIN = 2.0
 
 
 class AnnotationError(UnreadableFileError):
@@ -103,9 +105,12 @@ class Annotations(LabelSource):
         top, left = center[0] * scale[0] - height / 2 * down, center[1] * scale[1] - width / 2 * across
         labels = np.full((height, width), UNLABELLED, dtype=np.uint8)
         window = shapely.box(left, top, left + width * across, top + height * down)
+        around = window.buffer(_MARGIN * max(down, across), join_style="mitre")
         for index in sorted(self._tree.query(window).tolist()):
             region = self.regions[index]
-            for part in shapely.get_parts(region.outline):
+            # Filling takes time by the outline's points, of which large regions have thousands elsewhere.
+            near = polygonal(shapely.intersection(region.outline, around))
+            for part in [] if near is None else shapely.get_parts(near):
                 _paint(labels, part, region.label, (top, left), (down, across))
         return labels
 

@@ -11,7 +11,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
 from tests.bundles.commands import configs_of
-from tests.conftest import DMMN, ENCDEC, MRN, REPOSITORY, SHARED
+from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, REPOSITORY, SHARED
 
 BUNDLES = sorted((REPOSITORY / "bundles").iterdir())
 # Configs that overlay others than train.yaml, and those.
@@ -27,6 +27,14 @@ SMALL = {
         "datalist": "datalist.json",
         "network_def#channels": [4, 6, 8, 10, 12],
         "allow_missing": ["carcinoma", "benign epithelial", "necrotic"],
+    },
+    DA_REFINENET.name: {
+        "datalist": "grades.json",
+        "slice_encoder": "resnet18",
+        "context_encoder": "resnet18",
+        "channels": [2, 2, 2, 2],
+        "decoder_channels": [2, 2, 2, 2],
+        "allow_missing": ["in situ", "invasive"],
     },
     MRN.name: {"datalist": "two_classes.json", "channels": [2, 2, 2, 2, 2]},
     ENCDEC.name: {
