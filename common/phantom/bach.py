@@ -46,7 +46,7 @@ def _landmark(name: str, texture: Texture, core: Core | None = None) -> Populati
     """What tells a kind of region: the next is so far that a slice mostly sees none, and a tile of 2.3 mm mostly
     one."""
     return Population(
-        name, texture, name, radius=(110.0, 160.0), spacing=260.0, crowding=True, clearance=1300.0, core=core
+        name, texture, name, radius=(200.0, 280.0), spacing=260.0, crowding=True, clearance=1300.0, core=core
     )
 
 
