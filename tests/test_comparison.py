@@ -12,6 +12,7 @@ from PIL import Image
 
 from common.comparison import compare_runs
 from common.outputs.pyramid import write_label_pyramid
+from common.reports import ScoreReport
 
 
 @pytest.fixture
@@ -54,3 +55,21 @@ def test_a_subset_of_classes(folder, scheme):
 def test_a_run_without_the_slide_is_named(folder, scheme):
     with pytest.raises(ValueError, match=r"other/a/prediction\.tif: no such prediction"):
         compare_runs({"x": folder / "other"}, folder / "d.json", scheme, folder / "out")
+
+
+def test_scores_over_patches_and_over_slides_in_one_table(folder, scheme):
+    matrix = np.zeros((1, len(scheme), len(scheme) + 1), dtype=np.int64)
+    matrix[0, 0, 0], matrix[0, 0, 3], matrix[0, 3, 3] = 3, 1, 4
+    scheme.ordinal = True
+    try:
+        ScoreReport(scheme, matrix, [{"image": "a.png"}]).write(folder / "scores")
+        runs, evaluated = {"bad": folder / "bad"}, {"bad": folder / "scores"}
+        table = compare_runs(runs, folder / "d.json", scheme, folder / "out", evaluated=evaluated)
+    finally:
+        scheme.ordinal = False
+    assert table["over"].tolist() == ["patches", "slides"]
+    assert table["mean iou"].tolist() == pytest.approx([(3 / 4 + 4 / 5) / 2, (1 / 2 + 2 / 3) / 2])
+    # Carcinoma and stroma are grades 0 and 3 of 5 here: of 4 pixels one is 3 of at most 5 off, and stroma's 3.
+    assert table["BACH score"].tolist() == pytest.approx([1 - 3 / (5 + 4 * 3), 1 - 3072 * 3 / (3072 * 5 + 6144 * 3)])
+    with pytest.raises(ValueError, match=r"other/scores\.json: no such scores\. Run evaluate\.yaml"):
+        compare_runs(runs, folder / "d.json", scheme, folder / "out", evaluated={"bad": folder / "other"})

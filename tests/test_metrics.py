@@ -1,12 +1,24 @@
 """Figures from a confusion matrix written by hand."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from common.metrics import ContextReliance, MeanIoU, SlideConfusion, confusion_matrix, scores, seam_ratio
+from common.classes import ClassScheme
+from common.metrics import (
+    ContextReliance,
+    MeanIoU,
+    SlideConfusion,
+    bach_score,
+    confusion_matrix,
+    matrix_bach_score,
+    scores,
+    seam_ratio,
+)
+from common.phantom import BACH_CLASSES
 from common.reports import ScoreReport
 
 #          predicted  a  b  c  none
@@ -168,3 +180,50 @@ def test_the_seam_ratio_sees_blocks_and_nothing_else():
     stripes = np.zeros((64, 64), dtype=np.uint8)
     stripes[8::16] = stripes[9::16] = 1
     assert seam_ratio(stripes, 16) == 0
+
+
+# ---- the Score of BACH
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "score"),
+    [(0, 0, 1.0), (2, 2, 1.0), (0, 3, 0.0), (1, 3, 0.0), (1, 0, 0.5), (2, 1, 0.5), (2, 0, 0.0), (3, 1, 1 / 3)],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_bach_score_of_one_kind_of_pixel(truth, prediction, score, dtype):
+    """By hand: 1 - |p - g| / max(g, 3 - g)."""
+    found = bach_score(np.full((4, 5), prediction, dtype=dtype), np.full((4, 5), truth, dtype=dtype))
+    assert found == pytest.approx(score)
+
+
+def test_bach_score_pools_all_pixels_and_leaves_true_normals_out():
+    truth = np.array([0, 0, 0, 1, 2, 3, 3, 0], dtype=np.uint8)
+    predicted = np.array([0, 0, 1, 1, 1, 3, 0, 0], dtype=np.uint8)
+    # Distances 1, 0, 1, 0, 3 of at most 3, 2, 2, 3, 3.
+    assert bach_score(predicted, truth) == pytest.approx(1 - 5 / 13)
+    rng = np.random.default_rng(0)
+    g, p = (rng.integers(0, 4, 500).astype(np.int64) for _ in range(2))
+    counted = 1 - (1 - (p > 0)) * (1 - (g > 0))
+    expected = 1 - np.abs(p - g).sum() / (np.maximum(g, 3 - g) * counted).sum()
+    assert bach_score(p.astype(np.uint8), g.astype(np.uint8)) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="a grade that is none of 0 to 3"):
+        bach_score(np.array([4]), np.array([0]))
+
+
+def test_what_was_not_predicted_is_as_far_off_as_can_be():
+    # True normal and true benign, of which one pixel each was not predicted: 3 and 2 off.
+    matrix = np.zeros((4, 5), dtype=np.int64)
+    matrix[0, 4] = matrix[1, 4] = matrix[1, 1] = 1
+    assert matrix_bach_score(matrix) == pytest.approx(1 - 5 / 7)
+
+
+def test_scores_of_grades_have_the_score_and_others_have_not():
+    matrix = np.zeros((1, 4, 5), dtype=np.int64)
+    matrix[0, 2, 1], matrix[0, 3, 3] = 6, 2
+    data = [{"image": "a.svs"}]
+    figures = ScoreReport(BACH_CLASSES, matrix, data).figures()
+    assert figures["bach_score"] == figures["slides"][0]["bach_score"] == pytest.approx(1 - 6 / 18)
+    of_two = ScoreReport(BACH_CLASSES, matrix, data, classes=["invasive"]).figures()
+    assert of_two["bach_score"] == 1.0
+    other = ClassScheme([dataclasses.asdict(c) for c in BACH_CLASSES.classes])
+    assert "bach_score" not in ScoreReport(other, matrix, data).figures()

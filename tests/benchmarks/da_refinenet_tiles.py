@@ -1,0 +1,74 @@
+"""What it saves to encode a tile once for all its slices: the engine with context "shared" against "per_patch".
+
+    python tests/benchmarks/da_refinenet_tiles.py [OUTPUT] [--encoder resnet50] [--full] [--tiles 2] [--seed 1]
+
+A synthetic slide of so many tiles a side, random weights, each fusion: the share of pixels with the same label, and the
+time per slice as a ratio within one run, of the second of two runs over the slide. By default slices of 120 pixels and
+an eighth of the paper's width; with --full the paper's widths and slices of 500 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from common.inference import Options, Segmenter
+from common.networks import DARefineNet
+from common.phantom import BACH_CLASSES, write_bach
+from common.slides import FieldOfView, PatchReader, open_slide
+
+SLICES = 5
+NARROW = {"channels": (8, 16, 32, 64), "decoder_channels": (64, 32, 32, 32)}
+
+
+def measure(network: DARefineNet, slide_path: Path, side: int, out: Path) -> dict[str, float]:
+    """Seconds per way, and the share of equal labels."""
+    target = FieldOfView(4.0, side)
+    reader = PatchReader([target, FieldOfView(20.0, side, anchor="tile")])
+    labels, seconds = {}, {}
+    with open_slide(slide_path) as slide:
+        for context in ("shared", "per_patch"):
+            options = Options(context=context, block=SLICES, batch_size=SLICES)
+            run = Segmenter(
+                network, [torch.device("cpu")], reader, target, BACH_CLASSES, options, lambda pixels: pixels / 255
+            )
+            for number in range(2):
+                found = run.segment(slide, out / f"{context}_{number}", {})
+            labels[context], seconds[context] = found.maps["labels"].array[:], found.seconds
+    return {
+        "same labels": float((labels["shared"] == labels["per_patch"]).mean()),
+        "labels seen": float(len(set(labels["shared"].ravel().tolist()))),
+        "time, shared / per_patch": seconds["shared"] / seconds["per_patch"],
+    }
+
+
+def main() -> None:
+    """Measure every fusion, then print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", nargs="?", default="output/da_refinenet_tiles")
+    parser.add_argument("--encoder", default="resnet18", help="of slices; the tile's is resnet50 with --full")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--tiles", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    folder, side = Path(arguments.output), 500 if arguments.full else 120
+    name = f"{side}_{arguments.tiles}"
+    if not (folder / name / "WSI" / "A01.svs").exists():
+        write_bach(folder / name, 1, side * SLICES * arguments.tiles, 4.0, arguments.seed)
+    widths, context_encoder = ({}, "resnet50") if arguments.full else (NARROW, "resnet18")
+    rows = []
+    for fusion in ("attention", "concat", "add"):
+        torch.manual_seed(arguments.seed)
+        network = DARefineNet(4, arguments.encoder, context_encoder, fusion, **widths)
+        found = measure(network, folder / name / "WSI" / "A01.svs", side, folder / f"maps_{name}" / fusion)
+        rows.append({"encoder": arguments.encoder, "side": side, "fusion": fusion, **found})
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / f"tiles_{name}_{arguments.encoder}.csv", index=False)
+    print(table.round(4).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
