@@ -108,7 +108,11 @@ class Annotations(LabelSource):
         around = window.buffer(_MARGIN * max(down, across), join_style="mitre")
         for index in sorted(self._tree.query(window).tolist()):
             region = self.regions[index]
-            # Filling takes time by the outline's points, of which large regions have thousands elsewhere.
+            # Filling takes time by pixels and points, and large regions cover all of the former or have most of the
+            # latter elsewhere.
+            if shapely.covers(region.outline, window):
+                labels[:] = region.label
+                continue
             near = polygonal(shapely.intersection(region.outline, around))
             for part in [] if near is None else shapely.get_parts(near):
                 _paint(labels, part, region.label, (top, left), (down, across))

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from monai.bundle import ConfigParser, run
+from monai.bundle import ConfigParser
 
 from common.data import load_datalist
 from common.networks import EncoderDecoder, MultiResolutionEncoderDecoder
 from common.phantom import BIOPSY_CLASSES, write_breast_biopsies
 from common.weights import load_weights
-from tests.bundles.commands import configs_of, run_bundle, run_common
+from tests.bundles.commands import configs_of, run_bundle, run_common, run_here
 from tests.conftest import ENCDEC
 
 CHANNELS = [2, 2, 2, 2]
@@ -143,18 +143,12 @@ def test_two_processes_train_together(biopsies, tmp_path):
     load_weights(EncoderDecoder(8, "dense", False, False, CHANNELS), tmp_path / "model.pt")
 
 
-def here(config: str, **arguments: Any) -> None:
-    """A run of this bundle as by its command, but in this process: most of a command's time is imports."""
-    given = {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
-    run(config_file=configs_of(ENCDEC, config), bundle_root=str(ENCDEC), **given)
-
-
 def test_superpixels_are_told_apart_and_regions_diagnosed(biopsies, tmp_path):
     """SP-SVM's label maps beat chance, and are what regions are diagnosed from, seen and new."""
     maps = tmp_path / "sp_svm"
     same = {"datalist": biopsies, "checkpoint": tmp_path / "sp_svm.skops", **COARSE}
     outputs = ["prediction.tif", "overlay.png", "summary.json"]
-    here("sp_svm.yaml", **same, output_dir=maps, outputs=outputs, per_label=200)
+    run_here(ENCDEC, "sp_svm.yaml", **same, output_dir=maps, outputs=outputs, per_label=200)
     named = [Path(item["image"]).stem for item in load_datalist(biopsies, "testing")]
     assert sorted(path.name for path in maps.iterdir()) == sorted(named)
     assert sorted(path.name for path in (maps / named[0]).iterdir()) == sorted(outputs)
@@ -166,14 +160,14 @@ def test_superpixels_are_told_apart_and_regions_diagnosed(biopsies, tmp_path):
     # is segmented.
     before = (maps / named[0] / "prediction.tif").stat().st_mtime_ns
     more = {"outputs": ["prediction.nii.gz"], "output_dir": maps, "per_label": 200}
-    here("sp_svm.yaml", **same, **more)
+    run_here(ENCDEC, "sp_svm.yaml", **same, **more)
     assert (maps / named[0] / "prediction.tif").stat().st_mtime_ns == before
     assert (maps / named[0] / "prediction.nii.gz").exists()
     again = {"run_id": "segment", "outputs": outputs}
     first = load_datalist(biopsies, "testing")[0]
     parts = [{**first, "regions": [[20, 40, 80, 100]]}, {**first, "regions": [[130, 10, 50, 60]]}]
     (tmp_path / "parts.json").write_text(json.dumps({"testing": parts}))
-    here("sp_svm.yaml", **same, **again, slides=tmp_path / "parts.json", output_dir=tmp_path / "p")
+    run_here(ENCDEC, "sp_svm.yaml", **same, **again, slides=tmp_path / "parts.json", output_dir=tmp_path / "p")
     part = tifffile.imread(tmp_path / "p" / named[0] / "prediction.tif")
     inside = np.zeros(part.shape, dtype=bool)
     inside[20:100, 40:140] = inside[130:180, 10:70] = True
@@ -181,12 +175,12 @@ def test_superpixels_are_told_apart_and_regions_diagnosed(biopsies, tmp_path):
 
     same = {"datalist": biopsies, "label_maps": {"SP-SVM": str(maps)}, "checkpoint": tmp_path / "diagnosis.skops"}
     same |= {"folds": 2, "repeats": 2, "output_dir": tmp_path / "diagnosis", **COARSE}
-    here("diagnose.yaml", **same, from_truth=True)
+    run_here(ENCDEC, "diagnose.yaml", **same, from_truth=True)
     figures = json.loads((tmp_path / "diagnosis" / "diagnosis.json").read_text())
     assert sum(figures["4-class"]["regions"].values()) == 16
     assert {result["label_maps"] for result in figures["4-class"]["results"]} == {"SP-SVM", "truth"}
     assert [task["pathologists"] for task in figures.values()] == [0.70, 0.98, 0.81, 0.80]
-    here("diagnose.yaml", **same, run_id="apply")
+    run_here(ENCDEC, "diagnose.yaml", **same, run_id="apply")
     lines = (tmp_path / "diagnosis" / "diagnoses.csv").read_text().splitlines()
     assert lines[0] == "image,case,learnt from,4-class,invasive,benign,atypia-DCIS"
     assert len(lines) == 17
