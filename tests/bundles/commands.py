@@ -1,13 +1,18 @@
-"""The commands that the tests run as users do."""
+"""What users run, for the tests."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from monai.bundle import run
+
+from common.__main__ import main
 
 
 def configs_of(bundle: Path, *names: str) -> list[str]:
@@ -15,7 +20,16 @@ def configs_of(bundle: Path, *names: str) -> list[str]:
     return [str(bundle / "configs" / name) for name in names]
 
 
-def run_bundle(
+def run_bundle(bundle: Path, folder: Path, *configs: str, **overrides: Any) -> None:
+    """A run of a bundle in ``folder``, results in its ``out``, as by its command, but in this process: most of a
+    command's time is imports."""
+    given = {"output_dir": folder / "out", **overrides}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    with contextlib.chdir(folder):
+        run(config_file=configs_of(bundle, *configs), bundle_root=str(bundle), **plain)
+
+
+def run_bundle_command(
     bundle: Path, folder: Path, *configs: str, check: bool = True, processes: int = 0, **overrides: object
 ) -> subprocess.CompletedProcess:
     """``python -m monai.bundle run`` in ``folder``, results in its ``out``; by torchrun for several processes."""
@@ -31,13 +45,13 @@ def run_bundle(
     return result
 
 
-def run_here(bundle: Path, *configs: str, **arguments: Any) -> None:
-    """A run of a bundle as by its command, but in this process: most of a command's time is imports."""
-    given = {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
-    run(config_file=configs_of(bundle, *configs), bundle_root=str(bundle), **given)
-
-
 def run_common(*arguments: object, check: bool = True) -> str:
-    """What ``python -m common`` prints."""
-    command = [sys.executable, "-m", "common", *map(str, arguments)]
-    return subprocess.run(command, check=check, capture_output=True, text=True).stdout
+    """What ``python -m common`` prints, in this process."""
+    printed = io.StringIO()
+    with patch.object(sys, "argv", ["common", *map(str, arguments)]), contextlib.redirect_stdout(printed):
+        try:
+            main()
+        except SystemExit as leaving:
+            if check and leaving.code:
+                raise
+    return printed.getvalue()

@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from common.networks import DARefineNet, RefineNet, UNet
-from tests.bundles.commands import configs_of, run_here
+from tests.bundles.commands import configs_of, run_bundle
 from tests.conftest import DA_REFINENET
 
 # The phantoms span 1,024 µm: four tiles of 25 slices.
@@ -122,8 +122,9 @@ def trained(phantoms, tmp_path_factory) -> Path:
     """Two steps in each of the three stages, by the bundle's own config."""
     folder = tmp_path_factory.mktemp("trained")
     few = {"samples_per_epoch": 8, "batch_size": 4, "epochs_per_stage": 1, "training_patches": None}
-    run_here(
+    run_bundle(
         DA_REFINENET,
+        folder,
         "train.yaml",
         **SMALL,
         **few,
@@ -140,15 +141,14 @@ def test_patches_and_the_stitched_slide_in_one_table(trained, phantoms, tmp_path
 
     same = {**SMALL, "checkpoint": trained, "datalist": phantoms / "grades.json"}
     every = {"testing_patches": None, "stride": 48, "min_labelled": 0.0, "output_dir": tmp_path / "scores"}
-    run_here(DA_REFINENET, "train.yaml", "evaluate.yaml", **same, **every)
+    run_bundle(DA_REFINENET, tmp_path, "train.yaml", "evaluate.yaml", **same, **every)
     figures = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert set(figures["context_reliance"]) == {"view 2"}
     maps = {}
     for context in ("shared", "per_patch"):
         folder = tmp_path / context
-        run_here(
-            DA_REFINENET, "inference.yaml", **same, slides=phantoms / "grades.json", output_dir=folder, context=context
-        )
+        given = {**same, "slides": phantoms / "grades.json", "output_dir": folder, "context": context}
+        run_bundle(DA_REFINENET, tmp_path, "inference.yaml", **given)
         (path,) = folder.glob("*/prediction.tif")
         maps[context] = tifffile.imread(path)
     assert (maps["shared"] == maps["per_patch"]).mean() > 0.9999

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.networks import DMMNM3, NETWORKS, UNet
 from common.weights import load_branches, load_weights
-from tests.bundles.commands import configs_of, run_bundle, run_common
+from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import DMMN
 from tests.networks.test_released import WIDTHS, released_state
 
@@ -47,9 +47,9 @@ def test_the_papers_hyper_parameters_are_the_default():
 # ---- from a datalist to a segmented slide, by commands
 
 
-def bundle(tmp_path: Path, *configs: str, **arguments: Any) -> subprocess.CompletedProcess:
+def bundle(tmp_path: Path, *configs: str, **arguments: Any) -> None:
     """A run of this bundle."""
-    return run_bundle(DMMN, tmp_path, *configs, **arguments)
+    run_bundle(DMMN, tmp_path, *configs, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "sampler#cycle": ["stroma", "background"],
         "branches_from": {},
     }
-    bundle(folder, "train.yaml", "demo.yaml", **arguments)
+    run_bundle_command(DMMN, folder, "train.yaml", "demo.yaml", **arguments)
     return folder
 
 
@@ -92,7 +92,8 @@ def test_two_processes_train_as_one_with_twice_the_batch(normalisation, phantoms
     torch.save(start, tmp_path / "start.pt")
     one, two = ({**arguments, "checkpoint_dir": tmp_path / name, "output_dir": tmp_path / name} for name in "ab")
     bundle(tmp_path, "train.yaml", "demo.yaml", batch_size=4, **one)
-    result = bundle(tmp_path, "train.yaml", "demo.yaml", "multi_gpu_train.yaml", processes=2, batch_size=2, **two)
+    configs = ["train.yaml", "demo.yaml", "multi_gpu_train.yaml"]
+    result = run_bundle_command(DMMN, tmp_path, *configs, processes=2, batch_size=2, **two)
     first, second = (torch.load(tmp_path / name / "demo.pt", weights_only=True) for name in "ab")
     moved = max((first[key] - start[key]).abs().max() for key in start)
     assert max((first[key] - second[key]).abs().max() for key in first) < 1e-4 * moved
@@ -132,9 +133,8 @@ def test_evaluation_and_inference_agree(trained, phantoms, tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["bundle"] == {"name": "pathology_dmmn_segmentation", "version": "0.1.0"}
     assert len(summary["weights"]["sha256"]) == 64
-    command = [sys.executable, "-m", "common", "score", folder / "prediction.tif", phantoms / "phantom_0042_labels.tif"]
-    command += [phantoms / "phantom_0042.tif", "--bundle", DMMN]
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    truth, slide = phantoms / "phantom_0042_labels.tif", phantoms / "phantom_0042.tif"
+    run_common("score", folder / "prediction.tif", truth, slide, "--bundle", DMMN)
     stitched = json.loads((folder / "scores" / "scores.json").read_text())
     difference = sum(
         abs(a - b)
@@ -183,7 +183,8 @@ def test_one_damaged_slide_of_several_is_reported_by_the_exit_code(trained, shar
     for name in ("slides/CMU-1-Small-Region.svs", "malformed/tile_offset_zero.svs"):
         shutil.copy(shared_data / name, tmp_path)
     same = {"network_def": NARROW, "checkpoint": trained / "demo.pt", "outputs": ["summary.json"]}
-    result = bundle(tmp_path, "inference.yaml", "demo.yaml", check=False, slides=tmp_path / "*.svs", **same)
+    slides = {"slides": tmp_path / "*.svs", **same}
+    result = run_bundle_command(DMMN, tmp_path, "inference.yaml", "demo.yaml", check=False, **slides)
     assert result.returncode == 1
     assert "1 of 2 slides could not be segmented" in result.stderr
     assert "tile_offset_zero.svs: level 0, tile 65" in result.stderr
@@ -225,8 +226,7 @@ def test_bad_configs_stop_at_once_and_say_what_to_change(phantoms, tmp_path, ove
 
 def test_a_released_checkpoint_segments_a_slide(phantoms, tmp_path):
     torch.save({"model_state": released_state()}, tmp_path / "released.pkl")
-    command = [sys.executable, "-m", "common", "convert-released", tmp_path / "released.pkl", tmp_path / "model.pt"]
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    run_common("convert-released", tmp_path / "released.pkl", tmp_path / "model.pt")
     same = {"network_def#channels": WIDTHS, "checkpoint": tmp_path / "model.pt", "outputs": ["summary.json"]}
     bundle(tmp_path, "inference.yaml", "released.yaml", slides=phantoms / "phantom_0042.tif", **same)
     summary = json.loads((tmp_path / "out" / "phantom_0042" / "summary.json").read_text())

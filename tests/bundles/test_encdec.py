@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from common.data import load_datalist
 from common.networks import EncoderDecoder, MultiResolutionEncoderDecoder
 from common.phantom import BIOPSY_CLASSES, write_breast_biopsies
 from common.weights import load_weights
-from tests.bundles.commands import configs_of, run_bundle, run_common, run_here
+from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import ENCDEC
 
 CHANNELS = [2, 2, 2, 2]
@@ -26,9 +25,9 @@ NARROW = {"channels": CHANNELS, "allow_missing": BIOPSY_CLASSES.names, "dtype": 
 COARSE = {"sp_mpp": 1.0}
 
 
-def bundle(tmp_path: Path, *configs: str, **arguments: Any) -> subprocess.CompletedProcess:
+def bundle(tmp_path: Path, *configs: str, **arguments: Any) -> None:
     """A run of this bundle, narrowed."""
-    return run_bundle(ENCDEC, tmp_path, *configs, **{**NARROW, **arguments})
+    run_bundle(ENCDEC, tmp_path, *configs, **{**NARROW, **arguments})
 
 
 def settings(*names: str) -> ConfigParser:
@@ -139,7 +138,8 @@ def test_evaluation_and_inference_agree_and_the_ring_is_measured(trained, biopsi
 def test_two_processes_train_together(biopsies, tmp_path):
     steps = {"epochs": 1, "samples_per_epoch": 8, "batch_size": 2, "row": "model"}
     configs = ["train.yaml", "demo.yaml", "ablations/single_a3.yaml", "multi_gpu_train.yaml"]
-    bundle(tmp_path, *configs, processes=2, datalist=biopsies, checkpoint_dir=tmp_path, **steps)
+    given = {**NARROW, **steps, "datalist": biopsies, "checkpoint_dir": tmp_path}
+    run_bundle_command(ENCDEC, tmp_path, *configs, processes=2, **given)
     load_weights(EncoderDecoder(8, "dense", False, False, CHANNELS), tmp_path / "model.pt")
 
 
@@ -148,7 +148,7 @@ def test_superpixels_are_told_apart_and_regions_diagnosed(biopsies, tmp_path):
     maps = tmp_path / "sp_svm"
     same = {"datalist": biopsies, "checkpoint": tmp_path / "sp_svm.skops", **COARSE}
     outputs = ["prediction.tif", "overlay.png", "summary.json"]
-    run_here(ENCDEC, "sp_svm.yaml", **same, output_dir=maps, outputs=outputs, per_label=200)
+    run_bundle(ENCDEC, tmp_path, "sp_svm.yaml", **same, output_dir=maps, outputs=outputs, per_label=200)
     named = [Path(item["image"]).stem for item in load_datalist(biopsies, "testing")]
     assert sorted(path.name for path in maps.iterdir()) == sorted(named)
     assert sorted(path.name for path in (maps / named[0]).iterdir()) == sorted(outputs)
@@ -160,14 +160,16 @@ def test_superpixels_are_told_apart_and_regions_diagnosed(biopsies, tmp_path):
     # is segmented.
     before = (maps / named[0] / "prediction.tif").stat().st_mtime_ns
     more = {"outputs": ["prediction.nii.gz"], "output_dir": maps, "per_label": 200}
-    run_here(ENCDEC, "sp_svm.yaml", **same, **more)
+    run_bundle(ENCDEC, tmp_path, "sp_svm.yaml", **same, **more)
     assert (maps / named[0] / "prediction.tif").stat().st_mtime_ns == before
     assert (maps / named[0] / "prediction.nii.gz").exists()
     again = {"run_id": "segment", "outputs": outputs}
     first = load_datalist(biopsies, "testing")[0]
     parts = [{**first, "regions": [[20, 40, 80, 100]]}, {**first, "regions": [[130, 10, 50, 60]]}]
     (tmp_path / "parts.json").write_text(json.dumps({"testing": parts}))
-    run_here(ENCDEC, "sp_svm.yaml", **same, **again, slides=tmp_path / "parts.json", output_dir=tmp_path / "p")
+    run_bundle(
+        ENCDEC, tmp_path, "sp_svm.yaml", **same, **again, slides=tmp_path / "parts.json", output_dir=tmp_path / "p"
+    )
     part = tifffile.imread(tmp_path / "p" / named[0] / "prediction.tif")
     inside = np.zeros(part.shape, dtype=bool)
     inside[20:100, 40:140] = inside[130:180, 10:70] = True
@@ -175,12 +177,12 @@ def test_superpixels_are_told_apart_and_regions_diagnosed(biopsies, tmp_path):
 
     same = {"datalist": biopsies, "label_maps": {"SP-SVM": str(maps)}, "checkpoint": tmp_path / "diagnosis.skops"}
     same |= {"folds": 2, "repeats": 2, "output_dir": tmp_path / "diagnosis", **COARSE}
-    run_here(ENCDEC, "diagnose.yaml", **same, from_truth=True)
+    run_bundle(ENCDEC, tmp_path, "diagnose.yaml", **same, from_truth=True)
     figures = json.loads((tmp_path / "diagnosis" / "diagnosis.json").read_text())
     assert sum(figures["4-class"]["regions"].values()) == 16
     assert {result["label_maps"] for result in figures["4-class"]["results"]} == {"SP-SVM", "truth"}
     assert [task["pathologists"] for task in figures.values()] == [0.70, 0.98, 0.81, 0.80]
-    run_here(ENCDEC, "diagnose.yaml", **same, run_id="apply")
+    run_bundle(ENCDEC, tmp_path, "diagnose.yaml", **same, run_id="apply")
     lines = (tmp_path / "diagnosis" / "diagnoses.csv").read_text().splitlines()
     assert lines[0] == "image,case,learnt from,4-class,invasive,benign,atypia-DCIS"
     assert len(lines) == 17

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,16 @@ from monai.bundle import ConfigParser
 
 from common.networks import MRN as Network
 from common.weights import load_weights
-from tests.bundles.commands import configs_of, run_bundle, run_common
+from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import MRN
 
 NARROW = {"channels": [4, 4, 4, 4, 4]}
 OUTPUTS = ["prediction.tif", "probabilities.zarr", "summary.json"]
 
 
-def bundle(tmp_path: Path, *configs: str, **arguments: Any) -> subprocess.CompletedProcess:
+def bundle(tmp_path: Path, *configs: str, **arguments: Any) -> None:
     """A run of this bundle, narrowed."""
-    return run_bundle(MRN, tmp_path, *configs, **{**NARROW, **arguments})
+    run_bundle(MRN, tmp_path, *configs, **{**NARROW, **arguments})
 
 
 def settings(*names: str) -> ConfigParser:
@@ -72,10 +71,9 @@ def test_each_ablation_is_the_network_that_it_is_named_after(overlay, views, ups
 def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few steps of training by the bundle's own command, validated twice."""
     folder = tmp_path_factory.mktemp("trained")
-    arguments = {"epochs": 2, "val_interval": 1, "samples_per_epoch": 16}
-    result = bundle(
-        folder, "train.yaml", "demo.yaml", datalist=phantoms / "two_classes.json", checkpoint_dir=folder, **arguments
-    )
+    steps = {"epochs": 2, "val_interval": 1, "samples_per_epoch": 16}
+    given = {**NARROW, **steps, "datalist": phantoms / "two_classes.json", "checkpoint_dir": folder}
+    result = run_bundle_command(MRN, folder, "train.yaml", "demo.yaml", **given)
     (folder / "log.txt").write_text(result.stdout + result.stderr)
     return folder
 
@@ -106,7 +104,8 @@ def test_training_keeps_the_checkpoint_of_the_lowest_validation_loss(trained, ph
 def test_two_processes_train_together(phantoms, tmp_path):
     same = {"datalist": phantoms / "two_classes.json", "checkpoint_dir": tmp_path, "batch_size": 2}
     steps = {"epochs": 1, "val_interval": 1, "samples_per_epoch": 8}
-    bundle(tmp_path, "train.yaml", "demo.yaml", "multi_gpu_train.yaml", processes=2, **same, **steps)
+    configs = ["train.yaml", "demo.yaml", "multi_gpu_train.yaml"]
+    run_bundle_command(MRN, tmp_path, *configs, processes=2, **{**NARROW, **same, **steps})
     load_weights(Network(channels=NARROW["channels"]), tmp_path / "demo.pt")
 
 
