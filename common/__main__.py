@@ -110,7 +110,7 @@ def phantom_bach(
         size: pixels a side.
         mpp: micrometres per pixel.
         seed: slides have this seed, the next, and so on.
-        far: also write label maps of what only its surroundings beyond 600 micrometres tell.
+        far: also write label maps of what only its surroundings beyond 680 micrometres tell.
     """
     from .phantom import write_bach
 

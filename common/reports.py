@@ -102,7 +102,7 @@ class ScoreReport:
         left_out = int(self.excluded[members].sum())
         if self.scheme.ordinal:
             counted = np.isin(self.scheme.names, self.classes or self.scheme.names)[:, None]
-            found["bach_score"] = matrix_bach_score(np.where(counted, matrix, 0))
+            found["bach_score"] = matrix_bach_score(np.where(counted, matrix, 0)) if found["labelled_pixels"] else None
         return {**found, "slide_count": len(members), "excluded_pixels": left_out}
 
 

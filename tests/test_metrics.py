@@ -225,5 +225,6 @@ def test_scores_of_grades_have_the_score_and_others_have_not():
     assert figures["bach_score"] == figures["slides"][0]["bach_score"] == pytest.approx(1 - 6 / 18)
     of_two = ScoreReport(BACH_CLASSES, matrix, data, classes=["invasive"]).figures()
     assert of_two["bach_score"] == 1.0
+    assert ScoreReport(BACH_CLASSES, 0 * matrix, data).figures()["bach_score"] is None
     other = ClassScheme([dataclasses.asdict(c) for c in BACH_CLASSES.classes])
     assert "bach_score" not in ScoreReport(other, matrix, data).figures()

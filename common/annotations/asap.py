@@ -34,7 +34,7 @@ def read_asap_xml(
     counts them. Those of the groups ``cut_out`` lie over all others, wherever they stand in the file.
     """
     names = ClassNames(path, scheme, class_map)
-    parents = {g.get("Name", ""): g.get("PartOfGroup", "None") for g in root.iter("Group")}
+    parents = _parents(root)
     below: list[AnnotatedRegion] = []
     above: list[AnnotatedRegion] = []
     passed_over = 0
@@ -104,12 +104,26 @@ def _outline(path: Path, annotation: ElementTree.Element) -> shapely.Geometry:
     return ring(closed_spline(corners) if annotation.get("Type") == "Spline" else corners)
 
 
+def group_names(root: ElementTree.Element) -> list[list[str]]:
+    """Of each annotation its group and those above it."""
+    parents = _parents(root)
+    return [_upwards(annotation.get("PartOfGroup", "None"), parents) for annotation in root.iter("Annotation")]
+
+
+def _parents(root: ElementTree.Element) -> dict[str, str]:
+    return {g.get("Name", ""): g.get("PartOfGroup", "None") for g in root.iter("Group")}
+
+
+def _upwards(group: str, parents: Mapping[str, str]) -> list[str]:
+    """A group and those above it, the nearest first."""
+    found = [group]
+    while (above := parents.get(found[-1], "None")) != "None" and above not in found:
+        found.append(above)
+    return found
+
+
 def _known_group(group: str, parents: Mapping[str, str], names: ClassNames) -> str:
-    current, seen = group, set()
-    while not names.knows(current) and parents.get(current, "None") != "None" and current not in seen:
-        seen.add(current)
-        current = parents[current]
-    return current if names.knows(current) else group
+    return next(filter(names.knows, _upwards(group, parents)), group)
 
 
 def _hex(color: tuple[int, int, int]) -> str:

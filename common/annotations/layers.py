@@ -31,8 +31,8 @@ _SHAPES = {
 def read_layers(
     path: Path, root: ElementTree.Element, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
 ) -> list[AnnotatedRegion]:
-    """Read areas; the class is the first of the region's text and the values of its own attributes that the scheme or
-    map knows, else the layer's name.
+    """Read areas; the class is that of the first of the region's text and the values of its own attributes that the
+    scheme or map knows, else of the layer's name.
 
     A layer without a name is called by its description, else ``layer 1``, ``layer 2``, … by its id. Negative regions
     cut holes into their own layer's regions. What has no area is passed over with a warning that counts it.
@@ -51,7 +51,7 @@ def read_layers(
             elif region.get("NegativeROA", "0") in ("1", "True", "true"):
                 holes.append(area)
             else:
-                areas.append((next(filter(names.knows, own_names(region)), name), area))
+                areas.append((names.first_known(own_names(region), name), area))
         cut = shapely.union_all(holes)
         for class_name, area in areas:
             rest = polygonal(area.difference(cut)) if holes else polygonal(area)

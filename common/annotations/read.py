@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..classes import ClassScheme
-from .asap import read_asap_xml
+from .asap import group_names, read_asap_xml
 from .cvat import read_cvat
 from .geojson import read_geojson
 from .label_image import LabelImage
@@ -61,8 +61,8 @@ def read_annotations(
 
 
 def region_names(path: str | Path) -> list[list[str]]:
-    """What each region of a file may be called, of which the first that is known is its class: in ASAP's XML its group,
-    in ImageScope's and HALO's its own names and its layer's.
+    """What each region of a file may be called, of which the first that is known is its class: in ASAP's XML its group
+    and those above it, in ImageScope's and HALO's its own names and its layer's.
 
     Raises:
         AnnotationError: the file is of another format.
@@ -70,7 +70,7 @@ def region_names(path: str | Path) -> list[list[str]]:
     path = Path(path)
     root = xml_root(path)
     if root.tag == "ASAP_Annotations":
-        return [[annotation.get("PartOfGroup", "None")] for annotation in root.iter("Annotation")]
+        return group_names(root)
     if root.tag == "Annotations":
         return layer_names(root)
     raise AnnotationError(path, f"its root is <{root.tag}>", "Known are <ASAP_Annotations> and <Annotations>")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,6 +209,12 @@ class ClassNames:
     def knows(self, name: str) -> bool:
         """Whether the name stands for a class or is mapped."""
         return name in self.class_map or name in self.scheme.names
+
+    def first_known(self, candidates: Sequence[str], otherwise: str) -> str:
+        """Of what a region may be called, the first name that stands for a class; else the first that is mapped to
+        none."""
+        known = [name for name in candidates if self.knows(name)]
+        return next((name for name in known if self.class_map.get(name, name) is not None), (known or [otherwise])[0])
 
     def label(self, name: str) -> int:
         """The label of a name; unknown names are noted."""

@@ -21,7 +21,15 @@ SPLIT = {
 _SLIDE = re.compile(r"^A?\d{2}\.svs$", re.IGNORECASE)
 _XML = re.compile(r"^A\d{2}\.xml$", re.IGNORECASE)
 # What the annotations' names contain.
-_CLASSES = {"benign": "benign", "in situ": "in situ", "in-situ": "in situ", "invasive": "invasive"}
+_CLASSES = {
+    "normal": "normal",
+    "benign": "benign",
+    "in situ": "in situ",
+    "in-situ": "in situ",
+    "insitu": "in situ",
+    "invasive": "invasive",
+}
+_NOT_INVASIVE = re.compile(r"non[\s-]?invasive")
 
 
 @dataclass
@@ -99,11 +107,16 @@ def _classes(xml: Path, found: Bach) -> dict[str, str | None]:
     one."""
     classes: dict[str, str | None] = {}
     for names in region_names(xml):
-        said = {name: tissue for name in names for part, tissue in _CLASSES.items() if part in name.lower()}
+        said = {name: tissue for name in names if (tissue := _class_of(name)) is not None}
         if not said and names[0] not in classes:
             found.missing.append(f"a class for {names[0]!r} in {xml.name}, whose regions are left unlabelled")
-        if said:
-            classes.update(said)
-        else:
-            classes[names[0]] = None
+        for name, tissue in said.items() or [(names[0], None)]:
+            classes[name] = tissue
     return classes
+
+
+def _class_of(name: str) -> str | None:
+    """The one class that a name says; None if it says none, or several."""
+    plain = _NOT_INVASIVE.sub("", name.lower())
+    said = {tissue for part, tissue in _CLASSES.items() if part in plain}
+    return said.pop() if len(said) == 1 else None

@@ -50,6 +50,7 @@ class MultiMagnificationPatchDataset(Dataset):
         balance_plot: picture of labelled pixels before and after balancing.
         packed: read the patches from there instead of from the slides; packs them first, where they are not yet.
         chosen: which of all patches; all without it.
+        within: tiles, none of which a target may be cut by; see :func:`build_patch_index`.
         seed: of deformations and centres elsewhere.
 
     Raises:
@@ -75,11 +76,15 @@ class MultiMagnificationPatchDataset(Dataset):
         balance_plot: str | Path | None = None,
         packed: PackedPatches | None = None,
         chosen: PatchChoice | None = None,
+        within: FieldOfView | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         self.data, self.scheme, self.transform, self.seed = list(data), scheme, transform, seed
         reader = PatchReader(fields_of_view, snap=snap)
-        before = build_patch_index(self.data, scheme, reader, FieldOfView.of(target), min_labelled, stride, cache_dir)
+        tile = None if within is None else FieldOfView.of(within)
+        before = build_patch_index(
+            self.data, scheme, reader, FieldOfView.of(target), min_labelled, stride, cache_dir, within=tile
+        )
         if chosen is not None:
             before = chosen.of(before)
         self._check_classes(before, allow_missing)
@@ -137,8 +142,8 @@ class MultiMagnificationPatchDataset(Dataset):
 def _centres_elsewhere(
     index: PatchIndex, reader: PatchReader, data: Sequence[Mapping[str, Any]], seed: int
 ) -> np.ndarray:
-    """For every row another centre of its slide, at least the widest view away where there is one, else the
-    farthest."""
+    """For every row another centre of its slide, at least the widest view away where there is one, else the farthest
+    corner; of a slide in one tile, the glass beside it."""
     rng = np.random.default_rng(seed)
     store = SlideStore()
     centres = index.rows[["row", "column"]].to_numpy()
@@ -147,13 +152,16 @@ def _centres_elsewhere(
     for number in np.unique(slides):
         slide = store.slide(data[number])
         here = np.nonzero(slides == number)[0]
-        corners = np.array([[0, 0], [0, slide.shape[1]], [slide.shape[0], 0], slide.shape], dtype=float)
+        last = (slide.shape[0] - 1.0, slide.shape[1] - 1.0)
+        corners = np.array([[0, 0], [0, last[1]], [last[0], 0], last])
         extent = max(slide.pixel(reader.fields_of_view[-1].extent))
         for position in here:
             distance = np.abs(centres[here] - centres[position]).max(axis=1)
             far = here[distance >= extent]
             others = centres[far] if len(far) else corners[[np.abs(corners - centres[position]).max(axis=1).argmax()]]
             result[position] = others[rng.integers(len(others))]
+            if reader.shares_tile(slide, centres[position], result[position]):
+                result[position] = centres[position] + (extent, 0)
     return result
 
 

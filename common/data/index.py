@@ -21,7 +21,7 @@ from .store import LABEL_FIELDS, SlideStore
 
 logger = logging.getLogger(__name__)
 # Raised when the meaning of a cached table changes.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def build_patch_index(
     stride: int | None = None,
     cache_dir: str | Path | None = None,
     store: SlideStore | None = None,
+    within: FieldOfView | None = None,
 ) -> PatchIndex:
     """List the targets of which more than ``min_labelled`` is annotated, on a grid from each slide's top left corner.
 
-    Where views are anchored to tiles, only targets within one of these count.
 
     Args:
         data: datalist entries.
@@ -64,6 +64,7 @@ def build_patch_index(
         min_labelled: share of the target's pixels (Ho et al. 2021: 0.01); 0 keeps every target with a labelled pixel.
         stride: of the grid, in target pixels; the target's size by default.
         cache_dir: where finished tables are kept, by content of annotation and settings.
+        within: keep only targets that lie within one tile of a grid of these from the slide's top left corner.
 
     Raises:
         ValueError: no target is left.
@@ -73,7 +74,7 @@ def build_patch_index(
     stride = stride or target.size
     tables = []
     for number, item in enumerate(tqdm(data, desc="indexing slides", unit="slide", delay=2, leave=False)):
-        table = _cached_table(item, scheme, reader, target, min_labelled, stride, cache_dir, store)
+        table = _cached_table(item, scheme, reader, target, min_labelled, stride, cache_dir, store, within)
         table.insert(0, "slide", number)
         tables.append(table)
     rows = pd.concat(tables, ignore_index=True)
@@ -95,23 +96,24 @@ def _cached_table(
     stride: int,
     cache_dir: str | Path | None,
     store: SlideStore,
+    within: FieldOfView | None,
 ) -> pd.DataFrame:
     slide = store.slide(item)
     if cache_dir is None:
-        return _table(slide, item, scheme, reader, target, min_labelled, stride, store)
+        return _table(slide, item, scheme, reader, target, min_labelled, stride, store, within)
     views = [asdict(view) for view in reader.fields_of_view]
     described = {
         "format": _FORMAT,
         "slide": [slide.path.name, slide.path.stat().st_size, slide.shape, slide.mpp],
         "label": sha256(item["label"]) if item.get("label") else None,
         "read_as": [*(item.get(name) for name in LABEL_FIELDS[1:]), scheme.names],
-        "grid": [asdict(target), stride, min_labelled, views, reader.snap],
+        "grid": [asdict(target), stride, min_labelled, views, reader.snap, None if within is None else asdict(within)],
     }
     key = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:24]
     path = Path(cache_dir) / f"{slide.name}-{key}.csv"
     if path.exists():
         return pd.read_csv(path)
-    table = _table(slide, item, scheme, reader, target, min_labelled, stride, store)
+    table = _table(slide, item, scheme, reader, target, min_labelled, stride, store, within)
     with written_whole(path) as partial:
         table.to_csv(partial, index=False)
     return table
@@ -126,24 +128,31 @@ def _table(
     min_labelled: float,
     stride: int,
     store: SlideStore,
+    within: FieldOfView | None,
 ) -> pd.DataFrame:
     labels = store.labels(item)
     mpp = reader.actual_mpp(slide, target.mpp)
     down, across = slide.pixel(mpp)
     height, width = target.size * down, target.size * across
     least = min_labelled * target.size**2
+    tile = None if within is None else slide.pixel(reader.actual_mpp(slide, within.mpp) * within.size)
     found: list[tuple] = []
-    tops = np.arange(0, slide.shape[0], stride * down)
+    tops, lefts = np.arange(0, slide.shape[0], stride * down), np.arange(0, slide.shape[1], stride * across)
+    if tile is not None:
+        tops, lefts = tops[_in_one(tops, height, tile[0])], lefts[_in_one(lefts, width, tile[1])]
     for top in tqdm(tops, desc=f"indexing {slide.name}", unit="row", delay=3, leave=False):
-        for left in np.arange(0, slide.shape[1], stride * across):
+        for left in lefts:
             if not labels.touches(slide, top, left, height, width):
                 continue
             center = (top + height / 2, left + width / 2)
-            if not reader.encloses(slide, center, height, width):
-                continue
             counts = np.bincount(labels.label_map(slide, center, mpp, target.size).ravel(), minlength=len(scheme) + 1)[
                 1:
             ]
             if counts.sum() > least:
                 found.append((*center, *counts.tolist()))
     return pd.DataFrame(found, columns=["row", "column", *scheme.names])
+
+
+def _in_one(starts: np.ndarray, size: float, cell: float) -> np.ndarray:
+    """Whether ``[start, start + size]`` lies in one cell of a grid, a millionth of a cell aside."""
+    return np.floor(starts / cell + 1e-6) == np.ceil((starts + size) / cell - 1e-6) - 1

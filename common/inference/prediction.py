@@ -237,6 +237,11 @@ class Predictor:
         period, name = getattr(network, "period", None), type(network).__name__
         if self._tiled and self.options.context == "shared" and getattr(network, "context_as_a_whole", False):
             return
+        if any(view.anchor == "tile" for view in fields_of_view):
+            raise ValueError(
+                f'{name} cannot be run with context="{self.options.context}" on views that are anchored to tiles. Set '
+                'context to "per_patch"'
+            )
         if period is None or len(known or ()) != len(fields_of_view):
             raise ValueError(
                 f'{name} cannot be run with context="{self.options.context}": its branches do not read views of their '

@@ -6,6 +6,7 @@ from .dmmn import DMMNM2S, DMMNM3, DMMNMS, DMMNS2
 from .encoder_decoder import EncoderDecoder, MultiResolutionEncoderDecoder
 from .mrn import MRN, MultiResolution
 from .released import load_released_dmmn
+from .resnet import freeze_batch_normalisation
 from .segnet import SegNet
 from .unet import UNet
 
@@ -28,5 +29,6 @@ __all__ = [
     "SegNet",
     "SegmentationNetwork",
     "UNet",
+    "freeze_batch_normalisation",
     "load_released_dmmn",
 ]

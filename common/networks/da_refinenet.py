@@ -64,10 +64,6 @@ class RefineNet(SegmentationNetwork):
             previous.append(refine(current))
         return enlarged(self.head(previous[3]))
 
-    def freeze_batch_normalisation(self) -> None:
-        """See :meth:`ResNetEncoder.freeze_batch_normalisation`."""
-        self.slice_encoder.freeze_batch_normalisation()
-
 
 class DARefineNet(SegmentationNetwork):
     """Dual-inputs attention RefineNet: a slice, and the tile around it shrunk to as many pixels.
@@ -141,11 +137,6 @@ class DARefineNet(SegmentationNetwork):
                 current.append(resized(previous[index - 1], current[0]))
             previous.append(refine(fusion(current, context[index])))
         return enlarged(self.head(previous[3]))
-
-    def freeze_batch_normalisation(self) -> None:
-        """See :meth:`ResNetEncoder.freeze_batch_normalisation`."""
-        self.slice_encoder.freeze_batch_normalisation()
-        self.context_encoder.freeze_batch_normalisation()
 
 
 def units(channels: int, count: int) -> nn.Sequential:

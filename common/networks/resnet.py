@@ -98,3 +98,20 @@ class ResNetEncoder(nn.Module):
     def train(self, mode: bool = True) -> ResNetEncoder:
         # Nothing else in it behaves otherwise in training.
         return super().train(mode and not self.frozen)
+
+
+def freeze_batch_normalisation(network: nn.Module, encoders: Sequence[str]) -> None:
+    """Freeze that of some encoders; see :meth:`ResNetEncoder.freeze_batch_normalisation`.
+
+    Args:
+        network: whose encoders.
+        encoders: their names in the network.
+
+    Raises:
+        ValueError: the network has no encoder of a name.
+    """
+    for name in encoders:
+        encoder = getattr(network, name, None)
+        if not isinstance(encoder, ResNetEncoder):
+            raise ValueError(f"{type(network).__name__} has no encoder {name!r} whose batch normalisation to freeze")
+        encoder.freeze_batch_normalisation()

@@ -39,7 +39,7 @@ _LYMPHOCYTES = Texture(
 _SECRETION = Texture(counterstain=0.22, nuclear=0.02, grain=(0.03, 9.0))
 # µm from all of what tells regions apart at which neither a slice of 467 µm with a pixel in it nor one of 1.5 times its
 # side around it sees any.
-FAR_UM = 600.0
+FAR_UM = 680.0
 
 
 def _landmark(name: str, texture: Texture, core: Core | None = None) -> Population:
@@ -75,6 +75,8 @@ BACH = Recipe(
 )
 # Those that the paper does not train on, nor pick checkpoints by.
 _FAR_SLIDES = ("A01", "A05")
+# Pixels of the slide per pixel of their label maps.
+_FAR_COARSER = 4
 # µm per pixel of the map that is outlined.
 _OUTLINED = 16.0
 
@@ -104,7 +106,7 @@ def write_bach(
         mpp: µm per pixel.
         seed: slides have the seeds ``seed``, ``seed + 1``, …
         far: also write what the challenge does not have: label maps of A01 and A05, ``labels/<slide>_far.tif``, in
-            which only that tissue is labelled which its surroundings beyond 600 µm tell, and ``far.json``, a datalist
+            which only that tissue is labelled which its surroundings beyond 680 µm tell, and ``far.json``, a datalist
             of both.
 
     Returns:
@@ -117,7 +119,8 @@ def write_bach(
         painter = Painter(layout, mpp)
         write_imagescope_xml(root / "WSI" / f"{name}.xml", _regions(painter, size), BACH_CLASSES, mpp, _WRITTEN)
         if far and name in _FAR_SLIDES:
-            paint_labels(root / "labels" / f"{name}_far.tif", FarPainter(layout, mpp), (size, size))
+            coarse = -(-size // _FAR_COARSER)
+            paint_labels(root / "labels" / f"{name}_far.tif", FarPainter(layout, mpp * _FAR_COARSER), (coarse, coarse))
         paint_slide(root / "WSI" / f"{name}.svs", painter, (size, size))
     if far:
         entries = [

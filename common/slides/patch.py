@@ -109,24 +109,19 @@ class PatchReader:
         height, width = self._cell(slide, index)
         return math.floor(center[0] / height + 1e-6), math.floor(center[1] / width + 1e-6)
 
+    def shares_tile(self, slide: Slide, one: Sequence[float], other: Sequence[float]) -> bool:
+        """Whether two centres see the same tile in any view that is anchored to tiles."""
+        return any(
+            self.tile(slide, index, (one[0], one[1])) == self.tile(slide, index, (other[0], other[1]))
+            for index, view in enumerate(self.fields_of_view)
+            if view.anchor == "tile"
+        )
+
     def read_tile(self, slide: Slide, index: int, tile: tuple[int, int]) -> np.ndarray:
         """A tile's pixels: ``(size, size, 3)``."""
         height, width = self._cell(slide, index)
         center = ((tile[0] + 0.5) * height, (tile[1] + 0.5) * width)
         return self.read_view(slide, index, center, self.fields_of_view[index].size)
-
-    def encloses(self, slide: Slide, center: tuple[float, float], height: float, width: float) -> bool:
-        """Whether a rectangle of so many level-0 pixels lies within one tile of every view that is anchored to
-        tiles."""
-        for index, view in enumerate(self.fields_of_view):
-            if view.anchor == "tile":
-                # Corners, a little inside: what ends with a tile is in it.
-                corners = [
-                    (center[0] + side * (height / 2 - 1e-3), center[1] + side * (width / 2 - 1e-3)) for side in (-1, 1)
-                ]
-                if self.tile(slide, index, corners[0]) != self.tile(slide, index, corners[1]):
-                    return False
-        return True
 
     def read_view(
         self, slide: Slide, index: int, center: tuple[float, float], size: int | tuple[int, int]

@@ -73,18 +73,40 @@ def test_three_stages_with_the_papers_rates():
     assert np.allclose(rates, expected, rtol=1e-9)
 
 
-def test_batch_normalisation_is_frozen_where_encoders_begin_with_weights():
+@pytest.mark.parametrize("brought", [[], ["slice_encoder"], ["slice_encoder", "context_encoder"]])
+def test_batch_normalisation_is_frozen_of_encoders_that_begin_with_weights(brought):
     parser = settings("train.yaml")
-    parser["slice_encoder"] = parser["context_encoder"] = "resnet18"
-    assert parser.get_parsed_content("frozen_batch_normalisation") is False
-    parser = settings("train.yaml")
-    parser["slice_encoder_from"] = "resnet.pth"
+    parser.update({f"{name}_from": "resnet.pth" for name in brought})
     parser["channels"], parser["decoder_channels"] = [2, 2, 2, 2], [2, 2, 2, 2]
     parser.get_parsed_content("freeze")
     network = parser.get_parsed_content("network_def").train()
-    norms = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
-    assert norms
-    assert not any(part.training for part in norms)
+    for name in ("slice_encoder", "context_encoder"):
+        norms = [part for part in getattr(network, name).modules() if isinstance(part, torch.nn.BatchNorm2d)]
+        assert norms
+        assert {part.training for part in norms} == {name not in brought}
+
+
+def test_every_row_is_trained_and_scored_within_the_same_tiles():
+    for overlay in (None, "single_50", "multi_size_50", "add_50"):
+        parser = settings("train.yaml", "evaluate.yaml", *([f"ablations/{overlay}.yaml"] if overlay else []))
+        for part in ("train", "validate"):
+            assert parser[f"{part}#dataset#within"] == "@tile"
+        assert parser.get_parsed_content("tile") == {"mpp": 4.67, "size": 500}
+
+
+DEMO = [None, *(path.stem for path in sorted((DA_REFINENET / "configs" / "ablations").glob("*.yaml")))]
+
+
+@pytest.mark.parametrize("overlay", DEMO)
+def test_every_row_has_a_small_demonstration_of_its_own(overlay):
+    overlays = [f"ablations/{overlay}.yaml"] if overlay else []
+    for config in ("train.yaml", "inference.yaml"):
+        parser = settings(config, *overlays, "demo.yaml")
+        if overlay == "unet":
+            parser["view_size"] = 128
+        parser.get_parsed_content("compatible")
+        assert sum(p.numel() for p in parser.get_parsed_content("network_def").parameters()) < 2e6
+        assert parser.get_parsed_content("checkpoint_name") == f"demo_{overlay or 'model'}.pt"
 
 
 FUSED = [(f"{fusion}_{depth}", depth, fusion, 5) for fusion in ("concat", "attention") for depth in (50, 101)]
@@ -121,7 +143,7 @@ def test_each_single_row_of_table_i_is_a_config(overlay):
 def trained(phantoms, tmp_path_factory) -> Path:
     """Two steps in each of the three stages, by the bundle's own config."""
     folder = tmp_path_factory.mktemp("trained")
-    few = {"samples_per_epoch": 8, "batch_size": 4, "epochs_per_stage": 1, "training_patches": None}
+    few = {"samples_per_epoch": 8, "batch_size": 4, "epochs_per_stage": 1, "training_patches": "$None"}
     run_bundle(
         DA_REFINENET,
         folder,
@@ -140,10 +162,17 @@ def test_patches_and_the_stitched_slide_in_one_table(trained, phantoms, tmp_path
     from common.__main__ import compare
 
     same = {**SMALL, "checkpoint": trained, "datalist": phantoms / "grades.json"}
-    every = {"testing_patches": None, "stride": 48, "min_labelled": 0.0, "output_dir": tmp_path / "scores"}
+    every = {"testing_patches": "$None", "stride": 48, "min_labelled": 0.0, "output_dir": tmp_path / "scores"}
     run_bundle(DA_REFINENET, tmp_path, "train.yaml", "evaluate.yaml", **same, **every)
     figures = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert set(figures["context_reliance"]) == {"view 2"}
+    # All of the slide, no choice of slices.
+    assert figures["labelled_pixels"] == 512 * 512
+    few = {**every, "testing_patches#containing": 2, "testing_patches#others": 1, "output_dir": tmp_path / "few"}
+    del few["testing_patches"]
+    run_bundle(DA_REFINENET, tmp_path, "train.yaml", "evaluate.yaml", **same, **few)
+    few_pixels = json.loads((tmp_path / "few" / "scores.json").read_text())["labelled_pixels"]
+    assert few_pixels == 3 * 48 * 48
     maps = {}
     for context in ("shared", "per_patch"):
         folder = tmp_path / context

@@ -14,6 +14,7 @@ import shapely
 
 from common.annotations import AnnotatedRegion, read_annotations, write_asap_xml, write_imagescope_xml
 from common.data import PatchChoice, PatchIndex, SlideStore, build_patch_index, datalist_from_bach, load_datalist
+from common.data.index import _in_one
 from common.phantom import BACH_CLASSES
 from common.slides import FieldOfView, PatchReader, open_slide
 from tests.conftest import write_pyramid
@@ -106,6 +107,51 @@ def test_the_class_may_stand_in_a_region_s_attributes(challenge, tmp_path):
     assert (labels[200:400, 100:300] == 3).all()
 
 
+def test_a_region_s_class_is_not_lost_to_another_one_s_number(challenge, tmp_path):
+    """Both are called 1; only one also says what it is."""
+    path = challenge / "WSI" / "A05.xml"
+    tree = ElementTree.parse(path)
+    invasive, benign = tree.iter("Region")
+    for region in (invasive, benign):
+        region.set("Text", "1")
+    attributes = ElementTree.Element("Attributes")
+    ElementTree.SubElement(attributes, "Attribute", {"Name": "", "Value": "Benign"})
+    benign.insert(0, attributes)
+    tree.write(path)
+    found = datalist_from_bach(challenge, tmp_path / "datalist.json")
+    labels = labels_of(found.path, "testing")
+    assert (labels[500:560, 500:600] == 2).all()
+    assert not labels[201:399, 101:299].any()
+    assert len(found.missing) == 1
+
+
+def test_groups_of_asap_lie_in_others(challenge, tmp_path):
+    path = challenge / "WSI" / "A05.xml"
+    write_asap_xml(path, [AnnotatedRegion(3, INVASIVE)], BACH_CLASSES)
+    tree = ElementTree.parse(path)
+    next(tree.iter("Annotation")).set("PartOfGroup", "lobule 7")
+    groups = tree.getroot().find("AnnotationGroups")
+    assert groups is not None
+    ElementTree.SubElement(groups, "Group", {"Name": "lobule 7", "PartOfGroup": "Benign tissue"})
+    ElementTree.SubElement(groups, "Group", {"Name": "Benign tissue", "PartOfGroup": "None"})
+    tree.write(path)
+    found = datalist_from_bach(challenge, tmp_path / "datalist.json")
+    assert found.missing == []
+    assert (labels_of(found.path, "testing")[201:399, 101:299] == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("said", "label"),
+    [("DCIS: in situ carcinoma, non-invasive", 3), ("Normal tissue", 1), ("invasive and in situ", 0), ("INVASIVE", 4)],
+)
+def test_what_names_say(challenge, tmp_path, said, label):
+    path = challenge / "WSI" / "A05.xml"
+    path.write_text(path.read_text().replace("Carcinoma invasive", said))
+    found = datalist_from_bach(challenge, tmp_path / "datalist.json")
+    assert (labels_of(found.path, "testing")[201:399, 101:299] == label).all()
+    assert bool(found.missing) == (label == 0)
+
+
 def test_a_region_of_no_class_is_named_and_not_taken_for_normal(challenge, tmp_path):
     path = challenge / "WSI" / "A05.xml"
     path.write_text(path.read_text().replace("Carcinoma invasive", "artefact"))
@@ -145,18 +191,30 @@ def test_81_slices_of_a_tile_are_trained_on_and_none_across_its_border(tmp_path,
     pixels = np.full((1000, 1000, 3), 120, dtype=np.uint8)
     write_pyramid(tmp_path / "s.tif", [pixels], (0.5, 0.5), lossless=True, tile=64)
     (tmp_path / "s.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": []}))
-    reader = PatchReader([FieldOfView(1.0, 50), FieldOfView(5.0, 50, anchor="tile")])
+    reader = PatchReader([FieldOfView(1.0, 50)])
     item = {
         "image": str(tmp_path / "s.tif"),
         "label": str(tmp_path / "s.geojson"),
         "unannotated": {"class": "stroma", "within": "slide"},
     }
-    index = build_patch_index([item], scheme, reader, FieldOfView(1.0, 50), stride=25)
+    tile = FieldOfView(5.0, 50)
+    index = build_patch_index([item], scheme, reader, FieldOfView(1.0, 50), stride=25, within=tile)
     # A slide of 2 x 2 tiles of 500 level-0 pixels.
     tiles = index.rows.groupby([index.rows["row"] // 500, index.rows["column"] // 500]).size()
     assert tiles.tolist() == [81] * 4
     places = sorted(set(index.rows["row"]))
     assert places == [50.0 + 50 * number for number in range(19) if number != 9]
+    with_all = build_patch_index([item], scheme, reader, FieldOfView(1.0, 50), stride=25)
+    assert len(with_all.rows) == 20 * 20
+
+
+@pytest.mark.parametrize("cell", [320.0, 1200.0, 5000.0, 5000 * 1.0004, 5000 / 3])
+def test_a_slice_that_ends_with_its_tile_lies_in_it(cell):
+    """However large a tile is, and whatever rounding does to its corners."""
+    starts = np.arange(0, 40) * (cell / 10)
+    kept = _in_one(starts, cell / 5, cell)
+    assert kept.tolist() == [number % 10 != 9 for number in range(40)]
+    assert _in_one(np.arange(0, 20) * (cell / 5), cell / 5, cell).all()
 
 
 def test_patches_are_chosen_by_what_is_in_them(caplog):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.inference import Options, Segmenter
-from common.networks import DARefineNet
+from common.networks import DMMNM3, DARefineNet
 from common.slides import FieldOfView, PatchReader, TissueMask, open_slide
 from tests.conftest import write_pyramid
 
@@ -151,3 +151,10 @@ def test_tiles_without_a_wanted_slice_are_not_encoded(slide, scheme, tmp_path):
 def test_tiles_are_not_laid_together_without_seams(slide, scheme, tmp_path):
     with pytest.raises(ValueError, match='DARefineNet cannot be run with context="seamless".* Set context to "per_p'):
         probabilities(slide, tmp_path, make("add"), scheme, context="seamless")
+    # Maps of DMMN say where in the view they are, and cannot serve a whole tile.
+    views = [TARGET, FieldOfView(1.0, SIDE), FieldOfView(2.0, SIDE, anchor="tile")]
+    network = DMMNM3(channels=(4, 6, 8, 10))
+    for context in ("shared", "seamless"):
+        run = Segmenter(network, [CPU], PatchReader(views), TARGET, scheme, Options(context=context), lambda x: x / 255)
+        with pytest.raises(ValueError, match=f'DMMNM3 cannot be run with context="{context}" on views that are anch'):
+            run.segment(slide, tmp_path / context, {})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from common.networks import DARefineNet, RefineNet
+from common.networks import DARefineNet, RefineNet, freeze_batch_normalisation
 from common.networks.refinement import (
     AddFusion,
     AttentionFusion,
@@ -163,7 +163,7 @@ def test_the_tile_has_weights_of_its_own():
 
 def test_frozen_batch_normalisation_stays_through_training():
     network = small()
-    network.freeze_batch_normalisation()
+    freeze_batch_normalisation(network, ["slice_encoder", "context_encoder"])
     network.train()
     before = {k: v.clone() for k, v in network.state_dict().items()}
     step = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -179,6 +179,10 @@ def test_frozen_batch_normalisation_stays_through_training():
     assert not changed & norms
     assert "slice_encoder.resnet.conv1.weight" in changed
     assert network.head[0].training
-    thawed = small().train()
-    thawed(torch.rand(2, 6, 64, 64))
-    assert thawed.slice_encoder.resnet.bn1.num_batches_tracked == 1
+    half = small().train()
+    freeze_batch_normalisation(half, ["slice_encoder"])
+    half(torch.rand(2, 6, 64, 64))
+    assert half.slice_encoder.resnet.bn1.num_batches_tracked == 0
+    assert half.context_encoder.resnet.bn1.num_batches_tracked == 1
+    with pytest.raises(ValueError, match="RefineNet has no encoder 'context_encoder'"):
+        freeze_batch_normalisation(RefineNet(4, "resnet18", **SMALL), ["context_encoder"])
