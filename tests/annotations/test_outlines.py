@@ -170,3 +170,25 @@ def test_a_region_of_no_class_is_not_written_as_another(scheme, tmp_path):
         with pytest.raises(ValueError, match="label 0 is of no class"):
             write(tmp_path / "a.file", [region], scheme)
     assert not (tmp_path / "a.file").exists()
+
+
+def test_a_piece_of_large_outlines_is_the_same_piece_of_the_whole(tmp_path, slide, scheme):
+    """Outlines with holes, parts and many points, drawn at once and in windows that cut them anywhere."""
+    rng = np.random.default_rng(4)
+    angle = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    x, y = (40 + 9 * np.sin(7 * angle)) * np.cos(angle), (38 + 8 * np.cos(5 * angle)) * np.sin(angle)
+    holed = (
+        shapely.Polygon(np.stack([60 + x, 50 + y], axis=1))
+        .buffer(0)
+        .difference(shapely.Point(55, 48).buffer(13.3))
+        .buffer(0)
+    )
+    parts = shapely.union_all([shapely.Point(*place).buffer(6.7) for place in rng.uniform(0, 100, (9, 2))])
+    write_geojson(tmp_path / "a.geojson", [AnnotatedRegion(4, holed), AnnotatedRegion(2, parts)], scheme)
+    labels = read_annotations(tmp_path / "a.geojson", scheme)
+    whole = labels.label_map(slide, (50, 60), 0.5, (100, 120))
+    assert {0, 2, 4} == set(np.unique(whole))
+    for top, left, height, width in rng.integers((0, 0, 1, 1), (90, 110, 40, 40), (60, 4)).tolist():
+        piece = labels.label_map(slide, (top + height / 2, left + width / 2), 0.5, (height, width))
+        inside = whole[top : top + height, left : left + width]
+        assert np.array_equal(piece[: inside.shape[0], : inside.shape[1]], inside)

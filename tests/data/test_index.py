@@ -23,7 +23,7 @@ from common.data import (
     plot_class_balance,
     slide_items,
 )
-from common.slides import FieldOfView, PatchReader, SlideError
+from common.slides import FieldOfView, PatchReader, SlideError, open_slide
 from common.transforms import LoadMultiMagnificationPatchd
 
 VIEWS = [FieldOfView(0.5, 64), FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
@@ -197,3 +197,18 @@ def test_how_much_of_a_patch_makes_it_one_of_a_class_can_be_said():
     assert set(ClassCycleSampler(data, ["carcinoma"], num_samples=20, share=0.005)) == {0, 1}
     with pytest.raises(ValueError, match="no patch of carcinoma with 60% of its labelled pixels.*lower share"):
         ClassCycleSampler(data, ["carcinoma"], num_samples=20, share=0.6)
+
+
+def test_elsewhere_of_a_slide_in_one_tile_is_not_that_tile(entry, scheme):
+    """Else nothing would be lost by construction."""
+    slide = open_slide(entry["image"], mpp=0.5)
+    views = [FieldOfView(0.5, 64), FieldOfView(16.0, 64, anchor="tile")]
+    data = MultiMagnificationPatchDataset(
+        [entry], scheme, views, views[0], min_labelled=0, allow_missing=None, elsewhere=True
+    )
+    reader = PatchReader(views)
+    assert len(data) > 1
+    for position in range(len(data)):
+        item = data[position]
+        assert reader.tile(slide, 1, item["center"]) == (0, 0)
+        assert reader.tile(slide, 1, item["elsewhere_center"]) != (0, 0)
