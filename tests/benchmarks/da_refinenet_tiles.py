@@ -1,10 +1,10 @@
 """What it saves to encode a tile once for all its slices: the engine with context "shared" against "per_patch".
 
-    python tests/benchmarks/da_refinenet_tiles.py [OUTPUT] [--encoder resnet50] [--full] [--tiles 2] [--seed 1]
+    python tests/benchmarks/da_refinenet_tiles.py [OUTPUT] [--full] [--tiles 2] [--fusions attention …]
 
-A synthetic slide of so many tiles a side, random weights, each fusion: the share of pixels with the same label, and the
-time per slice as a ratio within one run, of the second of two runs over the slide. By default slices of 120 pixels and
-an eighth of the paper's width; with --full the paper's widths and slices of 500 pixels.
+A synthetic slide of so many tiles a side, random weights: the share of pixels with the same label, and the time as a
+ratio within one run. By default slices of 120 pixels, ResNet-18 at an eighth of the paper's width, and the second of
+two runs over the slide; with --full slices of 500 pixels, two ResNet-50 at the paper's width, and one run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SLICES = 5
 NARROW = {"channels": (8, 16, 32, 64), "decoder_channels": (64, 32, 32, 32)}
 
 
-def measure(network: DARefineNet, slide_path: Path, side: int, out: Path) -> dict[str, float]:
+def measure(network: DARefineNet, slide_path: Path, side: int, out: Path, runs: int) -> dict[str, float]:
     """Seconds per way, and the share of equal labels."""
     target = FieldOfView(4.0, side)
     reader = PatchReader([target, FieldOfView(20.0, side, anchor="tile")])
@@ -35,7 +35,7 @@ def measure(network: DARefineNet, slide_path: Path, side: int, out: Path) -> dic
             run = Segmenter(
                 network, [torch.device("cpu")], reader, target, BACH_CLASSES, options, lambda pixels: pixels / 255
             )
-            for number in range(2):
+            for number in range(runs):
                 found = run.segment(slide, out / f"{context}_{number}", {})
             labels[context], seconds[context] = found.maps["labels"].array[:], found.seconds
     return {
@@ -49,7 +49,7 @@ def main() -> None:
     """Measure every fusion, then print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", nargs="?", default="output/da_refinenet_tiles")
-    parser.add_argument("--encoder", default="resnet18", help="of slices; the tile's is resnet50 with --full")
+    parser.add_argument("--fusions", nargs="+", default=["attention", "concat", "add"])
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--tiles", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
@@ -58,15 +58,15 @@ def main() -> None:
     name = f"{side}_{arguments.tiles}"
     if not (folder / name / "WSI" / "A01.svs").exists():
         write_bach(folder / name, 1, side * SLICES * arguments.tiles, 4.0, arguments.seed)
-    widths, context_encoder = ({}, "resnet50") if arguments.full else (NARROW, "resnet18")
+    encoder, widths, runs = ("resnet50", {}, 1) if arguments.full else ("resnet18", NARROW, 2)
     rows = []
-    for fusion in ("attention", "concat", "add"):
+    for fusion in arguments.fusions:
         torch.manual_seed(arguments.seed)
-        network = DARefineNet(4, arguments.encoder, context_encoder, fusion, **widths)
-        found = measure(network, folder / name / "WSI" / "A01.svs", side, folder / f"maps_{name}" / fusion)
-        rows.append({"encoder": arguments.encoder, "side": side, "fusion": fusion, **found})
+        network = DARefineNet(4, encoder, encoder, fusion, **widths)
+        found = measure(network, folder / name / "WSI" / "A01.svs", side, folder / f"maps_{name}" / fusion, runs)
+        rows.append({"encoders": encoder, "side": side, "fusion": fusion, **found})
     table = pd.DataFrame(rows)
-    table.to_csv(folder / f"tiles_{name}_{arguments.encoder}.csv", index=False)
+    table.to_csv(folder / f"tiles_{name}.csv", index=False)
     print(table.round(4).to_string(index=False))
 
 

@@ -91,7 +91,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(normalisation, phantoms
     start = DMMNM3(channels=NARROW["channels"]).state_dict()
     torch.save(start, tmp_path / "start.pt")
     one, two = ({**arguments, "checkpoint_dir": tmp_path / name, "output_dir": tmp_path / name} for name in "ab")
-    bundle(tmp_path, "train.yaml", "demo.yaml", batch_size=4, **one)
+    run_bundle_command(DMMN, tmp_path, "train.yaml", "demo.yaml", batch_size=4, **one)
     configs = ["train.yaml", "demo.yaml", "multi_gpu_train.yaml"]
     result = run_bundle_command(DMMN, tmp_path, *configs, processes=2, batch_size=2, **two)
     first, second = (torch.load(tmp_path / name / "demo.pt", weights_only=True) for name in "ab")
