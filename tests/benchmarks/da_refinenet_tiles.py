@@ -1,6 +1,6 @@
 """What it saves to encode a tile once for all its slices: the engine with context "shared" against "per_patch".
 
-    python tests/benchmarks/da_refinenet_tiles.py [OUTPUT] [--full] [--tiles 2] [--fusions attention …]
+    python tests/benchmarks/da_refinenet_tiles.py [OUTPUT] [--full] [--tiles 4] [--fusions attention …]
 
 A synthetic slide of so many tiles a side, random weights: the share of pixels with the same label, and the time as a
 ratio within one run. By default slices of 120 pixels, ResNet-18 at an eighth of the paper's width, and the second of
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("output", nargs="?", default="output/da_refinenet_tiles")
     parser.add_argument("--fusions", nargs="+", default=["attention", "concat", "add"])
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--tiles", type=int, default=2)
+    parser.add_argument("--tiles", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     folder, side = Path(arguments.output), 500 if arguments.full else 120
@@ -63,7 +64,9 @@ def main() -> None:
     for fusion in arguments.fusions:
         torch.manual_seed(arguments.seed)
         network = DARefineNet(4, encoder, encoder, fusion, **widths)
-        found = measure(network, folder / name / "WSI" / "A01.svs", side, folder / f"maps_{name}" / fusion, runs)
+        # What an earlier run finished would not be done again.
+        with TemporaryDirectory(dir=folder) as maps:
+            found = measure(network, folder / name / "WSI" / "A01.svs", side, Path(maps), runs)
         rows.append({"encoders": encoder, "side": side, "fusion": fusion, **found})
     table = pd.DataFrame(rows)
     table.to_csv(folder / f"tiles_{name}.csv", index=False)
