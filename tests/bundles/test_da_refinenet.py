@@ -139,6 +139,18 @@ def test_each_single_row_of_table_i_is_a_config(overlay):
     assert len(parser.get_parsed_content("fields_of_view")) == 1
 
 
+@pytest.mark.parametrize("overlay", ["single_50", "unet"])
+def test_weights_for_an_encoder_that_a_row_has_not_are_refused(overlay, tmp_path):
+    torch.save({}, tmp_path / "resnet50.pth")
+    parser = settings("train.yaml", f"ablations/{overlay}.yaml")
+    parser.get_parsed_content("context_trunk")
+    parser = settings("train.yaml", f"ablations/{overlay}.yaml")
+    parser["context_encoder_from"] = str(tmp_path / "resnet50.pth")
+    with pytest.raises(RuntimeError) as caught:
+        parser.get_parsed_content("context_trunk")
+    assert "has no encoder to begin as" in str(caught.value.__cause__)
+
+
 @pytest.fixture(scope="module")
 def trained(phantoms, tmp_path_factory) -> Path:
     """Two steps in each of the three stages, by the bundle's own config."""
