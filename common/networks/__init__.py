@@ -3,8 +3,11 @@
 from .base import SegmentationNetwork
 from .da_refinenet import DARefineNet, RefineNet
 from .dmmn import DMMNM2S, DMMNM3, DMMNMS, DMMNS2
+from .efficientnet import EfficientNetUNet
 from .encoder_decoder import EncoderDecoder, MultiResolutionEncoderDecoder
+from .hooknet import HookNet
 from .mrn import MRN, MultiResolution
+from .multi_level_unet import MultiLevelUNet
 from .released import load_released_dmmn
 from .resnet import freeze_batch_normalisation
 from .segnet import SegNet
@@ -22,7 +25,10 @@ __all__ = [
     "MRN",
     "NETWORKS",
     "DARefineNet",
+    "EfficientNetUNet",
     "EncoderDecoder",
+    "HookNet",
+    "MultiLevelUNet",
     "MultiResolution",
     "MultiResolutionEncoderDecoder",
     "RefineNet",

@@ -7,7 +7,16 @@ from functools import partial
 import pytest
 import torch
 
-from common.networks import DMMNM3, MRN, NETWORKS, EncoderDecoder, SegNet, UNet
+from common.networks import (
+    DMMNM3,
+    MRN,
+    NETWORKS,
+    EfficientNetUNet,
+    EncoderDecoder,
+    MultiLevelUNet,
+    SegNet,
+    UNet,
+)
 from common.networks.mrn import UPSAMPLES
 from common.networks.segnet import unpool2
 
@@ -31,8 +40,15 @@ BUILDERS = {
     "EncoderDecoder": partial(EncoderDecoder, num_classes=7, channels=NARROW[:4]),
     "EncoderDecoder plain": partial(EncoderDecoder, 7, "none", False, False, NARROW[:4]),
     "MRN of one view": partial(MRN, num_classes=7, resolutions=1, channels=NARROW),
+    "EfficientNetUNet": partial(EfficientNetUNet, 7, "efficientnet-b0", NARROW),
+    **{
+        f"MultiLevelUNet {merge} {ratio} {merges}": partial(
+            MultiLevelUNet, 7, "efficientnet-b0", merge, ratio, NARROW, merges, merged_channels=16
+        )
+        for merge, ratio, merges in (("compress", 4, 1), ("compress", 8, 1), ("crop", 4, 3))
+    },
 }
-ONE_VIEW = ("UNet", "SegNet", "MRN of one view", "EncoderDecoder", "EncoderDecoder plain")
+ONE_VIEW = ("UNet", "SegNet", "MRN of one view", "EncoderDecoder", "EncoderDecoder plain", "EfficientNetUNet")
 SEVERAL_VIEWS = [name for name in BUILDERS if name not in ONE_VIEW]
 
 

@@ -1,0 +1,141 @@
+"""EfficientNets (Tan and Le 2019), MONAI's, as encoders of U-Nets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.nets import EfficientNetBN
+from torch import nn
+from torch.nn import functional
+
+from .base import SegmentationNetwork
+
+DECODER_CHANNELS = (256, 128, 64, 32, 16)
+ENCODERS = tuple(f"efficientnet-b{number}" for number in range(8))
+# Pixels a side of the input that one pixel of an encoder's deepest map is.
+DIVISOR = 32
+# After which of an EfficientNet's stages the map is taken: the last one at each stride from 4 on.
+_TAKEN = (1, 2, 4, 6)
+
+
+class EfficientNetEncoder(nn.Module):
+    """An EfficientNet without its head: ``(B, 3, H, W)`` -> maps at strides 2 (the stem's), 4, 8, 16 and 32.
+
+    Args:
+        name: one of :data:`ENCODERS`.
+        stages: how many of its seven stages; 5 end with stride 16.
+
+    Raises:
+        ValueError: no such network.
+    """
+
+    def __init__(self, name: str = "efficientnet-b4", stages: int = 7) -> None:
+        super().__init__()
+        if name not in ENCODERS:
+            raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}, not {name!r}")
+        network = EfficientNetBN(name, pretrained=False)
+        # The memory-efficient form is a Python function, which neither scripts nor exports.
+        network.set_swish(memory_efficient=False)
+        self.stem = nn.Sequential(network._conv_stem_padding, network._conv_stem, network._bn0, network._swish)
+        self.stages = nn.ModuleList(list(network._blocks)[:stages])
+        self.channels = [network._conv_stem.out_channels]
+        self.channels += [network._blocks_args[stage].output_filters for stage in _TAKEN if stage < stages]
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        current = self.stem(image)
+        maps = [current]
+        for number, stage in enumerate(self.stages):
+            current = stage(current)
+            if number in (1, 2, 4, 6):
+                maps.append(current)
+        return maps
+
+
+def convolved(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Sequential:
+    """CBR: convolution without bias that keeps the size, batch normalisation, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class UpStep(nn.Module):
+    """A step of a decoder: nearest x 2, the encoder's map (if there is one) concatenated, twice :func:`convolved`."""
+
+    def __init__(self, in_channels: int, skip: int, out_channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(convolved(in_channels + skip, out_channels), convolved(out_channels, out_channels))
+
+    def forward(self, features: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
+        enlarged = functional.interpolate(features, scale_factor=2.0, mode="nearest")
+        return self.block(enlarged if skip is None else torch.cat([enlarged, skip], dim=1))
+
+
+class UpSteps(nn.Module):
+    """A decoder of :class:`UpStep`.
+
+    Args:
+        in_channels: of the deepest map.
+        skips: of the encoder's maps, deepest first; the last step has none.
+        channels: of each step.
+    """
+
+    def __init__(self, in_channels: int, skips: Sequence[int], channels: Sequence[int]) -> None:
+        super().__init__()
+        widths = [in_channels, *channels]
+        self.steps = nn.ModuleList(
+            UpStep(widths[step], skip, widths[step + 1]) for step, skip in enumerate([*skips, 0])
+        )
+
+    def forward(self, deepest: torch.Tensor, skips: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The map after each step, the last at full resolution."""
+        outputs: list[torch.Tensor] = []
+        current = deepest
+        for number, step in enumerate(self.steps):
+            current = step(current, skips[number] if number < len(skips) else None)
+            outputs.append(current)
+        return outputs
+
+
+def check_decoder_channels(channels: Sequence[int]) -> None:
+    """Raise ValueError if there are not five, one for each doubling from stride 32."""
+    if len(channels) != len(DECODER_CHANNELS):
+        raise ValueError(f"decoder_channels must be {len(DECODER_CHANNELS)} widths, coarsest first, not {channels}")
+
+
+class EfficientNetUNet(SegmentationNetwork):
+    """U-Net of one view with an EfficientNet as encoder: the base model of iterative training.
+
+    Its encoder's squeeze-and-excitation weighs channels by means over the whole view, so that it is run patch by patch.
+
+    Args:
+        num_classes: output channels.
+        encoder: one of :data:`ENCODERS`.
+        decoder_channels: widths of the decoder's steps, coarsest first.
+
+    Shape:
+        image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 32 -> logits ``(B, num_classes, H, W)``.
+
+    Source: Modi et al. 2024, Table 8 (U-Net B0); encoder and decoder are those of its low-resolution branch.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 3,
+        encoder: str = "efficientnet-b0",
+        decoder_channels: Sequence[int] = DECODER_CHANNELS,
+    ) -> None:
+        super().__init__()
+        self.divisor = DIVISOR
+        check_decoder_channels(decoder_channels)
+        self.encoder = EfficientNetEncoder(encoder)
+        *skips, deepest = self.encoder.channels
+        self.decoder = UpSteps(deepest, skips[::-1], decoder_channels)
+        self.head = nn.Conv2d(decoder_channels[-1], num_classes, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.check_input(image, 3)
+        maps = self.encoder(image)
+        return self.head(self.decoder(maps[-1], maps[:-1][::-1])[-1])
