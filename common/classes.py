@@ -42,7 +42,10 @@ class ClassScheme:
     Args:
         classes: :class:`TissueClass`, or mappings of its fields as configs hold them; labels are 1..C without gaps.
         activation: ``"softmax"`` over the channels, or ``"sigmoid"`` of one channel.
-        threshold: of the sigmoid: above it the pixel is the class with a channel, else the one without.
+        threshold: of the sigmoid: above it the pixel is the class with a channel, else the one without. Of a softmax
+            with ``otherwise``: the probability that a class needs.
+        otherwise: of a softmax: the class of pixels where no other class reaches the threshold, whatever its own
+            probability; elsewhere the most probable of the others is predicted. None: the most probable of all.
         skipped: name of the class that tissue masking stands for (background, normal), or None.
         unnamed_channels: output channels that name no class and are never predicted (DMMN's first, "unlabelled").
         ordinal: whether the classes are grades, from the least severe to the most; they are then also scored by how far
@@ -60,6 +63,7 @@ class ClassScheme:
         skipped: str | None = None,
         unnamed_channels: Sequence[int] = (),
         ordinal: bool = False,
+        otherwise: str | None = None,
     ) -> None:
         self.classes = tuple(c if isinstance(c, TissueClass) else TissueClass(**c) for c in classes)
         self.activation, self.threshold = activation, threshold
@@ -67,6 +71,9 @@ class ClassScheme:
         self.ordinal = ordinal
         self._check()
         self.skipped = None if skipped is None else self.by_name(skipped)
+        self.otherwise = None if otherwise is None else self.by_name(otherwise)
+        if self.otherwise is not None and activation != "softmax":
+            raise ValueError("otherwise is of a softmax; a sigmoid's threshold decides between its two classes")
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -115,14 +122,21 @@ class ClassScheme:
         names.update({c.channel: c.name for c in self.classes if c.channel is not None})
         return {str(channel): names[channel] for channel in sorted(names)}
 
+    def decision(self) -> dict[str, Any]:
+        """What, besides the classes, decides on a pixel's label."""
+        if self.otherwise is not None:
+            return {"threshold": self.threshold, "otherwise": self.otherwise.name}
+        return {"threshold": self.threshold if self.activation == "sigmoid" else None}
+
     def labels_from_logits(self, logits: torch.Tensor) -> torch.Tensor:
         """``(B, C, h, w)`` logits -> ``(B, h, w)`` uint8 label maps."""
         self._check_channels(logits)
         if self.activation == "sigmoid":
             above = torch.sigmoid(logits[:, 0].float()) > self.threshold
             return torch.where(above, self.positive.label, self.negative.label).to(torch.uint8)
-        labels = torch.tensor([c.label for c in self.classes], dtype=torch.uint8, device=logits.device)
-        return labels[_first_largest(self._of_classes(logits))]
+        if self.otherwise is not None:
+            return self.labels_from_probabilities(self.probabilities(logits))
+        return (_first_largest(self._of_classes(logits)) + 1).to(torch.uint8)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """``(B, C, h, w)`` logits -> ``(B, number of classes, h, w)`` probabilities in label order, which add up to
@@ -138,7 +152,12 @@ class ClassScheme:
         if self.activation == "sigmoid":
             above = probabilities[:, self.positive.label - 1] > self.threshold
             return torch.where(above, self.positive.label, self.negative.label).to(torch.uint8)
-        return (_first_largest(probabilities) + 1).to(torch.uint8)
+        if self.otherwise is None:
+            return (_first_largest(probabilities) + 1).to(torch.uint8)
+        others = [c.label for c in self.classes if c is not self.otherwise]
+        best, which = probabilities[:, [label - 1 for label in others]].max(dim=1)
+        labels = torch.tensor(others, dtype=torch.uint8, device=probabilities.device)[which]
+        return torch.where(best >= self.threshold, labels, self.otherwise.label).to(torch.uint8)
 
     def target_channels(self, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
         """Label maps -> the output channel of each pixel as int64; unlabelled pixels become ``ignore_index``."""

@@ -58,3 +58,15 @@ def test_schemes_that_do_not_fit_are_refused(arguments, says):
 def test_a_network_of_other_channels_is_refused(scheme):
     with pytest.raises(ValueError, match="7 output channels|6 output channels"):
         scheme.labels_from_logits(torch.zeros(1, 6, 2, 2))
+
+
+def test_a_class_needs_the_threshold_and_otherwise_is_what_is_left():
+    named = [{"name": n, "color": [0, 0, 0], "label": i + 1, "channel": i} for i, n in enumerate(("a", "b", "c"))]
+    scheme = ClassScheme(named, threshold=0.45, otherwise="b")
+    # c is the most probable of the others that reach 0.45, though b is likelier still; none does; a does.
+    probabilities = torch.tensor([[0.02, 0.52, 0.46], [0.44, 0.13, 0.43], [0.45, 0.1, 0.45]]).T[None, :, None]
+    assert scheme.labels_from_probabilities(probabilities).tolist() == [[[3, 2, 1]]]
+    assert scheme.labels_from_logits(torch.log(probabilities * 7)).tolist() == [[[3, 2, 1]]]
+    assert ClassScheme(named).labels_from_probabilities(probabilities).tolist() == [[[2, 1, 1]]]
+    with pytest.raises(ValueError, match="no class 'd'"):
+        ClassScheme(named, otherwise="d")

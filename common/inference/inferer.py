@@ -195,7 +195,7 @@ class WholeSlideInferer(Inferer):
             "fields_of_view": [asdict(view) for view in self.reader.fields_of_view],
             "target": asdict(self.target),
             "classes": [asdict(tissue) for tissue in self.scheme.classes],
-            "threshold": self.scheme.threshold if self.scheme.activation == "sigmoid" else None,
+            **self.scheme.decision(),
             "preprocessing": hashlib.sha256(preprocessed.float().numpy().round(6).tobytes()).hexdigest(),
             "fill": self.reader.fill,
             "resample": self.reader.resample,

@@ -1,6 +1,7 @@
 """One file per method over shared blocks."""
 
 from .base import SegmentationNetwork
+from .branches import AllBranches
 from .da_refinenet import DARefineNet, RefineNet
 from .dmmn import DMMNM2S, DMMNM3, DMMNMS, DMMNS2
 from .efficientnet import EfficientNetUNet
@@ -24,6 +25,7 @@ __all__ = [
     "DMMNS2",
     "MRN",
     "NETWORKS",
+    "AllBranches",
     "DARefineNet",
     "EfficientNetUNet",
     "EncoderDecoder",

@@ -10,18 +10,21 @@ from monai.transforms import MapTransform
 
 from ..classes import ClassScheme
 from ..data.store import SlideStore
-from ..slides import FieldOfView, PatchReader
+from ..slides import FieldOfView, PatchReader, Slide
 
 
 class LoadMultiMagnificationPatchd(MapTransform):
-    """Replace a slide's path by the patch around ``center`` and an annotation's path by the target's label map; a
-    patch that was read already (:class:`PackedPatches`) is left as it is.
+    """Replace a slide's path by the patch around ``center`` (``offset`` µm from there, if the item has one) and an
+    annotation's path by the target's label map; a patch that was read already (:class:`PackedPatches`) is left as it
+    is.
 
     Args:
         keys: the slide's key (``"image"``). Its patch becomes ``(3·S, H, W)`` uint8, finest view first.
         fields_of_view: the views, finest first.
-        label_key: the annotation's key; becomes ``(1, h, w)`` uint8. None reads no labels.
+        label_key: the annotation's key; becomes ``(T, h, w)`` uint8. None reads no labels.
         target: the label map's field of view; needed with ``label_key``.
+        further_targets: fields of view, around the same centre, of further label maps of as many pixels: what branches
+            beside the final output are compared with.
         scheme: the annotation's classes; needed with ``label_key``.
         fill, resample, snap: see :class:`PatchReader`.
         elsewhere_key: where the item has ``elsewhere_center``, the patch around it goes here.
@@ -41,32 +44,45 @@ class LoadMultiMagnificationPatchd(MapTransform):
         resample: str = "area",
         snap: float = 0.03,
         elsewhere_key: str = "elsewhere",
+        further_targets: Sequence[FieldOfView | Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(keys)
         if label_key is not None and (target is None or scheme is None):
             raise ValueError("reading labels needs target and scheme")
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
-        self.target = FieldOfView.of(target) if target is not None else None
+        self.targets = [FieldOfView.of(view) for view in (target, *further_targets) if view is not None]
+        if len({view.size for view in self.targets}) > 1:
+            raise ValueError(f"targets must have one size, not {', '.join(str(view.size) for view in self.targets)}")
         self.label_key, self.elsewhere_key = label_key, elsewhere_key
         self._store = SlideStore(scheme)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        center = result["center"]
+        offset = result.pop("offset", None)
         for key in self.key_iterator(result):
             if isinstance(result[key], np.ndarray):
+                if offset is not None:
+                    raise ValueError("a packed patch cannot be taken from elsewhere: leave x-y jitter or packing out")
                 continue
             entry: dict[str, Any] = {**{str(name): value for name, value in data.items()}, "image": data[key]}
             slide = self._store.slide(entry)
+            center = _moved(slide, result["center"], offset)
             result[key] = self.reader.read(slide, center)
             if "elsewhere_center" in result:
                 result[self.elsewhere_key] = self.reader.read(slide, result["elsewhere_center"])
-            if self.label_key is not None and self.target is not None:
+            if self.label_key is not None:
                 result[self.label_key] = self._labels(slide, {**entry, "label": data.get(self.label_key)}, center)
         return result
 
-    def _labels(self, slide: Any, entry: Mapping[str, Any], center: tuple[float, float]) -> np.ndarray:
-        assert self.target is not None
-        mpp = self.reader.actual_mpp(slide, self.target.mpp)
-        labels = self._store.labels(entry)
-        return labels.label_map(slide, self.reader.align(slide, center), mpp, self.target.size)[None]
+    def _labels(self, slide: Slide, entry: Mapping[str, Any], center: tuple[float, float]) -> np.ndarray:
+        labels, at = self._store.labels(entry), self.reader.align(slide, center)
+        return np.stack(
+            [labels.label_map(slide, at, self.reader.actual_mpp(slide, view.mpp), view.size) for view in self.targets]
+        )
+
+
+def _moved(slide: Slide, center: tuple[float, float], offset: tuple[float, float] | None) -> tuple[float, float]:
+    """A centre in level-0 pixels moved by µm."""
+    if offset is None:
+        return center
+    return tuple(place + by * pixel for place, by, pixel in zip(center, offset, slide.pixel(1.0), strict=True))  # type: ignore[return-value]
