@@ -1,5 +1,5 @@
-"""``python -m common …``: phantom, phantom-camelyon16, phantom-breast-biopsies, phantom-bach, demo, datalist, inspect,
-score, compare, roc, froc, activations, convert-released."""
+"""``python -m common …``: phantom (and phantom-camelyon16, -breast-biopsies, -bach, -multi-stain), demo, datalist,
+inspect, score, compare, roc, froc, activations, convert-released."""
 
 from __future__ import annotations
 
@@ -116,6 +116,34 @@ def phantom_bach(
 
     path = write_bach(out, slides, size, mpp, seed, far)
     print(f"{slides} slides: {path}")
+
+
+def phantom_multi_stain(
+    out: str,
+    annotated: int = 12,
+    unlabelled: int = 12,
+    validation: int = 6,
+    testing: int = 12,
+    size: int = 4096,
+    mpp: float = 0.5,
+    seed: int = 0,
+) -> None:
+    """Write synthetic breast slides of several stains, scanners and laboratories with bad regions, and a datalist.
+
+    Args:
+        out: folder to write to.
+        annotated: slides for training with completely annotated regions.
+        unlabelled: slides for training without annotation, for iterative training.
+        validation: as annotated, for choosing the checkpoint.
+        testing: slides with full label maps, half of them of a stain, a scanner or both that are in no other slide.
+        size: pixels a side.
+        mpp: micrometres per pixel.
+        seed: slides have this seed, the next, and so on.
+    """
+    from .phantom import write_multi_stain
+
+    path = write_multi_stain(out, annotated, unlabelled, validation, testing, size, mpp, seed)
+    print(f"{annotated + unlabelled + validation + testing} slides, datalist: {path}")
 
 
 def demo(slide: str | None = None, mpp: float | None = None, output: str = "output/demo") -> None:
@@ -465,6 +493,7 @@ def main() -> None:
                 "phantom-camelyon16": phantom_camelyon16,
                 "phantom-breast-biopsies": phantom_breast_biopsies,
                 "phantom-bach": phantom_bach,
+                "phantom-multi-stain": phantom_multi_stain,
                 "demo": demo,
                 "score": score,
                 "compare": compare,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
@@ -12,19 +12,23 @@ from .layout import Layout
 from .noise import SmoothNoise, hashed, scattered
 from .recipe import Core, Ground, Nuclei, Population, Texture
 
-# Bodies and blur reach this far over a tile's border.
-_MARGIN_UM = 12.0
+# Between a nucleus and the membrane of its cell, and how thick that is.
+_CYTOPLASM_UM = 2.0
+_MEMBRANE_UM = 0.7
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """How one slide was stained and scanned, drawn from its seed."""
+    """How one slide was stained and scanned: optical densities of dyes, grey values of white, standard deviations of
+    blur in µm and of noise in grey values, and to which power brightness is shown."""
 
     nuclear: np.ndarray
     counterstain: np.ndarray
     white: np.ndarray
     blur_um: float
     noise: float
+    marker: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    gamma: float = 1.0
 
     @classmethod
     def drawn(cls, layout: Layout) -> Scanner:
@@ -41,11 +45,20 @@ class Scanner:
 
 
 class Painter:
-    """Paints rectangles of a layout at one µm/px; what a rectangle shows does not depend on the others painted."""
+    """Paints rectangles of a layout at one µm/px; what a rectangle shows does not depend on the others painted.
 
-    def __init__(self, layout: Layout, mpp: float) -> None:
+    Args:
+        layout: what lies where.
+        mpp: µm per pixel.
+        scanner: how it was stained and scanned; drawn from the layout's seed by default.
+    """
+
+    # What lies farther from a rectangle than this many µm does not reach into it: bodies and blur.
+    margin_um = 12.0
+
+    def __init__(self, layout: Layout, mpp: float, scanner: Scanner | None = None) -> None:
         self.layout, self.mpp = layout, mpp
-        self.scanner = Scanner.drawn(layout)
+        self.scanner = scanner or Scanner.drawn(layout)
         recipe = layout.recipe
         cores = {i: p.core for i, p in enumerate(recipe.populations) if p.core is not None}
         made: list[Ground | Population | Core] = [*recipe.grounds, *recipe.populations, *cores.values()]
@@ -62,20 +75,23 @@ class Painter:
 
     def image(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """``(height, width, 3)`` uint8."""
-        margin = round(_MARGIN_UM / self.mpp)
+        margin = round(self.margin_um / self.mpp)
         y, x = self._coordinates(top - margin, left - margin, height + 2 * margin, width + 2 * margin, self.mpp)
+        inner = (slice(margin, margin + height), slice(margin, margin + width))
+        return self._scanned(self._amounts(y, x), inner, top, left)
+
+    def _amounts(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Amounts of counterstain, nuclear stain and marker: ``(3, H, W)``."""
         kinds = self._kinds(y, x)
-        counterstain = np.zeros(kinds.shape, dtype=np.float32)
-        nuclear = np.zeros(kinds.shape, dtype=np.float32)
+        amounts = np.zeros((3, *kinds.shape), dtype=np.float32)
         for kind in np.unique(kinds[kinds >= 0]).tolist():
             here = kinds == kind
             rows, columns = (slice(*_span(here.any(axis=1 - axis))) for axis in (0, 1))
             part = here[rows, columns]
-            eosin, blue = self._stained(self._textures[kind], kind, y[rows], x[columns], part)
-            counterstain[rows, columns][part] = eosin[part]
-            nuclear[rows, columns][part] = blue[part]
-        inner = (slice(margin, margin + height), slice(margin, margin + width))
-        return self._scanned(counterstain, nuclear, inner, top, left)
+            stained = self._stained(self._textures[kind], kind, y[rows], x[columns], part)
+            for amount, found in zip(amounts, stained, strict=True):
+                amount[rows, columns][part] = found[part]
+        return amounts
 
     def _coordinates(self, top: int, left: int, height: int, width: int, mpp: float) -> tuple[np.ndarray, np.ndarray]:
         return (top + np.arange(height) + 0.5) * mpp, (left + np.arange(width) + 0.5) * mpp
@@ -114,7 +130,7 @@ class Painter:
 
     def _stained(
         self, texture: Texture, kind: int, y: np.ndarray, x: np.ndarray, here: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         seed = int(hashed(self.layout.seed, 0x7E87, self._shared_index(kind)) * 2**52)
         counterstain = texture.counterstain + texture.grain[0] * SmoothNoise(seed, texture.grain[1]).grid(y, x)
         counterstain += 0.6 * texture.grain[0] * SmoothNoise(seed + 1, 40.0).grid(y, x)
@@ -126,10 +142,11 @@ class Painter:
         if texture.lumen is not None:
             counterstain, nuclear = self._lumens(seed + 5, texture.lumen, counterstain, nuclear, y, x)
         empty = counterstain < 0.6 * texture.counterstain if texture.lumen is not None else None
+        marker = np.zeros_like(nuclear)
         for number, bodies in enumerate(texture.nuclei):
-            dark = self._bodies(seed + 6 + number, bodies, y, x, here, empty)
-            nuclear = np.maximum(nuclear, dark)
-        return counterstain, nuclear
+            dark, marked = self._bodies(seed + 6 + number, bodies, y, x, empty, texture.expresses)
+            nuclear, marker = np.maximum(nuclear, dark), np.maximum(marker, marked)
+        return counterstain, nuclear, marker
 
     def _shared_index(self, kind: int) -> int:
         """Populations of one texture share its fields, so that nothing of it tells them apart."""
@@ -174,37 +191,50 @@ class Painter:
         return counterstain * (1 - 0.93 * empty), nuclear * (1 - 0.97 * empty)
 
     def _bodies(
-        self, seed: int, bodies: Nuclei, y: np.ndarray, x: np.ndarray, here: np.ndarray, empty: np.ndarray | None
-    ) -> np.ndarray:
-        dark = np.zeros(here.shape, dtype=np.float32)
+        self, seed: int, bodies: Nuclei, y: np.ndarray, x: np.ndarray, empty: np.ndarray | None, expresses: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Amounts of nuclear stain and of marker."""
+        dark, marked = (np.zeros((len(y), len(x)), dtype=np.float32) for _ in range(2))
+        stain = self.layout.recipe.stain
         reach = 2 * bodies.radius * bodies.elongation
         cy, cx, identity = scattered(seed, bodies.spacing, y[0] - reach, x[0] - reach, y[-1] + reach, x[-1] + reach)
-        draw = hashed(seed, identity[:, None], np.arange(4)[None])
+        draw = hashed(seed, identity[:, None], np.arange(6)[None])
         flow = self.layout.flow.at(cy, cx) if len(cy) else cy
         for index in np.nonzero(draw[:, 0] < bodies.share)[0].tolist():
             size = bodies.radius * (0.75 + 0.5 * draw[index, 1])
             stretch = bodies.elongation**0.5
             angle = 1.6 * flow[index] + 1.2 * (draw[index, 2] - 0.5) if bodies.elongation > 2 else 6.3 * draw[index, 2]
             depth = bodies.darkness * (0.7 + 0.6 * draw[index, 3])
-            _stamp(dark, y, x, cy[index], cx[index], size * stretch, size / stretch, angle, depth, self.mpp)
+            positive = draw[index, 4] < expresses * stain.positive
+            shape = (y, x, cy[index], cx[index], size * stretch, size / stretch, angle)
+            strength = 0.35 + 0.9 * draw[index, 5]
+            if positive and stain.marks == "nuclei":
+                _stamp(marked, *shape, strength, self.mpp)
+                continue
+            _stamp(dark, *shape, depth, self.mpp)
+            if positive and stain.marks == "membranes":
+                _stamp_ring(marked, *shape, strength, self.mpp)
         chromatin = 1 + 0.16 * SmoothNoise(seed + 17, 1.1).grid(y, x)
         if empty is not None:
-            dark = np.where(empty, 0, dark)
-        return dark * chromatin
+            dark, marked = (np.where(empty, 0, part) for part in (dark, marked))
+        return dark * chromatin, marked * chromatin
 
-    def _scanned(
-        self, counterstain: np.ndarray, nuclear: np.ndarray, inner: tuple[slice, slice], top: int, left: int
-    ) -> np.ndarray:
+    def _scanned(self, amounts: np.ndarray, inner: tuple[slice, slice], top: int, left: int) -> np.ndarray:
         scanner = self.scanner
         sigma = scanner.blur_um / self.mpp
-        eosin = ndimage.gaussian_filter(np.maximum(counterstain, 0), sigma, truncate=3)[inner]
-        blue = ndimage.gaussian_filter(np.maximum(nuclear, 0), sigma, truncate=3)[inner]
+        eosin, blue, marker = (
+            ndimage.gaussian_filter(np.maximum(amount, 0), sigma, truncate=3)[inner] if amount.any() else amount[inner]
+            for amount in amounts
+        )
         density = blue[..., None] * scanner.nuclear.astype(np.float32) + eosin[..., None] * scanner.counterstain.astype(
             np.float32
         )
+        if marker.any():
+            density = density + marker[..., None] * scanner.marker.astype(np.float32)
         rng = np.random.default_rng([self.layout.seed, top + 2**20, left + 2**20])
         grain = rng.standard_normal(eosin.shape, dtype=np.float32)[..., None] * np.float32(scanner.noise)
-        return np.clip(np.exp(-density) * scanner.white.astype(np.float32) + grain, 0, 255).astype(np.uint8)
+        light = np.exp(-density) if scanner.gamma == 1 else np.exp(-density * np.float32(scanner.gamma))
+        return np.clip(light * scanner.white.astype(np.float32) + grain, 0, 255).astype(np.uint8)
 
 
 def _span(used: np.ndarray) -> tuple[int, int]:
@@ -247,14 +277,40 @@ def _stamp(
     pixel: float,
 ) -> None:
     """Lay a soft-edged ellipse of half axes ``a`` and ``b`` (µm) over the canvas, keeping what is darker."""
+    rows, columns, distance = _around(y, x, cy, cx, a, b, angle, pixel)
+    soft = np.clip((1.0 - distance) * min(a, b) / pixel + 0.5, 0, 1) * depth
+    part = canvas[rows, columns]
+    np.maximum(part, soft, out=part)
+
+
+def _stamp_ring(
+    canvas: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    cy: float,
+    cx: float,
+    a: float,
+    b: float,
+    angle: float,
+    depth: float,
+    pixel: float,
+) -> None:
+    """Lay the membrane of a cell around a nucleus of half axes ``a`` and ``b`` (µm) over the canvas."""
+    around = (a + _CYTOPLASM_UM, b + _CYTOPLASM_UM)
+    rows, columns, distance = _around(y, x, cy, cx, *around, angle, pixel)
+    ring = np.exp(-(((distance - 1.0) * min(around) / _MEMBRANE_UM) ** 2)) * depth
+    part = canvas[rows, columns]
+    np.maximum(part, ring, out=part)
+
+
+def _around(
+    y: np.ndarray, x: np.ndarray, cy: float, cx: float, a: float, b: float, angle: float, pixel: float
+) -> tuple[slice, slice, np.ndarray]:
+    """The part of a canvas near an ellipse, and there the distance from its centre, 1 on its edge."""
     reach = max(a, b) + 2 * pixel
     top, bottom = max(int((cy - reach - y[0]) / pixel), 0), min(int((cy + reach - y[0]) / pixel) + 2, len(y))
     left, right = max(int((cx - reach - x[0]) / pixel), 0), min(int((cx + reach - x[0]) / pixel) + 2, len(x))
-    if top >= bottom or left >= right:
-        return
-    dy, dx = y[top:bottom, None] - cy, x[None, left:right] - cx
+    rows, columns = slice(top, max(top, bottom)), slice(left, max(left, right))
+    dy, dx = y[rows, None] - cy, x[None, columns] - cx
     cosine, sine = np.cos(angle), np.sin(angle)
-    distance = np.sqrt(((dx * cosine + dy * sine) / a) ** 2 + ((dy * cosine - dx * sine) / b) ** 2)
-    soft = np.clip((1.0 - distance) * min(a, b) / pixel + 0.5, 0, 1) * depth
-    part = canvas[top:bottom, left:right]
-    np.maximum(part, soft, out=part)
+    return rows, columns, np.sqrt(((dx * cosine + dy * sine) / a) ** 2 + ((dy * cosine - dx * sine) / b) ** 2)

@@ -31,6 +31,8 @@ class Texture:
         nuclei: bodies in it.
         lumen: (spacing, radius) in µm of empty round spaces.
         cells: diameter in µm of empty cells whose membranes only stain (fat).
+        expresses: of its cells, how many express what an immunostain marks, as a share of the stain's own
+            ``positive``.
     """
 
     counterstain: float
@@ -40,6 +42,7 @@ class Texture:
     nuclei: tuple[Nuclei, ...] = ()
     lumen: tuple[float, float] | None = None
     cells: float | None = None
+    expresses: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,22 @@ class Population:
 
 @dataclass(frozen=True)
 class Stain:
-    """Optical densities (red, green, blue) of full-strength nuclear stain and counterstain."""
+    """Optical densities (red, green, blue) of dyes at full strength.
+
+    Args:
+        nuclear: of nuclei; at a lower amount, of cells.
+        counterstain: of everything else.
+        marker: of an antibody's dye.
+        marks: what the antibody binds to: ``"nuclei"``, which then have this dye instead of the nuclear one, or
+            ``"membranes"``; empty for stains without an antibody.
+        positive: share of the cells of a texture with ``expresses`` 1 that it marks.
+    """
 
     nuclear: tuple[float, float, float] = (1.05, 1.15, 0.48)
     counterstain: tuple[float, float, float] = (0.06, 0.72, 0.22)
+    marker: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    marks: str = ""
+    positive: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -111,12 +111,13 @@ def write_phantoms(
     return path
 
 
-def paint_slide(path: Path, painter: Painter, size: tuple[int, int]) -> None:
-    """Write the picture of a phantom of ``size`` pixels as a pyramid."""
+def paint_slide(path: Path, painter: Painter, size: tuple[int, int], quality: int = 90) -> None:
+    """Write the picture of a phantom of ``size`` pixels as a pyramid of JPEG tiles of this quality."""
     bands = tqdm(
         _bands(painter.image, size), desc=f"painting {path.stem}", total=-(-size[0] // TILE), unit="band", leave=False
     )
-    write_image_pyramid(path, bands, size, painter.mpp, description=f"MultiMag phantom, seed {painter.layout.seed}")
+    description = f"MultiMag phantom, seed {painter.layout.seed}"
+    write_image_pyramid(path, bands, size, painter.mpp, quality, description)
 
 
 def paint_labels(path: Path, painter: Painter, size: tuple[int, int]) -> None:
