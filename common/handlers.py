@@ -12,6 +12,7 @@ from ignite.handlers import ProgressBar
 from monai.engines.utils import IterationEvents
 from torch import nn
 
+from .class_curves import ClassCurvesReport
 from .classes import ClassScheme
 from .reports import ScoreReport
 from .roc_report import ROCReport
@@ -163,3 +164,26 @@ class SaveROC:
         report = ROCReport(self.scheme, engine.state.metrics[self.roc], matrices, self.data)
         pooled = report.write(self.output_dir)["pooled"]
         logger.info("area under the ROC curve %.4f; curve: %s", pooled["auc"] or float("nan"), self.output_dir)
+
+
+class SaveClassCurves:
+    """Writes what every class is told from the rest by, at every threshold: ``curves.json``, ``curves.csv`` and
+    ``curves.png``.
+
+    Args:
+        output_dir: where to.
+        scheme: the classes.
+        curves: name of the :class:`ClassCurves` metric.
+    """
+
+    def __init__(self, output_dir: str | Path, scheme: ClassScheme, curves: str = "curves") -> None:
+        self.output_dir, self.scheme, self.curves = Path(output_dir), scheme, curves
+
+    def attach(self, engine: Engine) -> None:
+        """Called by the evaluator."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        figures = ClassCurvesReport(self.scheme, engine.state.metrics[self.curves]).write(self.output_dir)
+        areas = ", ".join(f"{name} {found['auc']:.4f}" for name, found in figures.items())
+        logger.info("area under the ROC curve: %s; figures over thresholds: %s", areas, self.output_dir / "curves.png")

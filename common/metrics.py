@@ -210,6 +210,21 @@ class MeanIoU(Metric):
         return 0.0 if mean is None else mean
 
 
+class FirstOutput:
+    """An ``output_transform``: of networks that are trained by several outputs, the final one and its labels.
+
+    Args:
+        scheme: whose channels each output has.
+    """
+
+    def __init__(self, scheme: ClassScheme) -> None:
+        self.scheme = scheme
+
+    def __call__(self, output: Sequence[dict[str, torch.Tensor]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        channels = self.scheme.num_channels
+        return [item["pred"][:channels] for item in output], [item["label"][:1] for item in output]
+
+
 class MeanLoss(Metric):
     """A loss over all pixels of all batches (and processes), as if they were one batch.
 

@@ -18,6 +18,7 @@ SHARED = REPOSITORY.parent / "shared"
 DMMN = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"
 MRN = REPOSITORY / "bundles" / "pathology_mrn_segmentation"
 DA_REFINENET = REPOSITORY / "bundles" / "pathology_da_refinenet_segmentation"
+MULTILEVEL = REPOSITORY / "bundles" / "pathology_multilevel_unet_segmentation"
 ENCDEC = REPOSITORY / "bundles" / "pathology_multires_encdec_segmentation"
 
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "2")))

@@ -53,4 +53,4 @@ class PatchChoice:
             min(int((~has).sum()), self.others),
             (~has).sum(),
         )
-        return PatchIndex(index.rows.iloc[sorted(kept)].reset_index(drop=True), index.class_names)
+        return index.of_rows(sorted(kept))

@@ -51,6 +51,7 @@ class MultiMagnificationPatchDataset(Dataset):
         packed: read the patches from there instead of from the slides; packs them first, where they are not yet.
         chosen: which of all patches; all without it.
         within: tiles, none of which a target may be cut by; see :func:`build_patch_index`.
+        otsu: leave out targets in which Otsu's threshold finds no tissue.
         seed: of deformations and centres elsewhere.
 
     Raises:
@@ -77,6 +78,7 @@ class MultiMagnificationPatchDataset(Dataset):
         packed: PackedPatches | None = None,
         chosen: PatchChoice | None = None,
         within: FieldOfView | Mapping[str, Any] | None = None,
+        otsu: bool = False,
         seed: int = 0,
     ) -> None:
         self.data, self.scheme, self.transform, self.seed = list(data), scheme, transform, seed
@@ -85,6 +87,8 @@ class MultiMagnificationPatchDataset(Dataset):
         before = build_patch_index(
             self.data, scheme, reader, FieldOfView.of(target), min_labelled, stride, cache_dir, within=tile
         )
+        if otsu:
+            before = before.of_rows(_on_tissue(before, FieldOfView.of(target), reader, self.data))
         if chosen is not None:
             before = chosen.of(before)
         self._check_classes(before, allow_missing)

@@ -41,6 +41,11 @@ class PatchIndex:
         """Labelled pixels of each class over all rows."""
         return [int(self.rows[name].sum()) for name in self.class_names]
 
+    def of_rows(self, kept: Sequence[int] | np.ndarray) -> PatchIndex:
+        """Only these rows, by their positions or a mask of them, in their order."""
+        positions = np.arange(len(self.rows))[np.asarray(kept)]
+        return PatchIndex(self.rows.iloc[positions].reset_index(drop=True), self.class_names)
+
 
 def build_patch_index(
     data: Sequence[Mapping[str, Any]],

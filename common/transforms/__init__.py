@@ -1,6 +1,7 @@
 """MONAI dictionary transforms for patches of several magnifications."""
 
 from .center import RandCenterJitterd
+from .chosen import ChosenTransforms
 from .color import RandColorPerViewd
 from .elastic import ElasticDeformationd
 from .geometry import (
@@ -20,6 +21,7 @@ from .slices import RandScaledSliced
 from .stain import RandCLAHEd, RandGammad, RandPCAColord, RandTargetedHSVd
 
 __all__ = [
+    "ChosenTransforms",
     "DeformOnced",
     "ElasticDeformationd",
     "LoadMultiMagnificationPatchd",

@@ -11,7 +11,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
 from tests.bundles.commands import configs_of
-from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, REPOSITORY, SHARED
+from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, MULTILEVEL, REPOSITORY, SHARED
 
 BUNDLES = sorted((REPOSITORY / "bundles").iterdir())
 # Configs that overlay others than train.yaml, and those.
@@ -35,6 +35,16 @@ SMALL = {
         "channels": [2, 2, 2, 2],
         "decoder_channels": [2, 2, 2, 2],
         "allow_missing": ["in situ", "invasive"],
+    },
+    MULTILEVEL.name: {
+        "datalist": "tissues.json",
+        "encoder": "efficientnet-b0",
+        "decoder_channels": [4, 4, 4, 4, 4],
+        "merged_channels": 8,
+        "channels": [2, 2, 2, 2, 2],
+        "min_labelled": 0.01,
+        "batch_mix": ["normal"],
+        "allow_missing": ["tumour", "others"],
     },
     MRN.name: {"datalist": "two_classes.json", "channels": [2, 2, 2, 2, 2]},
     ENCDEC.name: {

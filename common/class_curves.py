@@ -1,0 +1,201 @@
+"""Every class against the rest at every threshold, over any number of pixels in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from ignite.engine import Engine
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+
+from .classes import ClassScheme
+from .files import write_json, written_whole
+from .metrics import check_otsu, of_batch
+from .reports import write_table
+from .roc import BINS, auc, count_scores, score_bins
+from .roc_report import curve_of
+
+THRESHOLDS = np.round(np.arange(1, 100) / 100, 2)
+FIGURES = ("iou", "precision", "recall", "sensitivity", "specificity")
+
+
+def class_log_odds(logits: torch.Tensor, scheme: ClassScheme) -> torch.Tensor:
+    """``(B, C, h, w)`` logits -> ``(B, number of classes, h, w)``: log of p / (1 - p) of each class in label order,
+    which keeps apart what rounds to the same probability."""
+    if scheme.activation == "sigmoid":
+        positive = logits[:, :1].float()
+        return torch.cat([positive if c.channel is not None else -positive for c in scheme.classes], dim=1)
+    of_classes = logits[:, [c.channel for c in scheme.classes]].float()
+    every = of_classes.unsqueeze(1).repeat(1, len(scheme), 1, 1, 1)
+    own = torch.eye(len(scheme), dtype=torch.bool, device=logits.device)[None, :, :, None, None]
+    return of_classes - every.masked_fill(own, -torch.inf).logsumexp(dim=2)
+
+
+class ClassCurves(Metric):
+    """Labelled pixels by class, by whether they are of it, and by its log-odds.
+
+    Args:
+        scheme: the classes.
+        otsu: as of :class:`SlideConfusion`; ``"skipped"`` gives targets without tissue wholly to the skipped class.
+        output_transform: of the engine's output, to logits ``(B, C, h, w)`` and labels ``(B, 1, h, w)``.
+
+    Raises:
+        ValueError: ``otsu`` as of :class:`SlideConfusion`.
+    """
+
+    def __init__(
+        self,
+        scheme: ClassScheme,
+        otsu: str | None = None,
+        output_transform: Callable = lambda output: output,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        check_otsu(otsu, scheme)
+        self.scheme, self.otsu = scheme, otsu
+        super().__init__(output_transform=output_transform, device=device)
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """Called by the engine after every batch."""
+        tissue = of_batch(engine, "tissue") if self.otsu is not None else None
+        self.update((*self._output_transform(engine.state.output), tissue))
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        self._counts = torch.zeros(len(self.scheme), 2, BINS, dtype=torch.int64)
+
+    @reinit__is_reduced
+    def update(self, output: Sequence) -> None:
+        logits, labels, tissue = output
+        for item in range(len(labels)):
+            truth = labels[item].cpu().numpy()[0]
+            scores = class_log_odds(logits[item][None], self.scheme)[0].cpu().numpy()
+            if tissue is not None and not bool(tissue[item]):
+                if self.otsu == "exclude":
+                    continue
+                scores = self._skipped(scores)
+            labelled = truth > 0
+            for tissue_class in self.scheme.classes:
+                position = tissue_class.label - 1
+                counted = count_scores(scores[position][labelled], truth[labelled] == tissue_class.label)
+                self._counts[position] += torch.from_numpy(counted)
+
+    def _skipped(self, scores: np.ndarray) -> np.ndarray:
+        assert self.scheme.skipped is not None
+        given = np.full_like(scores, -np.inf)
+        given[self.scheme.skipped.label - 1] = np.inf
+        return given
+
+    @sync_all_reduce("_counts")
+    def compute(self) -> np.ndarray:
+        """``(classes, 2, 65536)`` pixels: of other classes, and of this one."""
+        return self._counts.cpu().numpy()
+
+
+def threshold_table(counts: np.ndarray) -> pd.DataFrame:
+    """IoU, precision, recall, sensitivity (which is recall) and specificity of a class where its probability is at
+    least 0.01, 0.02, …, 0.99.
+
+    Args:
+        counts: of the class, ``(2, 65536)``; both rows have pixels.
+    """
+    above = counts[:, ::-1].cumsum(axis=1)[:, ::-1].astype(np.float64)
+    odds = np.log(THRESHOLDS / (1 - THRESHOLDS))
+    false, true = above[:, score_bins(odds)]
+    negatives, positives = counts.sum(axis=1).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        precision = np.where(true + false > 0, true / (true + false), np.nan)
+    recall = true / positives
+    return pd.DataFrame(
+        {
+            "threshold": THRESHOLDS,
+            "iou": true / (positives + false),
+            "precision": precision,
+            "recall": recall,
+            "sensitivity": recall,
+            "specificity": 1 - false / negatives,
+        }
+    )
+
+
+class ClassCurvesReport:
+    """Curves of every class that has labelled pixels, and others to tell it from.
+
+    Args:
+        scheme: the classes.
+        counts: from :class:`ClassCurves`.
+    """
+
+    def __init__(self, scheme: ClassScheme, counts: np.ndarray) -> None:
+        self.scheme = scheme
+        self.counts = {
+            tissue.name: counts[tissue.label - 1]
+            for tissue in scheme.classes
+            if counts[tissue.label - 1].any(axis=1).all()
+        }
+        self.tables = {name: threshold_table(found) for name, found in self.counts.items()}
+
+    def figures(self) -> dict[str, Any]:
+        """Per class the area under the ROC curve, the highest IoU, and where precision meets recall and sensitivity
+        specificity; at which thresholds. Classes without pixels are absent."""
+        return {name: self._figures(name) for name in self.tables}
+
+    def write(self, output_dir: str | Path) -> dict[str, Any]:
+        """Write ``curves.json``, ``curves.csv`` (a row per class and threshold) and ``curves.png`` (the form of Modi et
+        al. 2024, Table 2); gives the figures."""
+        output_dir, figures = Path(output_dir), self.figures()
+        write_json(output_dir / "curves.json", figures)
+        if self.tables:
+            named = [table.assign(**{"class": name}) for name, table in self.tables.items()]
+            write_table(output_dir / "curves.csv", pd.concat(named, ignore_index=True))
+            self._plot(output_dir / "curves.png", figures)
+        return figures
+
+    def _figures(self, name: str) -> dict[str, Any]:
+        table = self.tables[name]
+        best = table.loc[table["iou"].idxmax()]
+        return {
+            "auc": auc(self.counts[name]),
+            "highest_iou": {"iou": float(best["iou"]), "threshold": float(best["threshold"])},
+            "precision_recall": _meeting(table, "precision", "recall"),
+            "sensitivity_specificity": _meeting(table, "sensitivity", "specificity"),
+        }
+
+    def _plot(self, path: Path, figures: Mapping[str, Any]) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(15, 3.4 * len(self.tables)), layout="constrained")
+        FigureCanvasAgg(figure)
+        rows = figure.subplots(len(self.tables), 4, squeeze=False)
+        for axes, (name, table) in zip(rows, self.tables.items(), strict=True):
+            for place, drawn in zip(
+                axes, (("iou",), ("precision", "recall"), ("sensitivity", "specificity")), strict=False
+            ):
+                for column in drawn:
+                    place.plot(table["threshold"], table[column], label=column)
+                place.set(xlabel="threshold", ylim=(0, 1.02), xlim=(0, 1))
+                place.legend(loc="lower left", fontsize=8)
+                place.grid(alpha=0.3)
+            curve = curve_of(self.counts[name])
+            assert curve is not None
+            axes[3].plot(curve.false_positives, curve.true_positives)
+            axes[3].set(xlabel="false positive rate", ylabel="true positive rate", ylim=(0, 1.02), xlim=(0, 1))
+            axes[3].set_title(f"area {figures[name]['auc']:.4f}", fontsize=10)
+            axes[3].grid(alpha=0.3)
+            axes[0].set_ylabel(f"{name} against the rest", fontsize=11)
+        with written_whole(path) as partial:
+            figure.savefig(partial, dpi=110, format="png")
+
+
+def _meeting(table: pd.DataFrame, one: str, other: str) -> dict[str, float]:
+    """The threshold at which two figures are nearest to each other, and their mean there."""
+    distance = (table[one] - table[other]).abs()
+    if distance.isna().all():
+        return {}
+    row = table.loc[distance.idxmin()]
+    return {"value": float((row[one] + row[other]) / 2), "threshold": float(row["threshold"])}
