@@ -64,8 +64,9 @@ class CrossEntropyDiceLoss(nn.Module):
         wanted = self.scheme.target_channels(labels[:, 0], _IGNORED)
         log_probability = functional.log_softmax(logits.float(), dim=1)
         labelled = wanted != _IGNORED
-        truth = functional.one_hot(wanted.clamp(min=0), logits.shape[1]).movedim(-1, 1) * labelled[:, None]
-        pixels = truth.sum(dim=(0, 2, 3)).float()
+        channels = torch.arange(logits.shape[1], device=logits.device)
+        truth = (wanted[:, None] == channels[None, :, None, None]).float()
+        pixels = truth.sum(dim=(0, 2, 3))
         crossed = -(truth * log_probability).sum(dim=(0, 2, 3))
         probability = log_probability.exp() * labelled[:, None]
         hit, predicted = ((part * probability).sum(dim=(0, 2, 3)) for part in (truth, labelled[:, None]))

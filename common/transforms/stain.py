@@ -62,6 +62,8 @@ class RandTargetedHSVd(RandViewsd):
         for found, shifts in zip(self.ranges, drawn, strict=True):
             hue, saturation, _ = np.moveaxis(hsv, -1, 0)
             stained = (hue >= found.hue[0]) & (hue <= found.hue[1]) & (saturation >= self.least_saturation)
+            if not stained.any():
+                continue
             shifted = hsv[stained].astype(np.int16)
             shifted[:, 1:] = np.clip(shifted[:, 1:] + np.array(shifts, dtype=np.int16), 0, 255)
             # Pixels elsewhere are not turned to HSV and back, which rounds.

@@ -167,6 +167,11 @@ def test_only_brown_and_blue_nuclei_change_each_by_its_own_draw_within_table_6()
     assert abs(np.corrcoef(np.array(shifts["brown"])[:, 2], np.array(shifts["blue"])[:, 2])[0, 1]) < 0.25
 
 
+def test_a_patch_without_nuclei_stays_as_it_is():
+    image = stained(GLASS, EOSIN, GREY)
+    assert np.array_equal(RandTargetedHSVd("image", prob=1.0)({"image": image})["image"], image)
+
+
 ONCE = [
     RandTargetedHSVd,
     RandGammad,
