@@ -13,6 +13,8 @@ UNLABELLED = 0
 # Of annotations: left unlabelled on purpose, which bare pixels of a class (`unannotated`) do not reach.
 LEFT_OUT = 255
 ACTIVATIONS = ("softmax", "sigmoid")
+# Of `otherwise`: no class at all.
+NO_CLASS = "unlabelled"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class ClassScheme:
         threshold: of the sigmoid: above it the pixel is the class with a channel, else the one without. Of a softmax
             with ``otherwise``: the probability that a class needs.
         otherwise: of a softmax: the class of pixels where no other class reaches the threshold, whatever its own
-            probability; elsewhere the most probable of the others is predicted. None: the most probable of all.
+            probability; elsewhere the most probable of the others is predicted. ``"unlabelled"``: pixels where no class
+            reaches it have no label. None: the most probable class of all.
         skipped: name of the class that tissue masking stands for (background, normal), or None.
         unnamed_channels: output channels that name no class and are never predicted (DMMN's first, "unlabelled").
         ordinal: whether the classes are grades, from the least severe to the most; they are then also scored by how far
@@ -71,8 +74,11 @@ class ClassScheme:
         self.ordinal = ordinal
         self._check()
         self.skipped = None if skipped is None else self.by_name(skipped)
-        self.otherwise = None if otherwise is None else self.by_name(otherwise)
-        if self.otherwise is not None and activation != "softmax":
+        self.otherwise = otherwise
+        self._otherwise_label = UNLABELLED
+        if otherwise is not None and otherwise != NO_CLASS:
+            self._otherwise_label = self.by_name(otherwise).label
+        if otherwise is not None and activation != "softmax":
             raise ValueError("otherwise is of a softmax; a sigmoid's threshold decides between its two classes")
 
     def __len__(self) -> int:
@@ -125,7 +131,7 @@ class ClassScheme:
     def decision(self) -> dict[str, Any]:
         """What, besides the classes, decides on a pixel's label."""
         if self.otherwise is not None:
-            return {"threshold": self.threshold, "otherwise": self.otherwise.name}
+            return {"threshold": self.threshold, "otherwise": self.otherwise}
         return {"threshold": self.threshold if self.activation == "sigmoid" else None}
 
     def labels_from_logits(self, logits: torch.Tensor) -> torch.Tensor:
@@ -154,10 +160,10 @@ class ClassScheme:
             return torch.where(above, self.positive.label, self.negative.label).to(torch.uint8)
         if self.otherwise is None:
             return (_first_largest(probabilities) + 1).to(torch.uint8)
-        others = [c.label for c in self.classes if c is not self.otherwise]
+        others = [c.label for c in self.classes if c.name != self.otherwise]
         best, which = probabilities[:, [label - 1 for label in others]].max(dim=1)
         labels = torch.tensor(others, dtype=torch.uint8, device=probabilities.device)[which]
-        return torch.where(best >= self.threshold, labels, self.otherwise.label).to(torch.uint8)
+        return torch.where(best >= self.threshold, labels, self._otherwise_label).to(torch.uint8)
 
     def target_channels(self, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
         """Label maps -> the output channel of each pixel as int64; unlabelled pixels become ``ignore_index``."""

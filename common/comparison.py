@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .annotations import LabelSource
+from .annotations import LabelSource, PredictedLabels
 from .classes import ClassScheme
 from .data import SlideStore, load_datalist
-from .evaluation import PredictedLabels, score_slide
+from .evaluation import score_slide
 from .files import write_json, written_whole
 from .outputs.ome_zarr import read_probability
 from .outputs.overlay import blend

@@ -9,7 +9,9 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
+from ignite.metrics import RunningAverage
 from monai.engines.utils import IterationEvents
+from monai.utils.enums import AdversarialKeys
 from torch import nn
 
 from .class_curves import ClassCurvesReport
@@ -41,6 +43,25 @@ class TrainingProgress:
         first = output[0] if isinstance(output, list | tuple) else output
         loss = first.get("loss") if isinstance(first, dict) else None
         return {} if loss is None else {"loss": float(loss)}
+
+
+class AdversarialProgress:
+    """A progress bar per epoch that shows what generator and discriminator lose, and logs their means."""
+
+    def attach(self, engine: Engine) -> None:
+        """Called by MONAI's AdversarialTrainer."""
+        for name in (
+            AdversarialKeys.GENERATOR_LOSS,
+            AdversarialKeys.DISCRIMINATOR_LOSS,
+            AdversarialKeys.RECONSTRUCTION_LOSS,
+        ):
+            RunningAverage(output_transform=lambda output, name=name: float(output[name])).attach(engine, str(name))
+        ProgressBar(desc="training a style", persist=False).attach(engine, metric_names="all")
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        found = ", ".join(f"{name} {value:.4f}" for name, value in engine.state.metrics.items())
+        logger.info("epoch %d: %s", engine.state.epoch, found)
 
 
 class GradientClipping:

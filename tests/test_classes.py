@@ -67,6 +67,8 @@ def test_a_class_needs_the_threshold_and_otherwise_is_what_is_left():
     probabilities = torch.tensor([[0.02, 0.52, 0.46], [0.44, 0.13, 0.43], [0.45, 0.1, 0.45]]).T[None, :, None]
     assert scheme.labels_from_probabilities(probabilities).tolist() == [[[3, 2, 1]]]
     assert scheme.labels_from_logits(torch.log(probabilities * 7)).tolist() == [[[3, 2, 1]]]
+    sure = ClassScheme(named, threshold=0.5, otherwise="unlabelled")
+    assert sure.labels_from_probabilities(probabilities).tolist() == [[[2, 0, 0]]]
     assert ClassScheme(named).labels_from_probabilities(probabilities).tolist() == [[[2, 1, 1]]]
     with pytest.raises(ValueError, match="no class 'd'"):
         ClassScheme(named, otherwise="d")

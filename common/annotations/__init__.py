@@ -3,21 +3,27 @@
 from .asap import write_asap_xml
 from .geojson import write_geojson
 from .layers import write_imagescope_xml
+from .predicted import PredictedLabels, check_classes, label_map_mpp, written_scheme
 from .read import ANNOTATION_SUFFIXES, read_annotations, region_names
 from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
-from .scope import ScopedLabels, Unannotated
+from .scope import FirstLabels, ScopedLabels, Unannotated
 
 __all__ = [
     "ANNOTATION_SUFFIXES",
     "AnnotatedRegion",
     "AnnotationError",
     "Annotations",
+    "FirstLabels",
     "LabelSource",
+    "PredictedLabels",
     "ScopedLabels",
     "Unannotated",
+    "check_classes",
+    "label_map_mpp",
     "read_annotations",
     "region_names",
     "write_asap_xml",
     "write_geojson",
     "write_imagescope_xml",
+    "written_scheme",
 ]

@@ -104,6 +104,23 @@ class ScopedLabels(LabelSource):
         return self._tissue
 
 
+class FirstLabels(LabelSource):
+    """Of two sources the first, and the second where the first leaves pixels bare: annotations over predictions.
+
+    Pixels that the first leaves out on purpose stay left out.
+    """
+
+    def __init__(self, first: LabelSource, second: LabelSource) -> None:
+        self.first, self.second = first, second
+
+    def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
+        labels = self.first.drawn(slide, center, mpp, size)
+        return np.where(labels == UNLABELLED, self.second.drawn(slide, center, mpp, size), labels)
+
+    def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:
+        return any(source.touches(slide, top, left, height, width) for source in (self.first, self.second))
+
+
 def _rectangle(region: Sequence[float]) -> AnnotatedRegion:
     numbers = isinstance(region, list | tuple) and all(isinstance(n, int | float) for n in region)
     if not numbers or len(region) != 4 or min(region[2:]) <= 0:

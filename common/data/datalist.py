@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SECTIONS = ("training", "validation", "testing")
-_PATHS = ("image", "label")
+_PATHS = ("image", "label", "pseudo_label")
 
 
 def load_datalist(
@@ -21,9 +21,9 @@ def load_datalist(
         path: a JSON file
             ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
             relative paths in it are relative to its own folder. ``cut_out`` (group names of ASAP's XML) lie over all
-            other outlines. ``regions`` (``[top, left, height, width]``, level-0
-            pixels) are the parts that count; ``unannotated`` (``{"class", "within": "slide" | "tissue" | "region"}``)
-            says what bare pixels are. Further columns are kept.
+            other outlines. ``regions`` (``[top, left, height, width]``, level-0 pixels) are the parts that count;
+            ``unannotated`` (``{"class", "within": "slide" | "tissue" | "region"}``) says what bare pixels are;
+            ``pseudo_label``, a ``prediction.tif``, what they are then still. Further columns are kept.
         section: ``"training"``, ``"validation"`` or ``"testing"``.
         require_label: whether every entry must have a label or a class for what is unannotated.
         leave_out: column -> value, or list of values, of the entries to leave out.
@@ -45,7 +45,8 @@ def load_datalist(
                 f'{path}: entry {number} of "{section}" has no region in "regions". Leave it out for all of it'
             )
         # Without a label but with a class for what is bare, all of the slide is that class.
-        needed = _PATHS if require_label and item.get("unannotated", "ignore") == "ignore" else _PATHS[:1]
+        bare = item.get("unannotated", "ignore") == "ignore" and item.get("pseudo_label") is None
+        needed = ("image", "label") if require_label and bare else ("image",)
         missing = [key for key in needed if item.get(key) is None]
         if missing:
             raise ValueError(f'{path}: entry {number} of "{section}" has no "{missing[0]}"')
@@ -72,6 +73,16 @@ def filled_sections(path: str | Path) -> list[str]:
     """
     content = _content(Path(path))
     return [section for section in SECTIONS if isinstance(content, dict) and content.get(section)]
+
+
+def all_sections(path: str | Path) -> list[str]:
+    """The sections of a datalist that have entries, whatever they are called.
+
+    Raises:
+        ValueError: there is no such file, or it is not JSON.
+    """
+    content = _content(Path(path))
+    return [section for section, entries in content.items() if entries] if isinstance(content, dict) else []
 
 
 def load_sections(path: str | Path, sections: Sequence[str]) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..classes import ClassScheme
-from ..files import sha256, written_whole
+from ..files import written_whole
 from ..slides import FieldOfView, PatchReader, Slide
-from .store import LABEL_FIELDS, SlideStore
+from .store import SlideStore, label_key
 
 logger = logging.getLogger(__name__)
 # Raised when the meaning of a cached table changes.
@@ -110,8 +110,7 @@ def _cached_table(
     described = {
         "format": _FORMAT,
         "slide": [slide.path.name, slide.path.stat().st_size, slide.shape, slide.mpp],
-        "label": sha256(item["label"]) if item.get("label") else None,
-        "read_as": [*(item.get(name) for name in LABEL_FIELDS[1:]), scheme.names],
+        "labels": [*label_key(item), scheme.names],
         "grid": [asdict(target), stride, min_labelled, views, reader.snap, None if within is None else asdict(within)],
     }
     key = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:24]

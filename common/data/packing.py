@@ -16,10 +16,10 @@ from filelock import FileLock
 from tqdm import tqdm
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ..files import sha256, written_whole
+from ..files import written_whole
 from ..slides import SlideError, slide_name
 from .index import PatchIndex
-from .store import LABEL_FIELDS
+from .store import label_key
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +100,7 @@ class PackedPatches:
         image = Path(item["image"]).stat()
         described = {
             "slide": [image.st_size, image.st_mtime_ns, item.get("mpp"), item.get("backend")],
-            "label": sha256(item["label"]) if item.get("label") else None,
-            "read_as": [item.get(name) for name in LABEL_FIELDS[1:]],
+            "labels": label_key(item),
             "patches": hashlib.sha256(wanted.tobytes()).hexdigest(),
             "settings": self.settings,
         }

@@ -8,12 +8,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..annotations import Annotations, LabelSource, ScopedLabels, Unannotated, read_annotations
+from ..annotations import (
+    Annotations,
+    FirstLabels,
+    LabelSource,
+    PredictedLabels,
+    ScopedLabels,
+    Unannotated,
+    read_annotations,
+)
 from ..classes import ClassScheme
+from ..files import sha256
 from ..slides import Slide, open_slide
 
 # What of an entry decides its labels.
 LABEL_FIELDS = ("label", "class_map", "label_values", "cut_out", "regions", "unannotated")
+PSEUDO_LABEL = "pseudo_label"
+_LABEL_FILES = ("label", PSEUDO_LABEL)
+
+
+def label_key(item: Mapping[str, Any]) -> list[Any]:
+    """What of an entry decides its labels, files by their content: tells whether what was made of them still holds."""
+    files = [sha256(item[name]) if item.get(name) else None for name in _LABEL_FILES]
+    # An entry without predicted labels has the key that it had before there were any.
+    return [*(files if files[1] else files[:1]), *(item.get(name) for name in LABEL_FIELDS[1:])]
 
 
 class SlideStore:
@@ -42,10 +60,12 @@ class SlideStore:
 
     def labels(self, item: Mapping[str, Any]) -> LabelSource:
         """The annotations of an entry: ``label``, with ``class_map``, ``label_values``, ``cut_out``, ``regions``
-        and ``unannotated`` where it has them. Without ``label`` all is bare."""
+        and ``unannotated`` where it has them. Without ``label`` all is bare. Where pixels stay bare, ``pseudo_label``,
+        a network's ``prediction.tif``, says what they are."""
         if self.scheme is None:
             raise ValueError("this store was made without a class scheme and reads no labels")
-        key = json.dumps([str(item["image"]), *(item.get(name) for name in LABEL_FIELDS)], sort_keys=True, default=str)
+        fields = [item.get(name) for name in (*LABEL_FIELDS, PSEUDO_LABEL)]
+        key = json.dumps([str(item["image"]), *fields], sort_keys=True, default=str)
         if key not in self._labels:
             self._labels[key] = _read(item, self.scheme)
             if len(self._labels) > self.capacity:
@@ -69,6 +89,8 @@ def _read(item: Mapping[str, Any], scheme: ClassScheme) -> LabelSource:
     try:
         unannotated = Unannotated.of(item.get("unannotated"), scheme)
         scoped = unannotated is not None or item.get("regions") is not None
-        return ScopedLabels(labels, item.get("regions"), unannotated) if scoped else labels
+        if scoped:
+            labels = ScopedLabels(labels, item.get("regions"), unannotated)
+        return FirstLabels(labels, PredictedLabels(item[PSEUDO_LABEL], scheme)) if item.get(PSEUDO_LABEL) else labels
     except ValueError as error:
         raise ValueError(f"{item['image']}: {error}") from error

@@ -13,11 +13,11 @@ from typing import Any
 import shapely
 from tqdm import tqdm
 
-from ..annotations import LabelSource
+from ..annotations import LabelSource, PredictedLabels
 from ..classes import ClassScheme
 from ..data import SlideStore
-from ..data.store import LABEL_FIELDS
-from ..evaluation import PredictedLabels, segmented_regions
+from ..data.store import label_key
+from ..evaluation import segmented_regions
 from ..files import sha256, write_json
 from ..slides import Slide, slide_name
 from ..superpixels import Region, Superpixels, majority_labels, superpixels
@@ -127,8 +127,7 @@ class _Source:
             _check_segmented(path, item)
             labels = PredictedLabels(path)
             return cls(labels, labels.scheme, sha256(path))
-        read_as = [sha256(item["label"]) if item.get("label") else None, *(item.get(name) for name in LABEL_FIELDS[1:])]
-        return cls(SlideStore(kind).labels(item), kind, json.dumps(read_as, sort_keys=True))
+        return cls(SlideStore(kind).labels(item), kind, json.dumps(label_key(item), sort_keys=True))
 
     def key(self, item: Mapping[str, Any], division: Division) -> str:
         """Tells these counts from all others."""

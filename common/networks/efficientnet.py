@@ -25,16 +25,17 @@ class EfficientNetEncoder(nn.Module):
     Args:
         name: one of :data:`ENCODERS`.
         stages: how many of its seven stages; 5 end with stride 16.
+        momentum: of its batch normalisation's running means. EfficientNet's takes hundreds of steps to follow.
 
     Raises:
         ValueError: no such network.
     """
 
-    def __init__(self, name: str = "efficientnet-b4", stages: int = 7) -> None:
+    def __init__(self, name: str = "efficientnet-b4", stages: int = 7, momentum: float = 0.01) -> None:
         super().__init__()
         if name not in ENCODERS:
             raise ValueError(f"encoder must be one of {', '.join(ENCODERS)}, not {name!r}")
-        network = EfficientNetBN(name, pretrained=False)
+        network = EfficientNetBN(name, pretrained=False, norm=("batch", {"eps": 1e-3, "momentum": momentum}))
         # The memory-efficient form is a Python function, which neither scripts nor exports.
         network.set_swish(memory_efficient=False)
         self.stem = nn.Sequential(network._conv_stem_padding, network._conv_stem, network._bn0, network._swish)
@@ -114,6 +115,7 @@ class EfficientNetUNet(SegmentationNetwork):
         num_classes: output channels.
         encoder: one of :data:`ENCODERS`.
         decoder_channels: widths of the decoder's steps, coarsest first.
+        momentum: see :class:`EfficientNetEncoder`.
 
     Shape:
         image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 32 -> logits ``(B, num_classes, H, W)``.
@@ -126,11 +128,12 @@ class EfficientNetUNet(SegmentationNetwork):
         num_classes: int = 3,
         encoder: str = "efficientnet-b0",
         decoder_channels: Sequence[int] = DECODER_CHANNELS,
+        momentum: float = 0.01,
     ) -> None:
         super().__init__()
         self.divisor = DIVISOR
         check_decoder_channels(decoder_channels)
-        self.encoder = EfficientNetEncoder(encoder)
+        self.encoder = EfficientNetEncoder(encoder, momentum=momentum)
         *skips, deepest = self.encoder.channels
         self.decoder = UpSteps(deepest, skips[::-1], decoder_channels)
         self.head = nn.Conv2d(decoder_channels[-1], num_classes, 1)

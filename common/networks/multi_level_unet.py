@@ -78,6 +78,7 @@ class MultiLevelUNet(SegmentationNetwork):
         decoder_channels: widths of the coarse decoder, coarsest first; the fine one has the last four.
         merges: 1 (before the fine decoder) or 3 (also after each of its first two steps, into its own width).
         merged_channels: width of the first merge.
+        momentum: see :class:`EfficientNetEncoder`.
 
     Shape:
         image ``(B, 6, H, W)`` in [0, 1], fine view first; H, W multiples of 32 -> logits ``(B, num_classes, H, W)`` of
@@ -99,6 +100,7 @@ class MultiLevelUNet(SegmentationNetwork):
         decoder_channels: Sequence[int] = DECODER_CHANNELS,
         merges: int = 1,
         merged_channels: int = _MERGED,
+        momentum: float = 0.01,
     ) -> None:
         super().__init__()
         _check(ratio, merges)
@@ -106,11 +108,11 @@ class MultiLevelUNet(SegmentationNetwork):
         self.views = (1, ratio)
         self.divisor = DIVISOR
         self.ratio, self.first = ratio, ratio.bit_length() - 1
-        self.coarse_encoder = EfficientNetEncoder(encoder)
+        self.coarse_encoder = EfficientNetEncoder(encoder, momentum=momentum)
         *skips, deepest = self.coarse_encoder.channels
         self.coarse_decoder = UpSteps(deepest, skips[::-1], decoder_channels)
         self.coarse_head = nn.Conv2d(decoder_channels[-1], num_classes, 1)
-        self.fine_encoder = EfficientNetEncoder(encoder, stages=5)
+        self.fine_encoder = EfficientNetEncoder(encoder, 5, momentum)
         *skips, deepest = self.fine_encoder.channels
         self.fine_decoder = UpSteps(merged_channels, skips[::-1], decoder_channels[1:])
         self.fine_head = nn.Conv2d(decoder_channels[-1], num_classes, 1)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..classes import ClassScheme
 from ..data import SlideStore, one_per_slide
-from ..data.store import LABEL_FIELDS
+from ..data.store import label_key
 from ..errors import OutputError
 from ..files import sha256
 from ..fitted import load_fitted, save_fitted
@@ -244,9 +244,7 @@ class SuperpixelSVM:
             store.slide(item)
             store.labels(item)
             file = Path(item["image"]).stat()
-            label = sha256(item["label"]) if item.get("label") else None
-            read_as = [item.get(name) for name in ("mpp", *LABEL_FIELDS[1:])]
-            described.append([file.st_size, file.st_mtime_ns, label, read_as])
+            described.append([file.st_size, file.st_mtime_ns, item.get("mpp"), label_key(item)])
         return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from .load import LoadMultiMagnificationPatchd
 from .optics import RandEmbossd, RandGaussianBlurd, RandGlassBlurd, RandMotionBlurd, RandNoised
 from .slices import RandScaledSliced
 from .stain import RandCLAHEd, RandGammad, RandPCAColord, RandTargetedHSVd
+from .styled import RandStyledSlided
 
 __all__ = [
     "ChosenTransforms",
@@ -44,5 +45,6 @@ __all__ = [
     "RandScaledSliced",
     "RandSheard",
     "RandShifted",
+    "RandStyledSlided",
     "RandTargetedHSVd",
 ]

@@ -14,7 +14,8 @@ from ..slides import FieldOfView, PatchReader, Slide
 
 
 class LoadMultiMagnificationPatchd(MapTransform):
-    """Replace a slide's path by the patch around ``center`` (``offset`` µm from there, if the item has one) and an
+    """Replace a slide's path by the patch around ``center`` (``offset`` µm from there, and from the slide
+    ``styled``, if the item has them) and an
     annotation's path by the target's label map; a patch that was read already (:class:`PackedPatches`) is left as it
     is.
 
@@ -58,21 +59,32 @@ class LoadMultiMagnificationPatchd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        offset = result.pop("offset", None)
+        offset, styled = result.pop("offset", None), result.pop("styled", None)
         for key in self.key_iterator(result):
             if isinstance(result[key], np.ndarray):
-                if offset is not None:
-                    raise ValueError("a packed patch cannot be taken from elsewhere: leave x-y jitter or packing out")
+                if offset is not None or styled is not None:
+                    raise ValueError(
+                        "a packed patch cannot be taken from elsewhere: leave x-y jitter and styles out, or packing"
+                    )
                 continue
             entry: dict[str, Any] = {**{str(name): value for name, value in data.items()}, "image": data[key]}
             slide = self._store.slide(entry)
             center = _moved(slide, result["center"], offset)
-            result[key] = self.reader.read(slide, center)
+            result[key] = self._image(slide, center, styled)
             if "elsewhere_center" in result:
                 result[self.elsewhere_key] = self.reader.read(slide, result["elsewhere_center"])
             if self.label_key is not None:
                 result[self.label_key] = self._labels(slide, {**entry, "label": data.get(self.label_key)}, center)
         return result
+
+    def _image(self, slide: Slide, center: tuple[float, float], styled: str | None) -> np.ndarray:
+        """The patch, from the slide or from a version of it that shows the same at other µm/px."""
+        if styled is None:
+            return self.reader.read(slide, center)
+        other = self._store.slide({"image": styled})
+        steps = zip(self.reader.align(slide, center), slide.pixel(1.0), other.pixel(1.0), strict=True)
+        down, across = (place / pixel * there for place, pixel, there in steps)
+        return self.reader.read(other, (down, across))
 
     def _labels(self, slide: Slide, entry: Mapping[str, Any], center: tuple[float, float]) -> np.ndarray:
         labels, at = self._store.labels(entry), self.reader.align(slide, center)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from common.data import SlideStore, build_patch_index, load_datalist
+from common.outputs.pyramid import write_label_pyramid
 from common.slides import FieldOfView, PatchReader
 
 CARCINOMA, STROMA = 1, 4
@@ -120,3 +121,51 @@ def test_what_is_left_out_on_purpose_is_not_bare(item, scheme, kind, tmp_path):
     whole[10:110, 10:130] = STROMA
     whole[10:110, 10:130][32:64, 48:80] = 0
     assert np.array_equal(found, whole)
+
+
+@pytest.mark.parametrize("slide_mpp", [0.5, 0.25])
+def test_annotations_win_over_predictions_and_what_they_leave_out_stays_bare(item, scheme, slide_mpp, tmp_path):
+    """Predicted: carcinoma everywhere but in the first ten rows, which no class reached the threshold in."""
+    rows = np.full((100, 120), CARCINOMA, dtype=np.uint8)
+    rows[:10] = 0
+    bands = [rows if slide_mpp == 0.5 else rows[::2, ::2]]
+    write_label_pyramid(tmp_path / "prediction.tif", bands, bands[0].shape, 0.5, scheme)
+    item |= {"mpp": slide_mpp, "pseudo_label": str(tmp_path / "prediction.tif"), "class_map": {"carcinoma": "stroma"}}
+    store = SlideStore(scheme)
+
+    def shown(**more) -> np.ndarray:
+        entry = {**item, **more}
+        return store.labels(entry).label_map(store.slide(entry), (50, 60), slide_mpp, (100, 120))
+
+    wanted = rows.copy()
+    wanted[32:64, 48:80] = STROMA
+    assert np.array_equal(shown(), wanted)
+    left_out = rows.copy()
+    left_out[32:64, 48:80] = 0
+    assert np.array_equal(shown(class_map={"carcinoma": None}), left_out)
+    region = rows.copy()
+    region[0:20, 0:30] = STROMA
+    bare = {"class": "stroma", "within": "region"}
+    assert np.array_equal(shown(regions=[[0, 0, 20, 30]], unannotated=bare), region)
+    assert np.array_equal(shown(label=None), rows)
+    index = build_patch_index(
+        [{**item, "label": None}], scheme, PatchReader([FieldOfView(slide_mpp, 20)]), FieldOfView(slide_mpp, 20)
+    )
+    assert index.pixels_per_class()[0] == 90 * 120
+
+
+def test_other_predictions_make_another_index(item, scheme, tmp_path):
+    found = []
+    reader, view = PatchReader([FieldOfView(0.5, 20)]), FieldOfView(0.5, 20)
+    for label in (CARCINOMA, STROMA):
+        rows = np.full((100, 120), label, dtype=np.uint8)
+        write_label_pyramid(tmp_path / "prediction.tif", [rows], rows.shape, 0.5, scheme)
+        entry = {**item, "label": None, "pseudo_label": str(tmp_path / "prediction.tif")}
+        found.append(build_patch_index([entry], scheme, reader, view, cache_dir=tmp_path / "cache").pixels_per_class())
+    assert found[0][CARCINOMA - 1] == found[1][STROMA - 1] == 100 * 120
+
+
+def test_predictions_alone_are_labels_enough(tmp_path):
+    entry = {"image": "a.svs", "pseudo_label": "a/prediction.tif"}
+    (tmp_path / "d.json").write_text(json.dumps({"training": [entry]}))
+    assert load_datalist(tmp_path / "d.json", "training")[0]["pseudo_label"] == str(tmp_path / "a" / "prediction.tif")

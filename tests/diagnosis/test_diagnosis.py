@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from sklearn.pipeline import Pipeline
 
+from common.annotations import PredictedLabels
 from common.classes import ClassScheme
 from common.diagnosis import Diagnosis, LabelHistograms, Task, cross_validate
 from common.diagnosis.crossvalidation import folds
 from common.diagnosis.tasks import balanced, classifier
-from common.evaluation import PredictedLabels
 from common.fitted import load_fitted, save_fitted
 from common.outputs.pyramid import write_label_pyramid
 from common.slides import open_slide

@@ -1,0 +1,265 @@
+"""Iterative training: each step learns from annotations and from what the step before predicts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from monai.bundle import ConfigWorkflow
+
+from .classes import NO_CLASS
+from .data import all_sections, load_datalist
+from .data.store import PSEUDO_LABEL
+from .files import sha256, write_json, written_whole
+from .reports import write_table
+from .slides import slide_name
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "model.pt"
+_PREDICTION = "prediction.tif"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of :class:`IterativeTraining`.
+
+    Attributes:
+        name: of its folder.
+        configs: the bundle's, laid over its train.yaml, evaluate.yaml and inference.yaml.
+        settings: what is set in train.yaml and evaluate.yaml: epochs, learning rate, augmentations, weights.
+        threshold: the probability that a pixel of this step's predictions needs to be a label of the next step's.
+        predictions: whether it also learns from what the step before predicts, or from annotations only.
+        goes_on: whether it begins with the weights of the step before.
+    """
+
+    name: str
+    configs: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    threshold: float = 0.5
+    predictions: bool = True
+    goes_on: bool = False
+
+
+class IterativeTraining:
+    """Train step after step, in a folder each. What is finished is not done again: the same command resumes.
+
+    A step trains (``model.pt``), is scored on the validation slides (``validation/``), and predicts all training slides
+    (``slides/``), where pixels without a class that reaches its threshold stay bare. The next step learns from these
+    labels where there is no annotation; annotations always win.
+
+    Args:
+        bundle_root: the bundle.
+        datalist: annotated slides in its sections ``training`` and ``validation``; others to learn from in
+            ``unlabelled``, if it has that section.
+        output_dir: where to; see :meth:`run`.
+        steps: :class:`Step`, or mappings of its fields.
+        configs: laid over the bundle's in every step, after the step's own: names in its ``configs/``, or paths.
+        settings: what is set in train.yaml and evaluate.yaml in every step, before the step's own.
+        inference: what is set in inference.yaml in every step.
+
+    Raises:
+        ValueError: no step, two of one name, or a first one that would need one before.
+        FileNotFoundError: a config that there is not.
+
+    Source: Modi et al. 2024, section Training, Fig. 11 and Table 8.
+    """
+
+    def __init__(
+        self,
+        bundle_root: str | Path,
+        datalist: str | Path,
+        output_dir: str | Path,
+        steps: Sequence[Step | Mapping[str, Any]],
+        configs: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
+        inference: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.bundle, self.datalist, self.output_dir = Path(bundle_root), Path(datalist), Path(output_dir)
+        self.steps = [step if isinstance(step, Step) else Step(**step) for step in steps]
+        self.configs, self.settings, self.inference = list(configs), dict(settings or {}), dict(inference or {})
+        names = [step.name for step in self.steps]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"iterative training needs steps of different names, not {names}")
+        if self.steps[0].predictions or self.steps[0].goes_on:
+            raise ValueError(
+                f"the first step, {names[0]!r}, has none before it: set its predictions and goes_on to false"
+            )
+
+    def run(self) -> pd.DataFrame:
+        """Run what is missing.
+
+        A step's folder, ``<output_dir>/<number>_<name>/``, has ``step.json`` (its settings), ``datalist.json``,
+        ``training/`` (logs), ``model.pt``, ``validation/`` (scores) and ``slides/<slide>/`` (predictions);
+        ``output_dir`` has ``steps.csv`` and ``steps.png``.
+
+        Returns:
+            a row per step: mean IoU and IoU of each class on the validation slides, and how much of the training slides
+            it labelled for the next one.
+
+        Raises:
+            ValueError: a folder has a step of other settings; names it.
+        """
+        rows = []
+        for number, step in enumerate(self.steps):
+            logger.info("step %d of %d: %s", number + 1, len(self.steps), step.name)
+            folder = self.folder(number)
+            self._claim(folder, number)
+            self._write_datalist(folder, number)
+            self._train(folder, number)
+            self._score(folder, number)
+            if number + 1 < len(self.steps):
+                self._predict(folder, number)
+            rows.append(self._row(folder, number))
+        table = pd.DataFrame(rows)
+        write_table(self.output_dir / "steps.csv", table)
+        plot_steps(table, self.output_dir / "steps.png")
+        logger.info("%s\n%s", table.round(3).to_string(index=False), self.output_dir / "steps.csv")
+        return table
+
+    def folder(self, number: int) -> Path:
+        """Of a step."""
+        return self.output_dir / f"{number}_{self.steps[number].name}"
+
+    def _claim(self, folder: Path, number: int) -> None:
+        """Write down what a step is made with, or check that it is the same."""
+        before = None if number == 0 else sha256(self.folder(number - 1) / CHECKPOINT)
+        described = {
+            "step": asdict(self.steps[number]),
+            "configs": self.configs,
+            "settings": self.settings,
+            "inference": self.inference,
+            "datalist": sha256(self.datalist),
+            "checkpoint_before": before,
+        }
+        described = json.loads(json.dumps(described, default=str))
+        path = folder / "step.json"
+        if not path.exists():
+            write_json(path, described)
+            return
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key in described if found.get(key) != described[key]]
+        if changed:
+            raise ValueError(
+                f"{folder}: a step with other {', '.join(changed)} is there already. Take the same, or set output_dir "
+                "to another folder"
+            )
+
+    def _write_datalist(self, folder: Path, number: int) -> None:
+        sections = {
+            section: load_datalist(self.datalist, section, require_label=False)
+            for section in all_sections(self.datalist)
+        }
+        if self.steps[number].predictions:
+            before = self.folder(number - 1) / "slides"
+            sections["training"] = [
+                {**item, PSEUDO_LABEL: str((before / name / _PREDICTION).absolute())}
+                for name, item in self._training_slides().items()
+            ]
+        write_json(folder / "datalist.json", sections)
+
+    def _training_slides(self) -> dict[str, dict[str, Any]]:
+        """All slides to learn from, by the names of their output folders."""
+        sections = [name for name in ("training", "unlabelled") if name in all_sections(self.datalist)]
+        items = [item for name in sections for item in load_datalist(self.datalist, name, require_label=False)]
+        named = {slide_name(item["image"]): item for item in items}
+        if len(named) < len(items):
+            raise ValueError(
+                f"{self.datalist}: two training slides of one name. Give each entry a file name of its own"
+            )
+        return named
+
+    def _train(self, folder: Path, number: int) -> None:
+        if (folder / CHECKPOINT).exists():
+            return
+        step, training = self.steps[number], folder / "training"
+        start = {"start_from": str(self.folder(number - 1) / CHECKPOINT)} if step.goes_on else {}
+        files = {"checkpoint_dir": str(training), "checkpoint_name": CHECKPOINT}
+        self._work("train", ["train.yaml"], number, training, **files, **start, **self._trained(number))
+        if not (training / CHECKPOINT).exists():
+            raise ValueError(f"{training}: training ended without a checkpoint. Set val_interval to at most epochs")
+        (training / CHECKPOINT).rename(folder / CHECKPOINT)
+
+    def _score(self, folder: Path, number: int) -> None:
+        scores = folder / "validation"
+        if not (scores / "scores.json").exists():
+            given = {"section": "validation", "checkpoint": str(folder / CHECKPOINT), **self._trained(number)}
+            self._work("train", ["train.yaml", "evaluate.yaml"], number, scores, **given)
+
+    def _predict(self, folder: Path, number: int) -> None:
+        """The engine goes on by itself where it was stopped."""
+        slides = write_slides(folder / "predicted.json", list(self._training_slides().values()))
+        given = {
+            "slides": str(slides),
+            "section": "training",
+            "checkpoint": str(folder / CHECKPOINT),
+            "outputs": [_PREDICTION, "overlay.png", "summary.json"],
+            "scheme#threshold": self.steps[number].threshold,
+            "scheme#otherwise": NO_CLASS,
+            **self.inference,
+        }
+        self._work("infer", ["inference.yaml"], number, folder / "slides", **given)
+
+    def _trained(self, number: int) -> dict[str, Any]:
+        datalist = {"datalist": str(self.folder(number) / "datalist.json")}
+        cache = {"cache_dir": str(self.output_dir / "patch_index")}
+        return {**datalist, **cache, **self.settings, **self.steps[number].settings}
+
+    def _work(self, kind: str, configs: Sequence[str], number: int, output_dir: Path, **given: Any) -> None:
+        """A run of the bundle."""
+        names = [*configs, *self.steps[number].configs, *self.configs]
+        inside = self.bundle / "configs"
+        workflow = ConfigWorkflow(
+            config_file=[str(inside / name if (inside / name).exists() else Path(name)) for name in names],
+            meta_file=str(inside / "metadata.json"),
+            logging_file=False,
+            workflow_type=kind,
+            bundle_root=str(self.bundle),
+            output_dir=str(output_dir),
+            **given,
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+
+    def _row(self, folder: Path, number: int) -> dict[str, Any]:
+        figures = json.loads((folder / "validation" / "scores.json").read_text(encoding="utf-8"))
+        ious = {f"IoU {name}": row["iou"] for name, row in figures["classes"].items()}
+        row = {"step": self.steps[number].name, "mean IoU": figures["mean_iou"], **ious}
+        return {**row, **self._labelled(folder)}
+
+    def _labelled(self, folder: Path) -> dict[str, float]:
+        """mm² of each class that a step's predictions label."""
+        areas: dict[str, float] = {}
+        for path in sorted((folder / "slides").glob("*/summary.json")):
+            for name, found in json.loads(path.read_text(encoding="utf-8"))["classes"].items():
+                areas[f"predicted {name} mm²"] = areas.get(f"predicted {name} mm²", 0.0) + found["area_mm2"]
+        return areas
+
+
+def write_slides(path: Path, items: Sequence[Mapping[str, Any]]) -> Path:
+    """Write a datalist of whole slides to segment, without their regions."""
+    write_json(path, {"training": [{k: v for k, v in item.items() if k != "regions"} for item in items]})
+    return path
+
+
+def plot_steps(table: pd.DataFrame, path: Path) -> None:
+    """Draw mean IoU and IoU of each class over the steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for column in (name for name in table.columns if "IoU" in name):
+        axes.plot(table["step"], table[column].astype(float), marker="o", linewidth=2.2 if "mean" in column else 1.2)
+    axes.legend([name for name in table.columns if "IoU" in name], fontsize=8)
+    axes.set(ylabel="on the validation slides", ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")

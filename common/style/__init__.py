@@ -1,0 +1,18 @@
+"""Tissue of one source in the style of another (stain, scanner, laboratory)."""
+
+from .generator import StyleGenerator
+from .pairs import StylePairs, tissue_entries
+from .restyle import SlideRestyler
+from .training import GreySSIMLoss, PatchAdversarial, PreparePair, StyleDiscriminatorInferer, StyleGeneratorInferer
+
+__all__ = [
+    "GreySSIMLoss",
+    "PatchAdversarial",
+    "PreparePair",
+    "SlideRestyler",
+    "StyleDiscriminatorInferer",
+    "StyleGenerator",
+    "StyleGeneratorInferer",
+    "StylePairs",
+    "tissue_entries",
+]

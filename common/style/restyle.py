@@ -1,0 +1,102 @@
+"""Whole slides in another style."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ..data.styled import note_styled_slides
+from ..files import written_whole
+from ..outputs.pyramid import TILE, write_image_pyramid
+from ..slides import Slide, open_slide, slide_name, tissue_mask
+from .generator import REACH, StyleGenerator
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 4
+
+
+class SlideRestyler:
+    """Writes slides as a trained generator makes them look, for :class:`common.transforms.RandStyledSlided`.
+
+    Args:
+        generator: :class:`StyleGenerator`.
+        slides: entries of a datalist.
+        folder: where to: ``<style>/<slide>.tif``, pyramids at ``mpp`` that cover the slides, ``<style>.png`` (patches
+            before and after), and ``styled.json``, which styles a folder has of which slide. What is there is left.
+        style: name of the style.
+        mpp: µm per pixel of the finest view.
+        device: where the generator runs.
+        seed: of each slide's style and noise.
+    """
+
+    def __init__(
+        self,
+        generator: StyleGenerator,
+        slides: Sequence[Mapping[str, Any]],
+        folder: str | Path,
+        style: str,
+        mpp: float,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.generator, self.slides, self.folder, self.style = generator, list(slides), Path(folder), style
+        self.mpp, self.device, self.seed = mpp, torch.device(device), seed
+
+    def run(self) -> None:
+        """Write what is missing."""
+        self.generator.eval()
+        shown: list[np.ndarray] = []
+        for number, entry in enumerate(tqdm(self.slides, desc=f"restyling as {self.style}", unit="slide")):
+            slide = open_slide(entry["image"], entry.get("backend", "auto"), entry.get("mpp"))
+            path = self.folder / self.style / f"{slide_name(entry['image'])}.tif"
+            torch.manual_seed(self.seed + number)
+            latent = torch.randn(1, self.generator.latent, device=self.device)
+            if not path.exists():
+                self._write(path, slide, latent)
+            if len(shown) < _SHOWN:
+                shown.append(self._before_and_after(slide, latent))
+            slide.close()
+        note_styled_slides(self.folder)
+        with written_whole(self.folder / f"{self.style}.png") as partial:
+            Image.fromarray(np.concatenate(shown, axis=1)).save(partial)
+        logger.info("slides in the style %s: %s, patches before and after beside it", self.style, self.folder)
+
+    def _write(self, path: Path, slide: Slide, latent: torch.Tensor) -> None:
+        mpp = slide.lattice(self.mpp).mpp
+        shape = tuple(round(side / pixel) for side, pixel in zip(slide.shape, slide.pixel(mpp), strict=True))
+        write_image_pyramid(path, self._bands(slide, mpp, shape, latent), (shape[0], shape[1]), mpp)
+
+    def _bands(self, slide: Slide, mpp: float, shape: tuple[int, ...], latent: torch.Tensor) -> Iterator[np.ndarray]:
+        mask = tissue_mask(slide)
+        pixel = slide.pixel(mpp)
+        for top in tqdm(range(0, shape[0], TILE), desc=slide.name, unit="band", leave=False):
+            tiles = []
+            for left in range(0, shape[1], TILE):
+                height, width = min(TILE, shape[0] - top), min(TILE, shape[1] - left)
+                box = (top * pixel[0], left * pixel[1], height * pixel[0], width * pixel[1])
+                center = ((top + TILE / 2) * pixel[0], (left + TILE / 2) * pixel[1])
+                # Glass stays as it is: no patch is taken from it.
+                around = slide.read(center, mpp, TILE + 2 * REACH)
+                made = self._made(around, latent) if mask.any(*box) else around
+                tiles.append(made[REACH : REACH + height, REACH : REACH + width])
+            yield np.concatenate(tiles, axis=1)
+
+    def _made(self, pixels: np.ndarray, latent: torch.Tensor) -> np.ndarray:
+        image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float()[None].to(self.device) / 255
+        with torch.no_grad():
+            made = self.generator(image, latent)[0]
+        return (made * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy().transpose(1, 2, 0)
+
+    def _before_and_after(self, slide: Slide, latent: torch.Tensor) -> np.ndarray:
+        """The middle of a slide, and below it the same as it is made."""
+        center = (slide.shape[0] / 2, slide.shape[1] / 2)
+        before = slide.read(center, self.mpp, TILE)
+        return np.concatenate([before, self._made(before, latent)], axis=0)
