@@ -1,5 +1,5 @@
 """``python -m common …``: phantom (and phantom-camelyon16, -breast-biopsies, -bach, -multi-stain), demo, datalist,
-inspect, score, compare, roc, froc, activations, convert-released."""
+inspect, score, compare, roc, froc, activations, features, augmentations, convert-released."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import fire
 _BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 _BUNDLE = str(_BUNDLES / "pathology_dmmn_segmentation")
 _MRN = str(_BUNDLES / "pathology_mrn_segmentation")
+_MULTILEVEL = str(_BUNDLES / "pathology_multilevel_unet_segmentation")
 _ENCDEC = str(_BUNDLES / "pathology_multires_encdec_segmentation")
 
 
@@ -310,6 +311,73 @@ def activations(
     print(out)
 
 
+def augmentations(
+    datalist: str,
+    out: str = "augmentations",
+    bundle: str = _MULTILEVEL,
+    config: str | tuple[str, ...] = (),
+    styled: str | None = None,
+    patches: int = 64,
+    seed: int = 0,
+) -> None:
+    """Draw what a bundle's augmentations make of patches of a datalist, and the range of hue and saturation before and
+    after.
+
+    Args:
+        datalist: its path.
+        out: folder for augmentations.png, hue_saturation.png and hue_saturation.csv.
+        bundle: whose train.yaml has the augmentations.
+        config: configs laid over it; paths of your own overlays too.
+        styled: folder of slides in other styles, as configs/style_transfer.yaml writes them.
+        patches: to take hue and saturation of.
+        seed: of the draws.
+    """
+    from .augmentation_report import AugmentationReport
+
+    table = AugmentationReport(datalist, bundle, _listed(config), patches, seed).write(out, styled)
+    print(table.round(1).to_string(index=False))
+    print(f"{Path(out) / 'augmentations.png'}, hue_saturation.png and .csv beside it")
+
+
+def features(
+    datalist: str,
+    out: str = "features",
+    bundle: str = _MULTILEVEL,
+    config: str | tuple[str, ...] = (),
+    checkpoint: str | None = None,
+    module: str = "fine_encoder",
+    encoder: str | None = None,
+    weights: str | None = None,
+    by: str | tuple[str, ...] = ("stain", "scanner", "source"),
+    patches: int = 20,
+    seed: int = 0,
+) -> None:
+    """Draw patches of a datalist's slides in two dimensions by an encoder's features: UMAP where umap-learn is
+    installed, else PCA.
+
+    Args:
+        datalist: its path.
+        out: folder for features.png and features.csv.
+        bundle: whose network's encoder is meant.
+        config: configs laid over the bundle's inference.yaml; paths of your own overlays too.
+        checkpoint: of the network.
+        module: the encoder's name in it.
+        encoder: a ResNet instead, such as resnet50.
+        weights: its state dict, as torchvision's.
+        by: columns of the datalist to colour by.
+        patches: of each slide at most.
+        seed: of the draw.
+    """
+    from .features import bundle_encoder, draw_features, resnet_encoder
+
+    network, view = bundle_encoder(bundle, _listed(config), checkpoint if encoder is None else None, module)
+    if encoder is not None:
+        network = resnet_encoder(encoder, weights)
+    table = draw_features(datalist, network, view, out, _separated(by), patches, seed=seed)
+    print(table.round(3).to_string(index=False))
+    print(f"{Path(out) / 'features.png'}, and a row per patch in features.csv")
+
+
 def _titled(runs: Sequence[str], usage: str) -> dict[str, str]:
     """Folders by title, from TITLE=FOLDER or FOLDER."""
     if not runs:
@@ -445,6 +513,7 @@ def inspect(
     bundle: str = _BUNDLE,
     config: str | tuple[str, ...] = ("train.yaml",),
     patches: int = 16,
+    by: str | tuple[str, ...] = (),
 ) -> None:
     """Look a datalist over before training: a table, a contact sheet, and everything that would go wrong.
 
@@ -456,10 +525,12 @@ def inspect(
         bundle: whose classes and fields of view are meant.
         config: its config, or several, later ones laid over earlier ones; paths of your own overlays too.
         patches: so many annotated patches of each slide are read as in training; -1 reads all.
+        by: columns of the datalist (stain, scanner, ...): distribution.png and distribution.csv say how much of each
+            class is annotated in each section and for each of their values.
     """
     from .inspection_report import report
 
-    if not report(datalist, out, bundle, _listed(config), patches):
+    if not report(datalist, out, bundle, _listed(config), patches, _separated(by) if by else []):
         raise SystemExit(1)
 
 
@@ -500,6 +571,8 @@ def main() -> None:
                 "roc": roc,
                 "froc": froc,
                 "activations": activations,
+                "features": features,
+                "augmentations": augmentations,
                 "datalist": {
                     "folder": datalist_folder,
                     "camelyon16": datalist_camelyon16,

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from .classes import ClassScheme
 from .configs import bundle_settings
+from .data import filled_sections, load_sections
 from .data.inspection import InspectedSlide, Inspection, inspect_datalist
 from .files import written_whole
 from .outputs.contact_sheet import contact_sheet
 from .outputs.overlay import blend
+from .reports import write_table
 
 _KEYS = ("scheme", "fields_of_view", "target", "min_labelled", "allow_missing")
 
 
-def report(datalist: str, out: str, bundle: str, configs: Sequence[str], patches: int) -> bool:
+def report(datalist: str, out: str, bundle: str, configs: Sequence[str], patches: int, by: Sequence[str] = ()) -> bool:
     """Inspect a datalist; whether it is sound."""
     settings = bundle_settings(bundle, configs, _KEYS)
     found = inspect_datalist(datalist, **settings, patches=patches)
@@ -27,12 +30,66 @@ def report(datalist: str, out: str, bundle: str, configs: Sequence[str], patches
         table.to_csv(partial, index=False)
     with written_whole(folder / "contact_sheet.png") as partial:
         contact_sheet([_cell(slide, scheme) for slide in found.slides], scheme).save(partial)
+    if by:
+        write_distribution(folder, found, datalist, scheme, by)
     print(table.drop(columns=["problems", "height", "width", "read by"]).to_string(index=False))
     _print_sums(found, scheme)
     for problem in [*(p for slide in found.slides for p in slide.problems), *found.problems]:
         print(f"! {problem}")
     print(f"{'nothing wrong' if found.sound else 'see the lines with !'}; {folder / 'contact_sheet.png'}, slides.csv")
     return found.sound
+
+
+def write_distribution(
+    folder: Path, found: Inspection, datalist: str, scheme: ClassScheme, by: Sequence[str]
+) -> pd.DataFrame:
+    """Write how many slides and mm² of each class every section has, for each value of some columns:
+    ``distribution.csv`` and ``distribution.png``.
+
+    Raises:
+        ValueError: no slide has a column.
+    """
+    entries = [item for section in filled_sections(datalist) for item in load_sections(datalist, [section])]
+    rows = []
+    for column in by:
+        if not any(column in item for item in entries):
+            raise ValueError(f"{datalist}: no slide has the column {column!r}")
+        for slide, item in zip(found.slides, entries, strict=True):
+            areas = {f"{name} mm²": slide.annotated.get(name, 0.0) for name in scheme.names}
+            rows.append(
+                {"column": column, "value": str(item.get(column)), "section": slide.section, "slides": 1, **areas}
+            )
+    table = pd.DataFrame(rows).groupby(["column", "value", "section"], sort=True).sum().reset_index()
+    write_table(folder / "distribution.csv", table)
+    _plot_distribution(folder / "distribution.png", table, scheme, by)
+    return table
+
+
+def _plot_distribution(path: Path, table: pd.DataFrame, scheme: ClassScheme, by: Sequence[str]) -> None:
+    """A row of bars per column: for each value and section the mm² of each class."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    sections = list(dict.fromkeys(table["section"]))
+    figure = Figure(figsize=(5.2 * len(sections), 3.2 * len(by)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for line, column in zip(figure.subplots(len(by), len(sections), squeeze=False), by, strict=True):
+        for axes, section in zip(line, sections, strict=True):
+            part = table[(table["column"] == column) & (table["section"] == section)]
+            bottom = np.zeros(len(part))
+            for tissue in scheme.classes:
+                area = part[f"{tissue.name} mm²"].to_numpy()
+                color = tuple(channel / 255 for channel in tissue.color)
+                axes.bar(part["value"], area, bottom=bottom, color=color, label=tissue.name)
+                bottom += area
+            for place, (height, slides) in enumerate(zip(bottom, part["slides"], strict=True)):
+                axes.annotate(f"{slides} slides", (place, height), ha="center", va="bottom", fontsize=7)
+            axes.set_title(f"{section} by {column}", fontsize=10)
+            axes.set_ylabel("annotated mm²")
+            axes.margins(y=0.15)
+    figure.axes[0].legend(fontsize=8)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")
 
 
 def _print_sums(found: Inspection, scheme: ClassScheme) -> None:

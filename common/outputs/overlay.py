@@ -23,14 +23,21 @@ _OPACITY = 0.45
 
 def write_overlay(path: Path, slide: Slide, canvas: Canvas, plan: Plan, scheme: ClassScheme) -> None:
     """Write a picture of the slide, at most 2,000 pixels a side, classes laid over it."""
-    every = max(1, -(-max(canvas.shape) // _LONGEST_SIDE))
-    labels = np.concatenate([_thinned(canvas, top, every) for top in range(0, canvas.shape[0], canvas.chunk)])
-    pixel = (plan.pixel[0] * every, plan.pixel[1] * every)
-    center = (labels.shape[0] / 2 * pixel[0], labels.shape[1] / 2 * pixel[1])
-    mpp = slide.mpp * (pixel[0] * pixel[1]) ** 0.5
-    tissue = slide.read(center, mpp, labels.shape, snap=0)
+    tissue, labels = overview(slide, canvas, plan, _LONGEST_SIDE)
     with written_whole(path) as partial:
         with_legend(blend(tissue, labels, scheme), scheme).save(partial, format="PNG")
+
+
+def overview(slide: Slide, canvas: Canvas, plan: Plan, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of the slide ``(h, w, 3)``, at most ``longest`` pixels a side, and a map's values at its pixels,
+    ``(…, h, w)``."""
+    every = max(1, -(-max(canvas.shape) // longest))
+    values = np.concatenate([_thinned(canvas, top, every) for top in range(0, canvas.shape[0], canvas.chunk)], axis=-2)
+    pixel = (plan.pixel[0] * every, plan.pixel[1] * every)
+    height, width = values.shape[-2:]
+    mpp = slide.mpp * (pixel[0] * pixel[1]) ** 0.5
+    tissue = slide.read((height / 2 * pixel[0], width / 2 * pixel[1]), mpp, (height, width), snap=0)
+    return tissue, values
 
 
 def blend(tissue: np.ndarray, labels: np.ndarray, scheme: ClassScheme, opacity: float = _OPACITY) -> np.ndarray:
@@ -69,7 +76,7 @@ def with_legend(image: np.ndarray, scheme: ClassScheme) -> Image.Image:
 
 
 def _thinned(canvas: Canvas, top: int, every: int) -> np.ndarray:
-    """Every so many-th label of a band, on one lattice for all bands."""
+    """Every so many-th value of a band, on one lattice for all bands."""
     rows = np.arange(-(-top // every) * every, min(top + canvas.chunk, canvas.shape[0]), every)
     band = canvas.read(top, 0, min(canvas.chunk, canvas.shape[0] - top), canvas.shape[1])
-    return band[rows - top, ::every]
+    return band[..., rows - top, ::every]

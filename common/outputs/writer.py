@@ -14,6 +14,7 @@ from ..annotations import write_geojson
 from ..classes import ClassScheme
 from ..files import write_json
 from ..slides import Slide
+from .confidence import write_confidence
 from .dicom import check_dicom, write_dicom
 from .nifti import check_nifti, write_nifti
 from .ome_zarr import write_probabilities
@@ -35,14 +36,15 @@ OUTPUTS = (
     "prediction.dcm",
     "entropy.tif",
     "probabilities.zarr",
+    "confidence.png",
 )
 _ENTROPY = "entropy of the class probabilities as a share of its maximum (all classes equally probable), 255 for 1"
-_NEEDS = {"entropy.tif": "entropy", "probabilities.zarr": "probabilities"}
+_NEEDS = {"entropy.tif": "entropy", "probabilities.zarr": "probabilities", "confidence.png": "probabilities"}
 
 
 def maps_for(outputs: Sequence[str]) -> tuple[str, ...]:
     """The maps that the engine has to make for these outputs."""
-    return ("labels", *(name for output, name in _NEEDS.items() if output in outputs))
+    return ("labels", *dict.fromkeys(name for output, name in _NEEDS.items() if output in outputs))
 
 
 def check_outputs(folder: Path, outputs: Sequence[str], shape: tuple[int, int]) -> None:
@@ -91,6 +93,8 @@ def write_outputs(
         write_grey_pyramid(folder / "entropy.tif", entropy.bands(TILE), entropy.shape, mpp, _ENTROPY)
     if "probabilities.zarr" in outputs:
         write_probabilities(folder / "probabilities.zarr", canvases["probabilities"], mpp, scheme)
+    if "confidence.png" in outputs:
+        write_confidence(folder / "confidence.png", slide, canvases["probabilities"], plan, scheme)
     summary = _summary(slide, canvas, scheme, mpp, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
     write_json(folder / SUMMARY, summary)

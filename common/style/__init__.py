@@ -1,7 +1,7 @@
 """Tissue of one source in the style of another (stain, scanner, laboratory)."""
 
 from .generator import StyleGenerator
-from .pairs import StylePairs, tissue_entries
+from .pairs import StylePairs
 from .restyle import SlideRestyler
 from .training import GreySSIMLoss, PatchAdversarial, PreparePair, StyleDiscriminatorInferer, StyleGeneratorInferer
 
@@ -14,5 +14,4 @@ __all__ = [
     "StyleGenerator",
     "StyleGeneratorInferer",
     "StylePairs",
-    "tissue_entries",
 ]

@@ -98,5 +98,6 @@ class SlideRestyler:
     def _before_and_after(self, slide: Slide, latent: torch.Tensor) -> np.ndarray:
         """The middle of a slide, and below it the same as it is made."""
         center = (slide.shape[0] / 2, slide.shape[1] / 2)
-        before = slide.read(center, self.mpp, TILE)
-        return np.concatenate([before, self._made(before, latent)], axis=0)
+        before = slide.read(center, self.mpp, TILE + 2 * REACH)
+        inner = slice(REACH, REACH + TILE)
+        return np.concatenate([part[inner, inner] for part in (before, self._made(before, latent))], axis=0)

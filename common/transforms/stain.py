@@ -39,6 +39,8 @@ class RandTargetedHSVd(RandViewsd):
         keys, prob: as :class:`RandViewsd`.
         ranges: the colours; brown and blue by default.
         least_saturation: pixels below are not stained, whatever their hue: that of glass is noise.
+        darkest_background: share of the view's light (the 95th percentile of its grey values) below which a pixel is
+            stained: scanners tint background and stroma in the nuclei's own hues.
 
     Source: Modi et al. 2024, section "Targeted HSV augmentation" and Table 6.
     """
@@ -48,10 +50,12 @@ class RandTargetedHSVd(RandViewsd):
         keys: Hashable | Sequence[Hashable],
         prob: float = 0.5,
         ranges: Sequence[StainedRange] = (BROWN, BLUE),
-        least_saturation: int = 38,
+        least_saturation: int = 25,
+        darkest_background: float = 0.8,
     ) -> None:
         super().__init__(keys, prob)
-        self.ranges, self.least_saturation = tuple(ranges), least_saturation
+        self.ranges = tuple(ranges)
+        self.least_saturation, self.darkest_background = least_saturation, darkest_background
 
     def draw(self) -> list[tuple[int, int]]:
         return [(int(self.R.randint(*found.saturation)), int(self.R.randint(*found.value))) for found in self.ranges]
@@ -59,9 +63,10 @@ class RandTargetedHSVd(RandViewsd):
     def changed(self, pixels: np.ndarray, drawn: list[tuple[int, int]], view: int) -> np.ndarray:
         hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
         result = pixels.copy()
+        grey = pixels.mean(axis=2)
+        dark = (grey < self.darkest_background * np.percentile(grey, 95)) & (hsv[..., 1] >= self.least_saturation)
         for found, shifts in zip(self.ranges, drawn, strict=True):
-            hue, saturation, _ = np.moveaxis(hsv, -1, 0)
-            stained = (hue >= found.hue[0]) & (hue <= found.hue[1]) & (saturation >= self.least_saturation)
+            stained = dark & (hsv[..., 0] >= found.hue[0]) & (hsv[..., 0] <= found.hue[1])
             if not stained.any():
                 continue
             shifted = hsv[stained].astype(np.int16)

@@ -1,0 +1,55 @@
+"""Where a network is sure of each class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..classes import ClassScheme
+from ..files import written_whole
+from ..slides import Slide
+from .overlay import overview
+from .panels import panels
+
+if TYPE_CHECKING:
+    from ..inference.canvas import Canvas
+    from ..inference.plan import Plan
+
+_LONGEST_SIDE = 900
+_STEPS = (64, 128, 191, 255)
+
+
+def write_confidence(path: Path, slide: Slide, canvas: Canvas, plan: Plan, scheme: ClassScheme) -> None:
+    """Write the slide, and beside it for every class how probable it is, as heat over the grey slide (the form of Modi
+    et al. 2024, Fig. 1). Where a class is improbable, or nothing was predicted, the slide shows.
+
+    Args:
+        path: the picture.
+        slide: the slide.
+        canvas: class probabilities ``(C, height, width)``, 255 for 1.
+        plan: the map's lattice on the slide.
+        scheme: the classes.
+    """
+    tissue, probabilities = overview(slide, canvas, plan, _LONGEST_SIDE)
+    colors = heat_colors()
+    grey = np.repeat(tissue.mean(axis=2, keepdims=True), 3, axis=2)
+    pictures = {"slide": tissue}
+    for tissue_class, probability in zip(scheme.classes, probabilities, strict=True):
+        opacity = np.clip(probability[..., None] / 128, 0, 1) * 0.75
+        shown = grey * (1 - opacity) + colors[probability] * opacity
+        pictures[tissue_class.name] = np.round(shown).astype(np.uint8)
+    entries = [
+        {"name": f"probability {step / 255:.0%}", "color": tuple(colors[step].tolist()), "label": n, "channel": n - 1}
+        for n, step in enumerate(_STEPS, start=1)
+    ]
+    with written_whole(path) as partial:
+        panels(pictures, ClassScheme(entries)).save(partial, format="PNG")
+
+
+def heat_colors() -> np.ndarray:
+    """``(256, 3)`` uint8: blue for 0 over yellow to dark red for 1."""
+    from matplotlib import colormaps
+
+    return (colormaps["turbo"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
