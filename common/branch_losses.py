@@ -34,8 +34,9 @@ class CrossEntropyDiceLoss(nn.Module):
 
     Args:
         scheme: which label is which output channel; of a softmax.
-        weights: one per class in label order, ``"dynamic"`` for :func:`dynamic_class_weights` of every batch, None for
-            equal ones.
+        weights: one per class in label order, taken as they are (a mean of 1 keeps the loss's scale);
+            ``"dynamic"`` for :func:`dynamic_class_weights` of every batch, which have that mean; None for equal ones. A
+            batch of a single class has the dynamic weight 0 and teaches nothing.
         epsilon: ε.
 
     Shape:

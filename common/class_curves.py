@@ -161,8 +161,8 @@ class ClassCurvesReport:
         return {
             "auc": auc(self.counts[name]),
             "highest_iou": {"iou": float(best["iou"]), "threshold": float(best["threshold"])},
-            "precision_recall": _meeting(table, "precision", "recall"),
-            "sensitivity_specificity": _meeting(table, "sensitivity", "specificity"),
+            "precision_recall": meeting(table, "precision", "recall"),
+            "sensitivity_specificity": meeting(table, "sensitivity", "specificity"),
         }
 
     def _plot(self, path: Path, figures: Mapping[str, Any]) -> None:
@@ -192,10 +192,14 @@ class ClassCurvesReport:
             figure.savefig(partial, dpi=110, format="png")
 
 
-def _meeting(table: pd.DataFrame, one: str, other: str) -> dict[str, float]:
-    """The threshold at which two figures are nearest to each other, and their mean there."""
-    distance = (table[one] - table[other]).abs()
-    if distance.isna().all():
+def meeting(table: pd.DataFrame, one: str, other: str) -> dict[str, float]:
+    """The first threshold at which one figure is no longer on the same side of the other, and their mean there;
+    nothing if they do not meet."""
+    difference = (table[one] - table[other]).to_numpy()
+    known = np.nonzero(np.isfinite(difference))[0]
+    sign = np.sign(difference[known])
+    crossed = np.nonzero(sign[1:] * sign[0] <= 0)[0] if len(known) and sign[0] != 0 else np.array([-1])
+    if not len(known) or not len(crossed):
         return {}
-    row = table.loc[distance.idxmin()]
+    row = table.iloc[known[crossed[0] + 1]]
     return {"value": float((row[one] + row[other]) / 2), "threshold": float(row["threshold"])}

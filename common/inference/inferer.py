@@ -50,6 +50,7 @@ class WholeSlideInferer(Inferer):
         output_dir: each slide's outputs go to ``<output_dir>/<slide name>/``.
         outputs: which of :data:`OUTPUTS`; ``summary.json`` is always written, it says what the others were made with.
         preprocessing: MONAI transforms of ``{"image": (3·S, H, W)}``, each pixel by itself; none scales 0–255 to 0–1.
+            Those that have ``fit_slide`` are fitted to each slide first.
         fill, resample, snap: see :class:`PatchReader`.
         tissue: predict only targets with tissue by Otsu's threshold; ``"pixels"``: and of these only pixels with
             tissue. A network that was never shown glass says anything of it.
@@ -120,8 +121,9 @@ class WholeSlideInferer(Inferer):
             raise SystemExit(f"{len(self._failed)} of {total} slides could not be segmented:\n{listed}")
 
     def _segment(self, item: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
-        segmenter = self._segmenter(network)
         with open_slide(item["image"], item.get("backend", "auto"), item.get("mpp")) as slide:
+            self._fit(slide)
+            segmenter = self._segmenter(network)
             folder = SlideFolder(self.output_dir / item.get("name", slide.name))
             settings = self._settings(slide, segmenter)
             regions = item.get("regions") if self.only_regions else None
@@ -170,6 +172,11 @@ class WholeSlideInferer(Inferer):
             if anew:
                 folder.clear_outputs()
             raise
+
+    def _fit(self, slide: Slide) -> None:
+        for transform in getattr(self.preprocessing, "transforms", ()):
+            if hasattr(transform, "fit_slide"):
+                transform.fit_slide(slide)
 
     def _segmenter(self, network: nn.Module) -> Segmenter:
         """Made once per network: copies for further devices are kept."""

@@ -48,6 +48,7 @@ class EfficientNetEncoder(nn.Module):
         maps = [current]
         for number, stage in enumerate(self.stages):
             current = stage(current)
+            # _TAKEN, which TorchScript does not know.
             if number in (1, 2, 4, 6):
                 maps.append(current)
         return maps

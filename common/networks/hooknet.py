@@ -75,7 +75,7 @@ class HookNet(SegmentationNetwork):
 
     Shape:
         image ``(B, 6, H, W)`` in [0, 1], fine view first -> logits ``(B, num_classes, h, w)`` of the fine view's
-        centre; with ``depth=4``, H = 284 + 16k gives h = 70 + 16k.
+        centre; with ``depth=4``, H = 284 + 32k gives h = 70 + 32k.
 
     Source: van Rijthoven et al. 2021, Figs. 2 and 3; filters, hook and the order of activation and normalisation are
     those of its released TensorFlow code.
@@ -113,6 +113,12 @@ class HookNet(SegmentationNetwork):
                 if level <= 0 or level % 2 != 0:
                     raise ValueError(
                         f"image is {image.shape[2]} x {image.shape[3]} pixels; valid convolutions need sides that stay "
-                        "even at every pooling: 284, 300, 316, … with a depth of 4"
+                        "even at every pooling: 284, 316, 348, … with a depth of 4"
                     )
                 level = level // 2
+            # What is hooked is cropped to the bottleneck by whole pixels on either side.
+            if (level - lost) % 2 != 0:
+                raise ValueError(
+                    f"image is {image.shape[2]} x {image.shape[3]} pixels; sides that the hook fits are 284, 316, 348, "
+                    "… with a depth of 4"
+                )

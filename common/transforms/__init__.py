@@ -16,6 +16,7 @@ from .geometry import (
 )
 from .labels import LogitsToLabelsd
 from .load import LoadMultiMagnificationPatchd
+from .normalize import NormalizeStainsd
 from .optics import RandEmbossd, RandGaussianBlurd, RandGlassBlurd, RandMotionBlurd, RandNoised
 from .slices import RandScaledSliced
 from .stain import RandCLAHEd, RandGammad, RandPCAColord, RandTargetedHSVd
@@ -27,6 +28,7 @@ __all__ = [
     "ElasticDeformationd",
     "LoadMultiMagnificationPatchd",
     "LogitsToLabelsd",
+    "NormalizeStainsd",
     "RandCLAHEd",
     "RandCenterJitterd",
     "RandColorPerViewd",

@@ -17,7 +17,7 @@ class RandColorPerViewd(RandomizableTransform, MapTransform):
         keys: images ``(3·S, H, W)`` of values from 0 to 255, before they are scaled for the network.
         prob: of each of the three (brightness and contrast; hue and saturation go together).
         brightness: largest shift, as a share of full scale.
-        contrast: smallest and largest factor around the view's mean.
+        contrast: smallest and largest factor around the view's mean; with ``shared``, the coarsest view's.
         hue: largest turn of the colour circle in degrees.
         saturation: largest shift, as a share of full scale.
         shared: draw once for all views instead; with wide ranges the heavy colour augmentation of Modi et al. 2024.
@@ -44,8 +44,13 @@ class RandColorPerViewd(RandomizableTransform, MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             image = np.asarray(result[key], dtype=np.float32) / 255
-            drawn = self._draw() if self.shared else None
-            views = [self._changed(image[i : i + 3], drawn or self._draw()) for i in range(0, len(image), 3)]
+            views = [image[i : i + 3] for i in range(0, len(image), 3)]
+            if self.shared:
+                # One middle for all: the same tissue has the same colour in every view.
+                drawn, middle = self._draw(), float(views[-1].mean())
+                views = [self._changed(view, drawn, middle) for view in views]
+            else:
+                views = [self._changed(view, self._draw(), float(view.mean())) for view in views]
             result[key] = np.concatenate(views) * np.float32(255)
         return result
 
@@ -61,15 +66,14 @@ class RandColorPerViewd(RandomizableTransform, MapTransform):
         return drawn
 
     @staticmethod
-    def _changed(view: np.ndarray, drawn: Mapping[str, float]) -> np.ndarray:
+    def _changed(view: np.ndarray, drawn: Mapping[str, float], middle: float) -> np.ndarray:
         if "hue" in drawn:
             hsv = cv2.cvtColor(view.transpose(1, 2, 0), cv2.COLOR_RGB2HSV)
             hsv[..., 0] = (hsv[..., 0] + 360 * drawn["hue"]) % 360
             hsv[..., 1] = np.clip(hsv[..., 1] + drawn["saturation"], 0, 1)
             view = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).transpose(2, 0, 1)
         if "contrast" in drawn:
-            mean = view.mean()
-            view = (view - mean) * drawn["contrast"] + mean
+            view = (view - middle) * drawn["contrast"] + middle
         if "brightness" in drawn:
             view = view + drawn["brightness"]
         return np.clip(view, 0, 1).astype(np.float32)

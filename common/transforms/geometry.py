@@ -274,7 +274,8 @@ class RandOpticalDistortiond(RandDeformd):
 
     Args:
         keys, fields_of_view, targets, prob, label_key: as :class:`RandDeformd`.
-        limit: largest share by which the edge of the widest view is moved towards or from the centre.
+        limit: largest share by which the edge of the widest view is moved towards or from the centre; beyond a sixth
+            its corners would fold.
     """
 
     def __init__(
@@ -283,10 +284,12 @@ class RandOpticalDistortiond(RandDeformd):
         fields_of_view: Views,
         targets: Views,
         prob: float = 0.5,
-        limit: float = 0.2,
+        limit: float = 0.15,
         label_key: str = "label",
     ) -> None:
         super().__init__(keys, fields_of_view, targets, prob, label_key)
+        if not 0 <= limit <= 1 / 6:
+            raise ValueError(f"limit must be from 0 to 1/6, or tissue would fold, not {limit}")
         self.limit = limit
 
     def deformation(self) -> Deformation:

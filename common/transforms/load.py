@@ -17,7 +17,7 @@ class LoadMultiMagnificationPatchd(MapTransform):
     """Replace a slide's path by the patch around ``center`` (``offset`` µm from there, and from the slide
     ``styled``, if the item has them) and an
     annotation's path by the target's label map; a patch that was read already (:class:`PackedPatches`) is left as it
-    is.
+    is. The slide is kept as ``source``.
 
     Args:
         keys: the slide's key (``"image"``). Its patch becomes ``(3·S, H, W)`` uint8, finest view first.
@@ -71,6 +71,7 @@ class LoadMultiMagnificationPatchd(MapTransform):
             slide = self._store.slide(entry)
             center = _moved(slide, result["center"], offset)
             result[key] = self._image(slide, center, styled)
+            result["source"] = _source(entry, styled)
             if "elsewhere_center" in result:
                 result[self.elsewhere_key] = self.reader.read(slide, result["elsewhere_center"])
             if self.label_key is not None:
@@ -91,6 +92,13 @@ class LoadMultiMagnificationPatchd(MapTransform):
         return np.stack(
             [labels.label_map(slide, at, self.reader.actual_mpp(slide, view.mpp), view.size) for view in self.targets]
         )
+
+
+def _source(entry: Mapping[str, Any], styled: str | None) -> dict[str, Any]:
+    """How the slide that was read is opened."""
+    if styled is not None:
+        return {"image": styled}
+    return {name: entry[name] for name in ("image", "mpp", "backend") if entry.get(name) is not None}
 
 
 def _moved(slide: Slide, center: tuple[float, float], offset: tuple[float, float] | None) -> tuple[float, float]:

@@ -32,7 +32,7 @@ class RandGaussianBlurd(RandOpticsd):
         super().__init__(keys, fields_of_view, prob)
         self.sigma = floats(sigma, "sigma", 0)
 
-    def draw(self) -> float:
+    def draw(self, views: Sequence[np.ndarray]) -> float:
         return float(self.R.uniform(*self.sigma))
 
     def changed(self, pixels: np.ndarray, drawn: float, view: int) -> np.ndarray:
@@ -58,7 +58,7 @@ class RandGlassBlurd(RandOpticsd):
         super().__init__(keys, fields_of_view, prob)
         self.reach = floats(reach, "reach", 0)
 
-    def draw(self) -> float:
+    def draw(self, views: Sequence[np.ndarray]) -> float:
         return float(self.R.uniform(*self.reach))
 
     def changed(self, pixels: np.ndarray, drawn: float, view: int) -> np.ndarray:
@@ -91,7 +91,7 @@ class RandMotionBlurd(RandOpticsd):
         super().__init__(keys, fields_of_view, prob)
         self.length = floats(length, "length", 0)
 
-    def draw(self) -> tuple[float, float]:
+    def draw(self, views: Sequence[np.ndarray]) -> tuple[float, float]:
         return float(self.R.uniform(*self.length)), float(self.R.uniform(0, np.pi))
 
     def changed(self, pixels: np.ndarray, drawn: tuple[float, float], view: int) -> np.ndarray:
@@ -113,7 +113,7 @@ class RandNoised(RandViewsd):
         super().__init__(keys, prob)
         self.sigma = floats(sigma, "sigma", 0)
 
-    def draw(self) -> float:
+    def draw(self, views: Sequence[np.ndarray]) -> float:
         return float(self.R.uniform(*self.sigma))
 
     def changed(self, pixels: np.ndarray, drawn: float, view: int) -> np.ndarray:
@@ -139,7 +139,7 @@ class RandEmbossd(RandViewsd):
         super().__init__(keys, prob)
         self.alpha, self.strength = floats(alpha, "alpha", 0), floats(strength, "strength", 0)
 
-    def draw(self) -> tuple[float, float]:
+    def draw(self, views: Sequence[np.ndarray]) -> tuple[float, float]:
         return float(self.R.uniform(*self.alpha)), float(self.R.uniform(*self.strength))
 
     def changed(self, pixels: np.ndarray, drawn: tuple[float, float], view: int) -> np.ndarray:

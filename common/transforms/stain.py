@@ -7,40 +7,68 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from skimage.color import rgb_from_hed
 from skimage.exposure import adjust_gamma
 
 from .views import RandViewsd, floats
 
 
 @dataclass(frozen=True)
-class StainedRange:
-    """A colour of stained nuclei and how much it may change; all in OpenCV's 8-bit HSV (hue 0 to 180, others to 255).
+class Shifts:
+    """Smallest and largest shift of saturation and value in OpenCV's 8-bit HSV (0 to 255)."""
 
-    Attributes:
-        hue: first and last hue of the colour.
-        saturation, value: smallest and largest shift.
-    """
-
-    hue: tuple[int, int]
     saturation: tuple[int, int]
     value: tuple[int, int]
 
 
-# The shifts are Modi et al. 2024's, Table 6. The hues are not in the paper: from 10 to 44 degrees lies
-# diaminobenzidine, from 190 to 280 haematoxylin, and eosin in neither.
-BROWN = StainedRange((5, 22), (-30, 81), (-80, 81))
-BLUE = StainedRange((95, 140), (-40, 61), (-60, 61))
+# Modi et al. 2024, Table 6.
+BROWN = Shifts((-30, 81), (-80, 81))
+BLUE = Shifts((-40, 61), (-60, 61))
+# All amounts together up to which a pixel may be glass.
+_GLASS = 0.08
+# From optical densities to amounts of haematoxylin, eosin and diaminobenzidine.
+_AMOUNTS = np.linalg.inv(rgb_from_hed / np.linalg.norm(rgb_from_hed, axis=1, keepdims=True)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Background:
+    """What of a patch is not stained.
+
+    Attributes:
+        light: grey values of red, green and blue where there is nothing.
+        usual: amounts of haematoxylin, eosin and diaminobenzidine that most of its tissue has.
+    """
+
+    light: np.ndarray
+    usual: np.ndarray
+
+    @classmethod
+    def of(cls, views: Sequence[np.ndarray]) -> Background:
+        """Of a patch's views, ``(H, W, 3)`` uint8, together: what is beside the finest view tells, too."""
+        light = np.max([np.percentile(view.reshape(-1, 3), 95, axis=0) for view in views], axis=0)
+        bare = cls(light.astype(np.float32), np.zeros(3, dtype=np.float32))
+        amounts = np.concatenate([bare.amounts(view[::4, ::4]).reshape(-1, 3) for view in views])
+        tissue = amounts[amounts.sum(axis=1) > _GLASS]
+        return cls(bare.light, np.percentile(tissue, 30, axis=0).astype(np.float32)) if len(tissue) else bare
+
+    def amounts(self, pixels: np.ndarray) -> np.ndarray:
+        """Of the three dyes in each pixel, ``(…, 3)`` float32."""
+        density = -np.log((pixels.astype(np.float32) + 1) / (self.light + 1))
+        return np.maximum(density, 0) @ _AMOUNTS
 
 
 class RandTargetedHSVd(RandViewsd):
-    """Shift saturation and value of stained nuclei, brown and blue each by its own draw; leave everything else.
+    """Shift saturation and value of stained nuclei and membranes, brown and blue each by its own draw; leave the rest.
+
+    The paper tells nuclei by their hue. On slides whose background or eosin has the nuclei's own hue that shifts
+    stroma, and hues of nearly black pixels are noise; so here amounts of the dyes tell (Ruifrok and Johnston 2001).
+    Before any transform that turns hues.
 
     Args:
         keys, prob: as :class:`RandViewsd`.
-        ranges: the colours; brown and blue by default.
-        least_saturation: pixels below are not stained, whatever their hue: that of glass is noise.
-        darkest_background: share of the view's light (the 95th percentile of its grey values) below which a pixel is
-            stained: scanners tint background and stroma in the nuclei's own hues.
+        brown, blue: the shifts of what diaminobenzidine and haematoxylin stain.
+        least: by how much the amount of a dye (optical density) must be above what most of the patch has, its 30th
+            percentile: thick sections and some scanners have haematoxylin's colour in everything.
 
     Source: Modi et al. 2024, section "Targeted HSV augmentation" and Table 6.
     """
@@ -49,35 +77,46 @@ class RandTargetedHSVd(RandViewsd):
         self,
         keys: Hashable | Sequence[Hashable],
         prob: float = 0.5,
-        ranges: Sequence[StainedRange] = (BROWN, BLUE),
-        least_saturation: int = 25,
-        darkest_background: float = 0.8,
+        brown: Shifts = BROWN,
+        blue: Shifts = BLUE,
+        least: float = 0.4,
     ) -> None:
         super().__init__(keys, prob)
-        self.ranges = tuple(ranges)
-        self.least_saturation, self.darkest_background = least_saturation, darkest_background
+        self.colors, self.least = (brown, blue), least
 
-    def draw(self) -> list[tuple[int, int]]:
-        return [(int(self.R.randint(*found.saturation)), int(self.R.randint(*found.value))) for found in self.ranges]
+    def draw(self, views: Sequence[np.ndarray]) -> tuple[list[tuple[int, int]], Background]:
+        """Shifts of both colours, and what the whole patch's background is."""
+        shifts = [
+            tuple(int(self.R.randint(low, high + 1)) for low, high in (found.saturation, found.value))
+            for found in self.colors
+        ]
+        return [(saturation, value) for saturation, value in shifts], Background.of(views)
 
-    def changed(self, pixels: np.ndarray, drawn: list[tuple[int, int]], view: int) -> np.ndarray:
+    def changed(self, pixels: np.ndarray, drawn: tuple[list[tuple[int, int]], Background], view: int) -> np.ndarray:
+        shifts, background = drawn
         hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
-        result = pixels.copy()
-        grey = pixels.mean(axis=2)
-        dark = (grey < self.darkest_background * np.percentile(grey, 95)) & (hsv[..., 1] >= self.least_saturation)
-        for found, shifts in zip(self.ranges, drawn, strict=True):
-            stained = dark & (hsv[..., 0] >= found.hue[0]) & (hsv[..., 0] <= found.hue[1])
-            if not stained.any():
-                continue
-            shifted = hsv[stained].astype(np.int16)
-            shifted[:, 1:] = np.clip(shifted[:, 1:] + np.array(shifts, dtype=np.int16), 0, 255)
-            # Pixels elsewhere are not turned to HSV and back, which rounds.
-            result[stained] = cv2.cvtColor(shifted.astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
+        # Of nearly black pixels the surroundings know the hue.
+        hsv[..., 0] = cv2.cvtColor(cv2.blur(pixels, (5, 5)), cv2.COLOR_RGB2HSV)[..., 0]
+        result = pixels
+        for stained, (saturation, value) in zip(self.stained(pixels, background), shifts, strict=True):
+            if stained.any():
+                moved = hsv.astype(np.int16) + np.array([0, saturation, value], dtype=np.int16)
+                shown = cv2.cvtColor(np.clip(moved, 0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB)
+                # Softly, or nuclei get rims.
+                share = cv2.blur(stained.astype(np.float32), (3, 3))[..., None] * stained[..., None]
+                result = np.rint(result * (1 - share) + shown * share).astype(np.uint8)
         return result
+
+    def stained(self, pixels: np.ndarray, background: Background) -> tuple[np.ndarray, np.ndarray]:
+        """Where a view ``(H, W, 3)`` uint8 is brown, and where it is blue."""
+        amounts = background.amounts(pixels)
+        most = amounts.argmax(axis=-1)
+        enough = amounts >= background.usual + self.least
+        return (most == 2) & enough[..., 2], (most == 0) & enough[..., 0]
 
 
 class RandPCAColord(RandViewsd):
-    """Move all colours along the principal axes of the patch's own (Krizhevsky et al. 2012).
+    """Move all colours along the principal axes of the coarsest view's own (Krizhevsky et al. 2012).
 
     Args:
         keys, prob: as :class:`RandViewsd`.
@@ -88,15 +127,13 @@ class RandPCAColord(RandViewsd):
         super().__init__(keys, prob)
         self.sigma = sigma
 
-    def draw(self) -> np.ndarray:
-        return self.R.normal(0, self.sigma, 3)
+    def draw(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        """By how much all colours move: along the axes of the coarsest view's."""
+        spread, axes = np.linalg.eigh(np.cov(views[-1].reshape(-1, 3), rowvar=False))
+        return axes @ (self.R.normal(0, self.sigma, 3) * np.sqrt(np.maximum(spread, 0)))
 
     def changed(self, pixels: np.ndarray, drawn: np.ndarray, view: int) -> np.ndarray:
-        spread, axes = np.linalg.eigh(np.cov(pixels.reshape(-1, 3), rowvar=False))
-        # An axis points either way: its largest part is taken for positive, so that views move alike.
-        axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(3)])
-        moved = pixels + axes @ (drawn * np.sqrt(np.maximum(spread, 0)))
-        return np.clip(np.rint(moved), 0, 255).astype(np.uint8)
+        return np.clip(np.rint(pixels + drawn), 0, 255).astype(np.uint8)
 
 
 class RandGammad(RandViewsd):
@@ -114,7 +151,7 @@ class RandGammad(RandViewsd):
         super().__init__(keys, prob)
         self.gamma = floats(gamma, "gamma", 1e-3)
 
-    def draw(self) -> float:
+    def draw(self, views: Sequence[np.ndarray]) -> float:
         return float(np.exp(self.R.uniform(*np.log(self.gamma))))
 
     def changed(self, pixels: np.ndarray, drawn: float, view: int) -> np.ndarray:
@@ -140,7 +177,7 @@ class RandCLAHEd(RandViewsd):
         super().__init__(keys, prob)
         self.limit, self.tiles = floats(limit, "limit", 0), tiles
 
-    def draw(self) -> float:
+    def draw(self, views: Sequence[np.ndarray]) -> float:
         return float(self.R.uniform(*self.limit))
 
     def changed(self, pixels: np.ndarray, drawn: float, view: int) -> np.ndarray:

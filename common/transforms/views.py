@@ -41,17 +41,18 @@ class RandViewsd(RandomizableTransform, MapTransform, ABC):
         self.randomize(None)
         if not self._do_transform:
             return result
-        drawn = self.draw()
         for key in self.key_iterator(result):
             image = np.asarray(result[key])
             views = [as_pixels(image[3 * view : 3 * view + 3]) for view in range(len(image) // 3)]
+            drawn = self.draw(views)
             changed = [self.changed(pixels, drawn, view) for view, pixels in enumerate(views)]
             result[key] = np.concatenate([pixels.transpose(2, 0, 1) for pixels in changed])
         return result
 
     @abstractmethod
-    def draw(self) -> Any:
-        """What is random of it, once per patch."""
+    def draw(self, views: Sequence[np.ndarray]) -> Any:
+        """What is random of it, and what it takes of the patch as a whole: once for all views, the coarsest of which is
+        the last."""
 
     @abstractmethod
     def changed(self, pixels: np.ndarray, drawn: Any, view: int) -> np.ndarray:

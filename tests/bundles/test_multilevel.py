@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 
 from common.iterative import IterativeTraining
 from common.networks import EfficientNetUNet, HookNet, MultiLevelUNet, UNet
-from tests.bundles.commands import configs_of, run_bundle, run_bundle_command
+from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import MULTILEVEL
 
 # 16 targets of 64 pixels a side at 1 µm/px on the phantoms of 1 mm.
@@ -53,8 +53,14 @@ def test_the_papers_hyper_parameters_are_the_default():
     assert sum(p.numel() for p in parser.get_parsed_content("network_def").parameters()) == 24_792_817
 
 
-def test_the_learning_rate_jumps_half_as_high_at_each_cycle():
-    parser = settings("train.yaml", encoder="efficientnet-b0", cycle=5)
+def test_nuclei_are_told_by_their_colour_before_it_is_turned():
+    order = list(settings("train.yaml")["available"])
+    assert order.index("targeted_hsv") < min(order.index("color_jitter"), order.index("heavy_color"))
+
+
+def test_the_learning_rate_jumps_half_as_high_at_each_cycle(phantoms):
+    given = {**SMALL, **FEW, "datalist": str(phantoms / "tissues.json"), "cache_dir": None}
+    parser = settings("train.yaml", **given, cycle=5)
     optimizer, scheduler = parser.get_parsed_content("optimizer"), parser.get_parsed_content("lr_scheduler")
     assert isinstance(optimizer, torch.optim.Adam)
     rates = []
@@ -88,7 +94,7 @@ def test_each_ablation_is_the_network_that_it_is_named_after(overlay, network, v
     built = parser.get_parsed_content("network_def")
     assert type(built) is network
     assert [(view["mpp"], view["size"]) for view in parser.get_parsed_content("fields_of_view")] == views
-    assert parser["checkpoint_name"] == f"{overlay}.pt"
+    assert parser.get_parsed_content("checkpoint_name") == f"{overlay}.pt"
     size = views[0][1]
     image = torch.rand(1, 3 * len(views), size, size)
     with torch.no_grad():
@@ -131,10 +137,26 @@ def test_patches_come_2_to_1_to_1_in_every_batch(phantoms, tmp_path):
         assert most == [2, 2, 1, 3]
 
 
-def test_evaluation_agrees_with_the_segmented_slide_and_draws_curves(trained, phantoms, tmp_path):
-    same = {"checkpoint": trained / "demo.pt"}
+@pytest.fixture(scope="module")
+def varied(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a network that says everything somewhere: random, its running means those of a few patches."""
+    folder = tmp_path_factory.mktemp("varied")
+    given = {**SMALL, **FEW, "datalist": str(phantoms / "tissues.json"), "output_dir": str(folder), "momentum": 0.5}
+    parser = settings("train.yaml", **given, augmentations=[], batch_size=4, samples_per_epoch=16)
+    torch.manual_seed(3)
+    network = parser.get_parsed_content("network_def").train()
+    torch.nn.init.normal_(network.final[-1].weight, std=3.0)
+    with torch.no_grad():
+        for batch in parser.get_parsed_content("train#dataloader"):
+            network(batch["image"])
+    torch.save(network.state_dict(), folder / "model.pt")
+    return folder / "model.pt"
+
+
+def test_evaluation_agrees_with_the_segmented_slide_and_draws_curves(varied, phantoms, tmp_path):
+    same = {"checkpoint": varied, "scheme#threshold": 0.34}
     data = phantoms / "tissues.json"
-    bundle(tmp_path, "train.yaml", "evaluate.yaml", "demo.yaml", datalist=data, **FEW, **same)
+    bundle(tmp_path, "train.yaml", "evaluate.yaml", "demo.yaml", datalist=data, otsu="$None", **FEW, **same)
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     curves = json.loads((tmp_path / "out" / "curves.json").read_text())
     assert scores["labelled_pixels"] == 1024 * 1024
@@ -145,14 +167,26 @@ def test_evaluation_agrees_with_the_segmented_slide_and_draws_curves(trained, ph
     slides = {"slides": data, "tissue": False, "outputs": ["prediction.tif"], "output_dir": tmp_path / "slides"}
     bundle(tmp_path, "inference.yaml", "demo.yaml", **slides, **same)
     found = tifffile.imread(tmp_path / "slides" / "phantom_0042" / "prediction.tif")
-    predicted = np.sum(scores["confusion_matrix"]["pixels"], axis=0)[:3]
-    assert np.bincount(found.ravel(), minlength=4)[1:].tolist() == pytest.approx(predicted.tolist(), abs=100)
+    assert (np.bincount(found.ravel(), minlength=4)[1:] > 5_000).all()
+    run_common("compare", tmp_path / "slides", "--datalist", data, "--bundle", MULTILEVEL, "--out", tmp_path / "both")
+    stitched = json.loads((tmp_path / "both" / "comparison.json").read_text())["slides"]
+    differing = np.abs(np.subtract(*(each["confusion_matrix"]["pixels"] for each in (stitched, scores)))).sum()
+    assert differing < 2e-4 * 1024 * 1024
+
+
+def test_an_ablations_own_checkpoint_is_evaluated_and_run_in_whichever_order_overlays_come():
+    for names in (["train.yaml", "evaluate.yaml"], ["inference.yaml"]):
+        for overlays in (["ablations/crop.yaml"], ["ablations/crop.yaml", "demo.yaml"]):
+            wanted = "demo_crop.pt" if "demo.yaml" in overlays else "crop.pt"
+            for order in ([*names, *overlays], [names[0], *overlays, *names[1:]]):
+                found = settings(*order, bundle_root="root").get_parsed_content("checkpoint")
+                assert found == f"root/models/{wanted}"
 
 
 def test_two_processes_train_together(phantoms, tmp_path):
     given = {**SMALL, **FEW, **STEPS, "datalist": phantoms / "tissues.json", "checkpoint_dir": tmp_path}
     run_bundle_command(MULTILEVEL, tmp_path, "train.yaml", "demo.yaml", "multi_gpu_train.yaml", processes=2, **given)
-    assert (tmp_path / "demo.pt").exists()
+    assert (tmp_path / "demo_model.pt").exists()
 
 
 def test_packed_patches_are_the_same_as_read_ones(phantoms, tmp_path):

@@ -108,9 +108,10 @@ def test_hooknet_loses_the_pixels_of_its_valid_convolutions():
     network = HookNet().eval()
     with torch.no_grad():
         assert [tuple(b.shape) for b in network.forward_branches(torch.rand(1, 6, 284, 284))] == [(1, 3, 70, 70)] * 2
-        assert network(torch.rand(1, 6, 300, 284)).shape == (1, 3, 86, 70)
-    for side in (256, 282, 288, 28):
-        with pytest.raises(ValueError, match="284, 300, 316|multiples of 4"):
+        assert network(torch.rand(1, 6, 316, 284)).shape == (1, 3, 102, 70)
+    # At 300 the hook would be half a pixel off.
+    for side in (256, 282, 288, 28, 300):
+        with pytest.raises(ValueError, match="284, 316, 348|multiples of 4"):
             network(torch.rand(1, 6, side, side))
 
 
