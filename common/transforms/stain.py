@@ -44,10 +44,10 @@ class Background:
 
     @classmethod
     def of(cls, views: Sequence[np.ndarray]) -> Background:
-        """Of a patch's views, ``(H, W, 3)`` uint8, together: what is beside the finest view tells, too."""
+        """Of a patch's views, ``(H, W, 3)`` uint8: what lies around the finest one, as the coarsest shows it, tells."""
         light = np.max([np.percentile(view.reshape(-1, 3), 95, axis=0) for view in views], axis=0)
         bare = cls(light.astype(np.float32), np.zeros(3, dtype=np.float32))
-        amounts = np.concatenate([bare.amounts(view[::4, ::4]).reshape(-1, 3) for view in views])
+        amounts = bare.amounts(views[-1][::4, ::4]).reshape(-1, 3)
         tissue = amounts[amounts.sum(axis=1) > _GLASS]
         return cls(bare.light, np.percentile(tissue, 30, axis=0).astype(np.float32)) if len(tissue) else bare
 
