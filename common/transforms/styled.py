@@ -39,7 +39,9 @@ class RandStyledSlided(RandomizableTransform, Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         self.randomize(None)
-        versions = self.styled.get(slide_name(data["image"]), [])
+        if self.styled and not isinstance(data["image"], str | Path):
+            raise ValueError("packed patches cannot be taken from slides in other styles: leave styles or packing out")
+        versions = self.styled.get(slide_name(data["image"]), []) if self.styled else []
         if not (self._do_transform and versions):
             return dict(data)
         return {**data, "styled": versions[int(self.R.randint(len(versions)))]}

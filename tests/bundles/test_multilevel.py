@@ -145,10 +145,13 @@ def varied(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     parser = settings("train.yaml", **given, augmentations=[], batch_size=4, samples_per_epoch=16)
     torch.manual_seed(3)
     network = parser.get_parsed_content("network_def").train()
-    torch.nn.init.normal_(network.final[-1].weight, std=3.0)
     with torch.no_grad():
         for batch in parser.get_parsed_content("train#dataloader"):
             network(batch["image"])
+        last, said = network.final[-1], network.eval()(batch["image"])
+        spread, mean = said.std(dim=(0, 2, 3)), said.mean(dim=(0, 2, 3))
+        last.weight *= (2 / spread)[:, None, None, None]
+        last.bias.copy_((last.bias - mean) * 2 / spread)
     torch.save(network.state_dict(), folder / "model.pt")
     return folder / "model.pt"
 
