@@ -68,15 +68,15 @@ class ScoreReport:
             },
             "slides": [{"slide": name, **self._figures([i])} for i, name in enumerate(self.names)],
             "groups": {
-                column: {value: self._figures(members) for value, members in groups.items()}
+                column: {value: self._of_group(members) for value, members in groups.items()}
                 for column, groups in self.groups.items()
             },
         }
 
     def write(self, output_dir: str | Path, context_reliance: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Write ``scores.json``, ``scores.csv`` (a row per class), ``slides.csv``, ``groups.csv`` (a row per slide and
-        group), ``confusion.csv`` (pixels), ``context_reliance.csv``, ``confusion.png`` and ``classes.png``; gives the
-        figures."""
+        group), ``groups.png``, ``confusion.csv`` (pixels), ``context_reliance.csv``, ``confusion.png`` and
+        ``classes.png``; gives the figures."""
         output_dir = Path(output_dir)
         figures = self.figures()
         if context_reliance is not None:
@@ -89,12 +89,22 @@ class ScoreReport:
         if self.groups:
             groups = [(c, value, row) for c, values in figures["groups"].items() for value, row in values.items()]
             write_table(output_dir / "groups.csv", _rows(groups))
+            plot_groups(figures["groups"], self.scheme, output_dir / "groups.png")
         matrix = pd.DataFrame(figures["confusion_matrix"]["pixels"], columns=figures["confusion_matrix"]["columns"])
         matrix.insert(0, "true", self.scheme.names)
         write_table(output_dir / "confusion.csv", matrix)
         plot_confusion(self.matrices.sum(axis=0), self.scheme, output_dir / "confusion.png")
         plot_classes({"": figures}, self.scheme, output_dir / "classes.png")
         return figures
+
+    def _of_group(self, members: Sequence[int]) -> dict[str, Any]:
+        """Figures of a group, and of every class the lowest and highest IoU of its slides (None where none has it)."""
+        slides = [self._figures([member])["classes"] for member in members]
+        ranges = {}
+        for name in slides[0]:
+            ious = [row[name]["iou"] for row in slides if row[name]["iou"] is not None]
+            ranges[name] = [min(ious), max(ious)] if ious else None
+        return {**self._figures(members), "iou_of_slides": ranges}
 
     def _figures(self, members: Sequence[int]) -> dict[str, Any]:
         matrix = self.matrices[members].sum(axis=0)
@@ -112,7 +122,12 @@ def _rows(named: Sequence[tuple[str, str, Mapping[str, Any]]]) -> pd.DataFrame:
         ious = {f"IoU {name}": row["iou"] for name, row in figures["classes"].items()}
         means = {f"mean {figure}": figures[f"mean_{figure}"] for figure in FIGURES}
         counts = {key: figures[key] for key in ("pixel_accuracy", "slide_count", "labelled_pixels", "excluded_pixels")}
-        rows.append({"by": column, "value": value, **means, **ious, **counts, **score_column(figures)})
+        ranges = {
+            f"{end} IoU {name} of a slide": found[place] if found else None
+            for name, found in figures.get("iou_of_slides", {}).items()
+            for place, end in enumerate(("lowest", "highest"))
+        }
+        rows.append({"by": column, "value": value, **means, **ious, **counts, **score_column(figures), **ranges})
     return pd.DataFrame(rows)
 
 
@@ -162,6 +177,43 @@ def plot_confusion(matrix: np.ndarray, scheme: ClassScheme, path: str | Path) ->
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title("share of the true class's labelled pixels", fontsize=10)
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
+
+
+def plot_groups(groups: Mapping[str, Mapping[str, Any]], scheme: ClassScheme, path: str | Path) -> None:
+    """Draw the IoU of every class in every group, with a line from the lowest to the highest of its slides (the form of
+    Modi et al. 2024, Table 3).
+
+    Args:
+        groups: column -> value -> figures, as :meth:`ScoreReport.figures` has them.
+        scheme: the classes.
+        path: the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    most = max(len(values) for values in groups.values())
+    figure = Figure(figsize=(1.5 + max(4.0, 1.3 * most), 3.2 * len(groups)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (column, values) in zip(
+        figure.subplots(len(groups), 1, squeeze=False)[:, 0], groups.items(), strict=True
+    ):
+        for number, tissue in enumerate(scheme.classes):
+            color = tuple(channel / 255 for channel in tissue.color)
+            for place, found in enumerate(values.values()):
+                iou = (found["classes"].get(tissue.name) or {}).get("iou")
+                ends = found["iou_of_slides"].get(tissue.name)
+                at = place + (number - (len(scheme) - 1) / 2) * 0.7 / len(scheme)
+                if ends is not None:
+                    axes.plot([at, at], ends, color=color, linewidth=2, alpha=0.5)
+                if iou is not None:
+                    axes.plot(at, iou, marker="o", color=color, label=tissue.name if place == 0 else None)
+        slides = [f"{value}\n{found['slide_count']} slides" for value, found in values.items()]
+        axes.set_xticks(range(len(slides)), slides, fontsize=8)
+        axes.set(ylabel="IoU", ylim=(0, 1), title=f"by {column}: all pixels, and the range of single slides")
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend(fontsize=8, loc="lower right")
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=120, format="png")
 

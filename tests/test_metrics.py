@@ -120,6 +120,14 @@ def test_reports_have_slides_groups_and_the_whole(scheme, tmp_path):
     assert [row["mean_iou"] for row in figures["slides"]] == [1, 0, 1]
     assert {k: v["mean_iou"] for k, v in figures["groups"]["scanner"].items()} == {"A": pytest.approx(0.75), "B": 1}
     assert figures["groups"]["scanner"]["A"]["excluded_pixels"] == 5
+    ranges = figures["groups"]["scanner"]["A"]["iou_of_slides"]
+    of_slides = [row["classes"] for row in figures["slides"]]
+    for name, ends in ranges.items():
+        ious = [row[name]["iou"] for row, item in zip(of_slides, data, strict=True) if item["scanner"] == "A"]
+        ious = [iou for iou in ious if iou is not None]
+        assert ends == ([min(ious), max(ious)] if ious else None)
+    assert any(ends is not None and ends[0] < ends[1] for ends in ranges.values())
+    assert (tmp_path / "groups.png").exists()
     assert (tmp_path / "groups.csv").read_text().splitlines()[1].startswith("scanner,A,0.75,")
     assert len((tmp_path / "slides.csv").read_text().splitlines()) == 4
     with pytest.raises(ValueError, match=r"a\.svs: .*no column 'stain'"):
