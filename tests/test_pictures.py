@@ -55,14 +55,15 @@ def test_two_dimensions_keep_what_is_apart_apart():
 def test_the_command_draws_features_by_column(datalist, tmp_path):
     overlay = tmp_path / "small.json"
     overlay.write_text(json.dumps({"encoder": "efficientnet-b0", "fine_mpp": 2.0, "size": 64}))
-    printed = run_common(
-        *("features", datalist, "--out", tmp_path, "--config", overlay, "--by", "scanner", "--patches", 6)
-    )
+    few = ["--config", overlay, "--patches", 6]
+    printed = run_common("features", datalist, "--out", tmp_path, "--by", "scanner", *few)
     assert "silhouette" in printed
     with (tmp_path / "features.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["scanner"] for row in rows] == ["A"] * 6 + ["B"] * 6
     assert Image.open(tmp_path / "features.png").size[0] > 300
+    run_common("features", datalist, "--out", tmp_path / "resnet", "--encoder", "resnet18", "--by", "scanner", *few)
+    assert (tmp_path / "resnet" / "features.png").exists()
     with pytest.raises(SystemExit, match="no column 'stain'"):
         run_common("features", datalist, "--config", overlay, "--by", "stain", "--out", tmp_path)
     with pytest.raises(SystemExit, match="no part 'encoder'; there are coarse_encoder"):

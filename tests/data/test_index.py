@@ -212,3 +212,22 @@ def test_elsewhere_of_a_slide_in_one_tile_is_not_that_tile(entry, scheme):
         item = data[position]
         assert reader.tile(slide, 1, item["center"]) == (0, 0)
         assert reader.tile(slide, 1, item["elsewhere_center"]) != (0, 0)
+
+
+def test_targets_without_tissue_are_left_out_by_otsus_threshold(tmp_path, scheme):
+    """Tissue in the left half, all of it and of the glass annotated."""
+    pixels = np.full((256, 512, 3), 240, dtype=np.uint8)
+    pixels[:, :256] = (150, 70, 130)
+    Image.fromarray(pixels).save(tmp_path / "slide.png")
+    write_geojson(tmp_path / "a.geojson", [AnnotatedRegion(4, shapely.box(0, 0, 512, 256))], scheme)
+    entry = {"image": str(tmp_path / "slide.png"), "label": str(tmp_path / "a.geojson"), "mpp": 2.0}
+    view = FieldOfView(2.0, 64)
+    sizes = {
+        otsu: MultiMagnificationPatchDataset([entry], scheme, [view], view, allow_missing=None, otsu=otsu)
+        for otsu in (False, True)
+    }
+    assert len(sizes[False]) == 4 * 8
+    columns = sizes[True].index.rows["column"]
+    # The mask has pixels of 8 µm and is closed over 16 µm: a column beside the edge may count.
+    assert 4 * 4 <= len(sizes[True]) <= 4 * 5
+    assert columns.max() <= 320
