@@ -178,6 +178,8 @@ class IterativeTraining:
         if (folder / CHECKPOINT).exists():
             return
         step, training = self.steps[number], folder / "training"
+        # What a training that was stopped left is not this one's.
+        (training / CHECKPOINT).unlink(missing_ok=True)
         start = {"start_from": str(self.folder(number - 1) / CHECKPOINT)} if step.goes_on else {}
         files = {"checkpoint_dir": str(training), "checkpoint_name": CHECKPOINT}
         self._work("train", ["train.yaml"], number, training, **files, **start, **self._trained(number))
