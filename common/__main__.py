@@ -368,11 +368,12 @@ def features(
         patches: of each slide at most.
         seed: of the draw.
     """
-    from .features import bundle_encoder, draw_features, resnet_encoder
+    from .features import bundle_encoder, draw_features, finest_view, resnet_encoder
 
-    network, view = bundle_encoder(bundle, _listed(config), checkpoint if encoder is None else None, module)
-    if encoder is not None:
-        network = resnet_encoder(encoder, weights)
+    if encoder is None:
+        network, view = bundle_encoder(bundle, _listed(config), checkpoint, module)
+    else:
+        network, view = resnet_encoder(encoder, weights), finest_view(bundle, _listed(config))
     table = draw_features(datalist, network, view, out, _separated(by), patches, seed=seed)
     print(table.round(3).to_string(index=False))
     print(f"{Path(out) / 'features.png'}, and a row per patch in features.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def _parts(transform: Any) -> Iterator[Any]:
 
 
 def always(transform: Any) -> Any:
-    """The same transform, done every time."""
+    """A copy of the transform that is done every time."""
+    transform = copy.deepcopy(transform)
     if hasattr(transform, "each"):
         transform.each = 1.0
     transform.prob = 1.0
@@ -140,7 +142,8 @@ class AugmentationReport:
     def _styled(self, folder: str | Path) -> list[np.ndarray]:
         """As many patches of slides in other styles."""
         versions = styled_slides(folder)
-        paths = [path for entry in self.entries for path in versions.get(slide_name(entry["image"]), [])]
+        found_of = [versions.get(slide_name(entry["image"])) for entry in self.entries]
+        paths = [path for known in found_of for path in (known.versions if known else ())]
         if not paths:
             raise ValueError(f"{folder}: none of its slides is a training slide of the datalist")
         found = tissue_patches([{"image": path} for path in paths], self.views[:1])

@@ -42,18 +42,26 @@ def bundle_encoder(
     Raises:
         ValueError: the network has no module of that name; names those there are.
     """
-    found = bundle_settings(bundle, ["inference.yaml", *configs], ["network_def", "fields_of_view"])
-    network = found["network_def"]
+    network = bundle_settings(bundle, ["inference.yaml", *configs], ["network_def"])["network_def"]
     if checkpoint is not None:
         load_weights(network, checkpoint)
+    else:
+        logger.warning("no checkpoint: %s of %s has random weights", module, type(network).__name__)
     modules = dict(network.named_children())
     if module not in modules:
         raise ValueError(f"{type(network).__name__} has no part {module!r}; there are {', '.join(modules)}")
-    return modules[module], found["fields_of_view"][0]
+    return modules[module], finest_view(bundle, configs)
+
+
+def finest_view(bundle: str | Path, configs: Sequence[str]) -> dict[str, Any]:
+    """The finest view that a bundle's network reads."""
+    return bundle_settings(bundle, ["inference.yaml", *configs], ["fields_of_view"])["fields_of_view"][0]
 
 
 def resnet_encoder(name: str, weights: str | Path | None) -> nn.Module:
     """A ResNet, with a classifier's weights if a file of them is given (torchvision's state dict)."""
+    if weights is None:
+        logger.warning("no weights: %s has random ones", name)
     encoder = nn.ModuleDict({"encoder": ResNetEncoder(name)})
     load_trunk(encoder, weights, module="encoder")
     return encoder["encoder"]

@@ -10,7 +10,8 @@ import pandas as pd
 
 from .classes import ClassScheme
 from .configs import bundle_settings
-from .data import filled_sections, load_sections
+from .data import all_sections, load_sections
+from .data.datalist import SECTIONS
 from .data.inspection import InspectedSlide, Inspection, inspect_datalist
 from .files import written_whole
 from .outputs.contact_sheet import contact_sheet
@@ -49,16 +50,18 @@ def write_distribution(
     Raises:
         ValueError: no slide has a column.
     """
-    entries = [item for section in filled_sections(datalist) for item in load_sections(datalist, [section])]
+    inspected = [(slide.section, slide.entry, slide.annotated) for slide in found.slides]
+    # Slides that nobody annotated are learnt from, too: see iterative training.
+    others = [name for name in all_sections(datalist) if name not in SECTIONS]
+    inspected += [(name, item, {}) for name in others for item in load_sections(datalist, [name])]
     rows = []
     for column in by:
-        if not any(column in item for item in entries):
+        if not any(column in item for _, item, _ in inspected):
             raise ValueError(f"{datalist}: no slide has the column {column!r}")
-        for slide, item in zip(found.slides, entries, strict=True):
-            areas = {f"{name} mm²": slide.annotated.get(name, 0.0) for name in scheme.names}
-            rows.append(
-                {"column": column, "value": str(item.get(column)), "section": slide.section, "slides": 1, **areas}
-            )
+        for section, item, annotated in inspected:
+            areas = {f"{name} mm²": annotated.get(name, 0.0) for name in scheme.names}
+            value = str(item.get(column))
+            rows.append({"column": column, "value": value, "section": section, "slides": 1, **areas})
     table = pd.DataFrame(rows).groupby(["column", "value", "section"], sort=True).sum().reset_index()
     write_table(folder / "distribution.csv", table)
     _plot_distribution(folder / "distribution.png", table, scheme, by)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from .classes import NO_CLASS
 from .data import all_sections, load_datalist
-from .data.store import PSEUDO_LABEL
-from .files import sha256, write_json, written_whole
+from .data.store import PSEUDO_LABEL, label_key
+from .files import remove, sha256, write_json, written_whole
 from .reports import write_table
 from .slides import slide_name
 
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT = "model.pt"
 _PREDICTION = "prediction.tif"
+_CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ class IterativeTraining:
         output_dir: where to; see :meth:`run`.
         steps: :class:`Step`, or mappings of its fields.
         configs: laid over the bundle's in every step, after the step's own: names in its ``configs/``, or paths.
-        settings: what is set in train.yaml and evaluate.yaml in every step, before the step's own.
-        inference: what is set in inference.yaml in every step.
+        settings: what is set in train.yaml and evaluate.yaml in every step, in place of the step's own; as far as
+            inference.yaml has them, there too.
+        inference: what else is set in inference.yaml in every step.
 
     Raises:
         ValueError: no step, two of one name, or a first one that would need one before.
@@ -103,8 +105,11 @@ class IterativeTraining:
             it labelled for the next one.
 
         Raises:
-            ValueError: a folder has a step of other settings; names it.
+            ValueError: a folder has a step of other settings, or a slide is both to learn from and to score on; names
+                it.
+            SystemExit: a slide cannot be segmented; names it. Take it out of ``unlabelled``.
         """
+        self._check_sections()
         rows = []
         for number, step in enumerate(self.steps):
             logger.info("step %d of %d: %s", number + 1, len(self.steps), step.name)
@@ -116,11 +121,20 @@ class IterativeTraining:
             if number + 1 < len(self.steps):
                 self._predict(folder, number)
             rows.append(self._row(folder, number))
-        table = pd.DataFrame(rows)
-        write_table(self.output_dir / "steps.csv", table)
-        plot_steps(table, self.output_dir / "steps.png")
+            table = pd.DataFrame(rows)
+            write_table(self.output_dir / "steps.csv", table)
+            plot_steps(table, self.output_dir / "steps.png")
         logger.info("%s\n%s", table.round(3).to_string(index=False), self.output_dir / "steps.csv")
         return table
+
+    def _check_sections(self) -> None:
+        """Nothing may be scored on what was learnt from it."""
+        learnt = {Path(item["image"]).resolve() for item in self._training_slides().values()}
+        for section in ("validation", "testing"):
+            if section in all_sections(self.datalist):
+                for item in load_datalist(self.datalist, section, require_label=False):
+                    if Path(item["image"]).resolve() in learnt:
+                        raise ValueError(f"{self.datalist}: {item['image']} is in {section} and also to learn from")
 
     def folder(self, number: int) -> Path:
         """Of a step."""
@@ -128,13 +142,15 @@ class IterativeTraining:
 
     def _claim(self, folder: Path, number: int) -> None:
         """Write down what a step is made with, or check that it is the same."""
+        step = self.steps[number]
         before = None if number == 0 else sha256(self.folder(number - 1) / CHECKPOINT)
+        slides = [*self._learnt(number), *load_datalist(self.datalist, "validation")]
         described = {
-            "step": asdict(self.steps[number]),
-            "configs": self.configs,
+            "step": asdict(step),
+            "configs": {name: sha256(self._config(name)) for name in (*_CONFIGS, *step.configs, *self.configs)},
             "settings": self.settings,
             "inference": self.inference,
-            "datalist": sha256(self.datalist),
+            "slides": [[item["image"], Path(item["image"]).stat().st_size, label_key(item)] for item in slides],
             "checkpoint_before": before,
         }
         described = json.loads(json.dumps(described, default=str))
@@ -150,16 +166,23 @@ class IterativeTraining:
                 "to another folder"
             )
 
+    def _learnt(self, number: int) -> list[dict[str, Any]]:
+        """Entries that a step learns from, without what the step before predicts."""
+        if self.steps[number].predictions:
+            return list(self._training_slides().values())
+        return load_datalist(self.datalist, "training")
+
     def _write_datalist(self, folder: Path, number: int) -> None:
         sections = {
             section: load_datalist(self.datalist, section, require_label=False)
             for section in all_sections(self.datalist)
         }
+        sections["training"] = self._learnt(number)
         if self.steps[number].predictions:
             before = self.folder(number - 1) / "slides"
             sections["training"] = [
-                {**item, PSEUDO_LABEL: str((before / name / _PREDICTION).absolute())}
-                for name, item in self._training_slides().items()
+                {**item, PSEUDO_LABEL: str((before / slide_name(item["image"]) / _PREDICTION).absolute())}
+                for item in sections["training"]
             ]
         write_json(folder / "datalist.json", sections)
 
@@ -179,24 +202,31 @@ class IterativeTraining:
             return
         step, training = self.steps[number], folder / "training"
         # What a training that was stopped left is not this one's.
-        (training / CHECKPOINT).unlink(missing_ok=True)
+        remove(training)
         start = {"start_from": str(self.folder(number - 1) / CHECKPOINT)} if step.goes_on else {}
         files = {"checkpoint_dir": str(training), "checkpoint_name": CHECKPOINT}
-        self._work("train", ["train.yaml"], number, training, **files, **start, **self._trained(number))
+        self._work("train", ["train.yaml"], number, training, **{**self._trained(number), **files, **start})
         if not (training / CHECKPOINT).exists():
             raise ValueError(f"{training}: training ended without a checkpoint. Set val_interval to at most epochs")
         (training / CHECKPOINT).rename(folder / CHECKPOINT)
 
     def _score(self, folder: Path, number: int) -> None:
-        scores = folder / "validation"
-        if not (scores / "scores.json").exists():
-            given = {"section": "validation", "checkpoint": str(folder / CHECKPOINT), **self._trained(number)}
-            self._work("train", ["train.yaml", "evaluate.yaml"], number, scores, **given)
+        scores, checkpoint = folder / "validation", sha256(folder / CHECKPOINT)
+        done = scores / "of_checkpoint.json"
+        if done.exists() and json.loads(done.read_text(encoding="utf-8"))["sha256"] == checkpoint:
+            return
+        remove(scores)
+        given = {**self._trained(number), "section": "validation", "checkpoint": str(folder / CHECKPOINT)}
+        self._work("train", ["train.yaml", "evaluate.yaml"], number, scores, **given)
+        write_json(done, {"sha256": checkpoint})
 
     def _predict(self, folder: Path, number: int) -> None:
         """The engine goes on by itself where it was stopped."""
         slides = write_slides(folder / "predicted.json", list(self._training_slides().values()))
-        given = {
+        # What is seen and by which network is the same as in training.
+        known = ConfigParser.load_config_file(str(self._config("inference.yaml")))
+        given = {key: value for key, value in self._settings(number).items() if key.split("#")[0] in known}
+        given |= {
             "slides": str(slides),
             "section": "training",
             "checkpoint": str(folder / CHECKPOINT),
@@ -207,18 +237,27 @@ class IterativeTraining:
         }
         self._work("infer", ["inference.yaml"], number, folder / "slides", **given)
 
+    def _settings(self, number: int) -> dict[str, Any]:
+        """A step's own, and in their place those of all steps."""
+        return {**self.steps[number].settings, **self.settings}
+
     def _trained(self, number: int) -> dict[str, Any]:
         datalist = {"datalist": str(self.folder(number) / "datalist.json")}
-        cache = {"cache_dir": str(self.output_dir / "patch_index")}
-        return {**datalist, **cache, **self.settings, **self.steps[number].settings}
+        # Every epoch can be the best, whatever an overlay says.
+        fixed = {"cache_dir": str(self.output_dir / "patch_index"), "val_interval": 1}
+        return {**fixed, **self._settings(number), **datalist}
+
+    def _config(self, name: str) -> Path:
+        """A config of the bundle, or one's own."""
+        inside = self.bundle / "configs" / name
+        return inside if inside.exists() else Path(name)
 
     def _work(self, kind: str, configs: Sequence[str], number: int, output_dir: Path, **given: Any) -> None:
         """A run of the bundle."""
         names = [*configs, *self.steps[number].configs, *self.configs]
-        inside = self.bundle / "configs"
         workflow = ConfigWorkflow(
-            config_file=[str(inside / name if (inside / name).exists() else Path(name)) for name in names],
-            meta_file=str(inside / "metadata.json"),
+            config_file=[str(self._config(name)) for name in names],
+            meta_file=str(self._config("metadata.json")),
             logging_file=False,
             workflow_type=kind,
             bundle_root=str(self.bundle),

@@ -27,6 +27,9 @@ def datalist(phantom, tmp_path_factory):
     """One phantom, said to be of two scanners."""
     entry = {"image": str(phantom.slide), "label": str(phantom.labels)}
     sections = {"training": [{**entry, "scanner": "A"}], "validation": [{**entry, "scanner": "B"}]}
+    sections["unlabelled"] = [{"image": entry["image"], "scanner": "B"}]
+    # Without a label an entry for testing is no use, and the other sections are.
+    sections["testing"] = [{"image": entry["image"], "scanner": "A"}]
     path = tmp_path_factory.mktemp("list") / "datalist.json"
     path.write_text(json.dumps(sections))
     return path
@@ -60,7 +63,7 @@ def test_the_command_draws_features_by_column(datalist, tmp_path):
     assert "silhouette" in printed
     with (tmp_path / "features.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["scanner"] for row in rows] == ["A"] * 6 + ["B"] * 6
+    assert [row["scanner"] for row in rows] == ["A"] * 6 + ["B"] * 12 + ["A"] * 6
     assert Image.open(tmp_path / "features.png").size[0] > 300
     run_common("features", datalist, "--out", tmp_path / "resnet", "--encoder", "resnet18", "--by", "scanner", *few)
     assert (tmp_path / "resnet" / "features.png").exists()
@@ -77,6 +80,8 @@ def test_every_transform_within_others_is_found_and_done_every_time():
     assert list(found) == ["one", "several: RandNoised", "several: RandColorPerViewd"]
     assert always(inner[0]).prob == 1.0
     assert always(inner[1]).each == 1.0
+    # What is used elsewhere stays as it was.
+    assert (inner[0].prob, inner[1].each) == (0.1, 0.2)
 
 
 def test_hues_are_measured_around_the_circle_and_grey_left_out():
@@ -110,6 +115,7 @@ def test_the_distribution_of_classes_is_said_by_column_and_section(datalist, pha
         rows = list(csv.DictReader(file))
     assert [(row["value"], row["section"], row["slides"]) for row in rows] == [
         ("A", "training", "1"),
+        ("B", "unlabelled", "1"),
         ("B", "validation", "1"),
     ]
     areas = [float(rows[0][name]) for name in rows[0] if name.endswith("mm²")]

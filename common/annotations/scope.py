@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from ..classes import UNLABELLED, ClassScheme
+from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
 from ..slides import Slide
 from ..slides.tissue import TissueMask, tissue_mask
 from .regions import AnnotatedRegion, Annotations, LabelSource
@@ -68,11 +68,14 @@ class ScopedLabels(LabelSource):
 
     def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
         labels = self.labels.drawn(slide, center, mpp, size)
-        if self.unannotated is not None:
-            bare = (labels == UNLABELLED) & self._counts(slide, center, mpp, labels.shape)
-            labels[bare] = self.unannotated.label
+        counts = np.ones(labels.shape, dtype=bool)
         if self._regions is not None:
-            labels[self._regions.label_map(slide, center, mpp, size) == UNLABELLED] = UNLABELLED
+            counts = self._regions.label_map(slide, center, mpp, size) != UNLABELLED
+            # What is drawn elsewhere does not count, and is not bare either: no prediction may take its place.
+            labels[~counts & (labels != UNLABELLED)] = LEFT_OUT
+        if self.unannotated is not None:
+            bare = (labels == UNLABELLED) & counts & self._counts(slide, center, mpp, labels.shape)
+            labels[bare] = self.unannotated.label
         return labels
 
     def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:

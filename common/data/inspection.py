@@ -42,6 +42,7 @@ class InspectedSlide:
         annotated: mm² per class on the kept targets.
         thumbnail, labels: ``(h, w, 3)`` and ``(h, w)`` uint8 of the whole slide, None where it cannot be read.
         problems: what is wrong, in sentences.
+        entry: the datalist's.
     """
 
     section: str
@@ -55,6 +56,7 @@ class InspectedSlide:
     thumbnail: np.ndarray | None = None
     labels: np.ndarray | None = None
     problems: list[str] = field(default_factory=list)
+    entry: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -146,7 +148,7 @@ def _inspect(
     patches: int,
     thumbnail: int,
 ) -> InspectedSlide:
-    found = InspectedSlide(section, Path(item["image"]).name)
+    found = InspectedSlide(section, Path(item["image"]).name, entry=item)
     store = SlideStore(scheme)
     try:
         slide = store.slide(item)

@@ -174,7 +174,10 @@ class WholeSlideInferer(Inferer):
             raise
 
     def _fit(self, slide: Slide) -> None:
-        for transform in getattr(self.preprocessing, "transforms", ()):
+        waiting: list[Any] = [self.preprocessing]
+        while waiting:
+            transform = waiting.pop()
+            waiting.extend(getattr(transform, "transforms", ()))
             if hasattr(transform, "fit_slide"):
                 transform.fit_slide(slide)
 

@@ -4,6 +4,7 @@ from .generator import StyleGenerator
 from .pairs import StylePairs
 from .restyle import SlideRestyler
 from .training import GreySSIMLoss, PatchAdversarial, PreparePair, StyleDiscriminatorInferer, StyleGeneratorInferer
+from .transfer import StyleTransfer
 
 __all__ = [
     "GreySSIMLoss",
@@ -14,4 +15,5 @@ __all__ = [
     "StyleGenerator",
     "StyleGeneratorInferer",
     "StylePairs",
+    "StyleTransfer",
 ]

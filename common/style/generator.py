@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# Pixels from which nothing reaches an output pixel of a generator with any number of blocks up to six.
-REACH = 64
+# Pixels from which nothing reaches an output pixel of a generator with at most so many blocks.
+REACH, MOST_BLOCKS = 64, 6
 
 
 class ModulatedConv(nn.Module):
@@ -56,7 +56,7 @@ class StyleGenerator(nn.Module):
 
     Args:
         channels: of the finest level; the blocks have four times as many.
-        blocks: how many.
+        blocks: how many, at most six.
         latent: random numbers per style.
         styles: numbers of a style.
 
@@ -64,11 +64,16 @@ class StyleGenerator(nn.Module):
         image ``(B, 3, H, W)`` in [0, 1], H and W multiples of 4, and optionally random numbers ``(B, latent)`` -> the
         same shape in [0, 1].
 
+    Raises:
+        ValueError: another number of blocks.
+
     Source: Modi et al. 2024, "StyleGAN augmentations", after Karras et al. 2019; the paper gives no architecture.
     """
 
     def __init__(self, channels: int = 32, blocks: int = 4, latent: int = 64, styles: int = 64) -> None:
         super().__init__()
+        if not 1 <= blocks <= MOST_BLOCKS:
+            raise ValueError(f"blocks must be 1 to {MOST_BLOCKS}, not {blocks}")
         self.latent = latent
         widths = (channels, 2 * channels, 4 * channels)
         self.mapping = nn.Sequential(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +14,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.styled import note_styled_slides
-from ..files import written_whole
+from ..data.styled import MADE, note_styled_slides
+from ..files import write_json, written_whole
 from ..outputs.pyramid import TILE, write_image_pyramid
-from ..slides import Slide, open_slide, slide_name, tissue_mask
+from ..slides import Slide, open_slide, slide_name
 from .generator import REACH, StyleGenerator
 
 logger = logging.getLogger(__name__)
@@ -30,11 +32,15 @@ class SlideRestyler:
         generator: :class:`StyleGenerator`.
         slides: entries of a datalist.
         folder: where to: ``<style>/<slide>.tif``, pyramids at ``mpp`` that cover the slides, ``<style>.png`` (patches
-            before and after), and ``styled.json``, which styles a folder has of which slide. What is there is left.
+            before and after), ``<style>/made.json`` (by which generator, of which files) and ``styled.json``, which
+            styles a folder has of which slide. What is there already of the same is left.
         style: name of the style.
         mpp: µm per pixel of the finest view.
         device: where the generator runs.
         seed: of each slide's style and noise.
+
+    Raises:
+        ValueError: two slides of one name.
     """
 
     def __init__(
@@ -49,18 +55,32 @@ class SlideRestyler:
     ) -> None:
         self.generator, self.slides, self.folder, self.style = generator, list(slides), Path(folder), style
         self.mpp, self.device, self.seed = mpp, torch.device(device), seed
+        names = [slide_name(entry["image"]) for entry in self.slides]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two slides are called {', '.join(twice)}: their versions in a style would be one file")
 
     def run(self) -> None:
-        """Write what is missing."""
+        """Write what is missing.
+
+        Raises:
+            ValueError: the style was made by another generator, or at another µm/px.
+            SlideError: a slide cannot be read.
+        """
         self.generator.eval()
+        made = self._claimed()
         shown: list[np.ndarray] = []
         for number, entry in enumerate(tqdm(self.slides, desc=f"restyling as {self.style}", unit="slide")):
             slide = open_slide(entry["image"], entry.get("backend", "auto"), entry.get("mpp"))
             path = self.folder / self.style / f"{slide_name(entry['image'])}.tif"
             torch.manual_seed(self.seed + number)
             latent = torch.randn(1, self.generator.latent, device=self.device)
-            if not path.exists():
+            file = Path(entry["image"]).stat()
+            source = {"bytes": file.st_size, "modified": file.st_mtime_ns}
+            if not path.exists() or made["slides"].get(path.stem) != source:
                 self._write(path, slide, latent)
+                made["slides"][path.stem] = source
+                write_json(path.with_name(MADE), made)
             if len(shown) < _SHOWN:
                 shown.append(self._before_and_after(slide, latent))
             slide.close()
@@ -69,24 +89,37 @@ class SlideRestyler:
             Image.fromarray(np.concatenate(shown, axis=1)).save(partial)
         logger.info("slides in the style %s: %s, patches before and after beside it", self.style, self.folder)
 
+    def _claimed(self) -> dict[str, Any]:
+        """The style's record, a new one if there is none."""
+        path = self.folder / self.style / MADE
+        digest = hashlib.sha256()
+        for value in self.generator.state_dict().values():
+            digest.update(value.detach().cpu().numpy().tobytes())
+        made = {"weights": digest.hexdigest(), "mpp": self.mpp, "seed": self.seed}
+        if not path.exists():
+            return {**made, "slides": {}}
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if any(found[key] != value for key, value in made.items()):
+            raise ValueError(
+                f"{path.parent}: slides made by another generator, or at other µm/px. Name another style or "
+                "styled_dir, or delete this folder"
+            )
+        return found
+
     def _write(self, path: Path, slide: Slide, latent: torch.Tensor) -> None:
         mpp = slide.lattice(self.mpp).mpp
         shape = tuple(round(side / pixel) for side, pixel in zip(slide.shape, slide.pixel(mpp), strict=True))
         write_image_pyramid(path, self._bands(slide, mpp, shape, latent), (shape[0], shape[1]), mpp)
 
     def _bands(self, slide: Slide, mpp: float, shape: tuple[int, ...], latent: torch.Tensor) -> Iterator[np.ndarray]:
-        mask = tissue_mask(slide)
         pixel = slide.pixel(mpp)
         for top in tqdm(range(0, shape[0], TILE), desc=slide.name, unit="band", leave=False):
             tiles = []
             for left in range(0, shape[1], TILE):
                 height, width = min(TILE, shape[0] - top), min(TILE, shape[1] - left)
-                box = (top * pixel[0], left * pixel[1], height * pixel[0], width * pixel[1])
                 center = ((top + TILE / 2) * pixel[0], (left + TILE / 2) * pixel[1])
-                # Glass stays as it is: no patch is taken from it.
                 around = slide.read(center, mpp, TILE + 2 * REACH)
-                made = self._made(around, latent) if mask.any(*box) else around
-                tiles.append(made[REACH : REACH + height, REACH : REACH + width])
+                tiles.append(self._made(around, latent)[REACH : REACH + height, REACH : REACH + width])
             yield np.concatenate(tiles, axis=1)
 
     def _made(self, pixels: np.ndarray, latent: torch.Tensor) -> np.ndarray:

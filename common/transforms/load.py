@@ -10,14 +10,17 @@ from monai.transforms import MapTransform
 
 from ..classes import ClassScheme
 from ..data.store import SlideStore
-from ..slides import FieldOfView, PatchReader, Slide
+from ..slides import FieldOfView, PatchReader, Slide, SlideError
+
+# How the slide of a patch was opened, in the item.
+READ_FROM = "read_from"
 
 
 class LoadMultiMagnificationPatchd(MapTransform):
     """Replace a slide's path by the patch around ``center`` (``offset`` µm from there, and from the slide
     ``styled``, if the item has them) and an
     annotation's path by the target's label map; a patch that was read already (:class:`PackedPatches`) is left as it
-    is. The slide is kept as ``source``.
+    is. What was opened is kept as ``read_from``.
 
     Args:
         keys: the slide's key (``"image"``). Its patch becomes ``(3·S, H, W)`` uint8, finest view first.
@@ -71,7 +74,7 @@ class LoadMultiMagnificationPatchd(MapTransform):
             slide = self._store.slide(entry)
             center = _moved(slide, result["center"], offset)
             result[key] = self._image(slide, center, styled)
-            result["source"] = _source(entry, styled)
+            result[READ_FROM] = _read_from(entry, styled)
             if "elsewhere_center" in result:
                 result[self.elsewhere_key] = self.reader.read(slide, result["elsewhere_center"])
             if self.label_key is not None:
@@ -83,6 +86,7 @@ class LoadMultiMagnificationPatchd(MapTransform):
         if styled is None:
             return self.reader.read(slide, center)
         other = self._store.slide({"image": styled})
+        _check_version(other, slide, self.reader.fields_of_view[0].mpp)
         steps = zip(self.reader.align(slide, center), slide.pixel(1.0), other.pixel(1.0), strict=True)
         down, across = (place / pixel * there for place, pixel, there in steps)
         return self.reader.read(other, (down, across))
@@ -94,7 +98,18 @@ class LoadMultiMagnificationPatchd(MapTransform):
         )
 
 
-def _source(entry: Mapping[str, Any], styled: str | None) -> dict[str, Any]:
+def _check_version(other: Slide, slide: Slide, mpp: float) -> None:
+    """Whether a slide in another style shows what the slide does, as fine as it is read."""
+    extents = zip(other.shape, other.pixel(1.0), slide.shape, slide.pixel(1.0), strict=True)
+    apart = max(abs(side / pixel - full / own) for side, pixel, full, own in extents)
+    remedy = "Make it again with configs/style_transfer.yaml"
+    if apart > 1.5 * other.mpp:
+        raise SlideError(other.path, f"it spans {apart:.1f} µm more or less than {slide.path.name}", remedy)
+    if other.mpp > 1.03 * max(mpp, slide.mpp):
+        raise SlideError(other.path, f"its {other.mpp:g} µm/px are coarser than the finest view's {mpp:g}", remedy)
+
+
+def _read_from(entry: Mapping[str, Any], styled: str | None) -> dict[str, Any]:
     """How the slide that was read is opened."""
     if styled is not None:
         return {"image": styled}

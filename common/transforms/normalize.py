@@ -9,21 +9,26 @@ import numpy as np
 import torch
 from monai.apps.pathology.transforms.stain.array import NormalizeHEStains
 from monai.transforms import MapTransform
+from monai.utils import ensure_tuple
 
 from ..data.store import SlideStore
 from ..slides import Slide
 from ..stain_normalization import StainMap, fit_stains
+from .load import READ_FROM
+
+_ELSEWHERE = "elsewhere"
 
 
 class NormalizeStainsd(MapTransform):
     """Bring the stains of every slide to those of a reference (Macenko et al. 2009, by MONAI's NormalizeHEStains).
 
-    One line of a bundle's preprocessing, before intensities are scaled: in train.yaml it finds the slide by the
-    ``source`` that :class:`LoadMultiMagnificationPatchd` leaves in the item, in inference.yaml
+    One line of a bundle's preprocessing, before intensities are scaled: in train.yaml and evaluate.yaml it finds the
+    slide by what :class:`LoadMultiMagnificationPatchd` leaves in the item, in inference.yaml
     :class:`common.inference.WholeSlideInferer` fits it to each slide. Made for haematoxylin and eosin.
 
     Args:
-        keys: images ``(3·S, H, W)`` of values from 0 to 255.
+        keys: images ``(3·S, H, W)`` of values from 0 to 255; the patch from elsewhere on the slide (``elsewhere``),
+            where evaluation reads one, is done with them.
         target_he: optical densities of the reference's dyes, rows red, green, blue; MONAI's by default.
         max_cref: its amounts of each; MONAI's by default.
         allow_missing_keys: as MONAI's.
@@ -40,7 +45,7 @@ class NormalizeStainsd(MapTransform):
         max_cref: Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
+        super().__init__([key for key in ensure_tuple(keys) if key != _ELSEWHERE], allow_missing_keys)
         given: dict[str, Any] = {} if target_he is None else {"target_he": target_he}
         given |= {} if max_cref is None else {"max_cref": max_cref}
         self.normalizer = NormalizeHEStains(**given)
@@ -54,8 +59,8 @@ class NormalizeStainsd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        stains = self._slide or self._of_source(data.get("source"))
-        for key in self.key_iterator(result):
+        stains = self._slide or self._of_source(data.get(READ_FROM))
+        for key in [*self.key_iterator(result), *([_ELSEWHERE] if _ELSEWHERE in result else [])]:
             image = result[key]
             pixels = image if isinstance(image, torch.Tensor) else torch.from_numpy(np.asarray(image))
             views = [stains(pixels[first : first + 3]) for first in range(0, len(pixels), 3)]
@@ -67,7 +72,7 @@ class NormalizeStainsd(MapTransform):
         if source is None:
             raise ValueError(
                 "stain normalisation does not know which slide a patch is of: put it after the transform that reads "
-                "patches, in packed.yaml into the transforms that are packed"
+                "patches. Packed patches are not read from a slide: leave packing or normalisation out"
             )
         path = str(source["image"])
         if path not in self._fitted:

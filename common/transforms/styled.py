@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.transforms import RandomizableTransform, Transform
 
-from ..data.styled import styled_slides
+from ..data.styled import StyledSlide, styled_slides
 from ..slides import slide_name
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,8 @@ class RandStyledSlided(RandomizableTransform, Transform):
         prob: of doing anything, where a slide has styled versions (paper: 0.3).
 
     Raises:
-        ValueError: the folder has no styled slides.
+        ValueError: the folder has no styled slides, or those of other files of the same names; or there is a folder and
+            they are never taken.
 
     Source: Modi et al. 2024, "StyleGAN augmentations".
     """
@@ -36,12 +37,23 @@ class RandStyledSlided(RandomizableTransform, Transform):
         self.styled = {} if folder is None else styled_slides(folder)
         if folder is None and prob > 0:
             logger.warning("no styled slides are given (styled): patches in other styles are not mixed in")
+        if folder is not None and prob == 0:
+            raise ValueError(f"{folder}: styled slides are given, but augmentations does not name style. Name it there")
+        self._checked: set[str] = set()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         self.randomize(None)
         if self.styled and not isinstance(data["image"], str | Path):
             raise ValueError("packed patches cannot be taken from slides in other styles: leave styles or packing out")
-        versions = self.styled.get(slide_name(data["image"]), []) if self.styled else []
-        if not (self._do_transform and versions):
+        found = self.styled.get(slide_name(data["image"])) if self.styled else None
+        if not self._do_transform or found is None:
             return dict(data)
-        return {**data, "styled": versions[int(self.R.randint(len(versions)))]}
+        self._check(str(data["image"]), found)
+        return {**data, "styled": found.versions[int(self.R.randint(len(found.versions)))]}
+
+    def _check(self, path: str, found: StyledSlide) -> None:
+        if path not in self._checked and Path(path).stat().st_size != found.source_bytes:
+            raise ValueError(
+                f"{found.versions[0]}: made of another file than {path}. Make it again with configs/style_transfer.yaml"
+            )
+        self._checked.add(path)

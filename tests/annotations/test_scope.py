@@ -146,8 +146,11 @@ def test_annotations_win_over_predictions_and_what_they_leave_out_stays_bare(ite
     region = rows.copy()
     region[0:20, 0:30] = STROMA
     bare = {"class": "stroma", "within": "region"}
-    assert np.array_equal(shown(regions=[[0, 0, 20, 30]], unannotated=bare), region)
     assert np.array_equal(shown(label=None), rows)
+    # An outline beyond the region does not count, but nothing is predicted in its place.
+    drawn = region.copy()
+    drawn[32:64, 48:80] = 0
+    assert np.array_equal(shown(regions=[[0, 0, 20, 30]], unannotated=bare), drawn)
     index = build_patch_index(
         [{**item, "label": None}], scheme, PatchReader([FieldOfView(slide_mpp, 20)]), FieldOfView(slide_mpp, 20)
     )

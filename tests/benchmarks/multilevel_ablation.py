@@ -110,9 +110,10 @@ def iterate(seed: int, patches: int, threads: int, data: Path, folder: Path) -> 
         }
         for number, (name, threshold, augmentations) in enumerate(STEPS)
     ]
-    given = {"datalist": data / "scored.json", "output_dir": folder / "steps", "configs": ["demo.yaml"]}
-    given |= {"settings": common, "inference": {"dtype": "bfloat16", "outputs": ["prediction.tif", "summary.json"]}}
-    bundle(["iterative.yaml"], MULTILEVEL, env, **given, **{"iterative#steps": steps})
+    given = {"datalist": data / "scored.json", "output_dir": folder / "steps", "settings": common}
+    given |= {"iterative#steps": steps, "iterative#configs": ["demo.yaml"]}
+    given |= {"inference": {"outputs": ["prediction.tif", "summary.json"]}}
+    bundle(["iterative.yaml"], MULTILEVEL, env, **given)
     found = {}
     for number, name in ((0, "base"), (len(STEPS) - 1, STEPS[-1][0])):
         overlays = ["ablations/single_view.yaml"] if number == 0 else []

@@ -219,7 +219,7 @@ def iterated(phantoms, tmp_path):
         "datalist": tmp_path / "datalist.json",
         "output_dir": tmp_path / "out",
         "settings": {**small, **FEW, **STEPS, "augmentations": []},
-        "inference": {**small, "outputs": ["prediction.tif", "summary.json"]},
+        "inference": {"outputs": ["prediction.tif", "summary.json"]},
         "steps": [first, {"name": "second", "settings": {"merged_channels": 8}}],
     }
 
@@ -257,8 +257,27 @@ def test_iterative_training_resumes_and_refuses_another_way(iterated, monkeypatc
     shutil.rmtree(iterated["output_dir"] / "1_second")
     IterativeTraining(**iterated).run()
     assert done == ["infer 0_base", "train 1_second", "evaluate 1_second"]
+    done.clear()
+    # Another model has other scores.
+    (iterated["output_dir"] / "1_second" / "model.pt").write_bytes(b"other")
+    IterativeTraining(**iterated).run()
+    assert done == ["infer 0_base", "evaluate 1_second"]
     with pytest.raises(ValueError, match="0_base: a step with other settings is there already"):
         IterativeTraining(**{**iterated, "settings": {"epochs": 2}}).run()
+    sections = json.loads(iterated["datalist"].read_text())
+    label = Path(sections["training"][0]["label"])
+    sections["training"][0]["label"] = str(shutil.copy(label, iterated["datalist"].parent / label.name))
+    iterated["datalist"].write_text(json.dumps(sections))
+    IterativeTraining(**iterated).run()
+    features = json.loads(Path(sections["training"][0]["label"]).read_text())
+    features["features"] = features["features"][1:]
+    Path(sections["training"][0]["label"]).write_text(json.dumps(features))
+    with pytest.raises(ValueError, match="0_base: a step with other slides is there already"):
+        IterativeTraining(**iterated).run()
+    sections["validation"].append({**sections["unlabelled"][0], "label": str(label)})
+    iterated["datalist"].write_text(json.dumps(sections))
+    with pytest.raises(ValueError, match=r"phantom_0042.tif is in validation and also to learn from"):
+        IterativeTraining(**iterated).run()
     with pytest.raises(ValueError, match="the first step, 'second', has none before it"):
         IterativeTraining(**{**iterated, "steps": iterated["steps"][1:]})
 
@@ -272,6 +291,7 @@ def _pretended(done: list[str]):
         output_dir.mkdir(parents=True, exist_ok=True)
         if what == "train":
             (output_dir / "model.pt").write_bytes(self.steps[number].name.encode())
+        assert given["datalist"] if what != "infer" else given["size"] == 64 and given["fine_mpp"] == 1.0
         if what == "evaluate":
             (output_dir / "scores.json").write_text(json.dumps({"mean_iou": 0.5, "classes": {}}))
 
@@ -283,6 +303,11 @@ def test_the_six_steps_are_those_of_table_8():
     assert [step.threshold for step in steps] == [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
     assert [step.settings["epochs"] for step in steps] == [20, 5, 5, 5, 5, 10]
     assert [step.settings["learning_rate"] for step in steps] == [0.01, 0.005, 0.001, 0.0007, 0.0005, 0.0001]
+    assert [step.predictions for step in steps] == [False, True, True, True, True, True]
+    assert [step.goes_on for step in steps] == [False, False, True, True, True, True]
+    table = ["basic", "basic color_jitter noise", "basic heavy_color noise", "basic heavy_color targeted_hsv noise"]
+    table += ["style basic heavy_color targeted_hsv noise", "style xy_jitter basic noise"]
+    assert [" ".join(step.settings["augmentations"]) for step in steps] == table
     static = ["class_weights" in step.settings for step in steps]
     assert static == [True, False, False, False, False, True]
     known = settings("train.yaml")["available"]

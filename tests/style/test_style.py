@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import torch
 from monai.bundle import ConfigWorkflow
 from skimage.metrics import structural_similarity
 
-from common.data.styled import styled_slides
+from common.data.styled import note_styled_slides, styled_slides
 from common.phantom import BREAST
-from common.slides import FieldOfView, open_slide
+from common.slides import FieldOfView, SlideError, open_slide
 from common.style import GreySSIMLoss, PatchAdversarial, SlideRestyler, StyleGenerator
 from common.style.generator import REACH
 from common.transforms import LoadMultiMagnificationPatchd, RandStyledSlided
@@ -124,45 +125,88 @@ def test_styles_are_mixed_in_with_their_probability_and_only_where_there_are_som
     folder = tmp_path / "styled"
     for style in ("B", "C"):
         (folder / style).mkdir(parents=True)
-    (folder / "styled.json").write_text(json.dumps({"a": ["B/a.tif", "C/a.tif"]}))
+        made = {"slides": {"a": {"bytes": 5, "modified": 0}}}
+        (folder / style / "made.json").write_text(json.dumps(made))
+    note_styled_slides(folder)
+    (tmp_path / "a.svs").write_bytes(b"12345")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.svs").write_bytes(b"123")
     transform = RandStyledSlided(folder, prob=0.3)
     transform.set_random_state(0)
-    drawn = [transform({"image": "x/a.svs"}).get("styled") for _ in range(1000)]
+    drawn = [transform({"image": str(tmp_path / "a.svs")}).get("styled") for _ in range(1000)]
     assert sum(found is not None for found in drawn) == pytest.approx(300, abs=50)
     assert set(drawn) == {None, str(folder / "B" / "a.tif"), str(folder / "C" / "a.tif")}
     assert "styled" not in transform({"image": "x/b.svs"})
     assert "styled" not in RandStyledSlided(None, prob=1.0)({"image": "x/a.svs"})
+    with pytest.raises(ValueError, match="made of another file than"):
+        RandStyledSlided(folder, prob=1.0)({"image": str(tmp_path / "other" / "a.svs")})
     with pytest.raises(ValueError, match="no styled slides"):
         RandStyledSlided(tmp_path, prob=0.3)
+    with pytest.raises(ValueError, match="augmentations does not name style"):
+        RandStyledSlided(folder, prob=0.0)
+
+
+def test_two_slides_of_one_name_are_not_made_into_one_file(tmp_path):
+    with pytest.raises(ValueError, match="two slides are called s"):
+        SlideRestyler(Inverted(), [{"image": "a/s.tif"}, {"image": "b/s.tif"}], tmp_path, "negative", 0.5)
+
+
+def test_a_version_of_another_size_or_too_coarse_is_refused(tmp_path):
+    rows = np.full((256, 256, 3), 200, np.uint8)
+    slide = write_pyramid(tmp_path / "a.tif", [rows], (0.5, 0.5), lossless=True, tile=64)
+    other = write_pyramid(tmp_path / "b.tif", [rows[:128]], (0.5, 0.5), lossless=True, tile=64)
+    coarse = write_pyramid(tmp_path / "c.tif", [rows[::2, ::2]], (1.0, 1.0), lossless=True, tile=64)
+    load = LoadMultiMagnificationPatchd("image", VIEWS, None)
+    item = {"image": str(slide), "center": (128.0, 128.0)}
+    for styled, message in ((other, "spans 64.0 µm more or less than a.tif"), (coarse, "coarser than the finest")):
+        with pytest.raises(SlideError, match=message):
+            load({**item, "styled": str(styled)})
 
 
 def test_the_bundle_trains_a_style_and_writes_slides_in_it(phantom, tmp_path):
     sections = {
         "training": [{"image": str(phantom.slide), "scanner": "A"}],
-        "unlabelled": [{"image": str(phantom.slide), "scanner": "B"}],
+        "unlabelled": [{"image": str(phantom.slide), "scanner": "B", "source": "lab"}],
     }
     (tmp_path / "datalist.json").write_text(json.dumps(sections))
     given = {"generator_channels": 4, "generator_blocks": 1, "discriminator_channels": 4, "epochs": 2, "batch_size": 2}
     given |= {"pairs_per_epoch": 4, "num_workers": 0, "view": {"mpp": 4.0, "size": 64}, "learning_rate": 0.01}
-    workflow = ConfigWorkflow(
-        str(MULTILEVEL / "configs" / "style_transfer.yaml"),
-        workflow_type=None,
-        logging_file=False,
-        bundle_root=str(MULTILEVEL),
-        datalist=str(tmp_path / "datalist.json"),
-        output_dir=str(tmp_path),
-        checkpoint_dir=str(tmp_path),
-        **given,
-    )
-    workflow.initialize()
+
+    def opened(**other):
+        workflow = ConfigWorkflow(
+            str(MULTILEVEL / "configs" / "style_transfer.yaml"),
+            workflow_type=None,
+            logging_file=False,
+            bundle_root=str(MULTILEVEL),
+            datalist=str(tmp_path / "datalist.json"),
+            output_dir=str(tmp_path),
+            checkpoint_dir=str(tmp_path),
+            **{**given, **other},
+        )
+        workflow.initialize()
+        return workflow
+
+    workflow = opened()
     before = [p.clone() for p in workflow.parser.get_parsed_content("generator").parameters()]
     workflow.run()
     after = list(workflow.parser.get_parsed_content("generator").parameters())
     assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
     kept = torch.load(tmp_path / "style_B.pt", weights_only=True)
     assert torch.equal(kept["colors.weight"], workflow.parser.get_parsed_content("generator").colors.weight)
-    found = styled_slides(tmp_path / "styled")["phantom"]
+    found = styled_slides(tmp_path / "styled")["phantom"].versions
     assert len(found) == 1
+    # The same again trains and writes nothing; something else is refused.
+    written = Path(found[0]).stat().st_mtime_ns
+    again = opened()
+    again.parser.get_parsed_content("transfer").trainer = None
+    again.run()
+    assert torch.equal(again.parser.get_parsed_content("generator").colors.weight, kept["colors.weight"])
+    assert Path(found[0]).stat().st_mtime_ns == written
+    with pytest.raises(ValueError, match="style_B.pt: trained with other epochs"):
+        opened(epochs=3).parser.get_parsed_content("transfer").run()
+    (tmp_path / "style_B.pt").unlink()
+    with pytest.raises(ValueError, match="slides made by another generator"):
+        opened(epochs=3).parser.get_parsed_content("transfer").run()
     with open_slide(found[0]) as styled, open_slide(phantom.slide) as slide:
         assert styled.mpp == pytest.approx(4.0, rel=1e-3)
         assert styled.shape == (slide.shape[0] // 8, slide.shape[1] // 8)
