@@ -35,6 +35,7 @@ VARIANTS: dict[str, tuple[str | None, list[str]]] = {
     "HookNet": ("hooknet", BASIC),
     "compress, no augmentation": (None, []),
     "compress, all augmentations": (None, ALL),
+    "compress, stain normalization": ("stain_normalization", BASIC),
 }
 ITERATED = "iterated"
 # Of Table 8 the base model and as many master steps as there is time for; thresholds and augmentations are the table's.
