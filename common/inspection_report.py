@@ -73,7 +73,9 @@ def _plot_distribution(path: Path, table: pd.DataFrame, scheme: ClassScheme, by:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    sections = list(dict.fromkeys(table["section"]))
+    sections = sorted(
+        set(table["section"]), key=lambda name: SECTIONS.index(name) if name in SECTIONS else len(SECTIONS)
+    )
     figure = Figure(figsize=(5.2 * len(sections), 3.2 * len(by)), layout="constrained")
     FigureCanvasAgg(figure)
     for line, column in zip(figure.subplots(len(by), len(sections), squeeze=False), by, strict=True):
@@ -89,7 +91,7 @@ def _plot_distribution(path: Path, table: pd.DataFrame, scheme: ClassScheme, by:
                 axes.annotate(f"{slides} slides", (place, height), ha="center", va="bottom", fontsize=7)
             axes.set_title(f"{section} by {column}", fontsize=10)
             axes.set_ylabel("annotated mm²")
-            axes.margins(y=0.15)
+            axes.set_ylim(0, max(1.15 * bottom.max(initial=0.0), 0.01))
     figure.axes[0].legend(fontsize=8)
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=110, format="png")
