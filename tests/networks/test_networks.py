@@ -45,7 +45,7 @@ BUILDERS = {
         f"MultiLevelUNet {merge} {ratio} {merges}": partial(
             MultiLevelUNet, 7, "efficientnet-b0", merge, ratio, NARROW, merges, merged_channels=16
         )
-        for merge, ratio, merges in (("compress", 4, 1), ("compress", 8, 1), ("crop", 4, 3))
+        for merge, ratio, merges in (("compress", 8, 1), ("crop", 4, 3))
     },
 }
 ONE_VIEW = ("UNet", "SegNet", "MRN of one view", "EncoderDecoder", "EncoderDecoder plain", "EfficientNetUNet")
