@@ -193,7 +193,8 @@ class IterativeTraining:
         named = {slide_name(item["image"]): item for item in items}
         if len(named) < len(items):
             raise ValueError(
-                f"{self.datalist}: two training slides of one name. Give each entry a file name of its own"
+                f"{self.datalist}: two training entries of one slide, or of one file name. Put all regions of a slide "
+                "into one entry, and rename files"
             )
         return named
 
