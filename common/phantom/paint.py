@@ -213,7 +213,7 @@ class Painter:
                 continue
             _stamp(dark, *shape, depth, self.mpp)
             if positive and stain.marks == "membranes":
-                _stamp_ring(marked, *shape, strength, self.mpp)
+                _stamp(marked, *shape, strength, self.mpp, membrane=True)
         chromatin = 1 + 0.16 * SmoothNoise(seed + 17, 1.1).grid(y, x)
         if empty is not None:
             dark, marked = (np.where(empty, 0, part) for part in (dark, marked))
@@ -275,32 +275,17 @@ def _stamp(
     angle: float,
     depth: float,
     pixel: float,
+    membrane: bool = False,
 ) -> None:
-    """Lay a soft-edged ellipse of half axes ``a`` and ``b`` (µm) over the canvas, keeping what is darker."""
+    """Lay a soft-edged ellipse of half axes ``a`` and ``b`` (µm) over the canvas, keeping what is darker; with
+    ``membrane`` that of the cell whose nucleus it is."""
+    if membrane:
+        a, b = a + _CYTOPLASM_UM, b + _CYTOPLASM_UM
     rows, columns, distance = _around(y, x, cy, cx, a, b, angle, pixel)
-    soft = np.clip((1.0 - distance) * min(a, b) / pixel + 0.5, 0, 1) * depth
+    inwards = (1.0 - distance) * min(a, b)
+    shape = np.exp(-((inwards / _MEMBRANE_UM) ** 2)) if membrane else np.clip(inwards / pixel + 0.5, 0, 1)
     part = canvas[rows, columns]
-    np.maximum(part, soft, out=part)
-
-
-def _stamp_ring(
-    canvas: np.ndarray,
-    y: np.ndarray,
-    x: np.ndarray,
-    cy: float,
-    cx: float,
-    a: float,
-    b: float,
-    angle: float,
-    depth: float,
-    pixel: float,
-) -> None:
-    """Lay the membrane of a cell around a nucleus of half axes ``a`` and ``b`` (µm) over the canvas."""
-    around = (a + _CYTOPLASM_UM, b + _CYTOPLASM_UM)
-    rows, columns, distance = _around(y, x, cy, cx, *around, angle, pixel)
-    ring = np.exp(-(((distance - 1.0) * min(around) / _MEMBRANE_UM) ** 2)) * depth
-    part = canvas[rows, columns]
-    np.maximum(part, ring, out=part)
+    np.maximum(part, shape * depth, out=part)
 
 
 def _around(

@@ -120,4 +120,5 @@ def _moved(slide: Slide, center: tuple[float, float], offset: tuple[float, float
     """A centre in level-0 pixels moved by µm."""
     if offset is None:
         return center
-    return tuple(place + by * pixel for place, by, pixel in zip(center, offset, slide.pixel(1.0), strict=True))  # type: ignore[return-value]
+    down, across = slide.pixel(1.0)
+    return center[0] + offset[0] * down, center[1] + offset[1] * across
