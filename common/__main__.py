@@ -1,5 +1,5 @@
 """``python -m common …``: phantom (and phantom-camelyon16, -breast-biopsies, -bach, -multi-stain), demo, datalist,
-inspect, score, compare, roc, froc, activations, features, augmentations, convert-released."""
+inspect, score, compare, roc, froc, activations, features, augmentations, export, verify, convert-released."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fire
+from fire.decorators import SetParseFns
 
 _BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 _BUNDLE = str(_BUNDLES / "pathology_dmmn_segmentation")
@@ -553,6 +554,61 @@ def convert_released(released: str, out: str) -> None:
     print(f"{sum(p.numel() for p in network.parameters()):,} weights: {out}")
 
 
+@SetParseFns(name=str, trained_on=str, version=str, changes=str)
+def export(
+    bundle: str,
+    checkpoint: str,
+    out: str | None = None,
+    huggingface: str | None = None,
+    config: str | tuple[str, ...] = (),
+    name: str | None = None,
+    trained_on: str | None = None,
+    version: str | None = None,
+    changes: str | None = None,
+    metadata: str | None = None,
+    formats: str | tuple[str, ...] = (),
+    large_files_url: str | None = None,
+) -> None:
+    """Write a bundle that runs without this project: a zip, a folder for Hugging Face, or both.
+
+    Args:
+        bundle: its folder.
+        checkpoint: the weights, as train.yaml writes them.
+        out: the zip.
+        huggingface: the folder.
+        config: overlays that the checkpoint was trained with, such as demo.yaml; paths of your own overlays too.
+        name: of the exported bundle; the bundle's by default.
+        trained_on: a sentence on what the weights were trained on, and under what licence.
+        version: its version number; the bundle's by default.
+        changes: what is new in that version.
+        metadata: JSON or YAML with further fields of metadata.json (authors, intended_use, eval_metrics, ...).
+        formats: further files of the network: ts (TorchScript), pt2 (torch.export), onnx; several with commas.
+        large_files_url: where files above 25 MB will lie, for large_files.yml.
+    """
+    from .sharing import ExportOptions, export_bundle
+
+    kinds = _separated(formats) if formats else ()
+    chosen = ExportOptions(_listed(config), name, trained_on, version, changes, metadata, kinds, large_files_url)
+    written = export_bundle(bundle, checkpoint, out, huggingface, chosen)
+    print(f"exported: {written}\ncheck it: python -m common verify {written}")
+
+
+def verify(bundle: str, schema: str | None = None, run: bool = True) -> None:
+    """Check a bundle's folder or zip for handing it on. Leaves with a non-zero exit code if something is wrong.
+
+    Args:
+        bundle: folder or zip.
+        schema: the Model Zoo's metadata schema, to check against it too.
+        run: also run it on a synthetic slide, without this project; what a bundle holds is code.
+    """
+    from .sharing import verify_bundle
+
+    found = verify_bundle(bundle, schema, run)
+    print("\n".join(map(str, found)))
+    if any(finding.problems for finding in found):
+        raise SystemExit(1)
+
+
 def main() -> None:
     """Entry point; expected errors are one line, not a traceback."""
     from .errors import UnreadableFileError
@@ -581,6 +637,8 @@ def main() -> None:
                     "folds": datalist_folds,
                 },
                 "inspect": inspect,
+                "export": export,
+                "verify": verify,
                 "convert-released": convert_released,
             },
             name="python -m common",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ logger = logging.getLogger(__name__)
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load ``path`` into ``network`` (or into what a parallel wrapper holds); see :class:`WeightsLoader`."""
     bare = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    _load(bare, _state(Path(path)), Path(path))
+    _load(bare, read_state(path), Path(path))
 
 
 def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: bool = False) -> None:
@@ -36,7 +38,7 @@ def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: b
                 f"{path}: no such checkpoint to begin branch {name} as. Train that U-Net first (of the demonstration: "
                 "with ablations/demo_context.yaml), or train all branches together with branches_from: {}"
             )
-        state = _state(Path(path))
+        state = read_state(path)
         for part in ("encoder", "decoder"):
             branch = getattr(network, f"{part}_{name}", None)
             if branch is None:
@@ -62,7 +64,7 @@ def load_encoders(network: nn.Module, paths: Mapping[str | int, str | Path]) -> 
     for view, path in paths.items():
         if not 0 <= int(view) < len(encoders):
             raise ValueError(f"{type(network).__name__} has encoders 0 to {len(encoders) - 1}, not {view}")
-        prefix, state = "encoders.0.", _state(Path(path))
+        prefix, state = "encoders.0.", read_state(path)
         if any(key.startswith("encoders.1.") for key in state):
             raise ValueError(f"{path}: a network of several resolutions, none of whose encoders is meant. Name a U-Net")
         found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -84,7 +86,7 @@ def load_trunk(network: nn.Module, path: str | Path | None, module: str = "trunk
     """
     if path is None:
         return
-    found = {key: value for key, value in _state(Path(path)).items() if not key.startswith("fc.")}
+    found = {key: value for key, value in read_state(path).items() if not key.startswith("fc.")}
     trunks = [part.resnet for name, part in network.named_modules() if name.split(".")[-1] == module]
     if not trunks:
         raise ValueError(f"{type(network).__name__} has no encoder to begin as {path}")
@@ -95,11 +97,27 @@ def load_trunk(network: nn.Module, path: str | Path | None, module: str = "trunk
     logger.info("%s of %d encoder(s): %s", module, len(trunks), path)
 
 
-def _state(path: Path) -> dict[str, torch.Tensor]:
+def read_state(path: str | Path) -> dict[str, torch.Tensor]:
+    """Names and tensors of a checkpoint; nothing else in it is read, and none of it is run.
+
+    Raises:
+        ValueError: there is no such file, it is cut short, or it holds more than tensors.
+    """
+    path = Path(path)
     if not path.exists():
         raise ValueError(f"{path}: no such checkpoint. Train one with train.yaml, or name an existing one")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    return content["model"] if isinstance(content, dict) and "model" in content else content
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path}: no checkpoint, one that was cut short, or one with pickled code in it, which is not run ({why}). "
+            "Save network.state_dict() and nothing else"
+        ) from error
+    state = content["model"] if isinstance(content, dict) and "model" in content else content
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path}: not the tensors of one network. Save network.state_dict() and nothing else")
+    return dict(state)
 
 
 def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:

@@ -1,0 +1,219 @@
+"""Bundles as zip files: written the same every time, and unpacked only if nothing in them is out of place."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
+
+from ..errors import UnreadableFileError
+from ..files import PARTIAL, sha256, written_whole
+
+CHECKSUMS = "SHA256SUMS"
+# What a bundle is made of. Anything else has no business in one.
+KINDS = frozenset(
+    f".{kind}"
+    for kind in (
+        *("py", "yaml", "yml", "json", "conf", "md", "txt", "csv", "png", "jpg", "jpeg", "svg"),
+        *("pt", "ts", "pt2", "onnx", "safetensors"),
+    )
+)
+_BARE = frozenset({"LICENSE", CHECKSUMS, ".gitattributes", ".gitignore"})
+_MOST_BYTES, _MOST_FILES = 8 * 2**30, 5000
+_CHUNK = 2**20
+_REGULAR = 0o644 | stat.S_IFREG
+# What the zip format can say at the earliest, so that the same files make the same bytes.
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+class BundleFileError(UnreadableFileError):
+    """A bundle or its zip is damaged, or holds what a bundle must not."""
+
+
+def files_of(folder: Path) -> list[Path]:
+    """All files of a bundle, sorted; paths below ``folder``. What Python and MONAI leave behind is left out."""
+    left = {"__pycache__", "eval"}
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return sorted(path for path in found if not left & set(path.parts) and not path.name.startswith(PARTIAL))
+
+
+def write_checksums(folder: Path) -> None:
+    """Write :data:`CHECKSUMS`, which ``sha256sum -c`` reads too."""
+    lines = [f"{sha256(folder / path)}  {path.as_posix()}\n" for path in files_of(folder) if str(path) != CHECKSUMS]
+    with written_whole(folder / CHECKSUMS) as partial:
+        partial.write_text("".join(lines), encoding="utf-8")
+
+
+def check_checksums(folder: Path) -> bool:
+    """Compare every file with :data:`CHECKSUMS`.
+
+    Returns:
+        False if the bundle has none.
+
+    Raises:
+        BundleFileError: a file is another, is missing, or is not listed.
+    """
+    if not (folder / CHECKSUMS).is_file():
+        return False
+    remedy = "Get the bundle again from whoever made it; do not use this one"
+    said = {}
+    for number, line in enumerate((folder / CHECKSUMS).read_text(encoding="utf-8").splitlines(), 1):
+        digest, _, name = line.partition("  ")
+        if len(digest) != 64 or not name:
+            raise BundleFileError(folder / CHECKSUMS, f"line {number} is not a sum and a file's name", remedy)
+        said[name] = digest
+    there = {path.as_posix() for path in files_of(folder)} - {CHECKSUMS}
+    for name in sorted(there | set(said)):
+        if name not in said:
+            raise BundleFileError(folder / name, f"not among the files of {CHECKSUMS}", remedy)
+        if name not in there:
+            raise BundleFileError(folder / name, f"{CHECKSUMS} lists it, but it is not there", remedy)
+        if sha256(folder / name) != said[name]:
+            raise BundleFileError(folder / name, f"its SHA-256 is not the one in {CHECKSUMS}", remedy)
+    return True
+
+
+def write_zip(folder: Path, path: Path) -> None:
+    """Zip a bundle under its folder's name; the same files give the same bytes."""
+    with written_whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
+        for name in files_of(folder):
+            entry = zipfile.ZipInfo(f"{folder.name}/{name.as_posix()}", _DATE)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, _REGULAR << 16
+            with (folder / name).open("rb") as source, file.open(entry, "w", force_zip64=True) as to:
+                shutil.copyfileobj(source, to, _CHUNK)
+
+
+@contextmanager
+def unpacked(path: str | Path) -> Iterator[Path]:
+    """A bundle's folder: itself, or a temporary one with what is in its zip, checked.
+
+    Raises:
+        BundleFileError: see :func:`unpack`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="multimag-") as folder:
+        yield unpack(path, Path(folder))
+
+
+def unpack(path: Path, into: Path, most_bytes: int = _MOST_BYTES) -> Path:
+    """Unpack a zip with one bundle.
+
+    Names and sizes are looked at before anything is written; the folder gets its name when all is there and all sums
+    are right.
+
+    Args:
+        path: the zip.
+        into: where the bundle's folder is put; it must not be there yet.
+        most_bytes: of everything unpacked.
+
+    Returns:
+        the bundle's folder.
+
+    Raises:
+        BundleFileError: no zip, cut short or damaged; a name that leads elsewhere, a link, too many files or bytes;
+            files of kinds that a bundle is not made of; sums that are wrong; several folders.
+        ValueError: there is such a folder already.
+    """
+    if not path.is_file():
+        raise BundleFileError(path, "no such file or folder", "Give a bundle's folder or its zip")
+    try:
+        with zipfile.ZipFile(path) as file:
+            entries = _checked(path, file.infolist(), most_bytes)
+            name = entries[0].filename.split("/")[0]
+            target = into / name
+            if target.exists():
+                raise ValueError(f"{target} is there already. Remove it, or unpack elsewhere")
+            with written_whole(target) as partial:
+                _extract(path, file, entries, partial, len(name) + 1)
+                _check_sums(path, partial)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+        remedy = "Get it again; it may have been cut short"
+        raise BundleFileError(path, f"no whole zip file ({error})", remedy) from error
+    return target
+
+
+def _check_sums(path: Path, folder: Path) -> None:
+    try:
+        check_checksums(folder)
+    except BundleFileError as error:
+        inside = error.path.relative_to(folder)
+        raise BundleFileError(path, f"{inside}: {error.problem}", error.remedy) from error
+
+
+def _checked(path: Path, entries: list[zipfile.ZipInfo], most_bytes: int) -> list[zipfile.ZipInfo]:
+    """The entries that are files, once all are found to be in order."""
+    remedy = "A bundle has no such thing. Do not use this file"
+    seen: set[str] = set()
+    for entry in entries:
+        name = entry.orig_filename
+        problem = _problem(entry, name)
+        if problem is None and name.casefold() in seen:
+            problem = "is in it twice"
+        if problem:
+            raise BundleFileError(path, f"{name!r} {problem}", remedy)
+        seen.add(name.casefold())
+    files = [entry for entry in entries if not entry.is_dir()]
+    total = sum(entry.file_size for entry in files)
+    if total > most_bytes or len(files) > _MOST_FILES:
+        limits = f"more than {most_bytes:,} bytes or {_MOST_FILES:,} files"
+        raise BundleFileError(path, f"would unpack to {total:,} bytes in {len(files):,} files, {limits}", remedy)
+    # Entries may share their bytes, and so unpack to far more than the file could hold.
+    if sum(entry.compress_size for entry in files) > path.stat().st_size:
+        raise BundleFileError(path, "its files overlap", remedy)
+    roots = {entry.filename.split("/")[0] for entry in entries}
+    if not files or len(roots) != 1 or any("/" not in entry.filename for entry in files):
+        problem = f"must hold one folder, the bundle's, not {', '.join(sorted(roots)[:3]) or 'nothing'}"
+        raise BundleFileError(path, problem, "Zip the bundle's folder itself, or export it anew")
+    return files
+
+
+def _problem(entry: zipfile.ZipInfo, name: str) -> str | None:
+    pure = PurePosixPath(name)
+    if "\\" in name or any(ord(letter) < 32 for letter in name):
+        return "is a name that not every system reads in the same way"
+    if pure.is_absolute() or PureWindowsPath(name).drive or ":" in name:
+        return "is an absolute path"
+    if ".." in pure.parts:
+        return "leads out of the bundle's folder"
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind and not (stat.S_ISDIR(kind) if entry.is_dir() else stat.S_ISREG(kind)):
+        return "is a link or a device"
+    if entry.flag_bits & 1:
+        return "is encrypted"
+    if not entry.is_dir() and not is_of_a_bundle(pure):
+        return "is no kind of file that a bundle is made of"
+    return None
+
+
+def is_of_a_bundle(name: PurePosixPath | Path) -> bool:
+    """Whether a file is of a kind that a bundle is made of."""
+    return name.name in _BARE or name.suffix.lower() in KINDS
+
+
+def _extract(path: Path, file: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Path, cut: int) -> None:
+    for entry in entries:
+        to = folder / entry.filename[cut:]
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with file.open(entry) as source, to.open("xb") as target:
+            written = _copy(source, target, entry.file_size)
+        if written != entry.file_size:
+            raise BundleFileError(path, f"{entry.filename!r} is not as long as the zip says", "Get it again")
+
+
+def _copy(source: IO[bytes], target: IO[bytes], most: int) -> int:
+    written = 0
+    while block := source.read(_CHUNK):
+        written += len(block)
+        if written > most:
+            break
+        target.write(block)
+    return written

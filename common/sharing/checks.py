@@ -1,0 +1,202 @@
+"""What can be said of a bundle without running anything that is in it.
+
+Each check takes the bundle's folder, and a list for notes on what is not wrong but should be known.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ..weights import read_state
+from .archive import CHECKSUMS, check_checksums, files_of, is_of_a_bundle
+from .closure import NAME, named_in, needed_modules
+from .export import LARGE_FILES, LARGEST
+from .model_card import NOT_SAID
+from .settings import SCRIPTS
+
+Check = Callable[[Path, list[str]], Iterator[str]]
+
+_WANTED = (
+    "LICENSE",
+    "configs/metadata.json",
+    "configs/inference.yaml",
+    "configs/train.yaml",
+    "configs/evaluate.yaml",
+    "configs/multi_gpu_train.yaml",
+    "configs/logging.conf",
+    "docs/README.md",
+    "docs/data_license.txt",
+    "models/model.pt",
+)
+# Of the Model Zoo's metadata schema: key -> its type.
+_TEXTS = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description")
+_METADATA: dict[str, type] = {
+    **dict.fromkeys((*_TEXTS, "authors", "copyright"), str),
+    **dict.fromkeys(("required_packages_version", "network_data_format", "changelog"), dict),
+}
+_TENSOR: dict[str, Any] = {
+    "type": str,
+    "format": str,
+    "num_channels": int,
+    "spatial_shape": list,
+    "dtype": str,
+    "value_range": list,
+    "channel_def": dict,
+}
+_TEXT_KINDS = {".py", ".yaml", ".yml", ".json", ".conf", ".md", ".txt"}
+# Places on a machine: a bundle's own are below bundle_root.
+_ABSOLUTE = re.compile(
+    r"(?:(?<![\w.:/*-])/(?:home|Users|root|mnt|media|data|srv|scratch|work|tmp|opt|var|private)/[\w./-]+"
+    r"|(?<![\w])[A-Za-z]:\\\\?[\w.\\-]+|\bfile://\S+)"
+)
+
+
+def files(folder: Path, notes: list[str]) -> Iterator[str]:
+    """All that a bundle is made of is there, and nothing else."""
+    for name in _WANTED:
+        path = folder / name
+        if not path.is_file() or path.stat().st_size == 0:
+            yield f"{name} is missing or empty. {_remedy_for(name)}"
+    there = files_of(folder)
+    for path in there:
+        if (folder / path).is_symlink() or not is_of_a_bundle(path):
+            yield f"{path}: a link, or no kind of file that a bundle is made of. Remove it"
+    large = {path.as_posix() for path in there if (folder / path).stat().st_size > LARGEST}
+    listed = {str(entry.get("path")): entry for entry in _large_files(folder)}
+    for name in sorted(large - set(listed)):
+        yield f"{name} is above 25 MB, and {LARGE_FILES} does not list it. Export the bundle with this project's export"
+    for name in sorted(large & set(listed)):
+        if not listed[name].get("url"):
+            notes.append(f"{LARGE_FILES} gives no address for {name}, which the Model Zoo wants: --large_files_url")
+
+
+def _remedy_for(name: str) -> str:
+    return "Export the bundle with its checkpoint" if name.startswith("models/") else "Add it, or export anew"
+
+
+def _large_files(folder: Path) -> list[dict[str, Any]]:
+    if not (folder / LARGE_FILES).is_file():
+        return []
+    content = yaml.safe_load((folder / LARGE_FILES).read_text(encoding="utf-8"))
+    listed = content.get("large_files") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise ValueError(f"{LARGE_FILES}: must hold large_files, a list of path, url, hash_val and hash_type")
+    return listed
+
+
+def sums(folder: Path, notes: list[str]) -> Iterator[str]:
+    """Every file is the one that was exported."""
+    if not check_checksums(folder):
+        notes.append(f"no {CHECKSUMS}: whether the files are those that were exported cannot be told")
+    yield from ()
+
+
+def weights(folder: Path, notes: list[str]) -> Iterator[str]:
+    """Checkpoints hold tensors and nothing else, and both kinds hold the same."""
+    for path in files_of(folder):
+        if path.suffix == ".pt":
+            read_state(folder / path)
+    beside = folder / "models" / "model.safetensors"
+    if not beside.is_file():
+        notes.append("no models/model.safetensors, which some hubs ask for")
+        return
+    state = read_state(folder / "models" / "model.pt")
+    try:
+        other = load_file(beside)
+    except SafetensorError as error:
+        raise ValueError(f"{beside}: no whole safetensors file ({error}). Export the bundle anew") from error
+    if set(state) != set(other) or not all(torch.equal(value, other[name]) for name, value in state.items()):
+        yield "models/model.pt and models/model.safetensors hold different weights. Export the bundle anew"
+
+
+def metadata(folder: Path, notes: list[str]) -> Iterator[str]:
+    """The keys and types of the Model Zoo's schema, the version in the changelog, a version of every package."""
+    try:
+        said = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"configs/metadata.json is no JSON ({error}). Mend it") from error
+    yield from (f"configs/metadata.json: {problem}" for problem in _of_types(said, _METADATA))
+    if not isinstance(said, dict):
+        return
+    if said.get("version") not in said.get("changelog", {}):
+        yield "configs/metadata.json: the version is not in the changelog. Say there what is new in it"
+    if said.get("name", folder.name) != folder.name:
+        yield f"configs/metadata.json: its name is {said['name']}, the folder's is {folder.name}. Give both one name"
+    for package, number in said.get("required_packages_version", {}).items():
+        if not re.fullmatch(r"\d[\w.+!-]*", str(number)):
+            yield f"configs/metadata.json: required_packages_version: {package} has no version. Give one"
+    formats = said.get("network_data_format", {})
+    for side, name in (("inputs", "image"), ("outputs", "pred")):
+        tensor = formats.get(side, {}).get(name)
+        where = f"configs/metadata.json: network_data_format: {side}: {name}"
+        yield from (f"{where}: {problem}" for problem in _of_types(tensor, _TENSOR))
+    if said.get("data_source") == NOT_SAID:
+        notes.append("what the weights were trained on is not said: export with --trained_on")
+
+
+def _of_types(said: Any, wanted: dict[str, type]) -> Iterator[str]:
+    if not isinstance(said, dict):
+        yield "is missing or no object. Write it"
+        return
+    for key, kind in wanted.items():
+        if not isinstance(said.get(key), kind):
+            yield f"{key} is missing or no {kind.__name__}. Write it"
+
+
+def paths(folder: Path, notes: list[str]) -> Iterator[str]:
+    """No text names a place on somebody's machine."""
+    for path in files_of(folder):
+        if path.suffix not in _TEXT_KINDS:
+            continue
+        for number, line in enumerate((folder / path).read_text(encoding="utf-8").splitlines(), 1):
+            for found in _ABSOLUTE.findall(line):
+                yield f"{path}, line {number}: {found} is a place on one machine. Use a path below @bundle_root"
+
+
+def code(folder: Path, notes: list[str]) -> Iterator[str]:
+    """The bundle carries the modules that its configs name, and what they import."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted((folder / "configs").rglob("*.yaml"))}
+    for path, text in texts.items():
+        where = path.relative_to(folder)
+        for name in sorted(named_in([text])):
+            yield f"{where}: names {NAME}.{name}, which only this project has. Export the bundle"
+        for key in ("imports", "initialize"):
+            if f"{SCRIPTS}." in str((yaml.safe_load(text) or {}).get(key, "")):
+                yield f"{where}: {key} names {SCRIPTS}, which is not importable yet then. Name it in run"
+    named = named_in(text.replace(f"{SCRIPTS}.", f"{NAME}.") for text in texts.values())
+    if named and not (folder / SCRIPTS).is_dir():
+        yield f"no folder {SCRIPTS}. Export the bundle"
+        return
+    needed_modules(named, folder / SCRIPTS)
+    for path in sorted((folder / SCRIPTS).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                for name in {NAME, SCRIPTS} & _packages(node):
+                    yield f"{path.relative_to(folder)}, line {node.lineno}: imports {name}. Import relatively"
+
+
+def _packages(node: ast.Import | ast.ImportFrom) -> set[str]:
+    """What is imported that is not relative."""
+    if isinstance(node, ast.Import):
+        return {alias.name.split(".")[0] for alias in node.names}
+    return {node.module.split(".")[0]} if node.module and not node.level else set()
+
+
+STATIC: dict[str, Check] = {
+    "files and licences": files,
+    "sums of all files": sums,
+    "weights without pickled code": weights,
+    "metadata": metadata,
+    "no places on a machine": paths,
+    "carries what it runs on": code,
+}

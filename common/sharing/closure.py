@@ -1,0 +1,78 @@
+"""Which modules of this package a bundle needs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# The folder of this package, and the name that configs know it by.
+PACKAGE = Path(__file__).resolve().parent.parent
+NAME = PACKAGE.name
+
+_NAMED = re.compile(rf"\b{NAME}((?:\.[A-Za-z_]\w*)+)")
+
+
+def named_in(texts: Iterable[str]) -> set[str]:
+    """Dotted names below the package that configs name, such as ``networks.DMMNM3``."""
+    return {match.group(1)[1:] for text in texts for match in _NAMED.finditer(text)}
+
+
+def needed_modules(names: Iterable[str], package: Path = PACKAGE) -> list[Path]:
+    """Files that have to be there for ``names`` to be imported, those that they import in functions included.
+
+    Args:
+        names: dotted names below the package.
+        package: its folder.
+
+    Returns:
+        paths below ``package``, sorted.
+
+    Raises:
+        ValueError: there is no such module; names it.
+    """
+    waiting = [module for name in names for module in _modules_of(name, package)]
+    found: set[Path] = set()
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        waiting.extend(_with_parents(file, package))
+        waiting.extend(_imported(package / file, package))
+    return sorted(found)
+
+
+def _modules_of(name: str, package: Path) -> Iterator[Path]:
+    """The module that a dotted name (which may end in a class or function) lies in."""
+    place, parts = Path(), name.split(".")
+    for number, part in enumerate(parts):
+        if (package / place / part).is_dir():
+            place = place / part
+        elif (package / place / f"{part}.py").is_file():
+            yield place / f"{part}.py"
+            return
+        elif number == 0:
+            raise ValueError(f"{package.name}.{name}: there is no module {package.name}.{part}")
+        else:
+            break
+    yield place / "__init__.py"
+
+
+def _with_parents(file: Path, package: Path) -> Iterator[Path]:
+    """The packages around a module, whose own code runs before it."""
+    for folder in file.parents:
+        if (package / folder / "__init__.py").is_file():
+            yield folder / "__init__.py"
+
+
+def _imported(file: Path, package: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = file.parent
+            for _ in range(node.level - 1):
+                folder = folder.parent
+            prefix = ".".join([*folder.relative_to(package).parts, *(node.module or "").split(".")]).strip(".")
+            for alias in node.names:
+                yield from _modules_of(f"{prefix}.{alias.name}".strip("."), package)

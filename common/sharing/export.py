@@ -1,0 +1,261 @@
+"""From a bundle of this project and a checkpoint to a bundle that stands on its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from ..files import remove, sha256, write_json, written_whole
+from ..weights import load_weights, read_state
+from .archive import files_of, write_checksums, write_zip
+from .closure import PACKAGE, named_in, needed_modules
+from .metadata import filled_metadata
+from .model_card import NOT_SAID, data_license, documentation, model_card
+from .settings import SCRIPTS, laid_over, parsed, renamed
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("ts", "pt2", "onnx")
+LARGE_FILES = "large_files.yml"
+# Bytes above which the Model Zoo wants a file to be listed, with an address, instead of committed.
+LARGEST = 25 * 10**6
+_ISOLATED = Path(__file__).with_name("isolated.py")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What an exported bundle is made with.
+
+    Attributes:
+        configs: overlays that the checkpoint was trained with: names in the bundle's ``configs/``, or paths.
+        name: of the exported bundle; the bundle's by default.
+        trained_on: one or two sentences on what the weights were trained on, and under what licence.
+        version: its version number; the bundle's by default.
+        changes: what is new in that version.
+        metadata: JSON or YAML with further fields for ``metadata.json``: authors, intended_use, eval_metrics, …
+        formats: further files of the network, out of :data:`FORMATS`: TorchScript, ``torch.export``, ONNX.
+        large_files_url: where files above 25 MB will lie, for :data:`LARGE_FILES`.
+    """
+
+    configs: Sequence[str] = ()
+    name: str | None = None
+    trained_on: str | None = None
+    version: str | None = None
+    changes: str | None = None
+    metadata: str | Path | None = None
+    formats: Sequence[str] = ()
+    large_files_url: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.formats) - set(FORMATS))
+        if unknown:
+            raise ValueError(f"no format {unknown[0]!r}; there are {', '.join(FORMATS)}")
+
+
+def export_bundle(
+    bundle: str | Path,
+    checkpoint: str | Path,
+    out: str | Path | None = None,
+    huggingface: str | Path | None = None,
+    options: ExportOptions | None = None,
+) -> Path:
+    """Write a bundle that runs without this project, as a zip, a folder for Hugging Face, or both.
+
+    Args:
+        bundle: its folder.
+        checkpoint: the weights.
+        out: the zip.
+        huggingface: the folder; one that is there already is not touched.
+        options: see :class:`ExportOptions`.
+
+    Returns:
+        the zip, or else the folder.
+
+    Raises:
+        ValueError: no bundle, a checkpoint of another network, options that do not fit together.
+    """
+    bundle, options = Path(bundle).resolve(), options or ExportOptions()
+    if out is None and huggingface is None:
+        raise ValueError("say where to: -o OUT.zip, --huggingface FOLDER, or both")
+    if not (bundle / "configs" / "metadata.json").is_file():
+        raise ValueError(f"{bundle} is no bundle: it has no configs/metadata.json")
+    if huggingface is not None and Path(huggingface).exists():
+        raise ValueError(f"{huggingface} is there already. Remove it, or choose another folder")
+    name = options.name or bundle.name
+    if not name.isidentifier():
+        raise ValueError(f"{name!r}: a bundle's name is made of letters, digits and underscores")
+    with tempfile.TemporaryDirectory(prefix="multimag-") as temporary:
+        staged = Path(temporary) / name
+        _stage(bundle, Path(checkpoint), staged, options)
+        if out is not None:
+            write_zip(staged, Path(out))
+        if huggingface is not None:
+            _for_huggingface(staged, Path(huggingface))
+    return Path(out if out is not None else str(huggingface))
+
+
+def _stage(bundle: Path, checkpoint: Path, staged: Path, options: ExportOptions) -> None:
+    """Make the bundle in the folder ``staged``."""
+    steps = tqdm(total=4 + len(options.formats), desc=f"exporting {staged.name}", unit="step", leave=False)
+    modules = _write_configs(bundle, staged, options)
+    steps.update()
+    state = read_state(checkpoint)
+    parser = parsed(staged / "configs" / "inference.yaml")
+    load_weights(parser.get_parsed_content("network_def"), checkpoint)
+    _write_weights(state, staged / "models")
+    steps.update()
+    trained_on = options.trained_on or NOT_SAID
+    said = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    metadata = filled_metadata(said, parser, modules, staged.name, trained_on, options.version, options.changes)
+    metadata |= _extra_metadata(options.metadata)
+    write_json(staged / "configs" / "metadata.json", metadata)
+    _write_documents(bundle, staged, trained_on)
+    steps.update()
+    for kind in options.formats:
+        steps.set_postfix_str(kind)
+        run_isolated("model", kind, str(staged), str(staged / "models" / f"model.{kind}"))
+        steps.update()
+    _write_large_files(staged, options.large_files_url)
+    write_checksums(staged)
+    steps.close()
+
+
+def _write_configs(bundle: Path, staged: Path, options: ExportOptions) -> list[Path]:
+    """Configs with the overlays worked in, and the modules they name as ``scripts/``; gives these modules."""
+    overlays = [_overlay(bundle, name) for name in options.configs]
+    texts = {}
+    # What is worked in is left out: it names checkpoints that the exported bundle does not have.
+    for path in [path for path in files_of(bundle / "configs") if path.as_posix() not in options.configs]:
+        text = (bundle / "configs" / path).read_text(encoding="utf-8")
+        if path.suffix == ".yaml" and len(path.parts) == 1:
+            text = laid_over(text, overlays) if path.stem in ("inference", "train", "evaluate") else text
+        if path.name != "metadata.json":
+            texts[path] = text
+    for path, text in texts.items():
+        _write_text(staged / "configs" / path, renamed(text) if path.suffix == ".yaml" else text)
+    modules = needed_modules(named_in(texts.values()))
+    for module in modules:
+        _write_text(staged / SCRIPTS / module, (PACKAGE / module).read_text(encoding="utf-8"))
+    return [PACKAGE / module for module in modules]
+
+
+def _overlay(bundle: Path, name: str) -> str:
+    path = bundle / "configs" / name if (bundle / "configs" / name).is_file() else Path(name)
+    if not path.is_file():
+        raise ValueError(f"{name}: no such config, nor one of that name in {bundle / 'configs'}")
+    return path.read_text(encoding="utf-8")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _write_weights(state: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """``model.pt`` and ``model.safetensors``: names and tensors, and nothing of a training."""
+    folder.mkdir(parents=True)
+    # Tensors of their own: a slice would take along all that it is a slice of, and safetensors refuses shared memory.
+    own = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+    torch.save(own, folder / "model.pt")
+    save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _extra_metadata(path: str | Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not JSON or YAML that can be read ({error})") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: must hold fields of metadata.json, such as authors")
+    own = {"version", "changelog", "network_data_format", "required_packages_version", "name"} & set(content)
+    if own:
+        raise ValueError(f"{path}: {sorted(own)[0]} is read off the bundle or given by an option; leave it out")
+    return dict(content)
+
+
+def _write_documents(bundle: Path, staged: Path, trained_on: str) -> None:
+    for path in files_of(bundle / "docs"):
+        to = staged / "docs" / path
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle / "docs" / path, to)
+    page = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    _write_text(staged / "docs" / "README.md", documentation(page, staged.name, trained_on))
+    checksum = sha256(staged / "models" / "model.pt")
+    _write_text(staged / "docs" / "data_license.txt", data_license(trained_on, checksum))
+    shutil.copyfile(bundle / "LICENSE", staged / "LICENSE")
+
+
+def _write_large_files(staged: Path, url: str | None) -> None:
+    """List what the Model Zoo does not take into its repository."""
+    large = [path for path in files_of(staged) if (staged / path).stat().st_size > LARGEST]
+    if not large:
+        return
+    if url is None:
+        logger.warning(
+            "%s: above 25 MB; %s gives no address for it. The Model Zoo wants one: --large_files_url URL",
+            ", ".join(path.as_posix() for path in large),
+            LARGE_FILES,
+        )
+    listed = [
+        {
+            "path": path.as_posix(),
+            "url": f"{url.rstrip('/')}/{path.as_posix()}" if url else "",
+            "hash_val": sha256(staged / path),
+            "hash_type": "sha256",
+        }
+        for path in large
+    ]
+    _write_text(staged / LARGE_FILES, yaml.safe_dump({"large_files": listed}, sort_keys=False))
+
+
+def _for_huggingface(staged: Path, folder: Path) -> None:
+    scheme = parsed(staged / "configs" / "inference.yaml").get_parsed_content("scheme")
+    metadata = json.loads((staged / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    weights = Path("models") / "model.pt"
+    with written_whole(folder) as partial:
+        shutil.copytree(staged, partial)
+        card = model_card(metadata, scheme, weights, sha256(staged / weights))
+        _write_text(partial / "README.md", card)
+        tracked = ("pt", "safetensors", *FORMATS)
+        lines = [f"*.{kind} filter=lfs diff=lfs merge=lfs -text\n" for kind in tracked]
+        _write_text(partial / ".gitattributes", "".join(lines))
+        remove(partial / "SHA256SUMS")
+        write_checksums(partial)
+
+
+def run_isolated(*arguments: str, folder: Path | None = None) -> str:
+    """What ``isolated.py`` prints, run in another folder, where this project cannot be imported.
+
+    Raises:
+        ValueError: it failed; with the last of what it printed.
+    """
+    # Scripting numbers its types in the order of sets.
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONHASHSEED": "0"}
+    with tempfile.TemporaryDirectory(prefix="multimag-") as elsewhere:
+        done = subprocess.run(
+            [sys.executable, str(_ISOLATED), *arguments],
+            cwd=folder or elsewhere,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise ValueError("\n".join((done.stderr or done.stdout).strip().splitlines()[-8:]))
+    return done.stdout

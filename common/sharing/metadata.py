@@ -1,0 +1,135 @@
+"""``configs/metadata.json`` of an exported bundle: what was given, and what can be read off configs and packages."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+_COLORS = ("red", "green", "blue")
+# What `python -m monai.bundle run` needs beside MONAI.
+_OF_RUNS = ("fire", "pytorch-ignite", "pyyaml")
+# Said by keys of their own.
+_APART = frozenset({"monai", "torch", "numpy"})
+_VERSION = re.compile(r"\d+(\.\d+)*([-.+]?[A-Za-z0-9]+)*")
+
+
+def filled_metadata(
+    said: Mapping[str, Any],
+    parser: ConfigParser,
+    modules: Sequence[Path],
+    name: str,
+    trained_on: str,
+    release: str | None = None,
+    changes: str | None = None,
+) -> dict[str, Any]:
+    """What a bundle says, brought up to what is exported.
+
+    Args:
+        said: the bundle's metadata.
+        parser: its ``inference.yaml``, overlays worked in.
+        modules: the Python files it carries.
+        name: of the exported bundle.
+        trained_on: what the weights were trained on.
+        release: version number; by default the bundle's.
+        changes: what is new in it; needed with a version that the bundle's changelog does not have.
+
+    Raises:
+        ValueError: ``release`` is no version, or one that the changelog would not have.
+    """
+    release = str(release) if release is not None else said["version"]
+    if not _VERSION.fullmatch(release):
+        raise ValueError(f"{release!r} is no version: give --version as 1.2.0")
+    changelog = dict(said["changelog"])
+    if changes:
+        changelog = {release: changes, **changelog}
+    if release not in changelog:
+        raise ValueError(f"version {release} is not in the changelog: say with --changes what is new in it")
+    required = {*said["required_packages_version"], *_OF_RUNS, *_distributions(modules)}
+    return {
+        **said,
+        "name": name,
+        "version": release,
+        "changelog": changelog,
+        "monai_version": _version("monai"),
+        "pytorch_version": _version("torch"),
+        "numpy_version": _version("numpy"),
+        "required_packages_version": {key: _version(key) for key in sorted(required)},
+        "data_source": trained_on,
+        "network_data_format": _data_format(said["network_data_format"], parser),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        # Less what only says how it was built.
+        return version(package).split("+")[0]
+    except PackageNotFoundError as error:
+        raise ValueError(f"{package} is not installed here, so its version cannot be said. Install it") from error
+
+
+def _distributions(modules: Sequence[Path]) -> set[str]:
+    """Packages that have to be installed for the modules to be imported; what only a function imports may be absent."""
+    names = set()
+    for module in modules:
+        for node in _imports(ast.parse(module.read_text(encoding="utf-8")).body):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif not node.level and node.module:
+                names.add(node.module.split(".")[0])
+    known = packages_distributions()
+    found = {known[name][0] for name in names - set(sys.stdlib_module_names) if name in known}
+    return {package.lower() for package in found} - _APART
+
+
+def _imports(statements: Sequence[ast.stmt]) -> list[ast.Import | ast.ImportFrom]:
+    return [statement for statement in statements if isinstance(statement, ast.Import | ast.ImportFrom)]
+
+
+def _data_format(said: Mapping[str, Any], parser: ConfigParser) -> dict[str, Any]:
+    views, target, scheme = (parser.get_parsed_content(key) for key in ("fields_of_view", "target", "scheme"))
+    image, pred = said["inputs"]["image"], said["outputs"]["pred"]
+    preprocessed = parser.get_parsed_content("preprocessing")({"image": _extremes(len(views))})["image"]
+    channels = scheme.channel_def()
+    return {
+        **said,
+        "inputs": {
+            "image": {
+                **image,
+                "num_channels": 3 * len(views),
+                "spatial_shape": [int(views[0]["size"])] * 2,
+                "value_range": [round(float(preprocessed.min()), 6), round(float(preprocessed.max()), 6)],
+                "channel_def": _view_channels(views, image["channel_def"]),
+            }
+        },
+        "outputs": {
+            "pred": {
+                **pred,
+                "num_channels": len(channels),
+                "spatial_shape": [int(target["size"])] * 2,
+                "channel_def": channels,
+            }
+        },
+    }
+
+
+def _extremes(views: int) -> torch.Tensor:
+    return torch.tensor([0.0, 255.0]).expand(3 * views, 1, 2).clone()
+
+
+def _view_channels(views: Sequence[Mapping[str, Any]], said: Mapping[str, str]) -> dict[str, str]:
+    """Colour and µm/px of each channel; in the bundle's words where these still hold."""
+    found = {}
+    for number, view in enumerate(views):
+        for place, color in enumerate(_COLORS):
+            key, text = str(3 * number + place), f"{color} at {view['mpp']} micrometres per pixel"
+            before = said.get(key, "")
+            found[key] = before if before == text or before.startswith(f"{text},") else text
+    return found

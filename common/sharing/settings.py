@@ -1,0 +1,120 @@
+"""Configs of an exported bundle: overlays worked in, comments kept, and the package's name changed."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml as plain_yaml
+from monai.bundle import ConfigParser
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from .closure import NAME
+
+# The package's name in an exported bundle: the only one that MONAI Label unloads between bundles.
+SCRIPTS = "scripts"
+# Where things lie on one machine, and what a training begins from: an exported bundle has neither.
+LOCAL = frozenset(
+    (
+        *("bundle_root", "dataset_dir", "datalist", "slides", "output_dir", "checkpoint_dir", "checkpoint"),
+        *("checkpoint_name", "cache_dir", "pack_dir", "packed", "styled", "device", "devices", "rank", "world_size"),
+        *("start_from", "branches_from", "freeze_branches", "encoders_from", "trunk_from", "slice_encoder_from"),
+        *("context_encoder_from", "imports"),
+    )
+)
+
+_REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*)")
+_NAMED = re.compile(rf"\b{NAME}(?=\.[A-Za-z_])")
+_RENAMED = re.compile(rf"\b{SCRIPTS}(?=\.[A-Za-z_])")
+
+
+def renamed(text: str) -> str:
+    """A config in which everything from this package comes from :data:`SCRIPTS`."""
+    return _NAMED.sub(SCRIPTS, text)
+
+
+def parsed(config: Path) -> ConfigParser:
+    """An exported bundle's config, of this package's own classes: nothing that the bundle carries is run."""
+    return ConfigParser(plain_yaml.safe_load(_RENAMED.sub(NAME, config.read_text(encoding="utf-8"))))
+
+
+def laid_over(config: str, overlays: Sequence[str]) -> str:
+    """A config's text with overlays worked in as MONAI lays them over it, comments kept.
+
+    An overlay's key is taken if the config has it, or something taken refers to it; never one of :data:`LOCAL`.
+
+    Args:
+        config: YAML text.
+        overlays: YAML texts, later ones over earlier ones.
+
+    Raises:
+        ValueError: an overlay is no YAML mapping, or changes what is not there.
+    """
+    if not overlays:
+        return config
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
+    content = yaml.load(config)
+    for text in overlays:
+        try:
+            overlay = yaml.load(text)
+        except YAMLError as error:
+            raise ValueError(f"an overlay is no YAML: {error}") from error
+        if not isinstance(overlay, Mapping):
+            raise ValueError("an overlay must be a YAML mapping of a config's keys")
+        for key in _taken(content, overlay):
+            _put(content, key, overlay[key])
+    written = io.StringIO()
+    yaml.dump(content, written)
+    return written.getvalue()
+
+
+def _root(key: str) -> str:
+    return re.split("#|::", key.lstrip("+"))[0]
+
+
+def _taken(content: Mapping[str, Any], overlay: Mapping[str, Any]) -> list[str]:
+    usable = [key for key in overlay if _root(key) not in LOCAL]
+    taken = {key for key in usable if key.lstrip("+") in content or _root(key) in content}
+    while True:
+        wanted = {name for key in taken for name in _references(overlay[key])}
+        more = {key for key in usable if _root(key) in wanted} - taken
+        if not more:
+            return [key for key in overlay if key in taken]
+        taken |= more
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _references(part)
+    elif isinstance(value, str):
+        yield from _REFERENCE.findall(value)
+
+
+def _put(content: MutableMapping[str, Any], key: str, value: Any) -> None:
+    adds, key = key.startswith("+"), key.lstrip("+")
+    # Some overlays of ours are laid over others: their keys are spelt as there.
+    path = [key] if key in content else re.split("#|::", key)
+    holder: Any = content
+    try:
+        for part in path[:-1]:
+            holder = holder[int(part) if isinstance(holder, list) else part]
+        last: Any = int(path[-1]) if isinstance(holder, list) else path[-1]
+        if not adds:
+            holder[last] = value
+        elif isinstance(holder[last], list):
+            holder[last].extend(value)
+        else:
+            holder[last].update(value)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"an overlay changes {key!r}, which is not in the config") from error

@@ -1,0 +1,43 @@
+"""A small synthetic slide to try a bundle on: only whether it runs, nothing of how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..files import write_json
+
+_SIDE = 4  # targets
+
+
+def write_trial(folder: Path, views: Sequence[Mapping[str, Any]], target: Mapping[str, Any], labels: int) -> Path:
+    """Write a slide of :data:`_SIDE` targets a side, each of one class's colour and sprinkled with glass, its label
+    image, and a datalist that has it in every section.
+
+    Args:
+        folder: where to.
+        views: the bundle's fields of view.
+        target: what it predicts.
+        labels: how many classes.
+
+    Returns:
+        the datalist.
+    """
+    draw = np.random.default_rng(0)
+    fine = float(views[0]["mpp"])
+    step = round(float(target["size"]) * float(target["mpp"]) / fine)
+    cells = 1 + np.arange(_SIDE**2).reshape(_SIDE, _SIDE) % labels
+    truth = np.kron(cells, np.ones((step, step), dtype=np.uint8)).astype(np.uint8)
+    colors = draw.integers(70, 170, (labels + 1, 3), dtype=np.uint8)
+    image = colors[truth] + draw.integers(0, 40, (*truth.shape, 3), dtype=np.uint8)
+    image[draw.random(truth.shape) < 0.2] = 250
+    Image.fromarray(image).save(folder / "slide.png")
+    Image.fromarray(truth).save(folder / "labels.png")
+    entry = {"image": "slide.png", "label": "labels.png", "mpp": fine}
+    datalist = folder / "datalist.json"
+    write_json(datalist, {section: [entry] for section in ("training", "validation", "testing")})
+    return datalist

@@ -1,0 +1,144 @@
+"""Whether a bundle can be handed on: what the Model Zoo's checks ask for, and more."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..errors import UnreadableFileError
+from .archive import BundleFileError, unpacked
+from .checks import STATIC, Check
+from .export import run_isolated
+from .trial import write_trial
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: what was looked at.
+        problems: what is wrong and what to do about it; none if all is well.
+        notes: what is not wrong, but should be known.
+    """
+
+    check: str
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{'FAILED' if self.problems else 'ok':6} {self.check}"]
+        lines += [f"         {line}" for problem in self.problems for line in problem.splitlines()]
+        return "\n".join([*lines, *(f"         note: {note}" for note in self.notes)])
+
+
+def verify_bundle(path: str | Path, schema: str | Path | None = None, run: bool = True) -> list[Finding]:
+    """Check a bundle's folder or zip.
+
+    First what can be seen without running anything that is in it; only if all of that is well, the bundle is run: with
+    this project not importable, from another folder, on a synthetic slide.
+
+    Args:
+        path: folder or zip.
+        schema: the Model Zoo's metadata schema, to check against it too.
+        run: whether to run what the bundle holds, which is code.
+
+    Returns:
+        a finding per check, in order.
+
+    Raises:
+        BundleFileError: the zip is not one that may be unpacked.
+    """
+    with unpacked(path) as folder:
+        folder = folder.resolve()
+        found = [_looked_at(name, check, folder) for name, check in STATIC.items()]
+        if schema is not None:
+            problems = _caught(lambda: _against_schema(folder, Path(schema)))
+            found.append(Finding("the Model Zoo's schema", tuple(problems)))
+        if not run or any(finding.problems for finding in found):
+            return found
+        return found + _run(folder)
+
+
+def _looked_at(name: str, check: Check, folder: Path) -> Finding:
+    notes: list[str] = []
+    problems = _caught(lambda: check(folder, notes))
+    return Finding(name, tuple(problems), tuple(notes))
+
+
+def _caught(check: Callable[[], Iterable[str]]) -> list[str]:
+    try:
+        return list(check())
+    except (BundleFileError, UnreadableFileError, ValueError, OSError) as error:
+        return [str(error)]
+
+
+def _against_schema(folder: Path, schema: Path) -> list[str]:
+    import jsonschema
+
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    validator = jsonschema.Draft201909Validator(json.loads(schema.read_text(encoding="utf-8")))
+    return [f"configs/metadata.json: {error.json_path}: {error.message}" for error in validator.iter_errors(metadata)]
+
+
+def _run(folder: Path) -> list[Finding]:
+    with tempfile.TemporaryDirectory(prefix="multimag-") as temporary:
+        work = Path(temporary)
+        tasks: dict[str, Callable[[], Iterable[str]]] = {
+            "metadata names channels, sizes and µm/px as the configs do": lambda: _outlines(folder, work),
+            "properties of every config": lambda: _isolated("properties", str(folder), str(work / "datalist.json")),
+            "shapes in and out": lambda: _isolated("shape", str(folder)),
+            "TorchScript": lambda: _isolated("torchscript", str(folder)),
+            "trains": lambda: _train(folder, work),
+            "evaluates": lambda: _evaluate(folder, work),
+            "segments a slide": lambda: _infer(folder, work),
+        }
+        found = []
+        for name, task in tqdm(tasks.items(), desc="running the bundle", leave=False):
+            found.append(Finding(name, tuple(_caught(task))))
+            # Without fields of view there is no slide to try the rest on.
+            if found[0].problems:
+                break
+        return found
+
+
+def _isolated(*arguments: str) -> list[str]:
+    run_isolated(*arguments)
+    return []
+
+
+def _outlines(folder: Path, work: Path) -> list[str]:
+    said = json.loads(run_isolated("outline", str(folder)).splitlines()[-1])
+    write_trial(work, said["fields_of_view"], said["target"], len(said["labels"]))
+    return said["problems"]
+
+
+def _command(folder: Path, *configs: str, **settings: object) -> list[str]:
+    files = [str(folder / "configs" / f"{name}.yaml") for name in configs]
+    command = ["run", "--config_file", str(files), "--bundle_root", str(folder)]
+    return command + [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+
+
+def _train(folder: Path, work: Path) -> list[str]:
+    short = {"epochs": 1, "samples_per_epoch": 4, "batch_size": 4, "num_workers": 0, "val_interval": 1}
+    places = {"datalist": work / "datalist.json", "output_dir": work / "training", "checkpoint_dir": work / "training"}
+    named = {"checkpoint_name": "model.pt"}
+    run_isolated(*_command(folder, "train", **short, **places, **named))
+    return [] if (work / "training" / "model.pt").is_file() else ["train.yaml left no checkpoint in checkpoint_dir"]
+
+
+def _evaluate(folder: Path, work: Path) -> list[str]:
+    places = {"datalist": work / "datalist.json", "output_dir": work / "scores"}
+    run_isolated(*_command(folder, "train", "evaluate", num_workers=0, batch_size=4, **places))
+    return [] if (work / "scores" / "scores.json").is_file() else ["evaluate.yaml left no scores.json in output_dir"]
+
+
+def _infer(folder: Path, work: Path) -> list[str]:
+    run_isolated(*_command(folder, "inference", slides=work / "datalist.json", output_dir=work / "slides"))
+    missing = [name for name in ("prediction.tif", "summary.json") if not (work / "slides" / "slide" / name).is_file()]
+    return [f"inference.yaml left no {name}" for name in missing]

@@ -1,0 +1,189 @@
+"""What an exported bundle holds, and that it runs alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from common.sharing import ExportOptions, export_bundle
+from common.sharing.archive import check_checksums
+from common.sharing.closure import needed_modules
+from common.sharing.export import run_isolated
+from tests.bundles.commands import run_common
+from tests.conftest import DMMN
+from tests.sharing.conftest import TRAINED_ON
+
+
+def test_a_bundle_carries_what_its_configs_say(unpacked_bundle):
+    assert unpacked_bundle.name == "pathology_tiny_segmentation"
+    assert (unpacked_bundle / "scripts" / "networks" / "dmmn.py").is_file()
+    assert not (unpacked_bundle / "scripts" / "__main__.py").exists()
+    assert not (unpacked_bundle / "scripts" / "phantom").exists()
+    for config in sorted((unpacked_bundle / "configs").rglob("*.yaml")):
+        assert "common." not in config.read_text()
+    assert check_checksums(unpacked_bundle)
+
+
+def test_an_overlay_is_worked_in_without_the_places_it_names(unpacked_bundle):
+    configs = {
+        name: yaml.safe_load((unpacked_bundle / "configs" / f"{name}.yaml").read_text())
+        for name in ("inference", "train")
+    }
+    for config in configs.values():
+        assert config["network_def"] == {
+            "_target_": "scripts.networks.DMMNM3",
+            "num_classes": 6,
+            "channels": [4, 6, 8, 10, 12],
+        }
+        assert config["target"] == {"mpp": 1.0, "size": 64}
+    assert configs["inference"]["checkpoint"] == "$@bundle_root + '/models/model.pt'"
+    assert configs["train"]["datalist"] == "$@dataset_dir + '/datalist.json'"
+
+
+def test_metadata_is_of_what_is_exported(unpacked_bundle):
+    said = json.loads((unpacked_bundle / "configs" / "metadata.json").read_text())
+    assert said["name"] == "pathology_tiny_segmentation"
+    assert said["version"] == "1.10"
+    assert said["changelog"]["1.10"] == "narrow"
+    assert said["data_source"] == TRAINED_ON
+    image, pred = said["network_data_format"]["inputs"]["image"], said["network_data_format"]["outputs"]["pred"]
+    assert (image["num_channels"], image["spatial_shape"], image["value_range"]) == (9, [64, 64], [0.0, 1.0])
+    assert image["channel_def"]["8"] == "blue at 4.0 micrometres per pixel"
+    assert (pred["num_channels"], pred["channel_def"]["6"]) == (7, "adipose")
+    required = said["required_packages_version"]
+    assert required["tifffile"] == tifffile.__version__
+    assert {"pyyaml", "fire", "pillow", "openslide-python", "scikit-image"} <= set(required)
+    # Extras, and what only says how a bundle is exported, are not needed to run it.
+    assert not {"highdicom", "ruamel.yaml", "safetensors"} & set(required)
+
+
+def test_weights_are_those_of_the_checkpoint_and_nothing_else(unpacked_bundle, small_dmmn):
+    state = torch.load(small_dmmn[1], weights_only=True)["model"]
+    plain = torch.load(unpacked_bundle / "models" / "model.pt", weights_only=True)
+    safe = load_file(unpacked_bundle / "models" / "model.safetensors")
+    assert set(plain) == set(safe) == set(state)
+    assert all(torch.equal(plain[name], value) and torch.equal(safe[name], value) for name, value in state.items())
+
+
+def test_the_same_export_gives_the_same_bytes(exported, small_dmmn, tmp_path):
+    overlay, checkpoint = small_dmmn
+    again = tmp_path / "again.zip"
+    run_common(
+        "export", DMMN, "--checkpoint", checkpoint, "--config", overlay, "-o", again, "--trained_on", TRAINED_ON,
+        "--name", "pathology_tiny_segmentation", "--version", "1.10", "--changes", "narrow",
+    )  # fmt: skip
+    assert again.read_bytes() == exported.read_bytes()
+
+
+def test_a_slide_is_segmented_where_the_project_is_not(unpacked_bundle, tmp_path):
+    """The label map is what the network says in the project itself."""
+    from common.sharing.trial import write_trial
+
+    views = [{"mpp": mpp, "size": 64} for mpp in (1.0, 2.0, 4.0)]
+    datalist = write_trial(tmp_path, views, views[0], 6)
+    run_isolated(
+        "run", "--config_file", str(unpacked_bundle / "configs" / "inference.yaml"),
+        "--bundle_root", str(unpacked_bundle), "--slides", str(datalist), "--output_dir", str(tmp_path / "alone"),
+    )  # fmt: skip
+    overlay = tmp_path / "small.yaml"
+    overlay.write_text(
+        "network_def#channels: [4, 6, 8, 10, 12]\ntarget: {mpp: 1.0, size: 64}\n"
+        "fields_of_view: [{mpp: 1.0, size: 64}, {mpp: 2.0, size: 64}, {mpp: 4.0, size: 64}]\n"
+    )
+    files = [str(DMMN / "configs" / "inference.yaml"), str(overlay)]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(DMMN)]
+    command += ["--checkpoint", str(unpacked_bundle / "models" / "model.pt"), "--slides", str(datalist)]
+    subprocess.run([*command, "--output_dir", str(tmp_path / "here")], check=True, capture_output=True)
+    alone, here = (tifffile.imread(tmp_path / where / "slide" / "prediction.tif") for where in ("alone", "here"))
+    assert len(np.unique(alone)) > 1
+    assert np.array_equal(alone, here)
+
+
+def test_a_hugging_face_folder_is_a_bundle_with_a_card(small_dmmn, tmp_path):
+    overlay, checkpoint = small_dmmn
+    folder = tmp_path / "hub"
+    export_bundle(DMMN, checkpoint, huggingface=folder, options=ExportOptions([str(overlay)], trained_on=TRAINED_ON))
+    card = (folder / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "apache-2.0"
+    assert front["library_name"] == "monai"
+    assert TRAINED_ON in card
+    assert "| 1 | carcinoma | #dc2828 |" in card
+    assert "2.0 micrometres per pixel" in card
+    assert "*.safetensors filter=lfs" in (folder / ".gitattributes").read_text()
+    assert check_checksums(folder)
+    with pytest.raises(ValueError, match="is there already"):
+        export_bundle(DMMN, checkpoint, huggingface=folder, options=ExportOptions([str(overlay)]))
+
+
+def test_large_files_are_listed_with_their_sums(small_dmmn, tmp_path, monkeypatch):
+    monkeypatch.setattr("common.sharing.export.LARGEST", 100_000)
+    overlay, checkpoint = small_dmmn
+    options = ExportOptions([str(overlay)], large_files_url="https://example.org/tiny/")
+    out = export_bundle(DMMN, checkpoint, tmp_path / "tiny.zip", options=options)
+    with zipfile.ZipFile(out) as file:
+        listed = yaml.safe_load(file.read(f"{DMMN.name}/large_files.yml"))["large_files"]
+        sums = dict(line.split("  ")[::-1] for line in file.read(f"{DMMN.name}/SHA256SUMS").decode().splitlines())
+    entries = {entry["path"]: entry for entry in listed}
+    assert entries["models/model.pt"] == {
+        "path": "models/model.pt",
+        "url": "https://example.org/tiny/models/model.pt",
+        "hash_val": sums["models/model.pt"],
+        "hash_type": "sha256",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"name": "my bundle"}, "letters, digits and underscores"),
+        ({"version": "new"}, "no version"),
+        ({"version": "0.2.0"}, "not in the changelog"),
+        ({"configs": ["none.yaml"]}, "no such config"),
+        ({"configs": []}, "weights of another network"),
+    ],
+)
+def test_what_does_not_fit_leaves_no_zip(change, match, small_dmmn, tmp_path):
+    options = ExportOptions(**{"configs": [str(small_dmmn[0])], **change})
+    with pytest.raises(ValueError, match=match):
+        export_bundle(DMMN, small_dmmn[1], tmp_path / "out.zip", options=options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_refusals(small_dmmn, tmp_path):
+    with pytest.raises(ValueError, match="no format 'tflite'"):
+        ExportOptions(formats=["tflite"])
+    with pytest.raises(ValueError, match="say where to"):
+        export_bundle(DMMN, small_dmmn[1])
+    with pytest.raises(ValueError, match="is no bundle"):
+        export_bundle(tmp_path, small_dmmn[1], tmp_path / "out.zip")
+    (tmp_path / "meta.yaml").write_text("version: 3\n")
+    options = ExportOptions([str(small_dmmn[0])], metadata=tmp_path / "meta.yaml")
+    with pytest.raises(ValueError, match="version is read off"):
+        export_bundle(DMMN, small_dmmn[1], tmp_path / "out.zip", options=options)
+
+
+def test_modules_are_followed_through_functions_too(tmp_path):
+    for name, text in {
+        "__init__.py": "",
+        "a.py": "from .sub import thing\n",
+        "sub/__init__.py": "from .deep import thing\n",
+        "sub/deep.py": "def thing():\n    from ..late import other\n    return other\n",
+        "late.py": "other = 1\n",
+        "unused.py": "from . import a\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = [path.as_posix() for path in needed_modules(["a.thing"], tmp_path)]
+    assert found == ["__init__.py", "a.py", "late.py", "sub/__init__.py", "sub/deep.py"]
+    with pytest.raises(ValueError, match="no module .*none"):
+        needed_modules(["none.Thing"], tmp_path)
