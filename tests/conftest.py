@@ -13,6 +13,8 @@ import torch
 from common.classes import ClassScheme
 from common.phantom import BREAST, write_camelyon16, write_phantom
 
+pytest_plugins = ["tests.exporting"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 DMMN = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"

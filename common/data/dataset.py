@@ -91,7 +91,8 @@ class MultiMagnificationPatchDataset(Dataset):
             before = before.of_rows(_on_tissue(before, FieldOfView.of(target), reader, self.data))
         if chosen is not None:
             before = chosen.of(before)
-        self._check_classes(before, allow_missing)
+        self.allow_missing = allow_missing
+        self._check_classes(before)
         self.index = before
         if rates:
             self.index = balance_by_elastic_deformation(before, rates, class_order, seed)
@@ -131,11 +132,13 @@ class MultiMagnificationPatchDataset(Dataset):
         """Weights by :func:`common.losses.class_weights` over this data set, balanced if it is."""
         return class_weights(self.index.pixels_per_class(), weighting)
 
-    def _check_classes(self, index: PatchIndex, allow_missing: Sequence[str] | None) -> None:
-        if allow_missing is None:
-            return
+    def may_lack(self, name: str) -> bool:
+        """Whether it was said that a class may have no labelled pixel."""
+        return self.allow_missing is None or name in self.allow_missing
+
+    def _check_classes(self, index: PatchIndex) -> None:
         counts = dict(zip(index.class_names, index.pixels_per_class(), strict=True))
-        missing = [name for name, count in counts.items() if count == 0 and name not in allow_missing]
+        missing = [name for name, count in counts.items() if count == 0 and not self.may_lack(name)]
         if missing:
             raise ValueError(
                 f"no labelled pixel of {', '.join(missing)} in {len(self.data)} slides: the network could never "

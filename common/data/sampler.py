@@ -21,13 +21,14 @@ class ClassCycleSampler(Sampler[int]):
 
     Args:
         dataset: the patches.
-        cycle: class names, in the order in which they take turns; a name may stand in it more than once.
+        cycle: class names, in the order in which they take turns; a name may stand in it more than once. Those without
+            a patch are passed over if the data set may lack them.
         num_samples: patches per epoch.
         seed: of the order.
         share: a patch stands for the classes that have at least this share of its labelled pixels.
 
     Raises:
-        ValueError: a class of the cycle has no patch.
+        ValueError: a class of the cycle has no patch, and may not be lacking, or none has.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class ClassCycleSampler(Sampler[int]):
         seed: int = 0,
         share: float = 0.1,
     ) -> None:
-        self.cycle, self.num_samples = tuple(cycle), num_samples
+        self.num_samples = num_samples
         self._rng = np.random.default_rng(seed)
         names = list(dataset.index.class_names)
         unknown = sorted(set(cycle) - set(names))
@@ -47,13 +48,14 @@ class ClassCycleSampler(Sampler[int]):
         pixels = dataset.index.rows[names].to_numpy(dtype=np.float64)
         shares = pixels / pixels.sum(axis=1, keepdims=True)
         self._members = {name: np.nonzero(shares[:, names.index(name)] >= share)[0] for name in set(cycle)}
-        empty = sorted(name for name, members in self._members.items() if not len(members))
+        self.cycle = tuple(name for name in cycle if len(self._members[name]) or not dataset.may_lack(name))
+        empty = sorted(name for name in set(self.cycle or cycle) if not len(self._members[name]))
         if empty:
             raise ValueError(
                 f"no patch of {', '.join(empty)} with {share:.0%} of its labelled pixels to sample; take it out of the "
                 "cycle, or lower share"
             )
-        self._streams = {name: self._endless(members) for name, members in self._members.items()}
+        self._streams = {name: self._endless(self._members[name]) for name in set(self.cycle)}
 
     def __len__(self) -> int:
         return self.num_samples

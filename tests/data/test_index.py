@@ -186,13 +186,18 @@ def test_classes_take_turns_and_every_patch_has_its_own(entry, scheme):
     assert all({stroma[i], stroma[i + 1]} == {160, 224} for i in range(0, 8, 2))
     with pytest.raises(ValueError, match="no patch of necrotic"):
         ClassCycleSampler(data, ["necrotic"], num_samples=1)
+    passed_over = list(ClassCycleSampler(data, ["stroma", "necrotic", "carcinoma"], num_samples=4))
+    assert [data.index.rows.iloc[position]["carcinoma"] > 0 for position in passed_over] == [False, True] * 2
+    data.allow_missing = ["carcinoma"]
+    with pytest.raises(ValueError, match="no patch of necrotic"):
+        ClassCycleSampler(data, ["stroma", "necrotic"], num_samples=1)
     with pytest.raises(ValueError, match="no classes of the scheme: tumour"):
         ClassCycleSampler(data, ["tumour"], num_samples=1)
 
 
 def test_how_much_of_a_patch_makes_it_one_of_a_class_can_be_said():
     rows = pd.DataFrame({"carcinoma": [1, 50, 0], "stroma": [99, 50, 100]})
-    data = SimpleNamespace(index=PatchIndex(rows, ("carcinoma", "stroma")))
+    data = SimpleNamespace(index=PatchIndex(rows, ("carcinoma", "stroma")), may_lack=lambda name: False)
     assert set(ClassCycleSampler(data, ["carcinoma"], num_samples=20)) == {1}
     assert set(ClassCycleSampler(data, ["carcinoma"], num_samples=20, share=0.005)) == {0, 1}
     with pytest.raises(ValueError, match="no patch of carcinoma with 60% of its labelled pixels.*lower share"):

@@ -20,7 +20,7 @@ from common.sharing.closure import needed_modules
 from common.sharing.export import run_isolated
 from tests.bundles.commands import run_common
 from tests.conftest import DMMN
-from tests.sharing.conftest import TRAINED_ON
+from tests.exporting import TRAINED_ON
 
 
 def test_a_bundle_carries_what_its_configs_say(unpacked_bundle):

@@ -1,0 +1,95 @@
+"""The app that MONAI Label runs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import torch
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.tasks.activelearning.first import First
+from monailabel.tasks.activelearning.random import Random
+from monailabel.utils.others.pathology import create_asap_annotations_xml, create_dsa_annotations_json
+
+from .bundles import ServedBundle, serve
+from .infer import SlideInferTask
+from .train import SlideTrainTask
+
+logger = logging.getLogger(__name__)
+
+_WRITERS = {"asap": create_asap_annotations_xml, "dsa": create_dsa_annotations_json}
+
+
+class SlideApp(MONAILabelApp):
+    """Bundles for whole slides; ``conf`` has their paths under ``bundles``, as a JSON list.
+
+    Args:
+        app_dir: where copies of the bundles are kept.
+        studies: folder of slides, or a Digital Slide Archive's address.
+        conf: see above.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        paths = [Path(path) for path in json.loads(conf.get("bundles", "[]"))]
+        served = [serve(path, Path(app_dir) / "model") for path in paths]
+        self.bundles: dict[str, ServedBundle] = {bundle.name: bundle for bundle in served}
+        if len(self.bundles) < len(served):
+            raise ValueError("two bundles of one name: export one of them with another --name")
+        super().__init__(
+            app_dir,
+            studies,
+            conf,
+            name="MultiMag",
+            description="Whole-slide segmentation at several magnifications",
+            version="0.1.0",
+        )
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """A task per bundle."""
+        return {name: SlideInferTask(bundle) for name, bundle in self.bundles.items()}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """A task per bundle."""
+        return {name: SlideTrainTask(bundle, self.conf) for name, bundle in self.bundles.items()}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """Which slide to annotate next."""
+        return {"random": Random(), "first": First()}
+
+    def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Segment a region in one piece: cut into tiles, as MONAI Label does, each would lie on a lattice of its
+        own."""
+        request = copy.deepcopy(request)
+        task = self._infers.get(request.get("model"))
+        if task is None:
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"There is no model {request.get('model')!r}")
+        image = request["image"]
+        if not os.path.exists(image):
+            image = (datastore or self.datastore()).get_image_uri(image)
+        if not image or not os.path.exists(image):
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"There is no slide {request['image']!r}")
+        if not torch.cuda.is_available():
+            request["device"] = "cpu"
+        _, found = task({**request, "image": image})
+        location, size = request.get("location") or [0, 0], request.get("size") or [0, 0]
+        result = {
+            "annotations": [found],
+            "name": f"{request['model']} at {location}, {size}",
+            # MONAI Label puts it into XML as it is.
+            "description": escape(task.description, {'"': "&quot;"}),
+            "model": request["model"],
+            "location": location,
+            "size": size,
+            "latencies": found["latencies"],
+        }
+        writer = _WRITERS.get(request.get("output") or "dsa")
+        return {"file": writer(result)[0] if writer else None, "params": result}

@@ -1,0 +1,111 @@
+"""Bundles that the app serves: a copy of each to train in, each with its own modules."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monai.bundle import ConfigParser
+
+from ..errors import UnreadableFileError
+from ..files import remove, written_whole
+from ..sharing.archive import CHECKSUMS, check_checksums, files_of, unpacked
+from ..sharing.settings import SCRIPTS
+from ..weights import read_state
+
+_OWN = re.compile(rf"\b{SCRIPTS}(?=\.[A-Za-z_])")
+_ORIGIN = ".origin"
+
+
+@dataclass(frozen=True)
+class ServedBundle:
+    """A bundle's copy.
+
+    Attributes:
+        name: of the bundle, and of the model in MONAI Label.
+        folder: the copy.
+        package: under which its modules are imported, if it carries them.
+    """
+
+    name: str
+    folder: Path
+    package: str | None
+
+    @property
+    def checkpoint(self) -> Path:
+        """The weights."""
+        return self.folder / "models" / "model.pt"
+
+    def metadata(self) -> dict[str, Any]:
+        """Its ``metadata.json``."""
+        return json.loads((self.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+
+    def parser(self, config: str) -> ConfigParser:
+        """One of its configs, of its own modules: of another bundle's, results would be another's."""
+        text = (self.folder / "configs" / config).read_text(encoding="utf-8")
+        if self.package is not None:
+            text = _OWN.sub(self.package, text)
+        content = yaml.safe_load(text)
+        content["bundle_root"] = str(self.folder)
+        return ConfigParser(content)
+
+
+def serve(path: Path, work: Path) -> ServedBundle:
+    """Copy a bundle (folder or zip) to ``work``, if this one is not there yet, and make its modules importable.
+
+    Raises:
+        BundleFileError, ValueError: the zip is out of order, sums are wrong, or the weights are not only tensors.
+    """
+    with unpacked(path) as source:
+        check_checksums(source)
+        if not (source / "models" / "model.pt").is_file():
+            raise ValueError(f"{path} has no models/model.pt. Export the bundle with a checkpoint, or train it")
+        read_state(source / "models" / "model.pt")
+        folder = work / source.name
+        origin = _fingerprint(source)
+        if not (folder / _ORIGIN).is_file() or (folder / _ORIGIN).read_text() != origin:
+            _copy(source, folder, origin)
+    return ServedBundle(folder.name, folder, _imported(folder))
+
+
+def _fingerprint(source: Path) -> str:
+    digest = hashlib.sha256()
+    for path in files_of(source):
+        digest.update(path.as_posix().encode() + b"\0" + hashlib.sha256((source / path).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _copy(source: Path, folder: Path, origin: str) -> None:
+    if folder.exists():
+        raise ValueError(
+            f"{folder} holds another bundle of that name, which may have been trained there. Move it, or choose "
+            "another --work"
+        )
+    with written_whole(folder) as partial:
+        shutil.copytree(source, partial, ignore=shutil.ignore_patterns("__pycache__"))
+        # Training changes the copy.
+        remove(partial / CHECKSUMS)
+        (partial / _ORIGIN).write_text(origin)
+
+
+def _imported(folder: Path) -> str | None:
+    """Import the bundle's package under a name that no other bundle has."""
+    init = folder / SCRIPTS / "__init__.py"
+    if not init.is_file():
+        return None
+    name = f"bundle_{folder.name}_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(init.parent)])
+        if spec is None or spec.loader is None:
+            raise UnreadableFileError(init, "cannot be imported", "Export the bundle anew")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return name

@@ -1,0 +1,97 @@
+"""Inference on a region or a whole slide, by the whole-slide engine."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from ..weights import load_weights
+from .bundles import ServedBundle
+from .polygons import annotation
+
+logger = logging.getLogger(__name__)
+
+_POLYGONS = "prediction.geojson"
+
+
+class SlideInferTask(InferTask):
+    """One bundle's network over slides.
+
+    A region is predicted on the slide's own lattice of targets, as it would be if the whole slide were: what a request
+    shows does not depend on where it begins.
+
+    Args:
+        bundle: whose.
+    """
+
+    def __init__(self, bundle: ServedBundle) -> None:
+        self.bundle = bundle
+        self._parser = bundle.parser("inference.yaml")
+        self.scheme = self._parser.get_parsed_content("scheme")
+        metadata = bundle.metadata()
+        labels = {one.name: one.label for one in self.scheme.classes}
+        super().__init__(InferType.SEGMENTATION, labels, 2, metadata["description"])
+        self.version = metadata["version"]
+        self._loaded: dict[str, tuple[int, Any, Any]] = {}
+
+    def is_valid(self) -> bool:
+        """A bundle without weights is not served."""
+        return self.bundle.checkpoint.is_file()
+
+    def get_path(self, validate: bool = True) -> str:
+        """The weights."""
+        return str(self.bundle.checkpoint)
+
+    def info(self) -> dict[str, Any]:
+        """As MONAI Label shows it; ``pathology`` is what plugins for slides look for."""
+        return {**super().info(), "pathology": True, "version": self.version}
+
+    def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[None, dict[str, Any]]:
+        """Segment ``location`` and ``size`` (``[x, y]``, ``[width, height]``, level-0 pixels) of ``image``; all of it
+        without a size. ``mpp`` is for slides that do not say theirs.
+
+        Raises:
+            MONAILabelException: the slide cannot be read; says why.
+        """
+        begun = time.monotonic()
+        item = {"image": request["image"], "mpp": request.get("mpp"), "name": "slide"}
+        left, top = (request.get("location") or (0, 0))[:2]
+        width, height = (request.get("size") or (0, 0))[:2]
+        if width and height:
+            item["regions"] = [[int(top), int(left), int(height), int(width)]]
+        device = str(request.get("device") or "cuda")
+        inferer, network = self._of_device(device if torch.cuda.is_available() else "cpu")
+        with tempfile.TemporaryDirectory(prefix="multimag-") as folder:
+            inferer.output_dir = Path(folder)
+            inferer.only_regions = "regions" in item
+            done = inferer(item, network)
+            if "error" in done:
+                raise MONAILabelException(MONAILabelError.INFERENCE_ERROR, str(done["error"]))
+            polygons = Path(folder) / "slide" / _POLYGONS
+            found = annotation(polygons, self.scheme, float(request.get("min_poly_area") or 0))
+        seconds = round(time.monotonic() - begun, 2)
+        latencies = {"pre": 0, "infer": seconds, "post": 0, "total": seconds}
+        return None, {"annotation": found, "label_names": self.labels, "latencies": latencies}
+
+    def _of_device(self, device: str) -> tuple[Any, Any]:
+        """Engine and network, made once, and again when training has written new weights."""
+        written = self.bundle.checkpoint.stat().st_mtime_ns
+        known = self._loaded.get(device)
+        if known is None or known[0] != written:
+            parser = self.bundle.parser("inference.yaml")
+            parser["device"] = f"$torch.device('{torch.device(device)}')"
+            parser["outputs"] = [_POLYGONS]
+            parser["devices"] = None
+            network = parser.get_parsed_content("network").eval()
+            load_weights(network, self.bundle.checkpoint)
+            self._loaded[device] = (written, parser.get_parsed_content("inferer"), network)
+            logger.info("%s: weights of %s on %s", self.bundle.name, self.bundle.checkpoint, device)
+        return self._loaded[device][1:]

@@ -1,0 +1,68 @@
+"""Start MONAI Label with bundles, on this machine only; run by path, with the Python of MONAI Label's environment.
+
+    python common/label_app/start.py BUNDLE… --studies SLIDES [--work FOLDER] [--port 8000]
+
+A bundle is a folder or an exported zip. Slides are those in the folder SLIDES; annotations made of them are kept there,
+too, in SLIDES/labels. FOLDER gets copies of the bundles, which training changes, and the log. MONAI Label asks for no
+password: that is why it listens on 127.0.0.1 alone. What a bundle holds is code, and runs here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+_ROOT = _HERE.parent.parent
+HOST = "127.0.0.1"
+# What LocalDatastore takes for slides and annotations.
+_ENDINGS = ("svs", "tif", "tiff", "ndpi", "mrxs", "scn", "bif", "vms", "vmu", "svslide", "png", "jpg")
+_LABELS = ("xml", "geojson")
+_MAIN = '''"""Where MONAI Label looks for its app."""
+
+from common.label_app.app import SlideApp
+
+
+class App(SlideApp):
+    """Named here, as MONAI Label takes the class of this file."""
+'''
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", nargs="+", metavar="BUNDLE")
+    parser.add_argument("--studies", required=True)
+    parser.add_argument("--work", default="output/label_app")
+    parser.add_argument("--port", type=int, default=8000)
+    arguments = parser.parse_args()
+    bundles = [str(Path(bundle).resolve()) for bundle in arguments.bundles]
+    for path in (*bundles, arguments.studies):
+        if not Path(path).exists():
+            raise SystemExit(f"error: {path}: no such file or folder")
+    work = Path(arguments.work).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "main.py").write_text(_MAIN, encoding="utf-8")
+    sys.stdout.write(f"MONAI Label on http://{HOST}:{arguments.port} (this machine only), log: {work / 'logs'}\n")
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(work)]
+    command += ["--studies", str(Path(arguments.studies).resolve()), "--host", HOST, "--port", str(arguments.port)]
+    # MONAI Label would otherwise ask the network for its own models.
+    command += ["--conf", "bundles", json.dumps(bundles), "--conf", "zoo_source", "ngc", "--conf", "sam2", "false"]
+    os.execve(sys.executable, command, {**os.environ, **_environment()})
+
+
+def _environment() -> dict[str, str]:
+    path = [str(_HERE / "shim"), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        "PYTHONPATH": os.pathsep.join(path),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*.{ending}" for ending in (*_ENDINGS, *_LABELS)]),
+        "MONAI_LABEL_TRACKING_ENABLED": "false",
+    }
+
+
+if __name__ == "__main__":
+    main()
