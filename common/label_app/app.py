@@ -11,8 +11,9 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import torch
+from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
@@ -66,20 +67,27 @@ class SlideApp(MONAILabelApp):
         return {"random": Random(), "first": First()}
 
     def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
-        """Segment a region in one piece: cut into tiles, as MONAI Label does, each would lie on a lattice of its
-        own."""
+        """Segment a region in one piece: cut into tiles, as MONAI Label does, each would lie on a lattice of its own.
+
+        Raises:
+            HTTPException: there is no such model or slide, or the slide cannot be read; says so to the viewer.
+        """
         request = copy.deepcopy(request)
         task = self._infers.get(request.get("model"))
         if task is None:
-            raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"There is no model {request.get('model')!r}")
+            raise HTTPException(404, f"There is no model {request.get('model')!r}")
         image = request["image"]
         if not os.path.exists(image):
             image = (datastore or self.datastore()).get_image_uri(image)
         if not image or not os.path.exists(image):
-            raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"There is no slide {request['image']!r}")
+            raise HTTPException(404, f"There is no slide {request['image']!r}")
         if not torch.cuda.is_available():
             request["device"] = "cpu"
-        _, found = task({**request, "image": image})
+        try:
+            _, found = task({**request, "image": image})
+        except MONAILabelException as error:
+            # MONAI Label would say no more than that there was an error.
+            raise HTTPException(422, error.msg) from error
         location, size = request.get("location") or [0, 0], request.get("size") or [0, 0]
         result = {
             "annotations": [found],

@@ -13,20 +13,24 @@ import urllib.request
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import shapely
-from shapely.geometry import Polygon, mapping, shape
+from shapely.geometry import Polygon, mapping
 
+from common.annotations import read_annotations
+from common.phantom import BREAST
 from common.sharing import ExportOptions, export_bundle
 from common.sharing.archive import unpack
 from common.sharing.export import run_isolated
+from common.slides import open_slide
 from tests.conftest import DMMN, REPOSITORY
 
 pytestmark = pytest.mark.all
 _ENVIRONMENT = Path(os.environ.get("MONAILABEL_ENVIRONMENT", REPOSITORY / ".monailabel"))
 _SLIDE = "CMU-1-Small-Region"
 _REGION = {"location": [200, 600], "size": [1500, 1200]}  # x, y; width, height
-_DEMO = "pathology_demo_segmentation"
+_DEMO, _UNET = "pathology_demo_segmentation", "pathology_unet_segmentation"
 # What one of MONAI Label's clients does, in its environment: prints the answer to one request.
 _CLIENT = """
 import json, sys
@@ -61,11 +65,14 @@ def environment() -> Path:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
-    """The demonstration's weights, exported."""
-    out = tmp_path_factory.mktemp("demo") / "demo.zip"
-    options = ExportOptions(["demo.yaml"], _DEMO, "synthetic slides")
-    return export_bundle(DMMN, DMMN / "models" / "demo.pt", out, options=options)
+def bundles(tmp_path_factory) -> dict[str, Path]:
+    """The demonstration's two networks, exported."""
+    folder, found = tmp_path_factory.mktemp("demo"), {}
+    for name, weights, overlays in ((_DEMO, "demo", []), (_UNET, "demo_unet", ["ablations/demo_unet.yaml"])):
+        options = ExportOptions(["demo.yaml", *overlays], name, "synthetic slides")
+        weights = DMMN / "models" / f"{weights}.pt"
+        found[name] = export_bundle(DMMN, weights, folder / f"{name}.zip", options=options)
+    return found
 
 
 class Server:
@@ -99,58 +106,60 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(environment, demo, exported, shared_data, tmp_path_factory):
+def server(environment, bundles, shared_data, tmp_path_factory):
     work = tmp_path_factory.mktemp("server")
     (work / "slides").mkdir()
     shutil.copyfile(shared_data / "slides" / f"{_SLIDE}.svs", work / "slides" / f"{_SLIDE}.svs")
-    running = Server(environment, [demo, exported], work / "slides", work / "work")
+    running = Server(environment, list(bundles.values()), work / "slides", work / "work")
     yield running
     running.process.terminate()
     running.process.wait(30)
 
 
-def expected(bundle: Path, folder: Path, slide: Path) -> dict[str, shapely.Geometry]:
-    """Of a run of the bundle over the whole slide: per class what lies in the region."""
+def expected(bundle: Path, folder: Path, slide: Path) -> np.ndarray:
+    """Of a run of the bundle over the whole slide: the label map of the region, from its polygons."""
     root = unpack(bundle, folder / "bundle")
     run_isolated(
         "run", "--config_file", str(root / "configs" / "inference.yaml"), "--bundle_root", str(root),
         "--slides", str(slide), "--output_dir", str(folder / "out"),
     )  # fmt: skip
-    features = json.loads((folder / "out" / _SLIDE / "prediction.geojson").read_text())["features"]
-    (x, y), (width, height) = _REGION["location"], _REGION["size"]
-    found: dict[str, list] = {}
-    for feature in features:
-        part = shape(feature["geometry"]).intersection(shapely.box(x, y, x + width, y + height))
-        found.setdefault(feature["properties"]["classification"]["name"], []).append(part)
-    return {name: shapely.union_all(parts) for name, parts in found.items()}
+    return label_map(folder / "out" / _SLIDE / "prediction.geojson", slide)
 
 
-def said(kind: str, text: str) -> dict[str, shapely.Geometry]:
-    """Polygons per class of an answer."""
-    found: dict[str, list] = {}
+def said(kind: str, text: str) -> list[tuple[str, Polygon]]:
+    """Classes and outlines of an answer."""
     if kind == "asap":
-        for one in ElementTree.fromstring(text).iter("Annotation"):
-            points = [(float(point.get("X")), float(point.get("Y"))) for point in one.iter("Coordinate")]
-            found.setdefault(one.get("PartOfGroup"), []).append(Polygon(points))
-    elif kind == "dsa":
-        for one in json.loads(text)["elements"]:
-            found.setdefault(one["group"], []).append(Polygon([point[:2] for point in one["points"]]))
-    else:
-        for element in json.loads(text)["annotations"][0]["annotation"]["elements"]:
-            found.setdefault(element["label"], []).extend(map(Polygon, element["contours"]))
-    return {name: shapely.union_all(shapely.make_valid(parts)) for name, parts in found.items()}
+        found = ElementTree.fromstring(text).iter("Annotation")
+        points = [(one.get("PartOfGroup"), one.iter("Coordinate")) for one in found]
+        return [(name, Polygon([(float(at.get("X")), float(at.get("Y"))) for at in every])) for name, every in points]
+    if kind == "dsa":
+        return [(one["group"], Polygon([at[:2] for at in one["points"]])) for one in json.loads(text)["elements"]]
+    elements = json.loads(text)["annotations"][0]["annotation"]["elements"]
+    return [(one["label"], Polygon(outline)) for one in elements for outline in one["contours"]]
 
 
-def agreement(one: dict[str, shapely.Geometry], other: dict[str, shapely.Geometry]) -> float:
+def drawn(name: str, outline: Polygon) -> dict:
+    """An annotation as QuPath writes it."""
+    properties = {"objectType": "annotation", "classification": {"name": name}}
+    return {"type": "Feature", "geometry": mapping(outline), "properties": properties}
+
+
+def label_map(geojson: Path, slide: Path) -> np.ndarray:
+    """The region's labels, one per level-0 pixel."""
+    (x, y), (width, height) = _REGION["location"], _REGION["size"]
+    with open_slide(slide) as opened:
+        source = read_annotations(geojson, BREAST.scheme)
+        return source.drawn(opened, (y + height / 2, x + width / 2), opened.mpp, (height, width))
+
+
+def agreement(one: np.ndarray, other: np.ndarray) -> float:
     """Intersection over union of both, over the classes together."""
-    nothing = Polygon()
-    pairs = [(one.get(name, nothing), other.get(name, nothing)) for name in set(one) | set(other)]
-    return sum(a.intersection(b).area for a, b in pairs) / sum(a.union(b).area for a, b in pairs)
+    both = int(((one == other) & (one > 0)).sum())
+    return both / (int((one > 0).sum()) + int((other > 0).sum()) - both)
 
 
-def test_both_bundles_give_their_own_polygons_in_every_format(server, demo, exported, shared_data, tmp_path):
+def test_both_bundles_give_their_own_polygons_in_every_format(server, bundles, shared_data, tmp_path):
     models = json.loads(server.ask("info"))["models"]
-    bundles = {_DEMO: demo, "pathology_tiny_segmentation": exported}
     assert set(models) == set(bundles)
     slide = shared_data / "slides" / f"{_SLIDE}.svs"
     answers = {}
@@ -162,7 +171,10 @@ def test_both_bundles_give_their_own_polygons_in_every_format(server, demo, expo
         for kind in ("asap", "dsa", "json"):
             body = {**_REGION, "level": 0, "min_poly_area": 0}
             text = server.ask("wsi_infer", model=name, image_id=_SLIDE, body=body, output=kind)
-            answers[name] = said(kind, text)
+            features = [drawn(*one) for one in said(kind, text)]
+            path = tmp_path / name / f"{kind}.geojson"
+            path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+            answers[name] = label_map(path, slide)
             assert agreement(answers[name], wanted) >= 0.98, (name, kind)
     assert agreement(*answers.values()) < 0.9
 
@@ -170,25 +182,21 @@ def test_both_bundles_give_their_own_polygons_in_every_format(server, demo, expo
 def test_a_whole_slide_is_segmented_when_no_size_is_given(server):
     body = {"location": [0, 0], "size": [0, 0]}
     text = server.ask("wsi_infer", model=_DEMO, image_id=_SLIDE, body=body, output="dsa")
-    covered = shapely.union_all(list(said("dsa", text).values()))
-    assert covered.bounds[2] > 2200
-    assert covered.bounds[3] > 2900
+    right, bottom = shapely.bounds([outline for _, outline in said("dsa", text)]).max(axis=0)[2:]
+    assert (right, bottom) == (2220, 2967)
 
 
 def test_training_on_what_was_annotated_changes_the_weights(server, tmp_path):
-    work = server.log.parent / "model" / "pathology_tiny_segmentation" / "models" / "model.pt"
+    work = server.log.parent / "model" / _UNET / "models" / "model.pt"
     before, other = work.read_bytes(), (work.parents[2] / _DEMO / "models" / "model.pt").read_bytes()
 
-    def drawn(name, *corners):
-        properties = {"objectType": "annotation", "classification": {"name": name}}
-        return {"type": "Feature", "geometry": mapping(shapely.box(*corners)), "properties": properties}
-
-    features = [drawn("stroma", 100, 100, 800, 800), drawn("adipose", 1000, 1000, 1600, 1900)]
+    annotated = {"stroma": (100, 100, 800, 800), "adipose": (1000, 1000, 1600, 1900)}
+    features = [drawn(name, shapely.box(*corners)) for name, corners in annotated.items()]
     label = tmp_path / "label.geojson"
     label.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    server.ask("save_label", image_in=_SLIDE, label_in=str(label), tag="final", params={})
+    server.ask("save_label", image_id=_SLIDE, label_in=str(label), tag="final", params={})
     params = {"max_epochs": 1, "device": "cpu", "samples_per_epoch": 8, "batch_size": 4}
-    server.ask("train_start", model="pathology_tiny_segmentation", params=params)
+    server.ask("train_start", model=_UNET, params=params)
     for _ in range(120):
         time.sleep(2)
         status = json.loads(server.ask("train_status"))
@@ -209,4 +217,4 @@ def test_what_cannot_be_done_is_said(server):
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)
     assert caught.value.code >= 400
-    assert "There is no slide 'none'" in server.log.read_text()
+    assert "There is no slide 'none'" in caught.value.read().decode()
