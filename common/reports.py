@@ -192,6 +192,7 @@ def plot_groups(groups: Mapping[str, Mapping[str, Any]], scheme: ClassScheme, pa
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     most = max(len(values) for values in groups.values())
     figure = Figure(figsize=(1.5 + max(4.0, 1.3 * most), 3.2 * len(groups)), layout="constrained")
@@ -208,12 +209,21 @@ def plot_groups(groups: Mapping[str, Mapping[str, Any]], scheme: ClassScheme, pa
                 if ends is not None:
                     axes.plot([at, at], ends, color=color, linewidth=2, alpha=0.5)
                 if iou is not None:
-                    axes.plot(at, iou, marker="o", color=color, label=tissue.name if place == 0 else None)
+                    axes.plot(at, iou, marker="o", color=color)
         slides = [f"{value}\n{found['slide_count']} slides" for value, found in values.items()]
         axes.set_xticks(range(len(slides)), slides, fontsize=8)
         axes.set(ylabel="IoU", ylim=(0, 1), title=f"by {column}: all pixels, and the range of single slides")
         axes.grid(axis="y", alpha=0.3)
-        axes.legend(fontsize=8, loc="lower right")
+    # Beside the axes, where no point is; of every class, also one that no slide has.
+    figure.legend(
+        handles=[
+            Line2D([], [], marker="o", color=tuple(channel / 255 for channel in tissue.color), label=tissue.name)
+            for tissue in scheme.classes
+        ],
+        loc="outside upper center",
+        ncols=min(len(scheme), 4),
+        fontsize=8,
+    )
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=120, format="png")
 
