@@ -1,5 +1,5 @@
 """``python -m common …``: phantom (and phantom-camelyon16, -breast-biopsies, -bach, -multi-stain), demo, datalist,
-inspect, score, compare, roc, froc, activations, features, augmentations, export, verify, convert-released."""
+inspect, score, compare, roc, froc, activations, features, augmentations, report, export, verify, convert-released."""
 
 from __future__ import annotations
 
@@ -609,6 +609,27 @@ def verify(bundle: str, schema: str | None = None, run: bool = True) -> None:
         raise SystemExit(1)
 
 
+def report(
+    output_dir: str,
+    out: str | None = None,
+    slides: str | None = None,
+    name_by: str | None = None,
+    longest: int = 2000,
+) -> None:
+    """Write one HTML page of a run: slides that zoom, areas, scores, curves, pictures and settings.
+
+    Args:
+        output_dir: a run's folder.
+        out: the page; report.html in the folder by default.
+        slides: the segmented slides (path, glob or datalist): their pixels are shown below the classes.
+        name_by: column of the datalist that named the slides' folders, if one did.
+        longest: side in pixels of a slide's picture.
+    """
+    from .html_report import write_report
+
+    print(write_report(output_dir, out, slides, name_by, longest))
+
+
 def main() -> None:
     """Entry point; expected errors are one line, not a traceback."""
     from .errors import UnreadableFileError
@@ -637,6 +658,7 @@ def main() -> None:
                     "folds": datalist_folds,
                 },
                 "inspect": inspect,
+                "report": report,
                 "export": export,
                 "verify": verify,
                 "convert-released": convert_released,

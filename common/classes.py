@@ -38,6 +38,11 @@ class TissueClass:
         object.__setattr__(self, "color", tuple(self.color))
 
 
+def hex_color(color: Sequence[int]) -> str:
+    """Red, green and blue as ``#rrggbb``."""
+    return "#" + "".join(f"{value:02x}" for value in color)
+
+
 class ClassScheme:
     """The classes of a bundle.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .classes import ClassScheme
+from .classes import ClassScheme, hex_color
 from .files import write_json, written_whole
 from .metrics import matrix_bach_score, scores
 
@@ -217,8 +217,7 @@ def plot_groups(groups: Mapping[str, Mapping[str, Any]], scheme: ClassScheme, pa
     # Beside the axes, where no point is; of every class, also one that no slide has.
     figure.legend(
         handles=[
-            Line2D([], [], marker="o", color=tuple(channel / 255 for channel in tissue.color), label=tissue.name)
-            for tissue in scheme.classes
+            Line2D([], [], marker="o", color=hex_color(tissue.color), label=tissue.name) for tissue in scheme.classes
         ],
         loc="outside upper center",
         ncols=min(len(scheme), 4),

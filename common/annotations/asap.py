@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import shapely
 
-from ..classes import ClassScheme
+from ..classes import ClassScheme, hex_color
 from ..files import written_whole
 from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of, polygonal, without_holes
 from .spline import closed_spline
@@ -74,7 +74,7 @@ def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme:
                 "Name": f"Annotation {number}",
                 "Type": "Polygon",
                 "PartOfGroup": tissue.name,
-                "Color": _hex(tissue.color),
+                "Color": hex_color(tissue.color),
             }
             coordinates = ElementTree.SubElement(
                 ElementTree.SubElement(annotations, "Annotation", attributes), "Coordinates"
@@ -87,7 +87,7 @@ def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme:
     groups = ElementTree.SubElement(root, "AnnotationGroups")
     for tissue in scheme.classes:
         group = ElementTree.SubElement(
-            groups, "Group", {"Name": tissue.name, "PartOfGroup": "None", "Color": _hex(tissue.color)}
+            groups, "Group", {"Name": tissue.name, "PartOfGroup": "None", "Color": hex_color(tissue.color)}
         )
         ElementTree.SubElement(group, "Attributes")
     ElementTree.indent(root)
@@ -124,7 +124,3 @@ def _upwards(group: str, parents: Mapping[str, str]) -> list[str]:
 
 def _known_group(group: str, parents: Mapping[str, str], names: ClassNames) -> str:
     return next(filter(names.knows, _upwards(group, parents)), group)
-
-
-def _hex(color: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..classes import ClassScheme
+from ..classes import ClassScheme, hex_color
 
 NOT_SAID = "Whoever exported this bundle did not say what the weights were trained on."
 _LEAVING = re.compile(r"\[([^\]]*)\]\(\.\./[^)]*\)")
@@ -46,7 +46,7 @@ def model_card(metadata: Mapping[str, Any], scheme: ClassScheme, weights: Path, 
     """``README.md`` of a Hugging Face repository."""
     views = metadata["network_data_format"]["inputs"]["image"]
     mpps = list(dict.fromkeys(text.split(" at ", 1)[1] for text in views["channel_def"].values()))
-    rows = "\n".join(f"| {one.label} | {one.name} | {_hex(one.color)} |" for one in scheme.classes)
+    rows = "\n".join(f"| {one.label} | {one.name} | {hex_color(one.color)} |" for one in scheme.classes)
     references = "\n".join(f"- {text}" for text in metadata.get("references", ()))
     tags = "\n".join(f"- {tag}" for tag in ("monai", "medical", "pathology", "whole-slide-image", "segmentation"))
     figures = metadata.get("eval_metrics")
@@ -105,7 +105,3 @@ Weights: `{weights.as_posix()}` (sha256 `{checksum}`), and the same as `models/m
 
 {references}
 """
-
-
-def _hex(color: tuple[int, int, int]) -> str:
-    return "#" + "".join(f"{value:02x}" for value in color)

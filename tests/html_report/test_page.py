@@ -1,0 +1,165 @@
+"""The page of a run: what is in the folder is on it, what is text is never code, and nothing is fetched."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from common.html_report import write_report
+from common.html_report.curves import training_curves
+from tests.bundles.commands import run_common
+
+CLASSES = [
+    {"name": "stroma", "color": [60, 170, 80], "label": 1, "channel": 0},
+    {"name": "carcinoma & <b>more</b>", "color": [220, 40, 40], "label": 2, "channel": 1},
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A segmented slide of 64 x 96 pixels, its left half stroma; scores, curves and a table beside it."""
+    slide = np.full((64, 96, 3), 230, np.uint8)
+    slide[:, :48] = (180, 90, 160)
+    Image.fromarray(slide).save(tmp_path / "a.png")
+    folder = tmp_path / "run"
+    (folder / "a").mkdir(parents=True)
+    labels = np.full((32, 48), 2, np.uint8)
+    labels[:, :24] = 1
+    tifffile.imwrite(folder / "a" / "prediction.tif", labels)
+    Image.fromarray(slide[::2, ::2]).save(folder / "a" / "overlay.png")
+    area = {"area_mm2": 0.768, "share": 0.5}
+    summary = {
+        "slide": {"file": "a.png", "shape": [64, 96], "mpp": 0.5},
+        "label_map": {"shape": [32, 48], "mpp": 1.0},
+        "classes": {one["name"]: area for one in CLASSES},
+        "not_predicted_share": 0.125,
+        "network": "UNet",
+        "bundle": {"name": "my_bundle", "version": "1.0"},
+        "weights": {"file": "model.pt", "sha256": "abcdef0123456789"},
+        "settings": {"slide": {"bytes": (tmp_path / "a.png").stat().st_size}, "classes": CLASSES},
+    }
+    (folder / "a" / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def pictures(page: str) -> list[np.ndarray]:
+    found = re.findall(r'(?:src|data-labels)="data:image/\w+;base64,([^"]+)"', page)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in found]
+
+
+def test_a_slide_and_its_classes_are_two_layers_on_one_lattice(run):
+    datalist = run.parent / "slides.json"
+    datalist.write_text(json.dumps({"testing": [{"image": "a.png", "mpp": 0.5}]}))
+    page = write_report(run, slides=str(datalist)).read_text()
+    tissue, labels = pictures(page)
+    assert tissue.shape == (32, 48, 3)
+    assert np.abs(tissue[16, 12].astype(int) - (180, 90, 160)).max() < 6
+    assert np.abs(tissue[16, 36].astype(int) - 230).max() < 6
+    assert (labels[:, :24] == 1).all()
+    assert (labels[:, 24:] == 2).all()
+    assert "12.5 % not predicted" in page
+    assert "0.768" in page
+    assert "my_bundle" in page
+    # The viewer's scale is of the picture, not of the slide's pixels.
+    assert 'data-mpp="1.0"' in page
+
+
+def test_a_large_map_is_thinned_to_the_slide_s_lattice(run):
+    datalist = run.parent / "slides.json"
+    datalist.write_text(json.dumps({"testing": [{"image": "a.png", "mpp": 0.5}]}))
+    tissue, labels = pictures(write_report(run, slides=str(datalist), longest=16).read_text())
+    assert tissue.shape[:2] == labels.shape == (11, 16)
+    assert (labels[:, :8] == 1).all()
+    assert (labels[:, 8:] == 2).all()
+
+
+def test_without_the_slide_its_overlay_is_shown_and_another_file_is_not(run):
+    page = run_common("report", run).strip()
+    assert page.endswith("report.html")
+    (shown,) = pictures((run / "report.html").read_text())
+    assert shown.shape == (32, 48, 3)
+    Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(run.parent / "a.png")
+    datalist = run.parent / "slides.json"
+    datalist.write_text(json.dumps({"testing": [{"image": "a.png", "mpp": 0.5}]}))
+    page = write_report(run, slides=str(datalist)).read_text()
+    assert "it is not the file that was segmented" in page
+    assert len(pictures(page)) == 1
+
+
+def test_names_are_text_and_nothing_is_fetched(run):
+    page = write_report(run).read_text()
+    assert "<b>more</b>" not in page
+    assert "carcinoma &amp; &lt;b&gt;more" in page
+    assert "default-src 'none'" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_scores_curves_and_tables_are_on_it(run):
+    figures = dict.fromkeys(("iou", "recall", "precision", "f1"), 0.25)
+    scores = {
+        "mean_iou": 0.4321,
+        "pixel_accuracy": 0.75,
+        "labelled_pixels": 1234567,
+        "classes": {"stroma": figures, "carcinoma": dict.fromkeys(figures)},
+        "context_reliance": {"view 2": 0.0625},
+        "slides": [{}],
+    }
+    (run / "scores").mkdir()
+    (run / "scores" / "scores.json").write_text(json.dumps(scores))
+    Image.new("RGB", (8, 8), "red").save(run / "scores" / "confusion.png")
+    Image.new("RGB", (9, 9), "blue").save(run / "panel.png")
+    (run / "comparison.csv").write_text("run,mean IoU\nmine,0.123456\n" + "".join(f"x{i},0\n" for i in range(250)))
+    with SummaryWriter(str(run / "training")) as writer:
+        for step in range(3):
+            writer.add_scalar("train_loss", 1 / (1 + step), step)
+    assert training_curves(run / "training") == {"train_loss": [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]}
+    page = write_report(run).read_text()
+    for text in ("0.4321", "1,234,567", "when view 2 comes from elsewhere: 0.0625", "0.1235", "51 more rows", "–"):
+        assert text in page
+    assert sorted(picture.shape[0] for picture in pictures(page))[:2] == [8, 9]
+    assert len(pictures(page)) == 4
+
+
+def test_what_is_not_finished_or_not_there_is_said(run, tmp_path):
+    (run / "b" / ".unfinished").mkdir(parents=True)
+    assert "Not finished, and not shown: b." in write_report(run).read_text()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="nothing to show"):
+        write_report(tmp_path / "empty")
+    with pytest.raises(ValueError, match="no such folder"):
+        write_report(tmp_path / "none")
+
+
+@pytest.mark.all
+def test_a_browser_draws_it(run, tmp_path):
+    """The classes are drawn in their colours, at the opacity that the slider says."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no Chromium here")
+    datalist = run.parent / "slides.json"
+    datalist.write_text(json.dumps({"testing": [{"image": "a.png", "mpp": 0.5}]}))
+    page = write_report(run, slides=str(datalist))
+    common = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+    common += ["--disable-background-networking", "--disable-component-update", "--virtual-time-budget=4000"]
+    common += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1500,1000", "--enable-logging=stderr"]
+    shot = tmp_path / "shot.png"
+    subprocess.run([*common, f"--screenshot={shot}", page.as_uri()], check=True, capture_output=True, timeout=120)
+    done = subprocess.run(
+        [*common, "--dump-dom", page.as_uri()], check=True, capture_output=True, text=True, timeout=120
+    )
+    assert 'data-drawn="2"' in done.stdout
+    assert "Uncaught" not in done.stderr
+    colors = {tuple(color) for color in np.asarray(Image.open(shot).convert("RGB")).reshape(-1, 3).tolist()}
+    for tissue, one in zip(((180, 90, 160), (230, 230, 230)), CLASSES, strict=True):
+        mixed = np.round(0.55 * np.array(tissue) + 0.45 * np.array(one["color"]))
+        assert any(np.abs(mixed - color).max() <= 6 for color in colors), mixed
