@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -257,5 +258,12 @@ def run_isolated(*arguments: str, folder: Path | None = None) -> str:
             check=False,
         )
     if done.returncode:
-        raise ValueError("\n".join((done.stderr or done.stdout).strip().splitlines()[-8:]))
+        raise ValueError(_reasons(done.stderr or done.stdout))
     return done.stdout
+
+
+def _reasons(printed: str) -> str:
+    """The messages of a chain of tracebacks, the first cause first; without any, the last lines."""
+    lines = printed.strip().splitlines()
+    messages = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b", line)]
+    return "\n".join(dict.fromkeys(messages) or lines[-8:])

@@ -17,13 +17,15 @@ from .closure import NAME
 
 # The package's name in an exported bundle: the only one that MONAI Label unloads between bundles.
 SCRIPTS = "scripts"
-# Where things lie on one machine, and what a training begins from: an exported bundle has neither.
+# Where things lie on one machine, what a training begins from, and after which row of a paper's table weights are
+# called: an exported bundle has one file of weights, models/model.pt, and begins from nothing.
 LOCAL = frozenset(
     (
-        *("bundle_root", "dataset_dir", "datalist", "slides", "output_dir", "checkpoint_dir", "checkpoint"),
-        *("checkpoint_name", "cache_dir", "pack_dir", "packed", "styled", "device", "devices", "rank", "world_size"),
-        *("start_from", "branches_from", "freeze_branches", "encoders_from", "trunk_from", "slice_encoder_from"),
-        *("context_encoder_from", "imports"),
+        *("bundle_root", "dataset_dir", "datalist", "slides", "output_dir", "cache_dir", "pack_dir", "packed"),
+        *("styled", "device", "devices", "rank", "world_size", "imports"),
+        *("checkpoint", "checkpoint_dir", "checkpoint_name", "row"),
+        *("start_from", "branches_from", "freeze_branches", "encoders_from", "trunk_from"),
+        *("slice_encoder_from", "context_encoder_from"),
     )
 )
 

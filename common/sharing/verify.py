@@ -127,9 +127,8 @@ def _command(folder: Path, *configs: str, **settings: object) -> list[str]:
 def _train(folder: Path, work: Path) -> list[str]:
     short = {"epochs": 1, "samples_per_epoch": 4, "batch_size": 4, "num_workers": 0, "val_interval": 1}
     places = {"datalist": work / "datalist.json", "output_dir": work / "training", "checkpoint_dir": work / "training"}
-    named = {"checkpoint_name": "model.pt"}
-    run_isolated(*_command(folder, "train", **short, **places, **named))
-    return [] if (work / "training" / "model.pt").is_file() else ["train.yaml left no checkpoint in checkpoint_dir"]
+    run_isolated(*_command(folder, "train", **short, **places))
+    return [] if (work / "training" / "model.pt").is_file() else ["train.yaml left no model.pt in checkpoint_dir"]
 
 
 def _evaluate(folder: Path, work: Path) -> list[str]:

@@ -14,6 +14,7 @@ BASE = """\
 # What is trained.
 epochs: 20 # the paper's
 mpp: null # of all slides
+row: model
 network_def:
   _target_: common.networks.UNet
   channels: [8, 16] # widths
@@ -46,10 +47,10 @@ def test_later_overlays_win_and_plus_adds():
 
 
 def test_only_what_the_config_has_or_needs_is_taken():
-    found = laid_over(BASE, ["size: 64\nunused: 1\nepochs: '@size'\ncheckpoint: models/demo.pt\n"])
+    found = laid_over(BASE, ["size: 64\nunused: 1\nepochs: '@size'\ncheckpoint: models/demo.pt\nrow: demo\n"])
     assert "size: 64" in found
     assert "unused" not in found
-    assert "demo.pt" not in found
+    assert "demo" not in found
 
 
 def test_an_overlay_that_does_not_fit_is_refused():
