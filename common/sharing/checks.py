@@ -168,8 +168,9 @@ def code(folder: Path, notes: list[str]) -> Iterator[str]:
     texts = {path: path.read_text(encoding="utf-8") for path in sorted((folder / "configs").rglob("*.yaml"))}
     for path, text in texts.items():
         where = path.relative_to(folder)
-        for name in sorted(named_in([text])):
-            yield f"{where}: names {NAME}.{name}, which only this project has. Export the bundle"
+        own = sorted(named_in([text]))
+        if own:
+            yield f"{where}: names {NAME}.{own[0]} ({len(own)} such), which only this project has. Export the bundle"
         for key in ("imports", "initialize"):
             if f"{SCRIPTS}." in str((yaml.safe_load(text) or {}).get(key, "")):
                 yield f"{where}: {key} names {SCRIPTS}, which is not importable yet then. Name it in run"

@@ -116,7 +116,10 @@ def _stage(bundle: Path, checkpoint: Path, staged: Path, options: ExportOptions)
     steps.update()
     state = read_state(checkpoint)
     parser = parsed(staged / "configs" / "inference.yaml")
-    load_weights(parser.get_parsed_content("network_def"), checkpoint)
+    try:
+        load_weights(parser.get_parsed_content("network_def"), checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{error}, or name with --config the overlays that it was trained with") from error
     _write_weights(state, staged / "models")
     steps.update()
     trained_on = options.trained_on or NOT_SAID

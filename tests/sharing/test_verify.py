@@ -114,6 +114,15 @@ def test_a_bundle_of_this_project_says_what_it_lacks():
     assert "trains" not in printed
 
 
+def test_a_bundle_that_reaches_for_the_project_at_run_time_is_found(unpacked_bundle):
+    """Where no look at the imports shows it: this project's package cannot be imported then."""
+    append(unpacked_bundle, "scripts/classes.py", "\n\n__import__('com' + 'mon.files')\n")
+    write_checksums(unpacked_bundle)
+    found = verify_bundle(unpacked_bundle)
+    assert [finding.check for finding in found if finding.problems] == [found[-1].check]
+    assert "No module named 'common'" in found[-1].problems[0]
+
+
 def test_an_unfit_zip_is_no_bundle(tmp_path):
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(BundleFileError, match="no whole zip file"):
