@@ -1,1 +1,4 @@
 """What the bundles share: slides, annotations, data, networks, losses, metrics and the whole-slide engine."""
+
+# Said here, not by the installed package: exported bundles carry this and have no package.
+__version__ = "0.1.0"

@@ -588,7 +588,7 @@ def export(
     from .sharing import ExportOptions, export_bundle
 
     kinds = _separated(formats) if formats else ()
-    chosen = ExportOptions(_listed(config), name, trained_on, version, changes, metadata, kinds, large_files_url)
+    chosen = ExportOptions(_separated(config), name, trained_on, version, changes, metadata, kinds, large_files_url)
     written = export_bundle(bundle, checkpoint, out, huggingface, chosen)
     print(f"exported: {written}\ncheck it: python -m common verify {written}")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from .slides import SUMMARY, SlideView, file_uri, slide_view
 _HERE = Path(__file__).resolve().parent
 _SCORES, _EVENTS = "scores.json", "events.out.tfevents.*"
 _PICTURES = (".png", ".jpg", ".jpeg")
+_CACHE = "patch_index"
 # Shown in a slide's viewer.
 _OF_SLIDES = frozenset({"overlay.png"})
 # Rows and bytes above which a table or picture stays a file.
@@ -99,15 +102,18 @@ def write_report(
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     items = _by_name(SlideDataset(slides, name_by=name_by)) if slides else {}
-    shown = _views(folder, items, longest)
-    scores, curves = _scores(folder), _trainings(folder)
+    problems = _Problems()
+    shown = _views(folder, items, max(longest, 1), problems)
+    scores, curves = _scores(folder, problems), _trainings(folder, problems)
     taken = {picture.title for one in scores for picture in one.pictures}
-    pictures, tables = _pictures(folder, taken), _tables(folder)
+    pictures, tables = _pictures(folder, taken), _tables(folder, problems)
     if not (shown or scores or curves or pictures):
         raise ValueError(f"{folder}: nothing to show. It must hold results of inference, evaluation or training")
     page = _render(
         title=folder.resolve().name,
         views=shown,
+        classes=list(dict.fromkeys(name for view in shown for name in view.areas)),
+        problems=problems,
         scores=scores,
         trainings=curves,
         pictures=pictures,
@@ -135,35 +141,68 @@ def _render(**content: Any) -> str:
 
 
 def _found(folder: Path, pattern: str) -> list[Path]:
-    """Files of a run, but none that a stopped one was writing."""
-    paths = sorted(folder.rglob(pattern))
-    return [path for path in paths if not any(part.startswith(PARTIAL) for part in path.relative_to(folder).parts)]
+    """Files and folders of a run, but none of a cache, of an array's many pieces, or of what a stopped run was
+    writing."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        found += [Path(place) / name for name in (*folders, *files) if fnmatch(name, pattern)]
+        folders[:] = [
+            name
+            for name in folders
+            if not (name.startswith((PARTIAL, ".")) or name.endswith(".zarr") or name == _CACHE)
+        ]
+    return sorted(found)
 
 
-def _views(folder: Path, items: Mapping[str, Mapping[str, Any]], longest: int) -> list[SlideView]:
-    of_slides = [path.parent for path in _found(folder, SUMMARY) if "label_map" in json.loads(path.read_text("utf-8"))]
-    return [slide_view(one, items, longest) for one in tqdm(of_slides, desc="slides", leave=False)]
+class _Problems(list[str]):
+    """What could not be shown; one odd file does not keep the others from the page."""
+
+    def of(self, path: Path, read: Callable[[Path], Any]) -> Any:
+        """What ``read`` makes of a file; None, and a line that names it, where it cannot."""
+        try:
+            return read(path)
+        except Exception as error:
+            self.append(f"{path}: {str(error) or type(error).__name__}")
+            return None
+
+
+def _views(folder: Path, items: Mapping[str, Mapping[str, Any]], longest: int, problems: _Problems) -> list[SlideView]:
+    def looked_at(path: Path) -> SlideView:
+        return slide_view(path.parent, path.parent.relative_to(folder).as_posix(), items, longest)
+
+    paths = tqdm(_found(folder, SUMMARY), desc="slides", leave=False)
+    return [view for view in (problems.of(path, looked_at) for path in paths) if view is not None]
 
 
 def _unfinished(folder: Path) -> list[str]:
     return [str(path.parent.relative_to(folder)) for path in _found(folder, ".unfinished")]
 
 
-def _scores(folder: Path) -> list[Scores]:
+def _scores(folder: Path, problems: _Problems) -> list[Scores]:
     found = []
     for path in _found(folder, _SCORES):
-        beside = [one for one in sorted(path.parent.iterdir()) if one.suffix in _PICTURES]
-        shown = [one for one in beside if one.name not in _OF_SLIDES]
+        figures = problems.of(path, _figures)
+        if figures is None:
+            continue
+        shown = [one for one in sorted(path.parent.iterdir()) if one.suffix in _PICTURES and one.name not in _OF_SLIDES]
         pictures = [Picture(one.relative_to(folder).as_posix(), file_uri(one)) for one in shown]
-        figures = json.loads(path.read_text(encoding="utf-8"))
         found.append(Scores(path.parent.relative_to(folder).as_posix(), figures, pictures))
     return found
 
 
-def _trainings(folder: Path) -> list[Picture]:
+def _figures(path: Path) -> dict[str, Any]:
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    wanted = ("mean_iou", "pixel_accuracy", "labelled_pixels", "classes")
+    missing = [key for key in wanted if key not in figures]
+    if missing:
+        raise ValueError(f"no scores of evaluate.yaml: without {missing[0]}")
+    return figures
+
+
+def _trainings(folder: Path, problems: _Problems) -> list[Picture]:
     found = []
     for one in dict.fromkeys(path.parent for path in _found(folder, _EVENTS)):
-        curves = training_curves(one)
+        curves = problems.of(one, training_curves)
         if curves:
             found.append(Picture(one.relative_to(folder).as_posix(), plotted(curves)))
     return found
@@ -180,14 +219,14 @@ def _pictures(folder: Path, taken: set[str]) -> list[Picture]:
     return found
 
 
-def _tables(folder: Path) -> list[Table]:
-    """Tables that are no part of an evaluation, whose figures are shown from ``scores.json``, nor of a cache."""
+def _tables(folder: Path, problems: _Problems) -> list[Table]:
+    """Tables that are no part of an evaluation, whose figures are shown from ``scores.json``."""
     scored = {path.parent for path in _found(folder, _SCORES)}
     found = []
     for path in _found(folder, "*.csv"):
-        if path.parent in scored or "patch_index" in path.parts:
+        table = problems.of(path, pd.read_csv) if path.parent not in scored else None
+        if table is None:
             continue
-        table = pd.read_csv(path)
         rows = [[_text(value) for value in row] for row in table.head(_MOST_ROWS).itertuples(index=False)]
         title = path.relative_to(folder).as_posix()
         found.append(Table(title, [str(name) for name in table.columns], rows, max(0, len(table) - _MOST_ROWS)))

@@ -28,7 +28,7 @@ class SlideView:
     """One slide.
 
     Attributes:
-        name: its folder's.
+        name: its folder's, below the run's.
         summary: what its ``summary.json`` says.
         tissue: data URI of the picture below; of the overlay if the slide is not at hand.
         labels: data URI of a grey picture whose values are labels, to be coloured on the page; None beside an overlay.
@@ -54,35 +54,44 @@ class SlideView:
         ]
 
     @property
+    def areas(self) -> dict[str, float]:
+        """mm² of each class."""
+        return {name: figures["area_mm2"] for name, figures in self.summary["classes"].items()}
+
+    @property
     def palette(self) -> dict[int, list[int]]:
         """Label -> colour, for the page's script."""
         return {one["label"]: list(one["color"]) for one in self.classes}
 
 
-def slide_view(folder: Path, items: Mapping[str, Mapping[str, Any]], longest: int) -> SlideView:
+def slide_view(folder: Path, name: str, items: Mapping[str, Mapping[str, Any]], longest: int) -> SlideView:
     """Look at a slide's output folder.
 
     Args:
         folder: with ``summary.json``.
+        name: what the page calls it.
         items: datalist entries of slides by name; of those not among them, the overlay is shown.
         longest: side of the pictures in pixels.
     """
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    missing = [key for key in ("slide", "label_map", "classes", "settings") if key not in summary]
+    if missing:
+        raise ValueError(f"no summary of a segmented slide: without {missing[0]}")
     classes = summary["settings"].get("classes", ())
     item, note = items.get(folder.name), ""
     if item is not None and (folder / _MAP).is_file():
         try:
             tissue, labels = _layers(folder / _MAP, item, summary, longest)
             size = (labels.shape[1], labels.shape[0])
-            return SlideView(folder.name, summary, _jpeg(tissue), _png(labels), size, "", classes)
+            return SlideView(name, summary, _jpeg(tissue), _png(labels), size, "", classes)
         except SlideError as error:
             note = f"The slide cannot be shown: {error}"
             logger.warning("%s: %s", folder.name, error)
     if (folder / _OVERLAY).is_file():
         with Image.open(folder / _OVERLAY) as picture:
-            return SlideView(folder.name, summary, file_uri(folder / _OVERLAY), None, picture.size, note, classes)
+            return SlideView(name, summary, file_uri(folder / _OVERLAY), None, picture.size, note, classes)
     note = note or f"No picture: this run wrote no {_OVERLAY}, and the slide was not given (--slides)."
-    return SlideView(folder.name, summary, None, None, (0, 0), note, classes)
+    return SlideView(name, summary, None, None, (0, 0), note, classes)
 
 
 def _layers(

@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from .. import __version__
 from ..classes import ClassScheme
 from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask
 from .canvas import Canvas
@@ -184,7 +184,7 @@ class Segmenter:
     def _circumstances(self) -> dict[str, Any]:
         """What the last bits depend on beside the settings: begun on one, a slide does not go on on another."""
         kinds = sorted({device.type for device in self.devices})
-        return {"devices": kinds, "torch": torch.__version__, "multimag": version("multimag")}
+        return {"devices": kinds, "torch": torch.__version__, "multimag": __version__}
 
 
 class _Worker:

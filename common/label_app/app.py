@@ -35,7 +35,7 @@ class SlideApp(MONAILabelApp):
 
     Args:
         app_dir: where copies of the bundles are kept.
-        studies: folder of slides, or a Digital Slide Archive's address.
+        studies: folder of slides.
         conf: see above.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ class SlideInferTask(InferTask):
         super().__init__(InferType.SEGMENTATION, labels, 2, metadata["description"])
         self.version = metadata["version"]
         self._loaded: dict[str, tuple[int, Any, Any]] = {}
+        self._busy = threading.Lock()
 
     def is_valid(self) -> bool:
         """A bundle without weights is not served."""
@@ -68,8 +70,8 @@ class SlideInferTask(InferTask):
         if width and height:
             item["regions"] = [[int(top), int(left), int(height), int(width)]]
         device = str(request.get("device") or "cuda")
-        inferer, network = self._of_device(device if torch.cuda.is_available() else "cpu")
-        with tempfile.TemporaryDirectory(prefix="multimag-") as folder:
+        with self._busy, tempfile.TemporaryDirectory(prefix="multimag-") as folder:
+            inferer, network = self._of_device(device if torch.cuda.is_available() else "cpu")
             inferer.output_dir = Path(folder)
             inferer.only_regions = "regions" in item
             done = inferer(item, network)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import __version__
 from ..classes import ClassScheme
 from ..errors import OutputError
 from ..files import written_whole
@@ -68,7 +68,7 @@ def write_dicom(path: Path, slide: Slide, canvas: Canvas, mpp: float, scheme: Cl
         instance_number=1,
         manufacturer="MultiMag",
         manufacturer_model_name="MultiMag",
-        software_versions=version("multimag"),
+        software_versions=__version__,
         device_serial_number="1",
         content_label="TISSUE_CLASSES",
         content_description="Tissue classes of a slide",
@@ -89,7 +89,7 @@ def _segments(scheme: ClassScheme) -> list[Any]:
     from pydicom.sr.coding import Code
 
     algorithm = highdicom.AlgorithmIdentificationSequence(
-        name="MultiMag", family=Code("123109", "DCM", "Artificial Intelligence"), version=version("multimag")
+        name="MultiMag", family=Code("123109", "DCM", "Artificial Intelligence"), version=__version__
     )
     return [
         highdicom.seg.SegmentDescription(

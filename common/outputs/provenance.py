@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..files import sha256
 
 _LIBRARIES = (
-    "multimag",
     "monai",
     "torch",
     "numpy",
@@ -47,7 +47,7 @@ class Provenance:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"multimag": __version__}
     for library in _LIBRARIES:
         try:
             found[library] = version(library)

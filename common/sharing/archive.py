@@ -37,10 +37,16 @@ class BundleFileError(UnreadableFileError):
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All files of a bundle, sorted; paths below ``folder``. What Python and MONAI leave behind is left out."""
-    left = {"__pycache__", "eval"}
+    """All files of a bundle, sorted; paths below ``folder``. Left out is what runs of Python leave behind (nothing of
+    it is run when a bundle is checked), and what git and hubs keep of a copy."""
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or path.is_symlink())
-    return sorted(path for path in found if not left & set(path.parts) and not path.name.startswith(PARTIAL))
+    return sorted(
+        path
+        for path in found
+        if "__pycache__" not in path.parts
+        and path.parts[0] not in (".git", ".cache")
+        and not path.name.startswith(PARTIAL)
+    )
 
 
 def write_checksums(folder: Path) -> None:
@@ -135,7 +141,7 @@ def unpack(path: Path, into: Path, most_bytes: int = _MOST_BYTES) -> Path:
             with written_whole(target) as partial:
                 _extract(path, file, entries, partial, len(name) + 1)
                 _check_sums(path, partial)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, zlib.error) as error:
         remedy = "Get it again; it may have been cut short"
         raise BundleFileError(path, f"no whole zip file ({error})", remedy) from error
     return target
@@ -182,8 +188,11 @@ def _problem(entry: zipfile.ZipInfo, name: str) -> str | None:
         return "is a name that not every system reads in the same way"
     if pure.is_absolute() or PureWindowsPath(name).drive or ":" in name:
         return "is an absolute path"
-    if ".." in pure.parts:
-        return "leads out of the bundle's folder"
+    parts = name.removesuffix("/").split("/")
+    if {"", ".", ".."} & set(parts):
+        return "leads out of the bundle's folder, or not straight into it"
+    if "__pycache__" in parts or any(part.startswith(PARTIAL) for part in parts):
+        return "is what a program left behind"
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind and not (stat.S_ISDIR(kind) if entry.is_dir() else stat.S_ISREG(kind)):
         return "is a link or a device"
@@ -196,12 +205,14 @@ def _problem(entry: zipfile.ZipInfo, name: str) -> str | None:
 
 def is_of_a_bundle(name: PurePosixPath | Path) -> bool:
     """Whether a file is of a kind that a bundle is made of."""
-    return name.name in _BARE or name.suffix.lower() in KINDS
+    return name.name in _BARE or name.suffix in KINDS
 
 
 def _extract(path: Path, file: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Path, cut: int) -> None:
     for entry in entries:
         to = folder / entry.filename[cut:]
+        if not to.resolve().is_relative_to(folder.resolve()):
+            raise BundleFileError(path, f"{entry.filename!r} leads out of the bundle's folder", "Do not use this file")
         to.parent.mkdir(parents=True, exist_ok=True)
         with file.open(entry) as source, to.open("xb") as target:
             written = _copy(source, target, entry.file_size)

@@ -252,6 +252,8 @@ def run_isolated(*arguments: str, folder: Path | None = None) -> str:
     # Scripting numbers its types in the order of sets.
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONHASHSEED": "0"}
     with tempfile.TemporaryDirectory(prefix="multimag-") as elsewhere:
+        # Compiled files that lie in the bundle are not looked at, and not run.
+        env["PYTHONPYCACHEPREFIX"] = f"{elsewhere}/compiled"
         done = subprocess.run(
             [sys.executable, str(_ISOLATED), *arguments],
             cwd=folder or elsewhere,

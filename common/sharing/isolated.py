@@ -7,6 +7,7 @@ python isolated.py model FORMAT BUNDLE FILE
 
 from __future__ import annotations
 
+import importlib.metadata
 import runpy
 import sys
 import tempfile
@@ -14,8 +15,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-# Not importable here: an exported bundle carries what it needs under another name.
-ABSENT = "common"
+# Not importable, nor installed, here: an exported bundle carries what it needs under another name.
+ABSENT, DISTRIBUTION = "common", "multimag"
 
 
 class _NotInstalled:
@@ -24,6 +25,17 @@ class _NotInstalled:
             message = f"No module named {name!r}: the bundle does not carry all that it needs"
             raise ModuleNotFoundError(message, name=name)
         return None
+
+
+def _hide_distribution() -> None:
+    found = importlib.metadata.distribution
+
+    def distribution(distribution_name: str) -> importlib.metadata.Distribution:
+        if distribution_name.lower() == DISTRIBUTION:
+            raise importlib.metadata.PackageNotFoundError(distribution_name)
+        return found(distribution_name)
+
+    importlib.metadata.distribution = distribution
 
 
 def _configs(bundle: Path, *names: str) -> list[str]:
@@ -66,6 +78,7 @@ def properties(bundle: Path, datalist: str) -> None:
 
     works = {"train": ["train"], "infer": ["inference"], "evaluate": ["train", "evaluate"]}
     problems = []
+    output = tempfile.TemporaryDirectory()
     for work, names in works.items():
         if not all(Path(path).is_file() for path in _configs(bundle, *names)):
             problems.append(f"{work}: no {' or '.join(_configs(bundle, *names))}")
@@ -78,7 +91,7 @@ def properties(bundle: Path, datalist: str) -> None:
             bundle_root=str(bundle),
             datalist=datalist,
             slides=datalist,
-            output_dir=tempfile.mkdtemp(),
+            output_dir=output.name,
         )
         workflow.initialize()
         problems += [f"{work}: {name}" for name in workflow.check_properties() or ()]
@@ -196,6 +209,7 @@ def main() -> None:
     """Entry point."""
     sys.path.remove(str(Path(__file__).resolve().parent))
     sys.meta_path.insert(0, _NotInstalled())
+    _hide_distribution()
     task, *rest = sys.argv[1:]
     if task == "run":
         sys.argv = ["monai.bundle", "run", *rest]

@@ -27,7 +27,7 @@ if (binding.hasVariable("args") && args && args.length >= 2) {
 
 // The slide's name as its results have it: without ending, of .ome.tif both parts, and without a series' number.
 def slideName = { String image ->
-    image.replaceAll(/ - Series \d+$/, "").replaceAll(/(?i)\.ome\.tiff?$/, "").replaceAll(/\.[^.]+$/, "")
+    image.replaceAll(/ - Series \d+$/, "").replaceAll(/(?i)(\.ome\.tiff?|\.[^.]+)$/, "")
 }
 
 // QuPath crops slides of some scanners (MIRAX) to their bounds; files of this project have the whole slide's pixels.

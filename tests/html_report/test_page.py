@@ -63,6 +63,10 @@ def test_a_slide_and_its_classes_are_two_layers_on_one_lattice(run):
     page = write_report(run, slides=str(datalist)).read_text()
     tissue, labels = pictures(page)
     assert tissue.shape == (32, 48, 3)
+    # The border between both halves lies at the same column in both layers (JPEG rounds it a little).
+    red = tissue[:, :, 1].astype(int).mean(axis=0)
+    assert (red[:23] < 120).all()
+    assert (red[25:] > 200).all()
     assert np.abs(tissue[16, 12].astype(int) - (180, 90, 160)).max() < 6
     assert np.abs(tissue[16, 36].astype(int) - 230).max() < 6
     assert (labels[:, :24] == 1).all()
@@ -128,6 +132,31 @@ def test_scores_curves_and_tables_are_on_it(run):
         assert text in page
     assert sorted(picture.shape[0] for picture in pictures(page))[:2] == [8, 9]
     assert len(pictures(page)) == 4
+
+
+def test_slides_of_other_classes_are_not_put_under_wrong_names(run):
+    shutil.copytree(run / "a", run / "other" / "a")
+    path = run / "other" / "a" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["classes"] = {"necrotic": {"area_mm2": 0.125, "share": 0.1}, "stroma": {"area_mm2": 0.25, "share": 0.2}}
+    path.write_text(json.dumps(summary))
+    page = write_report(run).read_text()
+    table = re.search(r"<caption>Area.*?</table>", page, re.S).group()
+    rows = [re.findall(r"<t[hd][^>]*>(?:<a[^>]*>)?([^<]*)", row) for row in table.split("<tr>")[1:]]
+    assert rows[0] == ["slide", "stroma", "carcinoma &amp; &lt;b&gt;more&lt;/b&gt;", "necrotic"]
+    assert rows[1] == ["a", "0.768", "0.768", "–"]
+    assert rows[2] == ["other/a", "0.250", "–", "0.125"]
+
+
+def test_an_odd_file_is_named_and_the_rest_is_shown(run):
+    (run / "c").mkdir()
+    (run / "c" / "empty.csv").write_text("")
+    (run / "c" / "summary.json").write_text("{}")
+    (run / "scores.json").write_text('{"a": 1}')
+    page = write_report(run).read_text()
+    for text in ("empty.csv: No columns", "c/summary.json: no summary", "scores.json: no scores"):
+        assert text in page
+    assert len(pictures(page)) == 1
 
 
 def test_what_is_not_finished_or_not_there_is_said(run, tmp_path):

@@ -21,7 +21,7 @@ def make = { name, values ->
     made
 }
 def cropped = ["openslide.level[0].width": "1000", "openslide.bounds-x": "300", "openslide.bounds-y": "40"]
-def images = [["a.svs", [:], 1000], ["b.ome.tif - Series 0", [:], 1000], ["c.mrxs", cropped, 500], ["d.svs", cropped, 1000]]
+def images = [["a.svs", [:], 1000], ["b.1.ome.tif - Series 0", [:], 1000], ["c.mrxs", cropped, 500], ["d.svs", cropped, 1000]]
 def entries = images.collect { name, said, width ->
     def server = make("Server", [properties: said, width: width])
     make("Entry", [imageName: name, data: make("ImageData", [server: server])])

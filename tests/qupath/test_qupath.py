@@ -83,12 +83,13 @@ def square(x: int, y: int, **properties) -> dict:
 @pytest.mark.all
 def test_the_script_imports_a_folder_of_results_once_and_keeps_what_was_drawn(tmp_path):
     (tmp_path / "drawn.json").write_text(json.dumps(square(1, 2)))
-    for name in ("a", "b", "c"):
+    for name in ("a", "b", "b.1", "c"):
         (tmp_path / name).mkdir()
-        content = {"type": "FeatureCollection", "features": [square(400, 90)]}
+        # "b" is another slide.
+        content = {"type": "FeatureCollection", "features": [square(7 if name == "b" else 400, 90)]}
         (tmp_path / name / "prediction.geojson").write_text(json.dumps(content))
     found = groovy(tmp_path, "import")
-    for name in ("a.svs", "b.ome.tif - Series 0"):
+    for name in ("a.svs", "b.1.ome.tif - Series 0"):
         assert found[name] == {"saved": True, "objects": [[None, False, [1, 2]], ["predicted", True, [400, 90]]]}
     # Cropped by QuPath to what was scanned.
     assert found["c.mrxs"]["objects"][1] == ["predicted", True, [100, 50]]
@@ -101,9 +102,9 @@ def test_the_script_imports_a_folder_of_results_once_and_keeps_what_was_drawn(tm
 def test_the_script_exports_what_training_reads(tmp_path):
     (tmp_path / "drawn.json").write_text(json.dumps(square(1, 2)))
     groovy(tmp_path, "export")
-    assert {path.name for path in tmp_path.glob("*.geojson")} == {"a.geojson", "b.geojson", "c.geojson", "d.geojson"}
+    assert {path.name for path in tmp_path.glob("*.geojson")} == {"a.geojson", "b.1.geojson", "c.geojson", "d.geojson"}
     corners = {}
     for path in tmp_path.glob("*.geojson"):
         (feature,) = json.loads(path.read_text())["features"]
         corners[path.stem] = feature["geometry"]["coordinates"][0][0]
-    assert corners == {"a": [1, 2], "b": [1, 2], "c": [301, 42], "d": [1, 2]}
+    assert corners == {"a": [1, 2], "b.1": [1, 2], "c": [301, 42], "d": [1, 2]}

@@ -72,6 +72,12 @@ def test_the_same_files_make_the_same_bytes(bundle, archive, tmp_path):
     ("name", "match"),
     [
         ("my_bundle/../../evil.py", "leads out"),
+        ("my_bundle//evil.py", "leads out"),
+        ("my_bundle/./evil.py", "leads out"),
+        ("./my_bundle/evil.py", "leads out"),
+        ("my_bundle/scripts/__pycache__/evil.py", "left behind"),
+        ("my_bundle/configs", "no kind of file"),
+        (f"my_bundle/{'x' * 300}.py", "no whole zip"),
         ("../evil.py", "leads out"),
         ("/etc/evil.conf", "absolute"),
         ("C:/evil.conf", "absolute"),
@@ -88,6 +94,12 @@ def test_names_out_of_place_are_refused(name, match, tmp_path):
     path = zipped(tmp_path / "bad.zip", ("my_bundle/configs/train.yaml", b"epochs: 1"), (name, b"x"))
     refused(path, tmp_path / "out", match)
     assert not (tmp_path / "evil.py").exists()
+
+
+def test_an_absolute_path_behind_the_bundle_s_name_is_refused(tmp_path):
+    aim = tmp_path / "elsewhere.py"
+    refused(zipped(tmp_path / "bad.zip", (f"my_bundle/{aim}", b"x")), tmp_path / "out", "leads out")
+    assert not aim.exists()
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
