@@ -568,6 +568,7 @@ def export(
     metadata: str | None = None,
     formats: str | tuple[str, ...] = (),
     large_files_url: str | None = None,
+    license: str | None = None,
 ) -> None:
     """Write a bundle that runs without this project: a zip, a folder for Hugging Face, or both.
 
@@ -584,11 +585,14 @@ def export(
         metadata: JSON or YAML with further fields of metadata.json (authors, intended_use, eval_metrics, ...).
         formats: further files of the network: ts (TorchScript), pt2 (torch.export), onnx; several with commas.
         large_files_url: where files above 25 MB will lie, for large_files.yml.
+        license: of the weights, as Hugging Face spells it, for the model card.
     """
     from .sharing import ExportOptions, export_bundle
 
     kinds = _separated(formats) if formats else ()
-    chosen = ExportOptions(_separated(config), name, trained_on, version, changes, metadata, kinds, large_files_url)
+    chosen = ExportOptions(
+        _separated(config), name, trained_on, version, changes, metadata, kinds, large_files_url, license
+    )
     written = export_bundle(bundle, checkpoint, out, huggingface, chosen)
     print(f"exported: {written}\ncheck it: python -m common verify {written}")
 

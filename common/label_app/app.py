@@ -45,6 +45,7 @@ class SlideApp(MONAILabelApp):
         self.bundles: dict[str, ServedBundle] = {bundle.name: bundle for bundle in served}
         if len(self.bundles) < len(served):
             raise ValueError("two bundles of one name: export one of them with another --name")
+        self.mpp = float(conf["mpp"]) if conf.get("mpp") else None
         super().__init__(
             app_dir,
             studies,
@@ -56,7 +57,7 @@ class SlideApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """A task per bundle."""
-        return {name: SlideInferTask(bundle) for name, bundle in self.bundles.items()}
+        return {name: SlideInferTask(bundle, self.mpp) for name, bundle in self.bundles.items()}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """A task per bundle."""
@@ -99,5 +100,11 @@ class SlideApp(MONAILabelApp):
             "size": size,
             "latencies": found["latencies"],
         }
+        if request.get("output") == "asap":
+            # MONAI Label writes names into the XML as they are.
+            for element in found["annotation"]["elements"]:
+                element["label"] = escape(element["label"], {'"': "&quot;"})
+            colors = found["annotation"]["labels"]
+            found["annotation"]["labels"] = {escape(name, {'"': "&quot;"}): color for name, color in colors.items()}
         writer = _WRITERS.get(request.get("output") or "dsa")
         return {"file": writer(result)[0] if writer else None, "params": result}

@@ -16,8 +16,8 @@ import yaml
 from monai.bundle import ConfigParser
 
 from ..errors import UnreadableFileError
-from ..files import remove, written_whole
-from ..sharing.archive import CHECKSUMS, check_checksums, files_of, unpacked
+from ..files import sha256, written_whole
+from ..sharing.archive import check_checksums, files_of, is_of_a_bundle, unpacked
 from ..sharing.settings import SCRIPTS
 from ..weights import read_state
 
@@ -78,9 +78,17 @@ def serve(path: Path, work: Path) -> ServedBundle:
 
 def _fingerprint(source: Path) -> str:
     digest = hashlib.sha256()
-    for path in files_of(source):
-        digest.update(path.as_posix().encode() + b"\0" + hashlib.sha256((source / path).read_bytes()).digest())
+    for path in _parts(source):
+        digest.update(f"{path.as_posix()} {sha256(source / path)}\n".encode())
     return digest.hexdigest()
+
+
+def _parts(source: Path) -> list[Path]:
+    """What a bundle is made of: runs in its folder leave results and caches beside that. Weights other than the model's
+    would be the same, or be out of date once it is trained."""
+    wanted = ("configs", "docs", SCRIPTS)
+    found = [path for path in files_of(source) if path.parts[0] in wanted and is_of_a_bundle(path)]
+    return [*found, Path("LICENSE"), Path("models") / "model.pt"]
 
 
 def _copy(source: Path, folder: Path, origin: str) -> None:
@@ -90,9 +98,9 @@ def _copy(source: Path, folder: Path, origin: str) -> None:
             "another --work"
         )
     with written_whole(folder) as partial:
-        shutil.copytree(source, partial, ignore=shutil.ignore_patterns("__pycache__"))
-        # Training changes the copy.
-        remove(partial / CHECKSUMS)
+        for path in _parts(source):
+            (partial / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / path, partial / path)
         (partial / _ORIGIN).write_text(origin)
 
 
@@ -101,7 +109,7 @@ def _imported(folder: Path) -> str | None:
     init = folder / SCRIPTS / "__init__.py"
     if not init.is_file():
         return None
-    name = f"bundle_{folder.name}_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+    name = f"bundle_{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(init.parent)])
         if spec is None or spec.loader is None:

@@ -31,10 +31,11 @@ class SlideInferTask(InferTask):
 
     Args:
         bundle: whose.
+        mpp: µm/px of slides that do not say theirs.
     """
 
-    def __init__(self, bundle: ServedBundle) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: ServedBundle, mpp: float | None = None) -> None:
+        self.bundle, self.mpp = bundle, mpp
         self._parser = bundle.parser("inference.yaml")
         self.scheme = self._parser.get_parsed_content("scheme")
         metadata = bundle.metadata()
@@ -64,7 +65,7 @@ class SlideInferTask(InferTask):
             MONAILabelException: the slide cannot be read; says why.
         """
         begun = time.monotonic()
-        item = {"image": request["image"], "mpp": request.get("mpp"), "name": "slide"}
+        item = {"image": request["image"], "mpp": _number(request.get("mpp", self.mpp)), "name": "slide"}
         left, top = (request.get("location") or (0, 0))[:2]
         width, height = (request.get("size") or (0, 0))[:2]
         if width and height:
@@ -97,3 +98,7 @@ class SlideInferTask(InferTask):
             self._loaded[device] = (written, parser.get_parsed_content("inferer"), network)
             logger.info("%s: weights of %s on %s", self.bundle.name, self.bundle.checkpoint, device)
         return self._loaded[device][1:]
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

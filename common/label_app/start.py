@@ -1,6 +1,6 @@
 """Start MONAI Label with bundles, on this machine only; run by path, with the Python of MONAI Label's environment.
 
-    python common/label_app/start.py BUNDLE… --studies SLIDES [--work FOLDER] [--port 8000]
+    python common/label_app/start.py BUNDLE… --studies SLIDES [--work FOLDER] [--port 8000] [--mpp MPP]
 
 A bundle is a folder or an exported zip. Slides are those in the folder SLIDES; annotations made of them are kept there,
 too, in SLIDES/labels. FOLDER gets copies of the bundles, which training changes, and the log. MONAI Label asks for no
@@ -38,11 +38,16 @@ def main() -> None:
     parser.add_argument("--studies", required=True)
     parser.add_argument("--work", default="output/label_app")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--mpp", type=float, help="µm/px of slides that do not say theirs")
     arguments = parser.parse_args()
     bundles = [str(Path(bundle).resolve()) for bundle in arguments.bundles]
     for path in (*bundles, arguments.studies):
         if not Path(path).exists():
             raise SystemExit(f"error: {path}: no such file or folder")
+    beside = [path for path in Path(arguments.studies).iterdir() if path.suffix.lower().lstrip(".") in _LABELS]
+    if beside:
+        # MONAI Label would take them for slides, and the slides of the same names for them.
+        raise SystemExit(f"error: {beside[0]} lies among the slides. Move annotations to a folder of their own")
     work = Path(arguments.work).resolve()
     work.mkdir(parents=True, exist_ok=True)
     (work / "main.py").write_text(_MAIN, encoding="utf-8")
@@ -52,14 +57,21 @@ def main() -> None:
     command += ["--studies", str(Path(arguments.studies).resolve()), "--host", HOST, "--port", str(arguments.port)]
     # MONAI Label would otherwise ask the network for its own models.
     command += ["--conf", "bundles", json.dumps(bundles), "--conf", "zoo_source", "ngc", "--conf", "sam2", "false"]
-    os.execve(sys.executable, command, {**os.environ, **_environment()})
+    if arguments.mpp is not None:
+        command += ["--conf", "mpp", str(arguments.mpp)]
+    os.execve(sys.executable, command, {**os.environ, **_environment(arguments.port)})
 
 
-def _environment() -> dict[str, str]:
+def _environment(port: int) -> dict[str, str]:
+    endings = [one for ending in (*_ENDINGS, *_LABELS) for one in (ending, ending.upper())]
     path = [str(_HERE / "shim"), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "PYTHONPATH": os.pathsep.join(path),
-        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*.{ending}" for ending in (*_ENDINGS, *_LABELS)]),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*.{ending}" for ending in endings]),
+        # Any page in a browser could otherwise ask the server for slides and have them changed.
+        "MONAI_LABEL_CORS_ORIGINS": json.dumps([f"http://{HOST}:{port}"]),
+        # Training on several GPUs calls torchrun.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "MONAI_LABEL_TRACKING_ENABLED": "false",
     }
 

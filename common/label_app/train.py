@@ -40,6 +40,11 @@ class SlideTrainTask(BundleTrainTask):
         self._request = request
         return super().__call__(request, datastore)
 
+    def _fetch_datalist(self, request: Mapping[str, Any], datastore: Any) -> list[dict[str, Any]]:
+        mpp = request.get("mpp", self.conf.get("mpp"))
+        more = {} if mpp is None else {"mpp": float(mpp)}
+        return [{**item, **more} for item in super()._fetch_datalist(request, datastore)]
+
     def _partition_datalist(self, datalist: list[Any], request: Mapping[str, Any], shuffle: bool = False) -> Any:
         training, validation = super()._partition_datalist(datalist, request, shuffle)
         if validation is None or validation:
@@ -53,7 +58,7 @@ class SlideTrainTask(BundleTrainTask):
         # MONAI takes a plain None for nothing given.
         overrides["allow_missing"] = "$None"
         overrides["num_workers"] = 0
-        # Of every training: the annotations, which are kept under one name, change in between.
+        # A training as short as those of a viewer is over before a longer interval.
         overrides["val_interval"] = 1
         overrides.update({key: self._request[key] for key in _SETTINGS if key in self._request})
         return overrides

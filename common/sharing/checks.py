@@ -8,8 +8,9 @@ from __future__ import annotations
 import ast
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -53,10 +54,11 @@ _TENSOR: dict[str, Any] = {
     "value_range": list,
     "channel_def": dict,
 }
-_TEXT_KINDS = {".py", ".yaml", ".yml", ".json", ".conf", ".md", ".txt"}
+_SETTING_KINDS = {".yaml", ".yml", ".json"}
+_TEXT_KINDS = {".py", ".conf", ".md", ".txt", ".csv", ".svg", *_SETTING_KINDS}
 # Places on a machine: a bundle's own are below bundle_root.
 _ABSOLUTE = re.compile(
-    r"(?:(?<![\w.:/*-])/(?:home|Users|root|mnt|media|data|srv|scratch|work|tmp|opt|var|private)/[\w./-]+"
+    r"(?:(?<![\w.:/*-])/(?:home|Users|Volumes|root|mnt|media|data|srv|scratch|nfs|gpfs|projects|workspace|work|tmp|opt|var|private)/[\w./-]+"
     r"|(?<![\w])[A-Za-z]:\\\\?[\w.\\-]+|\bfile://\S+)"
 )
 
@@ -106,6 +108,8 @@ def weights(folder: Path, notes: list[str]) -> Iterator[str]:
     for path in files_of(folder):
         if path.suffix == ".pt":
             read_state(folder / path)
+        elif path.suffix in (".ts", ".pt2") and not zipfile.is_zipfile(folder / path):
+            yield f"{path}: no TorchScript or torch.export file. Export the bundle anew"
     beside = folder / "models" / "model.safetensors"
     if not beside.is_file():
         notes.append("no models/model.safetensors, which some hubs ask for")
@@ -125,13 +129,14 @@ def metadata(folder: Path, notes: list[str]) -> Iterator[str]:
         said = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"configs/metadata.json is no JSON ({error}). Mend it") from error
-    yield from (f"configs/metadata.json: {problem}" for problem in _of_types(said, _METADATA))
-    if not isinstance(said, dict):
+    untyped = [f"configs/metadata.json: {problem}" for problem in _of_types(said, _METADATA)]
+    yield from untyped
+    if untyped:
         return
     if said.get("version") not in said.get("changelog", {}):
         yield "configs/metadata.json: the version is not in the changelog. Say there what is new in it"
     if said.get("name", folder.name) != folder.name:
-        yield f"configs/metadata.json: its name is {said['name']}, the folder's is {folder.name}. Give both one name"
+        notes.append(f"its name is {said['name']}, the folder's is {folder.name}; the Model Zoo wants both to be one")
     for package, number in said.get("required_packages_version", {}).items():
         if not re.fullmatch(r"\d[\w.+!-]*", str(number)):
             yield f"configs/metadata.json: required_packages_version: {package} has no version. Give one"
@@ -158,14 +163,29 @@ def paths(folder: Path, notes: list[str]) -> Iterator[str]:
     for path in files_of(folder):
         if path.suffix not in _TEXT_KINDS:
             continue
+        if path.suffix in _SETTING_KINDS:
+            for value in _strings(yaml.safe_load((folder / path).read_text(encoding="utf-8"))):
+                if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive or value.startswith("~"):
+                    yield f"{path}: {value} is a place on one machine. Use a path below @bundle_root"
         for number, line in enumerate((folder / path).read_text(encoding="utf-8").splitlines(), 1):
             for found in _ABSOLUTE.findall(line):
                 yield f"{path}, line {number}: {found} is a place on one machine. Use a path below @bundle_root"
 
 
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _strings(part)
+    elif isinstance(value, str):
+        yield value
+
+
 def code(folder: Path, notes: list[str]) -> Iterator[str]:
     """The bundle carries the modules that its configs name, and what they import."""
-    texts = {path: path.read_text(encoding="utf-8") for path in sorted((folder / "configs").rglob("*.yaml"))}
+    configs = [path for path in sorted((folder / "configs").rglob("*")) if path.suffix in _SETTING_KINDS]
+    texts = {path: path.read_text(encoding="utf-8") for path in configs}
     for path, text in texts.items():
         where = path.relative_to(folder)
         own = sorted(named_in([text]))

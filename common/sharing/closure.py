@@ -60,6 +60,10 @@ def _modules_of(name: str, package: Path) -> Iterator[Path]:
     yield place / "__init__.py"
 
 
+def _is_module(path: Path) -> bool:
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
 def _with_parents(file: Path, package: Path) -> Iterator[Path]:
     """The packages around a module, whose own code runs before it."""
     for folder in file.parents:
@@ -75,4 +79,8 @@ def _imported(file: Path, package: Path) -> Iterator[Path]:
                 folder = folder.parent
             prefix = ".".join([*folder.relative_to(package).parts, *(node.module or "").split(".")]).strip(".")
             for alias in node.names:
+                if not prefix and not _is_module(package / alias.name):
+                    # Something of the package's own __init__.
+                    yield Path("__init__.py")
+                    continue
                 yield from _modules_of(f"{prefix}.{alias.name}".strip("."), package)

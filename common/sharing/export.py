@@ -22,11 +22,11 @@ from tqdm import tqdm
 
 from ..files import remove, sha256, write_json, written_whole
 from ..weights import load_weights, read_state
-from .archive import files_of, write_checksums, write_zip
+from .archive import CHECKSUMS, files_of, is_of_a_bundle, write_checksums, write_zip
 from .closure import PACKAGE, named_in, needed_modules
 from .metadata import filled_metadata
 from .model_card import NOT_SAID, data_license, documentation, model_card
-from .settings import SCRIPTS, laid_over, parsed, renamed
+from .settings import SCRIPTS, check_taken, laid_over, parsed, renamed
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ FORMATS = ("ts", "pt2", "onnx")
 LARGE_FILES = "large_files.yml"
 # Bytes above which the Model Zoo wants a file to be listed, with an address, instead of committed.
 LARGEST = 25 * 10**6
+# Configs that overlays are worked into.
+_WORKED_IN = ("inference", "train", "evaluate")
 _ISOLATED = Path(__file__).with_name("isolated.py")
 
 
@@ -50,6 +52,8 @@ class ExportOptions:
         metadata: JSON or YAML with further fields for ``metadata.json``: authors, intended_use, eval_metrics, …
         formats: further files of the network, out of :data:`FORMATS`: TorchScript, ``torch.export``, ONNX.
         large_files_url: where files above 25 MB will lie, for :data:`LARGE_FILES`.
+        license: of the weights, as Hugging Face spells it (apache-2.0, cc-by-4.0, …), for the model card; without, the
+            card refers to ``docs/data_license.txt``.
     """
 
     configs: Sequence[str] = ()
@@ -60,6 +64,7 @@ class ExportOptions:
     metadata: str | Path | None = None
     formats: Sequence[str] = ()
     large_files_url: str | None = None
+    license: str | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.formats) - set(FORMATS))
@@ -105,7 +110,7 @@ def export_bundle(
         if out is not None:
             write_zip(staged, Path(out))
         if huggingface is not None:
-            _for_huggingface(staged, Path(huggingface))
+            _for_huggingface(staged, Path(huggingface), options.license)
     return Path(out if out is not None else str(huggingface))
 
 
@@ -124,7 +129,8 @@ def _stage(bundle: Path, checkpoint: Path, staged: Path, options: ExportOptions)
     steps.update()
     trained_on = options.trained_on or NOT_SAID
     said = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    metadata = filled_metadata(said, parser, modules, staged.name, trained_on, options.version, options.changes)
+    own = parsed(bundle / "configs" / "inference.yaml")
+    metadata = filled_metadata(said, parser, modules, staged.name, trained_on, own, options.version, options.changes)
     metadata |= _extra_metadata(options.metadata)
     write_json(staged / "configs" / "metadata.json", metadata)
     _write_documents(bundle, staged, trained_on)
@@ -142,11 +148,15 @@ def _write_configs(bundle: Path, staged: Path, options: ExportOptions) -> list[P
     """Configs with the overlays worked in, and the modules they name as ``scripts/``; gives these modules."""
     overlays = [_overlay(bundle, name) for name in options.configs]
     texts = {}
+    own = [(bundle / "configs" / f"{name}.yaml").read_text(encoding="utf-8") for name in _WORKED_IN]
+    check_taken(own, overlays)
     # What is worked in is left out: it names checkpoints that the exported bundle does not have.
     for path in [path for path in files_of(bundle / "configs") if path.as_posix() not in options.configs]:
+        if not is_of_a_bundle(path):
+            continue
         text = (bundle / "configs" / path).read_text(encoding="utf-8")
         if path.suffix == ".yaml" and len(path.parts) == 1:
-            text = laid_over(text, overlays) if path.stem in ("inference", "train", "evaluate") else text
+            text = laid_over(text, overlays) if path.stem in _WORKED_IN else text
         if path.name != "metadata.json":
             texts[path] = text
     for path, text in texts.items():
@@ -187,14 +197,16 @@ def _extra_metadata(path: str | Path | None) -> dict[str, Any]:
         raise ValueError(f"{path}: not JSON or YAML that can be read ({error})") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: must hold fields of metadata.json, such as authors")
-    own = {"version", "changelog", "network_data_format", "required_packages_version", "name"} & set(content)
+    read_off = {"version", "changelog", "network_data_format", "name", "schema", "data_source"}
+    own = {key for key in content if key in read_off or key.endswith("_version")}
     if own:
         raise ValueError(f"{path}: {sorted(own)[0]} is read off the bundle or given by an option; leave it out")
-    return dict(content)
+    # Dates and the like as text.
+    return json.loads(json.dumps(content, default=str))
 
 
 def _write_documents(bundle: Path, staged: Path, trained_on: str) -> None:
-    for path in files_of(bundle / "docs"):
+    for path in filter(is_of_a_bundle, files_of(bundle / "docs")):
         to = staged / "docs" / path
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle / "docs" / path, to)
@@ -228,18 +240,18 @@ def _write_large_files(staged: Path, url: str | None) -> None:
     _write_text(staged / LARGE_FILES, yaml.safe_dump({"large_files": listed}, sort_keys=False))
 
 
-def _for_huggingface(staged: Path, folder: Path) -> None:
+def _for_huggingface(staged: Path, folder: Path, license_id: str | None) -> None:
     scheme = parsed(staged / "configs" / "inference.yaml").get_parsed_content("scheme")
     metadata = json.loads((staged / "configs" / "metadata.json").read_text(encoding="utf-8"))
     weights = Path("models") / "model.pt"
     with written_whole(folder) as partial:
         shutil.copytree(staged, partial)
-        card = model_card(metadata, scheme, weights, sha256(staged / weights))
+        card = model_card(metadata, scheme, weights, sha256(staged / weights), license_id)
         _write_text(partial / "README.md", card)
         tracked = ("pt", "safetensors", *FORMATS)
         lines = [f"*.{kind} filter=lfs diff=lfs merge=lfs -text\n" for kind in tracked]
         _write_text(partial / ".gitattributes", "".join(lines))
-        remove(partial / "SHA256SUMS")
+        remove(partial / CHECKSUMS)
         write_checksums(partial)
 
 

@@ -27,6 +27,7 @@ def filled_metadata(
     modules: Sequence[Path],
     name: str,
     trained_on: str,
+    own: ConfigParser,
     release: str | None = None,
     changes: str | None = None,
 ) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def filled_metadata(
         modules: the Python files it carries.
         name: of the exported bundle.
         trained_on: what the weights were trained on.
+        own: the bundle's own ``inference.yaml``.
         release: version number; by default the bundle's.
         changes: what is new in it; needed with a version that the bundle's changelog does not have.
 
@@ -63,7 +65,27 @@ def filled_metadata(
         "numpy_version": _version("numpy"),
         "required_packages_version": {key: _version(key) for key in sorted(required)},
         "data_source": trained_on,
+        **_described(said, parser, own),
         "network_data_format": _data_format(said["network_data_format"], parser),
+    }
+
+
+def _described(said: Mapping[str, Any], parser: ConfigParser, own: ConfigParser) -> dict[str, str]:
+    """Plain descriptions in place of the bundle's, which overlays have made untrue: of another network, other views or
+    other classes."""
+    one, other = (
+        (p["network_def"].get("_target_"), p.get_parsed_content("fields_of_view"), p.get_parsed_content("scheme").names)
+        for p in (parser, own)
+    )
+    if one == other:
+        return {}
+    network, views, classes = one[0].split(".")[-1], one[1], ", ".join(one[2])
+    seen = " and ".join(dict.fromkeys(f"{view['mpp']}" for view in views))
+    return {
+        "task": f"Segmentation of whole slide images into {classes}",
+        "description": f"{network}: {classes}, from {len(views)} field(s) of view at {seen} micrometres per pixel. "
+        f"A variant of the bundle {said['name']}.",
+        "image_classes": f"RGB microscopy at {seen} micrometres per pixel",
     }
 
 
@@ -96,7 +118,8 @@ def _imports(statements: Sequence[ast.stmt]) -> list[ast.Import | ast.ImportFrom
 def _data_format(said: Mapping[str, Any], parser: ConfigParser) -> dict[str, Any]:
     views, target, scheme = (parser.get_parsed_content(key) for key in ("fields_of_view", "target", "scheme"))
     image, pred = said["inputs"]["image"], said["outputs"]["pred"]
-    preprocessed = parser.get_parsed_content("preprocessing")({"image": _extremes(len(views))})["image"]
+    # Without what is fitted to each slide, which changes colours, not the range.
+    preprocessed = parser.get_parsed_content("scale_intensity")({"image": _extremes(len(views))})["image"]
     channels = scheme.channel_def()
     return {
         **said,

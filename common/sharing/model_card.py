@@ -42,17 +42,21 @@ def documentation(text: str, name: str, trained_on: str) -> str:
     return head + _LEAVING.sub(r"\1", text)
 
 
-def model_card(metadata: Mapping[str, Any], scheme: ClassScheme, weights: Path, checksum: str) -> str:
+def model_card(
+    metadata: Mapping[str, Any], scheme: ClassScheme, weights: Path, checksum: str, license_id: str | None
+) -> str:
     """``README.md`` of a Hugging Face repository."""
     views = metadata["network_data_format"]["inputs"]["image"]
     mpps = list(dict.fromkeys(text.split(" at ", 1)[1] for text in views["channel_def"].values()))
     rows = "\n".join(f"| {one.label} | {one.name} | {hex_color(one.color)} |" for one in scheme.classes)
     references = "\n".join(f"- {text}" for text in metadata.get("references", ()))
     tags = "\n".join(f"- {tag}" for tag in ("monai", "medical", "pathology", "whole-slide-image", "segmentation"))
+    other = "license: other\nlicense_name: see-data-license\nlicense_link: docs/data_license.txt"
+    front = f"license: {license_id}" if license_id else other
     figures = metadata.get("eval_metrics")
     measured = "".join(f"\n- {key}: {value}" for key, value in figures.items()) if figures else "\nNone were given."
     return f"""---
-license: apache-2.0
+{front}
 library_name: monai
 pipeline_tag: image-segmentation
 tags:

@@ -71,11 +71,24 @@ def laid_over(config: str, overlays: Sequence[str]) -> str:
             raise ValueError(f"an overlay is no YAML: {error}") from error
         if not isinstance(overlay, Mapping):
             raise ValueError("an overlay must be a YAML mapping of a config's keys")
+        if "imports" in content:
+            content["imports"].extend(line for line in overlay.get("imports", ()) if line not in content["imports"])
         for key in _taken(content, overlay):
             _put(content, key, overlay[key])
     written = io.StringIO()
     yaml.dump(content, written)
     return written.getvalue()
+
+
+def check_taken(configs: Sequence[str], overlays: Sequence[str]) -> None:
+    """Raise ValueError if an overlay has a key that none of the configs takes, as it may be misspelt, or deletes one."""
+    for overlay in (plain_yaml.safe_load(text) for text in overlays):
+        if any(key.startswith("~") for key in overlay):
+            raise ValueError("an overlay deletes keys (~), which cannot be worked in. Lay it over at run time instead")
+        taken = {key for config in configs for key in _taken(plain_yaml.safe_load(config), overlay)}
+        lost = [key for key in overlay if key not in taken and _root(key) not in LOCAL]
+        if lost:
+            raise ValueError(f"no config of the bundle has {lost[0]!r}, which an overlay changes. Is it misspelt?")
 
 
 def _root(key: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import UnreadableFileError
-from .archive import BundleFileError, unpacked
+from .archive import unpacked
 from .checks import STATIC, Check
 from .export import run_isolated
 from .trial import write_trial
@@ -74,8 +74,11 @@ def _looked_at(name: str, check: Check, folder: Path) -> Finding:
 def _caught(check: Callable[[], Iterable[str]]) -> list[str]:
     try:
         return list(check())
-    except (BundleFileError, UnreadableFileError, ValueError, OSError) as error:
+    except (UnreadableFileError, ValueError, OSError) as error:
         return [str(error)]
+    except Exception as error:
+        # A file of a bundle may hold anything at all.
+        return [f"cannot be read ({type(error).__name__}: {error}). Export the bundle anew"]
 
 
 def _against_schema(folder: Path, schema: Path) -> list[str]:
@@ -91,7 +94,9 @@ def _run(folder: Path) -> list[Finding]:
         work = Path(temporary)
         tasks: dict[str, Callable[[], Iterable[str]]] = {
             "metadata names channels, sizes and µm/px as the configs do": lambda: _outlines(folder, work),
-            "properties of every config": lambda: _isolated("properties", str(folder), str(work / "datalist.json")),
+            "properties of training, evaluation and inference": lambda: _isolated(
+                "properties", str(folder), str(work / "datalist.json")
+            ),
             "shapes in and out": lambda: _isolated("shape", str(folder)),
             "TorchScript": lambda: _isolated("torchscript", str(folder)),
             "trains": lambda: _train(folder, work),

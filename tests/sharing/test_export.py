@@ -14,12 +14,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from common.sharing import ExportOptions, export_bundle
+from common.sharing import ExportOptions, export_bundle, verify_bundle
 from common.sharing.archive import check_checksums
 from common.sharing.closure import needed_modules
 from common.sharing.export import run_isolated
+from common.sharing.metadata import filled_metadata
+from common.sharing.settings import laid_over, parsed
 from tests.bundles.commands import run_common
-from tests.conftest import DMMN
+from tests.conftest import DMMN, REPOSITORY
 from tests.exporting import TRAINED_ON
 
 
@@ -111,16 +113,17 @@ def test_a_slide_is_segmented_where_the_project_is_not(unpacked_bundle, tmp_path
 def test_a_hugging_face_folder_is_a_bundle_with_a_card(small_dmmn, tmp_path):
     overlay, checkpoint = small_dmmn
     folder = tmp_path / "hub"
-    export_bundle(DMMN, checkpoint, huggingface=folder, options=ExportOptions([str(overlay)], trained_on=TRAINED_ON))
+    options = ExportOptions([str(overlay)], trained_on=TRAINED_ON, license="cc0-1.0")
+    export_bundle(DMMN, checkpoint, huggingface=folder, options=options)
     card = (folder / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
-    assert front["license"] == "apache-2.0"
+    assert front["license"] == "cc0-1.0"
     assert front["library_name"] == "monai"
     assert TRAINED_ON in card
     assert "| 1 | carcinoma | #dc2828 |" in card
     assert "2.0 micrometres per pixel" in card
     assert "*.safetensors filter=lfs" in (folder / ".gitattributes").read_text()
-    assert check_checksums(folder)
+    assert [finding for finding in verify_bundle(folder, run=False) if finding.problems] == []
     with pytest.raises(ValueError, match="is there already"):
         export_bundle(DMMN, checkpoint, huggingface=folder, options=ExportOptions([str(overlay)]))
 
@@ -149,7 +152,7 @@ def test_large_files_are_listed_with_their_sums(small_dmmn, tmp_path, monkeypatc
         ({"version": "new"}, "no version"),
         ({"version": "0.2.0"}, "not in the changelog"),
         ({"configs": ["none.yaml"]}, "no such config"),
-        ({"configs": []}, "weights of another network"),
+        ({"configs": []}, "weights of another network.*--config"),
     ],
 )
 def test_what_does_not_fit_leaves_no_zip(change, match, small_dmmn, tmp_path):
@@ -170,6 +173,56 @@ def test_other_refusals(small_dmmn, tmp_path):
     options = ExportOptions([str(small_dmmn[0])], metadata=tmp_path / "meta.yaml")
     with pytest.raises(ValueError, match="version is read off"):
         export_bundle(DMMN, small_dmmn[1], tmp_path / "out.zip", options=options)
+
+
+def test_two_overlays_are_named_with_a_comma_and_say_what_they_make(tmp_path):
+    """Of the U-Net beside the demonstration network, no word of three magnifications."""
+    weights, out = DMMN / "models" / "demo_unet.pt", tmp_path / "unet.zip"
+    run_common("export", DMMN, "--checkpoint", weights, "--config", "demo.yaml,ablations/demo_unet.yaml", "-o", out)
+    with zipfile.ZipFile(out) as file:
+        said = json.loads(file.read(f"{DMMN.name}/configs/metadata.json"))
+        names = file.namelist()
+    assert said["network_data_format"]["inputs"]["image"]["num_channels"] == 3
+    assert said["description"].startswith("UNet: carcinoma, benign epithelial")
+    assert "three" not in said["description"] + said["image_classes"]
+    assert f"{DMMN.name}/configs/demo.yaml" not in names
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("netwrok_def#channels: [8]\n", "no config of the bundle has 'netwrok_def"),
+        ("~train#handlers: 1\n", "deletes keys"),
+    ],
+)
+def test_an_overlay_that_no_config_takes_is_refused(text, match, small_dmmn, tmp_path):
+    (tmp_path / "more.yaml").write_text(text)
+    options = ExportOptions([str(small_dmmn[0]), str(tmp_path / "more.yaml")])
+    with pytest.raises(ValueError, match=match):
+        export_bundle(DMMN, small_dmmn[1], tmp_path / "out.zip", options=options)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "overlay"),
+    [
+        pytest.param(bundle, path, id=f"{bundle.name}-{path.stem}")
+        for bundle in sorted((REPOSITORY / "bundles").iterdir())
+        for path in sorted((bundle / "configs" / "ablations").glob("*.yaml"))
+    ],
+)
+def test_every_ablation_s_metadata_can_be_filled_in(bundle, overlay, tmp_path):
+    """Sizes and channels are those of the overlaid config, whichever it is."""
+    base = [(bundle / "configs" / "demo.yaml").read_text()] if "demo" in overlay.stem else []
+    config = tmp_path / "inference.yaml"
+    config.write_text(laid_over((bundle / "configs" / "inference.yaml").read_text(), [*base, overlay.read_text()]))
+    parser, own = parsed(config), parsed(bundle / "configs" / "inference.yaml")
+    said = json.loads((bundle / "configs" / "metadata.json").read_text())
+    found = filled_metadata(said, parser, [], bundle.name, "x", own)["network_data_format"]
+    views = parser.get_parsed_content("fields_of_view")
+    assert found["inputs"]["image"]["num_channels"] == 3 * len(views)
+    assert found["inputs"]["image"]["spatial_shape"] == [views[0]["size"]] * 2
+    assert found["outputs"]["pred"]["channel_def"] == parser.get_parsed_content("scheme").channel_def()
+    assert found["inputs"]["image"]["value_range"][0] < found["inputs"]["image"]["value_range"][1]
 
 
 def test_modules_are_followed_through_functions_too(tmp_path):

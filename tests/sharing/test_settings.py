@@ -46,6 +46,13 @@ def test_later_overlays_win_and_plus_adds():
     assert content["network_def"]["bias"] == 1
 
 
+def test_what_is_imported_is_added_to_and_only_where_there_are_imports():
+    overlay = "imports: [$import math, $import torch]\nepochs: $math.pi\n"
+    found = yaml.safe_load(laid_over("imports: [$import torch]\nepochs: 1\n", [overlay]))
+    assert found["imports"] == ["$import torch", "$import math"]
+    assert "imports" not in yaml.safe_load(laid_over(BASE, [overlay]))
+
+
 def test_only_what_the_config_has_or_needs_is_taken():
     found = laid_over(BASE, ["size: 64\nunused: 1\nepochs: '@size'\ncheckpoint: models/demo.pt\nrow: demo\n"])
     assert "size: 64" in found
