@@ -81,7 +81,7 @@ def laid_over(config: str, overlays: Sequence[str]) -> str:
 
 
 def check_taken(configs: Sequence[str], overlays: Sequence[str]) -> None:
-    """Raise ValueError if an overlay has a key that none of the configs takes, as it may be misspelt, or deletes one."""
+    """Raise ValueError if an overlay deletes a key, or has one that no config takes: it may be misspelt."""
     for overlay in (plain_yaml.safe_load(text) for text in overlays):
         if any(key.startswith("~") for key in overlay):
             raise ValueError("an overlay deletes keys (~), which cannot be worked in. Lay it over at run time instead")
