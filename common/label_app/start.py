@@ -55,21 +55,20 @@ def main() -> None:
     sys.stdout.flush()
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(work)]
     command += ["--studies", str(Path(arguments.studies).resolve()), "--host", HOST, "--port", str(arguments.port)]
+    command += ["--uvicorn_app", "common.label_app.server:app"]
     # MONAI Label would otherwise ask the network for its own models.
     command += ["--conf", "bundles", json.dumps(bundles), "--conf", "zoo_source", "ngc", "--conf", "sam2", "false"]
     if arguments.mpp is not None:
         command += ["--conf", "mpp", str(arguments.mpp)]
-    os.execve(sys.executable, command, {**os.environ, **_environment(arguments.port)})
+    os.execve(sys.executable, command, {**os.environ, **_environment()})
 
 
-def _environment(port: int) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     endings = [one for ending in (*_ENDINGS, *_LABELS) for one in (ending, ending.upper())]
     path = [str(_HERE / "shim"), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "PYTHONPATH": os.pathsep.join(path),
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*.{ending}" for ending in endings]),
-        # Any page in a browser could otherwise ask the server for slides and have them changed.
-        "MONAI_LABEL_CORS_ORIGINS": json.dumps([f"http://{HOST}:{port}"]),
         # Training on several GPUs calls torchrun.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "MONAI_LABEL_TRACKING_ENABLED": "false",

@@ -218,3 +218,11 @@ def test_what_cannot_be_done_is_said(server):
         urllib.request.urlopen(request)
     assert caught.value.code >= 400
     assert "There is no slide 'none'" in caught.value.read().decode()
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "http://example.org"}, {"Origin": "null"}, {"Host": "example.org"}])
+def test_pages_of_other_places_are_not_answered(headers, server):
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(urllib.request.Request(f"{server.url}/info/", headers=headers))
+    with urllib.request.urlopen(f"{server.url}/info/") as answer:
+        assert "access-control-allow-origin" not in answer.headers
