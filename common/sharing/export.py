@@ -26,7 +26,7 @@ from .archive import CHECKSUMS, files_of, is_of_a_bundle, write_checksums, write
 from .closure import PACKAGE, named_in, needed_modules
 from .metadata import filled_metadata
 from .model_card import NOT_SAID, data_license, documentation, model_card
-from .settings import SCRIPTS, check_taken, laid_over, parsed, renamed
+from .settings import SCRIPTS, check_known, laid_over, parsed, renamed
 
 logger = logging.getLogger(__name__)
 
@@ -147,18 +147,13 @@ def _stage(bundle: Path, checkpoint: Path, staged: Path, options: ExportOptions)
 def _write_configs(bundle: Path, staged: Path, options: ExportOptions) -> list[Path]:
     """Configs with the overlays worked in, and the modules they name as ``scripts/``; gives these modules."""
     overlays = [_overlay(bundle, name) for name in options.configs]
-    texts = {}
-    own = [(bundle / "configs" / f"{name}.yaml").read_text(encoding="utf-8") for name in _WORKED_IN]
-    check_taken(own, overlays)
+    paths = [path for path in files_of(bundle / "configs") if is_of_a_bundle(path) and path.name != "metadata.json"]
     # What is worked in is left out: it names checkpoints that the exported bundle does not have.
-    for path in [path for path in files_of(bundle / "configs") if path.as_posix() not in options.configs]:
-        if not is_of_a_bundle(path):
-            continue
-        text = (bundle / "configs" / path).read_text(encoding="utf-8")
-        if path.suffix == ".yaml" and len(path.parts) == 1:
-            text = laid_over(text, overlays) if path.stem in _WORKED_IN else text
-        if path.name != "metadata.json":
-            texts[path] = text
+    paths = [path for path in paths if path.as_posix() not in options.configs]
+    texts = {path: (bundle / "configs" / path).read_text(encoding="utf-8") for path in paths}
+    check_known(overlays, [text for path, text in texts.items() if path.suffix == ".yaml"])
+    for name in _WORKED_IN:
+        texts[Path(f"{name}.yaml")] = laid_over(texts[Path(f"{name}.yaml")], overlays)
     for path, text in texts.items():
         _write_text(staged / "configs" / path, renamed(text) if path.suffix == ".yaml" else text)
     modules = needed_modules(named_in(texts.values()))

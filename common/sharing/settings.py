@@ -80,13 +80,21 @@ def laid_over(config: str, overlays: Sequence[str]) -> str:
     return written.getvalue()
 
 
-def check_taken(configs: Sequence[str], overlays: Sequence[str]) -> None:
-    """Raise ValueError if an overlay deletes a key, or has one that no config takes: it may be misspelt."""
+def check_known(overlays: Sequence[str], configs: Sequence[str]) -> None:
+    """Raise ValueError if an overlay deletes a key, or has one that no config has or refers to: it may be misspelt.
+
+    Args:
+        overlays: what is worked in.
+        configs: all others of the bundle; settings of one ablation may be of use to it alone.
+    """
+    contents = [plain_yaml.safe_load(text) for text in configs]
+    known = LOCAL | {_root(key) for content in contents for key in content}
+    known |= {name for content in contents for name in _references(content)}
     for overlay in (plain_yaml.safe_load(text) for text in overlays):
         if any(key.startswith("~") for key in overlay):
             raise ValueError("an overlay deletes keys (~), which cannot be worked in. Lay it over at run time instead")
-        taken = {key for config in configs for key in _taken(plain_yaml.safe_load(config), overlay)}
-        lost = [key for key in overlay if key not in taken and _root(key) not in LOCAL]
+        known |= set(_references(overlay))
+        lost = [key for key in overlay if _root(key) not in known]
         if lost:
             raise ValueError(f"no config of the bundle has {lost[0]!r}, which an overlay changes. Is it misspelt?")
 
