@@ -21,6 +21,7 @@ from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 from monailabel.utils.others.pathology import create_asap_annotations_xml, create_dsa_annotations_json
 
+from .. import __version__
 from .bundles import ServedBundle, serve
 from .infer import SlideInferTask
 from .train import SlideTrainTask
@@ -52,7 +53,7 @@ class SlideApp(MONAILabelApp):
             conf,
             name="MultiMag",
             description="Whole-slide segmentation at several magnifications",
-            version="0.1.0",
+            version=__version__,
         )
 
     def init_infers(self) -> dict[str, InferTask]:
@@ -93,18 +94,22 @@ class SlideApp(MONAILabelApp):
         result = {
             "annotations": [found],
             "name": f"{request['model']} at {location}, {size}",
-            # MONAI Label puts it into XML as it is.
-            "description": escape(task.description, {'"': "&quot;"}),
+            "description": task.description,
             "model": request["model"],
             "location": location,
             "size": size,
             "latencies": found["latencies"],
         }
         if request.get("output") == "asap":
-            # MONAI Label writes names into the XML as they are.
+            # MONAI Label writes names and descriptions into the XML as they are.
+            result["description"] = _escaped(task.description)
             for element in found["annotation"]["elements"]:
-                element["label"] = escape(element["label"], {'"': "&quot;"})
+                element["label"] = _escaped(element["label"])
             colors = found["annotation"]["labels"]
-            found["annotation"]["labels"] = {escape(name, {'"': "&quot;"}): color for name, color in colors.items()}
+            found["annotation"]["labels"] = {_escaped(name): color for name, color in colors.items()}
         writer = _WRITERS.get(request.get("output") or "dsa")
         return {"file": writer(result)[0] if writer else None, "params": result}
+
+
+def _escaped(text: str) -> str:
+    return escape(text, {'"': "&quot;"})
