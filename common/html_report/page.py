@@ -108,7 +108,8 @@ def write_report(
     taken = {picture.title for one in scores for picture in one.pictures}
     pictures, tables = _pictures(folder, taken), _tables(folder, problems)
     if not (shown or scores or curves or pictures):
-        raise ValueError(f"{folder}: nothing to show. It must hold results of inference, evaluation or training")
+        odd = "".join(f"; {problem}" for problem in problems)
+        raise ValueError(f"{folder}: nothing to show. It must hold results of inference, evaluation or training{odd}")
     page = _render(
         title=folder.resolve().name,
         views=shown,

@@ -5,23 +5,21 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import re
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from monai.bundle import ConfigParser
 
 from ..errors import UnreadableFileError
 from ..files import sha256, written_whole
 from ..sharing.archive import check_checksums, files_of, is_of_a_bundle, unpacked
-from ..sharing.settings import SCRIPTS
+from ..sharing.closure import NAME
+from ..sharing.settings import SCRIPTS, parsed
 from ..weights import read_state
 
-_OWN = re.compile(rf"\b{SCRIPTS}(?=\.[A-Za-z_])")
 _ORIGIN = ".origin"
 
 
@@ -50,12 +48,9 @@ class ServedBundle:
 
     def parser(self, config: str) -> ConfigParser:
         """One of its configs, of its own modules: of another bundle's, results would be another's."""
-        text = (self.folder / "configs" / config).read_text(encoding="utf-8")
-        if self.package is not None:
-            text = _OWN.sub(self.package, text)
-        content = yaml.safe_load(text)
-        content["bundle_root"] = str(self.folder)
-        return ConfigParser(content)
+        parser = parsed(self.folder / "configs" / config, self.package or NAME)
+        parser["bundle_root"] = str(self.folder)
+        return parser
 
 
 def serve(path: Path, work: Path) -> ServedBundle:

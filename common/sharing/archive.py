@@ -141,9 +141,13 @@ def unpack(path: Path, into: Path, most_bytes: int = _MOST_BYTES) -> Path:
             with written_whole(target) as partial:
                 _extract(path, file, entries, partial, len(name) + 1)
                 _check_sums(path, partial)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+        # The third is what zipfile raises for compressions that it does not know.
         remedy = "Get it again; it may have been cut short"
         raise BundleFileError(path, f"no whole zip file ({error})", remedy) from error
+    except OSError as error:
+        remedy = "Look whether the disk is full; if not, the zip has names that no bundle has"
+        raise BundleFileError(path, f"cannot be unpacked ({error.strerror or error})", remedy) from error
     return target
 
 

@@ -23,7 +23,7 @@ from .archive import CHECKSUMS, check_checksums, files_of, is_of_a_bundle
 from .closure import NAME, named_in, needed_modules
 from .export import LARGE_FILES, LARGEST
 from .model_card import NOT_SAID
-from .settings import SCRIPTS
+from .settings import SCRIPTS, strings_in
 
 Check = Callable[[Path, list[str]], Iterator[str]]
 
@@ -164,22 +164,12 @@ def paths(folder: Path, notes: list[str]) -> Iterator[str]:
         if path.suffix not in _TEXT_KINDS:
             continue
         if path.suffix in _SETTING_KINDS:
-            for value in _strings(yaml.safe_load((folder / path).read_text(encoding="utf-8"))):
+            for value in strings_in(yaml.safe_load((folder / path).read_text(encoding="utf-8"))):
                 if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive or value.startswith("~"):
                     yield f"{path}: {value} is a place on one machine. Use a path below @bundle_root"
         for number, line in enumerate((folder / path).read_text(encoding="utf-8").splitlines(), 1):
             for found in _ABSOLUTE.findall(line):
                 yield f"{path}, line {number}: {found} is a place on one machine. Use a path below @bundle_root"
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for part in value:
-            yield from _strings(part)
-    elif isinstance(value, str):
-        yield value
 
 
 def code(folder: Path, notes: list[str]) -> Iterator[str]:

@@ -39,9 +39,21 @@ def renamed(text: str) -> str:
     return _NAMED.sub(SCRIPTS, text)
 
 
-def parsed(config: Path) -> ConfigParser:
-    """An exported bundle's config, of this package's own classes: nothing that the bundle carries is run."""
-    return ConfigParser(plain_yaml.safe_load(_RENAMED.sub(NAME, config.read_text(encoding="utf-8"))))
+def parsed(config: Path, package: str = NAME) -> ConfigParser:
+    """An exported bundle's config, with another package's modules in place of those that it carries; by default of this
+    one's, so that nothing of the bundle is run."""
+    return ConfigParser(plain_yaml.safe_load(_RENAMED.sub(package, config.read_text(encoding="utf-8"))))
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Every text in a config, however deep."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from strings_in(part)
+    elif isinstance(value, str):
+        yield value
 
 
 def laid_over(config: str, overlays: Sequence[str]) -> str:
@@ -93,7 +105,7 @@ def check_known(overlays: Sequence[str], configs: Sequence[str]) -> None:
     for overlay in (plain_yaml.safe_load(text) for text in overlays):
         if any(key.startswith("~") for key in overlay):
             raise ValueError("an overlay deletes keys (~), which cannot be worked in. Lay it over at run time instead")
-        known |= set(_references(overlay))
+        known |= _references(overlay)
         lost = [key for key in overlay if _root(key) not in known]
         if lost:
             raise ValueError(f"no config of the bundle has {lost[0]!r}, which an overlay changes. Is it misspelt?")
@@ -114,14 +126,8 @@ def _taken(content: Mapping[str, Any], overlay: Mapping[str, Any]) -> list[str]:
         taken |= more
 
 
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
-        for part in value:
-            yield from _references(part)
-    elif isinstance(value, str):
-        yield from _REFERENCE.findall(value)
+def _references(value: Any) -> set[str]:
+    return {name for text in strings_in(value) for name in _REFERENCE.findall(text)}
 
 
 def _put(content: MutableMapping[str, Any], key: str, value: Any) -> None:
