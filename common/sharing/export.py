@@ -254,7 +254,7 @@ def run_isolated(*arguments: str, folder: Path | None = None) -> str:
     """What ``isolated.py`` prints, run in another folder, where this project cannot be imported.
 
     Raises:
-        ValueError: it failed; with the last of what it printed.
+        ValueError: it failed; says why.
     """
     # Scripting numbers its types in the order of sets.
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONHASHSEED": "0"}
