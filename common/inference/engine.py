@@ -120,6 +120,7 @@ class Segmenter:
         tissue: TissueMask | RegionMask | None = None,
         overwrite: bool = False,
         pixelwise: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> Segmented:
         """Predict a slide, or what is left of it to predict.
 
@@ -131,6 +132,7 @@ class Segmenter:
             tissue: targets without tissue are not predicted (label 0).
             overwrite: begin anew where the folder holds the beginning of a result of other settings.
             pixelwise: nor are pixels without tissue in the others.
+            part: predict only this one, from 0 on, of so many parts of the slide's blocks.
 
         Raises:
             SlideError: pixels needed cannot be decoded, or what the network makes of them is not a number.
@@ -156,6 +158,7 @@ class Segmenter:
         }
         finished = journal.begin()
         jobs = [(block, wanted) for block in plan.blocks() if (wanted := _wanted(block, plan, tissue)).any()]
+        jobs = jobs[len(jobs) * part[0] // part[1] : len(jobs) * (part[0] + 1) // part[1]]
         left = [job for job in jobs if (job[0].top, job[0].left) not in finished]
         total, to_do = (sum(int(wanted.sum()) for _, wanted in some) for some in (jobs, left))
         bar = tqdm(total=total, initial=total - to_do, desc=slide.name, unit="patch")

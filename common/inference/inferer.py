@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from .engine import Segmented, Segmenter, sample_pixels
 from .folder import FolderInUseError, SlideFolder
 from .journal import SettingsError
 from .options import Options
+from .parts import adopt_part, pack_part
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ class WholeSlideInferer(Inferer):
         if isinstance(inputs, torch.Tensor):
             return self._forward(inputs, network, *args, **kwargs)
         try:
-            return self._segment(inputs, network)
+            return self.segment_slide(inputs, network)
         except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
             logger.error("left out: %s", error)
             self._failed[str(inputs["image"])] = str(error)
@@ -120,7 +122,79 @@ class WholeSlideInferer(Inferer):
             total = len(self._done) + len(self._failed)
             raise SystemExit(f"{len(self._failed)} of {total} slides could not be segmented:\n{listed}")
 
-    def _segment(self, item: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
+    def segment_slide(self, item: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
+        """Segment a slide, or what is left of it, and write its outputs; gives its summary with their folder as
+        ``output``.
+
+        Args:
+            item: its datalist entry, with the ``name`` of its folder.
+            network: the network.
+
+        Raises:
+            SlideError: it cannot be read rightly.
+            SettingsError: its folder holds results of other settings.
+            FolderInUseError: another process is at work there.
+            OutputError: an output that is asked for cannot be made.
+        """
+        with self._opened(item, network) as (slide, segmenter, settings, folder):
+            summary = None if self.overwrite else folder.summary(settings)
+            missing = self.outputs if summary is None else folder.missing(self.outputs)
+            if summary is None or missing:
+                summary = self._make(slide, folder, segmenter, settings, missing, anew=summary is None)
+            else:
+                logger.info("%s is segmented already; set overwrite to true to begin anew", folder.path)
+            folder.discard_unfinished()
+        self._done.append(folder.path)
+        return {"image": item["image"], "output": str(folder.path), **summary}
+
+    def predict_part(self, item: Mapping[str, Any], network: nn.Module, part: tuple[int, int]) -> Path:
+        """Predict one part, from 0 on, of so many of a slide's blocks, for :meth:`adopt_parts`, perhaps on another
+        machine; what was stopped goes on. ``item`` names a folder of this part alone, which the caller removes.
+
+        Returns:
+            A file of the finished blocks in that folder.
+
+        Raises:
+            SlideError, SettingsError, FolderInUseError, OutputError: see :meth:`segment_slide`.
+        """
+        with self._opened(item, network) as (slide, segmenter, settings, folder):
+            self._predicted(slide, folder, segmenter, settings, self.outputs, part)
+            return pack_part(folder.unfinished, folder.path / "part.zip")
+
+    def adopt_parts(self, item: Mapping[str, Any], network: nn.Module, parts: Sequence[Path]) -> None:
+        """Take the finished blocks of :meth:`predict_part` over into the slide's folder, for :meth:`segment_slide` to
+        go on from. A slide that is finished is left as it is.
+
+        Raises:
+            SlideError, FolderInUseError: see :meth:`segment_slide`.
+            SettingsError: parts were made with other settings than each other or what the folder holds.
+        """
+        with self._opened(item, network) as (_, _, settings, folder):
+            if self.overwrite or folder.summary(settings) is None:
+                for part in parts:
+                    adopt_part(part, folder.unfinished)
+
+    def general_settings(self, network: nn.Module) -> dict[str, Any]:
+        """What the outputs of every slide depend on, but for what preprocessing makes of each."""
+        return {
+            "network": type(network).__name__,
+            "weights": _weights_digest(network),
+            "fields_of_view": [asdict(view) for view in self.reader.fields_of_view],
+            "target": asdict(self.target),
+            "classes": [asdict(tissue) for tissue in self.scheme.classes],
+            **self.scheme.decision(),
+            "fill": self.reader.fill,
+            "resample": self.reader.resample,
+            "snap": self.reader.snap,
+            "tissue": self.tissue,
+            **self.options.decisive(),
+        }
+
+    @contextmanager
+    def _opened(
+        self, item: Mapping[str, Any], network: nn.Module
+    ) -> Iterator[tuple[Slide, Segmenter, dict[str, Any], SlideFolder]]:
+        """A slide, what segments it, what its outputs depend on, and its folder, which is held."""
         with open_slide(item["image"], item.get("backend", "auto"), item.get("mpp")) as slide:
             self._fit(slide)
             segmenter = self._segmenter(network)
@@ -130,15 +204,7 @@ class WholeSlideInferer(Inferer):
             if regions is not None:
                 settings["regions"] = regions
             with folder.held():
-                summary = None if self.overwrite else folder.summary(settings)
-                missing = self.outputs if summary is None else folder.missing(self.outputs)
-                if summary is None or missing:
-                    summary = self._make(slide, folder, segmenter, settings, missing, anew=summary is None)
-                else:
-                    logger.info("%s is segmented already; set overwrite to true to begin anew", folder.path)
-                folder.discard_unfinished()
-        self._done.append(folder.path)
-        return {"image": item["image"], "output": str(folder.path), **summary}
+                yield slide, segmenter, settings, folder
 
     def _make(
         self,
@@ -150,18 +216,7 @@ class WholeSlideInferer(Inferer):
         anew: bool,
     ) -> dict[str, Any]:
         """Segment a slide and write these outputs; ``anew``, in place of all that are there."""
-        check_outputs(folder.path, outputs, segmenter.plan(slide).shape)
-        tissue = tissue_mask(slide) if self.tissue else None
-        counted: TissueMask | RegionMask | None = tissue
-        pixelwise = self.tissue == "pixels"
-        if "regions" in settings:
-            # Pixel by pixel, so that nothing beside a region is predicted.
-            counted, pixelwise = RegionMask(settings["regions"], tissue, pixelwise), True
-        folder.unfinished.mkdir(exist_ok=True)
-        maps = maps_for(outputs)
-        found = segmenter.segment(
-            slide, folder.unfinished, settings, maps, counted, self.overwrite, pixelwise=pixelwise
-        )
+        found = self._predicted(slide, folder, segmenter, settings, outputs)
         if anew:
             folder.clear_outputs()
         record = self._record(slide, settings, found)
@@ -172,6 +227,29 @@ class WholeSlideInferer(Inferer):
             if anew:
                 folder.clear_outputs()
             raise
+
+    def _predicted(
+        self,
+        slide: Slide,
+        folder: SlideFolder,
+        segmenter: Segmenter,
+        settings: dict[str, Any],
+        outputs: tuple[str, ...],
+        part: tuple[int, int] = (0, 1),
+    ) -> Segmented:
+        """The maps that these outputs are made of, or a part of them."""
+        check_outputs(folder.path, outputs, segmenter.plan(slide).shape)
+        tissue = tissue_mask(slide) if self.tissue else None
+        counted: TissueMask | RegionMask | None = tissue
+        pixelwise = self.tissue == "pixels"
+        if "regions" in settings:
+            # Pixel by pixel, so that nothing beside a region is predicted.
+            counted, pixelwise = RegionMask(settings["regions"], tissue, pixelwise), True
+        folder.unfinished.mkdir(exist_ok=True)
+        maps = maps_for(outputs)
+        return segmenter.segment(
+            slide, folder.unfinished, settings, maps, counted, self.overwrite, pixelwise=pixelwise, part=part
+        )
 
     def _fit(self, slide: Slide) -> None:
         waiting: list[Any] = [self.preprocessing]
@@ -200,18 +278,8 @@ class WholeSlideInferer(Inferer):
             "slide": {"file": slide.path.name, "bytes": file.st_size, "modified": file.st_mtime_ns},
             "mpp": slide.mpp,
             "backend": slide.backend,
-            "network": type(segmenter.networks[0]).__name__,
-            "weights": _weights_digest(segmenter.networks[0]),
-            "fields_of_view": [asdict(view) for view in self.reader.fields_of_view],
-            "target": asdict(self.target),
-            "classes": [asdict(tissue) for tissue in self.scheme.classes],
-            **self.scheme.decision(),
             "preprocessing": hashlib.sha256(preprocessed.float().numpy().round(6).tobytes()).hexdigest(),
-            "fill": self.reader.fill,
-            "resample": self.reader.resample,
-            "snap": self.reader.snap,
-            "tissue": self.tissue,
-            **self.options.decisive(),
+            **self.general_settings(segmenter.networks[0]),
         }
 
     def _record(self, slide: Slide, settings: dict[str, Any], found: Segmented) -> dict[str, Any]:

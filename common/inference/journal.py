@@ -9,7 +9,7 @@ from typing import Any
 
 from ..files import write_json, written_whole
 
-_SETTINGS, _DONE = "settings.json", "blocks.txt"
+SETTINGS, DONE = "settings.json", "blocks.txt"
 
 
 class SettingsError(ValueError):
@@ -36,8 +36,8 @@ class Journal:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
         self.folder, self._settings = folder, settings
-        self._path = folder / _DONE
-        stored = folder / _SETTINGS
+        self._path = folder / DONE
+        stored = folder / SETTINGS
         self.resumed = stored.exists()
         if self.resumed:
             try:
@@ -53,19 +53,26 @@ class Journal:
         """Write down the settings, once the arrays are there; gives top and left of the blocks ticked off before."""
         if not self.resumed:
             self._path.unlink(missing_ok=True)
-            write_json(self.folder / _SETTINGS, self._settings)
+            write_json(self.folder / SETTINGS, self._settings)
             return set()
-        text = self._path.read_text(encoding="ascii") if self._path.exists() else ""
-        # A line that a kill cut off does not count, and must not run into the next one.
-        whole = text[: text.rfind("\n") + 1]
-        with written_whole(self._path) as partial:
-            partial.write_text(whole, encoding="ascii")
-        return {(int(top), int(left)) for top, left in (line.split() for line in whole.splitlines())}
+        lines = add_ticks(self.folder, "").splitlines()
+        return {(int(top), int(left)) for top, left in (line.split() for line in lines)}
 
     def tick(self, top: int, left: int) -> None:
         """A block is written."""
         with self._path.open("a", encoding="ascii") as file:
             file.write(f"{top} {left}\n")
+
+
+def add_ticks(folder: Path, lines: str) -> str:
+    """Tick further blocks off, as :data:`DONE` has them; gives all lines."""
+    path = folder / DONE
+    text = path.read_text(encoding="ascii") if path.exists() else ""
+    # A line that a kill cut off does not count, and must not run into the next one.
+    whole = text[: text.rfind("\n") + 1] + lines
+    with written_whole(path) as partial:
+        partial.write_text(whole, encoding="ascii")
+    return whole
 
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
