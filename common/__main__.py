@@ -1,11 +1,13 @@
 """``python -m common …``: phantom (and phantom-camelyon16, -breast-biopsies, -bach, -multi-stain), demo, datalist,
-inspect, score, compare, roc, froc, activations, features, augmentations, report, export, verify, convert-released."""
+inspect, score, compare, roc, froc, activations, features, augmentations, report, export, verify, cohort,
+convert-released."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import fire
 from fire.decorators import SetParseFns
@@ -634,6 +636,59 @@ def report(
     print(write_report(output_dir, out, slides, name_by, longest))
 
 
+@SetParseFns(bundle=str, slides=str, output=str, ray=str, cache=str, name_by=str)
+def cohort(
+    bundle: str,
+    slides: str,
+    output: str,
+    config: str | tuple[str, ...] = (),
+    section: str = "testing",
+    name_by: str | None = None,
+    mpp: float | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
+    cpus: int | None = None,
+    cache: str | None = None,
+    cache_gb: float = 50.0,
+    retries: int = 3,
+    split_mb: float = 200.0,
+    **settings: Any,
+) -> None:
+    """Segment many slides, on this machine or a Ray cluster. Leaves with a non-zero exit code if any failed.
+
+    Args:
+        bundle: its folder, at the same place on all machines.
+        slides: datalist, table (CSV with a column image), list of slides (.txt), slide or glob; path or URL (s3://,
+            gs://, https://).
+        output: folder that all machines share, or a URL.
+        config: overlays on the bundle's inference.yaml, such as demo.yaml; paths of your own overlays too.
+        section: of a datalist.
+        name_by: column that names the output folders; the file's name by default.
+        mpp: micrometres per pixel of slides whose entry says none, in place of what the file says.
+        ray: address of a Ray cluster; auto finds the one that this machine is of.
+        workers: how many; by default one per GPU, or one per machine without.
+        cpus: processors of each.
+        cache: local folder for slides and outputs on their way.
+        cache_gb: gigabytes of slides in it at most.
+        retries: how often a slide is tried again after what may pass.
+        split_mb: slides of less than so many megabytes are never split among workers.
+        settings: keys of the configs, as --tissue True.
+    """
+    from .cohort.account import FAILED, SUMS, TABLE, shown_failures
+    from .cohort.run import CohortOptions, run_cohort
+
+    configs = ("inference.yaml", *_separated(config))
+    options = CohortOptions(
+        configs, settings, section, name_by, mpp, ray, workers, cpus, cache, cache_gb, retries, split_mb
+    )
+    account = run_cohort(bundle, slides, output, options)
+    counts = account.counts()
+    print(f"{', '.join(f'{count} {status}' for status, count in counts.items() if count)}: {output}")
+    print(f"a row per slide in {TABLE}, what was made in {SUMS}")
+    if counts[FAILED]:
+        raise SystemExit(shown_failures(account))
+
+
 def main() -> None:
     """Entry point; expected errors are one line, not a traceback."""
     from .errors import UnreadableFileError
@@ -665,6 +720,7 @@ def main() -> None:
                 "report": report,
                 "export": export,
                 "verify": verify,
+                "cohort": cohort,
                 "convert-released": convert_released,
             },
             name="python -m common",

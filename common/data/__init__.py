@@ -5,7 +5,15 @@ from .balance import balance_by_elastic_deformation, plot_class_balance
 from .camelyon import Camelyon16, datalist_from_camelyon16
 from .checks import check_views
 from .choice import PatchChoice
-from .datalist import all_sections, filled_sections, load_datalist, load_sections, one_per_slide, slide_items
+from .datalist import (
+    all_sections,
+    check_entries,
+    filled_sections,
+    load_datalist,
+    load_sections,
+    one_per_slide,
+    slide_items,
+)
 from .dataset import MultiMagnificationPatchDataset, SlideDataset
 from .draws import Draw, NumberedDraws
 from .folders import datalist_from_folders
@@ -30,6 +38,7 @@ __all__ = [
     "all_sections",
     "balance_by_elastic_deformation",
     "build_patch_index",
+    "check_entries",
     "check_views",
     "datalist_from_bach",
     "datalist_from_camelyon16",

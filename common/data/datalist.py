@@ -32,7 +32,18 @@ def load_datalist(
         ValueError: the file, the section or a needed field is missing; names it.
     """
     path = Path(path)
-    content = _content(path)
+    kept = _without(check_entries(_content(path), path, section, require_label), leave_out or {})
+    if not kept:
+        raise ValueError(f'{path}: leave_out leaves nothing of section "{section}"')
+    return [_resolved(item, path.parent) for item in kept]
+
+
+def check_entries(content: Any, path: str | Path, section: str, require_label: bool = True) -> list[dict[str, Any]]:
+    """The entries of a section of a datalist's content, paths as they stand there; see :func:`load_datalist`.
+
+    Raises:
+        ValueError: the section or a needed field is missing; names it, and ``path``.
+    """
     if not isinstance(content, dict) or section not in content:
         held = ", ".join(content) if isinstance(content, dict) else "a list"
         raise ValueError(f'{path}: no section "{section}"; it has {held}')
@@ -50,10 +61,7 @@ def load_datalist(
         missing = [key for key in needed if item.get(key) is None]
         if missing:
             raise ValueError(f'{path}: entry {number} of "{section}" has no "{missing[0]}"')
-    kept = _without(items, leave_out or {})
-    if not kept:
-        raise ValueError(f'{path}: leave_out leaves nothing of section "{section}"')
-    return [_resolved(item, path.parent) for item in kept]
+    return items
 
 
 def _content(path: Path) -> Any:

@@ -77,17 +77,22 @@ def add_ticks(folder: Path, lines: str) -> str:
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise :class:`SettingsError` if two settings differ."""
+    found = differences(before, now)
+    if found:
+        raise SettingsError(
+            f"{folder} holds the result of other settings: {'; '.join(found)}. Choose another output_dir, or set "
+            "overwrite to true to begin anew"
+        )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Where two settings differ, a sentence each."""
     then, here = _flat(before), _flat(json.loads(json.dumps(now)))
-    differences = [
+    return [
         f"{key} is {_shown(then, key)} there, {_shown(here, key)} now"
         for key in dict.fromkeys([*then, *here])
         if then.get(key) != here.get(key) or (key in then) != (key in here)
     ]
-    if differences:
-        raise SettingsError(
-            f"{folder} holds the result of other settings: {'; '.join(differences)}. Choose another output_dir, or set "
-            "overwrite to true to begin anew"
-        )
 
 
 def _shown(flat: Mapping[str, Any], key: str) -> str:

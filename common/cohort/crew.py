@@ -1,0 +1,126 @@
+"""Workers on this machine, each a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import connection
+from multiprocessing.managers import BaseManager
+from pathlib import Path
+from typing import Any, Protocol
+
+_LAST_WORDS = 2000
+# What calling a process that ended raises.
+_GONE = (EOFError, ConnectionError)
+
+
+class WorkerDiedError(Exception):
+    """A worker is gone, and with it what it was doing."""
+
+
+class Member(Protocol):
+    """A worker, wherever it is."""
+
+    name: str
+
+    def submit(self, method: str, *arguments: Any) -> Future[Any]:
+        """Call a method of the worker; the future raises :class:`WorkerDiedError` if it is gone before it answers."""
+
+    def revive(self) -> Future[Any]:
+        """See to it that the worker is there, anew if it died; done when it is."""
+
+    def leave(self) -> None:
+        """End the worker."""
+
+
+class _Server(BaseManager):
+    """Holds a worker in a process of its own; calls from several threads reach it at once."""
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    return make()
+
+
+_Server.register("made", callable=_made, exposed=["describe", "segment", "predict_part"])
+
+
+def _begin(log: str) -> None:
+    """In the new process: its output goes to a file, and it ends when its parent does."""
+    # Before tqdm is imported. A bar for every slide would fill the file.
+    os.environ["TQDM_DISABLE"] = "1"
+    with Path(log).open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class LocalMember:
+    """A worker in a process of its own: what kills it does not kill the cohort.
+
+    Args:
+        name: what it is called.
+        make: makes the worker there; must pickle.
+        lanes: how many of its methods run at once.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Any], lanes: int) -> None:
+        self.name, self._make = name, make
+        self._calls = ThreadPoolExecutor(lanes + 1)
+        self._server: Any = None
+        self._worker: Any = None
+        self._log = tempfile.NamedTemporaryFile(prefix="multimag-worker-", suffix=".log")  # noqa: SIM115
+
+    def submit(self, method: str, *arguments: Any) -> Future[Any]:
+        """See :class:`Member`."""
+        return self._calls.submit(self._call, self._worker, method, arguments)
+
+    def revive(self) -> Future[Any]:
+        """See :class:`Member`."""
+        return self._calls.submit(self._start)
+
+    def leave(self) -> None:
+        """See :class:`Member`."""
+        self._stop()
+        self._calls.shutdown(wait=False, cancel_futures=True)
+        self._log.close()
+
+    def _start(self) -> None:
+        self._stop()
+        self._server = _Server(ctx=multiprocessing.get_context("spawn"))
+        try:
+            self._server.start(initializer=_begin, initargs=(self._log.name,))
+            self._worker = self._server.made(self._make)
+        except _GONE as error:
+            raise self._died() from error
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            # Asked first; then, it may be in the middle of a slide, made to. The next run goes on with that.
+            self._server.shutdown()
+            self._server = None
+
+    def _call(self, worker: Any, method: str, arguments: tuple[Any, ...]) -> Any:
+        try:
+            return getattr(worker, method)(*arguments)
+        except _GONE as error:
+            raise self._died() from error
+
+    def _died(self) -> WorkerDiedError:
+        with contextlib.suppress(OSError):
+            words = Path(self._log.name).read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:].strip()
+            if words:
+                return WorkerDiedError(f"{self.name} ended. Its last words: {words}")
+        return WorkerDiedError(f"{self.name} ended without a word, as when memory runs out")

@@ -1,0 +1,243 @@
+"""Gives slides to workers, and gives them out anew when a worker dies or something passes."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from .crew import Member, WorkerDiedError
+from .manifest import CohortSlide
+
+logger = logging.getLogger(__name__)
+# Seconds until something is tried again: this, then so many times as long.
+_FIRST_PAUSE, _GROWTH = 2.0, 4.0
+_TICK = 1.0
+
+
+@dataclass(eq=False)
+class Task:
+    """What one worker does at a time: a slide, or a part of one.
+
+    Attributes:
+        slide: the slide.
+        size: its bytes, or the part's share of them: how long it is likely to take.
+        part: which, from 0 on, of how many.
+        parts: names of its parts, when they are to be put together.
+        failures: how often it went wrong.
+        alone: whether nothing else may run on its worker, so that it is known what kills it.
+    """
+
+    slide: CohortSlide
+    size: float
+    part: tuple[int, int] | None = None
+    parts: tuple[str, ...] = ()
+    failures: int = 0
+    alone: bool = False
+
+
+@dataclass(eq=False)
+class _Post:
+    """A worker as the dispatcher sees it."""
+
+    member: Member
+    ready: bool = False
+    left_out: bool = False
+    doing: dict[Future[Any], Task] = field(default_factory=dict)
+
+
+class NoWorkersError(ValueError):
+    """No worker is there, nor comes; says why the last one is not."""
+
+
+class Dispatcher:
+    """Runs tasks on workers until each is done or given up.
+
+    The largest come first, so that none is left to work on alone at the end. A worker has up to ``lanes`` tasks: it
+    fetches the next while it segments one. What fails in a way that passes is tried again after a pause. When a worker
+    dies with several, each is tried again alone: only what kills a worker by itself is blamed.
+
+    Args:
+        members: the workers.
+        prepare: asked of a worker when it comes up: a method and its arguments.
+        accept: called with the answer; says why the worker must not work, or None.
+        finished: called with a task and what became of it.
+        retries: how often something is tried again.
+        lanes: tasks that a worker has at a time.
+        patience: seconds without a single worker, after which it is an error.
+        tick: called about every second.
+        pause: seconds until the first retry.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        prepare: tuple[str, tuple[Any, ...]],
+        accept: Callable[[Member, Any], str | None],
+        finished: Callable[[Task, dict[str, Any]], Sequence[Task]],
+        retries: int = 3,
+        lanes: int = 1,
+        patience: float = 600.0,
+        tick: Callable[[], None] = lambda: None,
+        pause: float = _FIRST_PAUSE,
+    ) -> None:
+        self._posts = [_Post(member) for member in members]
+        self._prepare, self._accept, self._finished = prepare, accept, finished
+        self._retries, self._lanes, self._patience = retries, lanes, patience
+        self._tick, self._pause = tick, pause
+        self._waiting: deque[Task] = deque()
+        self._later: list[tuple[float, int, Task | _Post]] = []
+        self._numbers = itertools.count()
+        self._comings: dict[Future[Any], tuple[_Post, bool]] = {}
+        self._deserted_since, self._why = time.monotonic(), "none has answered yet"
+        for post in self._posts:
+            self._call_up(post)
+
+    @property
+    def workers(self) -> int:
+        """How many are there."""
+        return sum(post.ready for post in self._posts)
+
+    def wait_for_one(self) -> None:
+        """Until the first worker is there.
+
+        Raises:
+            NoWorkersError: none comes.
+        """
+        while not self.workers:
+            self._step()
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Do all of these.
+
+        Raises:
+            NoWorkersError: all workers are gone, and none comes back.
+        """
+        self._waiting.extend(sorted(tasks, key=lambda task: -task.size))
+        while self._waiting or any(post.doing for post in self._posts) or self._tasks_later():
+            self._step()
+
+    def _step(self) -> None:
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            due = heapq.heappop(self._later)[2]
+            if isinstance(due, Task):
+                self._waiting.appendleft(due)
+            else:
+                self._call_up(due)
+        self._hand_out()
+        running = [*self._comings, *(future for post in self._posts for future in post.doing)]
+        until = min([_TICK, *(moment - now for moment, *_ in self._later[:1])])
+        if running:
+            done, _ = wait(running, timeout=max(0.0, until), return_when=FIRST_COMPLETED)
+        else:
+            time.sleep(max(0.0, until))
+            done = set()
+        for future in done:
+            self._take_in(future)
+        self._tick()
+        self._check_anyone_is_there()
+
+    def _tasks_later(self) -> bool:
+        return any(isinstance(what, Task) for *_, what in self._later)
+
+    def _hand_out(self) -> None:
+        """First one task to each worker, then further ones ahead, as long as there are enough for all."""
+        for lane in range(self._lanes):
+            for post in self._posts:
+                if not self._waiting:
+                    return
+                if not post.ready or len(post.doing) != lane or any(task.alone for task in post.doing.values()):
+                    continue
+                if lane and (len(self._waiting) <= len(self._posts) or self._waiting[0].alone):
+                    continue
+                self._begin(post, self._waiting.popleft())
+
+    def _begin(self, post: _Post, task: Task) -> None:
+        if task.part is not None:
+            future = post.member.submit("predict_part", task.slide, task.part)
+        else:
+            future = post.member.submit("segment", task.slide, task.parts)
+        post.doing[future] = task
+
+    def _take_in(self, future: Future[Any]) -> None:
+        if future in self._comings:
+            self._came_up(future, *self._comings.pop(future))
+            return
+        post = next((post for post in self._posts if future in post.doing), None)
+        if post is None:
+            return  # Its worker died, and it was given out anew.
+        try:
+            result = future.result()
+        except WorkerDiedError as error:
+            self._lost(post, error)
+            return
+        task = post.doing.pop(future)
+        if "failed" in result and result["passes"] and task.failures < self._retries:
+            self._again(task)
+        else:
+            task.failures += "failed" in result
+            self._waiting.extendleft(self._finished(task, result))
+
+    def _lost(self, post: _Post, error: WorkerDiedError) -> None:
+        """A worker died: what it was doing is done again, by whoever is there."""
+        tasks = list(post.doing.values())
+        post.doing.clear()
+        post.ready = False
+        blamed = len(tasks) == 1
+        for task in tasks:
+            task.alone = True
+            if not blamed:
+                self._waiting.appendleft(task)
+            elif task.failures < self._retries:
+                self._again(task)
+            else:
+                task.failures += 1
+                more = self._finished(
+                    task, {"failed": f"{task.failures} workers ended with it. {error}", "passes": True}
+                )
+                self._waiting.extendleft(more)
+        self._call_up(post)
+
+    def _again(self, task: Task) -> None:
+        pause = self._pause * _GROWTH**task.failures
+        task.failures += 1
+        self._put_off(task, pause)
+
+    def _put_off(self, what: Task | _Post, pause: float) -> None:
+        heapq.heappush(self._later, (time.monotonic() + pause, next(self._numbers), what))
+
+    def _call_up(self, post: _Post) -> None:
+        self._comings[post.member.revive()] = (post, False)
+
+    def _came_up(self, future: Future[Any], post: _Post, asked: bool) -> None:
+        try:
+            answer = future.result()
+        except WorkerDiedError as error:
+            self._why = str(error)
+            self._put_off(post, self._pause)
+            return
+        if asked:
+            reason = self._accept(post.member, answer)
+            post.ready, post.left_out = reason is None, reason is not None
+            if reason is not None:
+                self._why = reason
+                logger.warning("%s is left out: %s", post.member.name, reason)
+        else:
+            method, arguments = self._prepare
+            self._comings[post.member.submit(method, *arguments)] = (post, True)
+
+    def _check_anyone_is_there(self) -> None:
+        now = time.monotonic()
+        if self.workers:
+            self._deserted_since = now
+        elif all(post.left_out for post in self._posts):
+            raise NoWorkersError(self._why)
+        elif now - self._deserted_since > self._patience:
+            raise NoWorkersError(f"no worker for {self._patience:g} seconds: {self._why}. The same command goes on")

@@ -1,0 +1,144 @@
+"""Which slides are of a cohort."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data import check_entries, one_per_slide
+from ..slides import slide_name
+from .locations import filesystem, folder_of, is_url, location_of, may_be_pattern, name_of, shown
+
+_LISTS = (".json", ".csv", ".txt")
+
+
+@dataclass(frozen=True)
+class CohortSlide:
+    """A slide of a cohort.
+
+    Attributes:
+        name: of its output folder.
+        location: path or URL.
+        entry: further fields of its datalist entry: ``mpp``, ``backend``, ``regions``, …
+    """
+
+    name: str
+    location: str
+    entry: Mapping[str, Any]
+
+
+def read_manifest(
+    slides: str | Path | Sequence[str | Path],
+    section: str = "testing",
+    name_by: str | None = None,
+    mpp: float | None = None,
+) -> list[CohortSlide]:
+    """The slides that a manifest lists.
+
+    Args:
+        slides: a datalist (``.json``), a table (``.csv`` with a column ``image``), a list (``.txt``, a slide a line), a
+            slide, a glob, or several of these; paths or URLs. What they list may be either, relative to the list.
+        section: of datalists.
+        name_by: column that names the output folders; the file's name by default.
+        mpp: µm per pixel of slides whose entry says none, in place of what the file says.
+
+    Raises:
+        ValueError: a list is missing or lists nothing, or two slides have one name; names them.
+    """
+    listed = [slides] if isinstance(slides, str | Path) else list(slides)
+    entries = [entry for given in listed for entry in _entries(location_of(given), section)]
+    if not entries:
+        raise ValueError("no slides given: name a datalist, a table, a slide or a glob")
+    default = {} if mpp is None else {"mpp": mpp}
+    found: dict[str, CohortSlide] = {}
+    for entry in one_per_slide(entries):
+        location = entry["image"]
+        if name_by is not None and entry.get(name_by) in (None, ""):
+            raise ValueError(f"{shown(location)}: its entry has no column {name_by!r} to name it by")
+        name = str(entry[name_by]) if name_by is not None else slide_name(name_of(location))
+        if name in found:
+            raise ValueError(
+                f"two slides are called {name!r}: {shown(found[name].location)} and {shown(location)}. Name them by a "
+                "column with name_by"
+            )
+        if not name or name.startswith(".") or set(name) & set("/\\"):
+            raise ValueError(f"{shown(location)}: {name!r} cannot be the name of its output folder. Choose name_by")
+        rest = {key: value for key, value in entry.items() if key != "image"}
+        found[name] = CohortSlide(name, location, {**default, **rest})
+    return list(found.values())
+
+
+def _entries(location: str, section: str) -> list[dict[str, Any]]:
+    suffix = Path(name_of(location)).suffix.lower()
+    if suffix not in _LISTS:
+        return [{"image": path} for path in _matching(location)]
+    text, folder = _text(location), folder_of(location)
+    if suffix == ".json":
+        entries = _of_datalist(text, location, section)
+    elif suffix == ".csv":
+        entries = _of_table(text, location)
+    else:
+        entries = [{"image": line.strip()} for line in text.splitlines() if line.strip()]
+    if not entries:
+        raise ValueError(f"{shown(location)}: lists no slides")
+    return [{**entry, "image": location_of(entry["image"], folder)} for entry in entries]
+
+
+def _text(location: str) -> str:
+    try:
+        if not is_url(location):
+            return Path(location).read_text(encoding="utf-8-sig")
+        files, path = filesystem(location)
+        return files.cat_file(path).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise ValueError(f"{shown(location)}: no such file. Name a datalist, a table or slides") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{shown(location)}: not UTF-8 ({error}). Save it as such") from error
+
+
+def _of_datalist(text: str, location: str, section: str) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{shown(location)}: not JSON ({error})") from error
+    return [dict(entry) for entry in check_entries(content, shown(location), section, require_label=False)]
+
+
+def _of_table(text: str, location: str) -> list[dict[str, Any]]:
+    rows = list(csv.DictReader(io.StringIO(text)))
+    found: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, start=2):
+        entry: dict[str, Any] = {key: value for key, value in row.items() if key and value not in (None, "")}
+        if "image" not in entry:
+            raise ValueError(f'{shown(location)}: line {number} has no slide in a column "image"')
+        try:
+            if "mpp" in entry:
+                entry["mpp"] = float(entry["mpp"])
+            if "regions" in entry:
+                entry["regions"] = json.loads(entry["regions"])
+        except ValueError as error:
+            raise ValueError(f"{shown(location)}: line {number}: {error}. mpp is a number, regions JSON") from error
+        found.append(entry)
+    return found
+
+
+def _matching(location: str) -> list[str]:
+    """A slide, or the slides that a glob matches."""
+    if is_url(location):
+        if not (may_be_pattern(location) and glob.has_magic(location)):
+            return [location]
+        files, path = filesystem(location)
+        found = sorted(files.unstrip_protocol(match) for match in files.glob(path))
+    elif glob.has_magic(location) and not Path(location).exists():
+        found = sorted(glob.glob(location, recursive=True))
+    else:
+        return [location]
+    if not found:
+        raise ValueError(f"no slide matches {shown(location)!r}")
+    return found

@@ -1,0 +1,242 @@
+"""What works on slides: holds the network, brings slides here, segments them and hands the outputs over."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..configs import bundle_parser
+from ..files import remove
+from ..outputs.writer import SUMMARY
+from ..weights import load_weights
+from .cache import SlideCache
+from .locations import shown
+from .manifest import CohortSlide
+from .patience import passes
+from .staging import look_up, staged
+from .store import hashes, open_store
+
+# Of a config, what a slide's outputs do not depend on, or what is compared otherwise (the weights).
+_INDIFFERENT = frozenset(
+    (
+        *("imports", "bundle_root", "dataset_dir", "slides", "section", "name_by", "output_dir", "outputs"),
+        *(
+            "overwrite",
+            "checkpoint",
+            "checkpoint_name",
+            "device",
+            "devices",
+            "readers",
+            "dataset",
+            "dataloader",
+            "handlers",
+        ),
+        *("evaluator", "postprocessing", "compatible", "run", "initialize", "finalize", "mpp"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker is made with.
+
+    Attributes:
+        bundle: folder of the bundle, which every worker's machine has.
+        configs: of the bundle, later ones laid over earlier ones.
+        overrides: values of the configs' keys.
+        output: path or URL.
+        cache: local folder for slides and outputs on their way.
+        cache_bytes: of slides at most.
+        device: where the network runs.
+        threads: of the processor; None leaves it to PyTorch.
+    """
+
+    bundle: str
+    configs: tuple[str, ...]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    output: str = "output"
+    cache: str = "cache"
+    cache_bytes: int = 50 * 10**9
+    device: str = "cpu"
+    threads: int | None = None
+
+
+class Worker:
+    """Segments slides, one at a time; called from several threads, it fetches the next meanwhile, and hands the outputs
+    of the one before over.
+
+    Its methods give what happened, and raise nothing: ``{"failed": reason, "passes": whether another try may help}`` is
+    one of the things that may.
+    """
+
+    def __init__(self, given: WorkerSettings) -> None:
+        self._given = given
+        self._busy = threading.Lock()
+        self._description: dict[str, Any] | None = None
+        self.where = f"{platform.node()}:{os.getpid()}"
+
+    def describe(self, token: str) -> dict[str, Any]:
+        """Get ready, and say what all workers must agree in, and what this one reads in a file where the outputs go."""
+        try:
+            description = self._description or self._ready()
+            return {**description, "token": self._store.read(token)}
+        except Exception as error:
+            return self._failed(error)
+
+    def _ready(self) -> dict[str, Any]:
+        given = self._given
+        if given.threads is not None:
+            torch.set_num_threads(given.threads)
+        self._store = open_store(given.output, Path(given.cache) / "outputs")
+        self._cache = SlideCache(given.cache, given.cache_bytes)
+        self._inferer, self._network, config = load_bundle(given)
+        self._inferer.output_dir = self._store.working
+        # As JSON has it: what is kept of it is compared with it.
+        settings = json.loads(json.dumps({**self._inferer.general_settings(self._network), "config": config}))
+        self._settings = self._store.keep_settings(settings)
+        self._outputs = [*dict.fromkeys((*self._inferer.outputs, SUMMARY))]
+        device = torch.device(given.device).type
+        self._description = {
+            "where": self.where,
+            "settings": settings,
+            "circumstances": {"device": device, "torch": torch.__version__, "multimag": __version__},
+            "outputs": self._outputs,
+        }
+        return self._description
+
+    def segment(self, slide: CohortSlide, parts: Sequence[str] = ()) -> dict[str, Any]:
+        """Segment a slide: ``{"record": what the outputs' place keeps of it}``.
+
+        Args:
+            slide: the slide.
+            parts: names of parts of it that were predicted before.
+        """
+        seconds: dict[str, float] = {}
+        local: Path | None = None
+        try:
+            source = look_up(slide.location)
+            with ExitStack() as held:
+                with _timed(seconds, "staging"):
+                    local = held.enter_context(staged(slide.location, self._cache))
+                with self._busy, _timed(seconds, "segmenting"):
+                    summary = self._segmented(slide, local, parts)
+            with _timed(seconds, "handing over"):
+                files = hashes(self._store.working / slide.name, self._outputs)
+                record = _record(slide, source.identity, summary, files)
+                record |= {"settings": self._settings, "seconds": seconds, "worker": self.where}
+                self._store.finish(slide.name, record)
+            if parts:
+                self._store.drop_parts(slide.name)
+            return {"record": record}
+        except Exception as error:
+            return self._failed(error, slide, local)
+
+    def predict_part(self, slide: CohortSlide, part: tuple[int, int]) -> dict[str, Any]:
+        """Predict one part, from 0 on, of so many of a slide: ``{"part": its name, "seconds": it took}``."""
+        name = f"{slide.name}/{part[0]}-of-{part[1]}.zip"
+        folder = f".cohort/work/{slide.name}/{part[0]}-of-{part[1]}"
+        seconds: dict[str, float] = {}
+        local: Path | None = None
+        try:
+            if not self._store.has_part(name):
+                with staged(slide.location, self._cache) as local, self._busy, _timed(seconds, "segmenting"):
+                    item = {**slide.entry, "image": str(local), "name": folder}
+                    path = self._inferer.predict_part(item, self._network, part)
+                self._store.put_part(name, path)
+                remove(self._store.working / folder)
+            return {"part": name, "seconds": seconds.get("segmenting", 0.0)}
+        except Exception as error:
+            return self._failed(error, slide, local)
+
+    def _segmented(self, slide: CohortSlide, local: Path, parts: Sequence[str]) -> dict[str, Any]:
+        item = {**slide.entry, "image": str(local), "name": slide.name}
+        for name in parts:
+            with self._store.part(name) as part:
+                self._inferer.adopt_parts(item, self._network, [part])
+        return self._inferer.segment_slide(item, self._network)
+
+    def _failed(self, error: Exception, slide: CohortSlide | None = None, local: Path | None = None) -> dict[str, Any]:
+        known = type(error).__module__.partition(".")[0] in (__name__.partition(".")[0], "scripts")
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        if slide is not None and local is not None:
+            reason = reason.replace(str(local), shown(slide.location))
+        lasting = not passes(error)
+        if slide is not None and lasting:
+            self._store.abandon(slide.name)
+        return {"failed": reason, "passes": not lasting}
+
+
+def load_bundle(given: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[str, Any]]:
+    """A bundle's inferer, its network with weights, and its config as far as outputs depend on it.
+
+    Raises:
+        ValueError: there is no such bundle, or its inferer segments no slides.
+    """
+    root = Path(given.bundle)
+    if not (root / "configs").is_dir():
+        raise ValueError(f"{root}: no bundle's folder on {platform.node()}. Unpack a zip; all machines need it there")
+    # An exported bundle carries its modules.
+    sys.path.insert(0, str(root))
+    parser = bundle_parser(root, given.configs)
+    for key, value in given.overrides.items():
+        parser[key] = value
+    config = {key: value for key, value in dict(parser.get()).items() if key not in _INDIFFERENT}
+    parser["bundle_root"], parser["devices"] = str(root), None
+    parser["device"] = f"$torch.device('{given.device}')"
+    if "compatible" in parser:
+        parser.get_parsed_content("compatible")
+    inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network").eval()
+    if not hasattr(inferer, "adopt_parts"):
+        raise ValueError(
+            f"{root}: its inferer, a {type(inferer).__name__}, is not this version's whole-slide inferer. Export the "
+            "bundle anew, or choose another config"
+        )
+    load_weights(network, parser.get_parsed_content("checkpoint"))
+    return inferer, network, config
+
+
+def _record(
+    slide: CohortSlide, identity: Mapping[str, Any], summary: Mapping[str, Any], files: Mapping[str, Any]
+) -> dict[str, Any]:
+    areas = {name: found["area_mm2"] for name, found in summary["classes"].items()}
+    return {
+        "name": slide.name,
+        "image": shown(slide.location),
+        "slide": dict(identity),
+        "entry": wanted_of(slide),
+        "files": dict(files),
+        "area_mm2": areas,
+        "predicted_mm2": round(sum(areas.values()), 6),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def wanted_of(slide: CohortSlide) -> dict[str, Any]:
+    """What of a slide's entry its outputs depend on."""
+    return {key: slide.entry[key] for key in ("mpp", "backend", "regions") if slide.entry.get(key) is not None}
+
+
+class _timed:
+    """Adds the seconds that a block takes to a dictionary."""
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *exception: object) -> None:
+        self._seconds[self._name] = round(time.monotonic() - self._began, 3)

@@ -1,0 +1,83 @@
+"""Which slides a manifest names."""
+
+from __future__ import annotations
+
+import json
+
+import fsspec
+import pytest
+
+from common.cohort.locations import location_of, name_of, shown
+from common.cohort.manifest import read_manifest
+
+
+def test_lists_of_every_kind_name_the_same_slides(tmp_path):
+    for name in ("a.svs", "b.ome.tif"):
+        (tmp_path / name).touch()
+    datalist = {"testing": [{"image": "a.svs", "mpp": 0.25}, {"image": str(tmp_path / "b.ome.tif")}]}
+    (tmp_path / "slides.json").write_text(json.dumps(datalist))
+    (tmp_path / "slides.csv").write_text("image,mpp,stain\na.svs,0.25,\nb.ome.tif,,HER2\n")
+    (tmp_path / "slides.txt").write_text("a.svs\n\nb.ome.tif\n")
+    found = {
+        given: read_manifest(str(tmp_path / given))
+        for given in ("slides.json", "slides.csv", "slides.txt", "[ab].*[sf]")
+    }
+    for slides in found.values():
+        assert [slide.name for slide in slides] == ["a", "b"]
+        assert [slide.location for slide in slides] == [str(tmp_path / "a.svs"), str(tmp_path / "b.ome.tif")]
+    assert [slide.entry for slide in found["slides.csv"]] == [{"mpp": 0.25}, {"stain": "HER2"}]
+    assert [slide.entry for slide in found["slides.json"]] == [{"mpp": 0.25}, {}]
+    assert read_manifest(str(tmp_path / "slides.csv"), mpp=0.5)[1].entry == {"mpp": 0.5, "stain": "HER2"}
+    named = tmp_path / "named.csv"
+    named.write_text("image,case\na.svs,c1\nb.ome.tif,c2\n")
+    assert [slide.name for slide in read_manifest(str(named), name_by="case")] == ["c1", "c2"]
+
+
+def test_regions_of_one_slide_are_one_slide(tmp_path):
+    (tmp_path / "r.csv").write_text('image,regions\na.svs,"[[0, 0, 5, 5]]"\na.svs,"[[9, 0, 5, 5]]"\n')
+    (slide,) = read_manifest(str(tmp_path / "r.csv"))
+    assert slide.entry["regions"] == [[0, 0, 5, 5], [9, 0, 5, 5]]
+
+
+def test_slides_elsewhere_are_named_by_url_relative_to_their_list_or_by_glob(bucket):
+    files = fsspec.filesystem("s3", use_listings_cache=False)
+    for key in ("slides/a.svs", "slides/deep/b.svs"):
+        files.pipe_file(f"{bucket}/{key}", b"x")
+    files.pipe_file(f"{bucket}/slides/list.csv", f"image\na.svs\n{bucket}/slides/deep/b.svs\n".encode())
+    wanted = [f"{bucket}/slides/a.svs", f"{bucket}/slides/deep/b.svs"]
+    for given in (f"{bucket}/slides/list.csv", f"{bucket}/slides/**/*.svs"):
+        assert [slide.location for slide in read_manifest(given)] == wanted
+
+
+def test_no_secret_of_a_url_is_shown():
+    signed = "https://host/path/my%20slide.svs?X-Amz-Signature=abc"
+    assert shown(signed) == "https://host/path/my%20slide.svs"
+    assert name_of(signed) == "my slide.svs"
+    assert name_of("s3://bucket/50%20?#1.svs") == "50%20?#1.svs"
+    with pytest.raises(ValueError, match="a password in a URL") as failure:
+        location_of("s3://key:verysecret@bucket/a.svs")
+    assert "verysecret" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("image\n", "s.csv: lists no slides"),
+        ("slide\na.svs\n", 's.csv: line 2 has no slide in a column "image"'),
+        ("image,mpp\na.svs,half\n", "s.csv: line 2: could not convert"),
+        ("image\nx/a.svs\ny/a.tif\n", "two slides are called 'a': .*x/a.svs and .*y/a.tif"),
+        ("image\nx/.svs\n", "cannot be the name of its output folder"),
+    ],
+)
+def test_a_list_out_of_order_says_where(tmp_path, content, message):
+    (tmp_path / "s.csv").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_manifest(str(tmp_path / "s.csv"))
+
+
+def test_names_that_lead_out_of_the_outputs_are_refused(tmp_path):
+    (tmp_path / "s.csv").write_text("image,case\na.svs,../../home\n")
+    with pytest.raises(ValueError, match=r"'\.\./\.\./home' cannot be the name of its output folder"):
+        read_manifest(str(tmp_path / "s.csv"), name_by="case")
+    with pytest.raises(ValueError, match=r"absent.json: no such file"):
+        read_manifest(str(tmp_path / "absent.json"))

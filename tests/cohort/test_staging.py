@@ -1,0 +1,183 @@
+"""Slides come here whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from common.cohort import staging
+from common.cohort.cache import SlideCache
+from common.cohort.staging import StagingError, look_up, staged
+from tests.cohort.test_cache import size_of
+
+
+@pytest.fixture
+def content() -> bytes:
+    return np.random.default_rng(0).bytes(300_000)
+
+
+@pytest.fixture
+def cache(tmp_path) -> SlideCache:
+    return SlideCache(tmp_path / "cache", 1_000_000)
+
+
+def put(url: str, content: bytes) -> str:
+    fsspec.filesystem("s3", use_listings_cache=False).pipe_file(url, content)
+    return url
+
+
+def test_a_slide_is_here_as_it_is_there_and_looks_the_same_every_time(bucket, cache, content, tmp_path):
+    url = put(f"{bucket}/a b.svs", content)
+    source = look_up(url)
+    for folder in (cache, SlideCache(tmp_path / "other machine", 10**6)):
+        with staged(url, folder) as path:
+            assert path.read_bytes() == content
+            file = {"file": path.name, "bytes": path.stat().st_size, "modified": path.stat().st_mtime_ns}
+            assert file == source.identity == {**file, "file": "a b.svs", "bytes": 300_000}
+
+
+def test_a_path_stays_where_it_is(tmp_path, cache):
+    (tmp_path / "a.svs").write_bytes(b"slide")
+    with staged(str(tmp_path / "a.svs"), cache) as path:
+        assert path == tmp_path / "a.svs"
+    assert cache.bytes_set_aside() == 0
+    assert look_up(str(path)).identity == {"file": "a.svs", "bytes": 5, "modified": path.stat().st_mtime_ns}
+
+
+def test_all_files_of_a_slide_of_several_come_along(bucket, cache, content):
+    put(f"{bucket}/m/case.mrxs", b"index")
+    put(f"{bucket}/m/case/Slidedat.ini", b"ini")
+    put(f"{bucket}/m/case/deep/Data0001.dat", content)
+    put(f"{bucket}/m/case2/Slidedat.ini", b"another's")
+    with staged(f"{bucket}/m/case.mrxs", cache) as path:
+        found = {file.relative_to(path.parent).as_posix() for file in path.parent.rglob("*") if file.is_file()}
+        assert found == {"case.mrxs", "case/Slidedat.ini", "case/deep/Data0001.dat"}
+        assert (path.parent / "case/deep/Data0001.dat").read_bytes() == content
+    for name in ("1.dcm", "2.dcm", "notes.txt"):
+        put(f"{bucket}/d/{name}", name.encode())
+    with staged(f"{bucket}/d/1.dcm", cache) as path:
+        assert sorted(file.name for file in path.parent.iterdir()) == ["1.dcm", "2.dcm"]
+
+
+def test_a_server_that_answers_500_for_a_while_is_waited_for(bucket, s3_server, cache, content):
+    url = put(f"{bucket}/a.svs", content)
+    s3_server.failing_for(4)
+    before = len(s3_server.served)
+    with staged(url, cache) as path:
+        assert path.read_bytes() == content
+    assert len(s3_server.served) - before > 5
+
+
+def test_a_server_that_answers_500_for_good_is_an_error_and_nothing_is_left(
+    bucket, s3_server, cache, content, monkeypatch
+):
+    url = put(f"{bucket}/a.svs", content)
+    monkeypatch.setattr(staging, "patiently", lambda call, what: call())
+    with (
+        s3_server.failing(lambda method, path: method == "GET"),
+        pytest.raises(OSError, match="Internal Server Error"),
+        staged(url, cache),
+    ):
+        pass
+    assert size_of(cache.folder) == cache.bytes_set_aside() == 0
+
+
+def test_a_slide_that_vanishes_is_reported(bucket, cache, content, monkeypatch):
+    url = put(f"{bucket}/a.svs", content)
+    files = fsspec.filesystem("s3", use_listings_cache=False)
+    known = look_up(url)
+    files.rm_file(url)
+    with pytest.raises(StagingError, match=r"a.svs: no such file. Check the URL, and that it is still there"):
+        look_up(url)
+    # Between being looked up and being copied.
+    monkeypatch.setattr(staging, "look_up", lambda location: known)
+    with pytest.raises(StagingError, match=r"a.svs: no such file"), staged(url, cache):
+        pass
+    assert size_of(cache.folder) == cache.bytes_set_aside() == 0
+
+
+def test_a_slide_that_is_replaced_while_it_is_copied_is_copied_again(bucket, cache, content, monkeypatch):
+    """Never the beginning of one and the end of the other."""
+    url = put(f"{bucket}/a.svs", content)
+    known, described, replaced = look_up(url), staging._files_of, []
+
+    def changing(location: str):
+        if len(replaced) < 2:
+            replaced.append(put(url, content[::-1] if replaced else content[:1000]))
+        return described(location)
+
+    monkeypatch.setattr(staging, "look_up", lambda location: known)
+    monkeypatch.setattr(staging, "_files_of", changing)
+    monkeypatch.setattr(staging, "patiently", lambda call, what: call())
+    with pytest.raises(OSError, match=r"became another slide"), staged(url, cache):
+        pass
+    assert size_of(cache.folder) == 0
+
+
+def test_a_slide_larger_than_the_cache_says_so(bucket, tmp_path, content):
+    url = put(f"{bucket}/a.svs", content)
+    with (
+        pytest.raises(StagingError, match=r"0.0003 GB do not fit into the cache of 0.0002 GB. Raise --cache_gb"),
+        staged(url, SlideCache(tmp_path, 200_000)),
+    ):
+        pass
+
+
+def test_slides_come_over_https_as_from_any_web_server(tmp_path, cache, content):
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "a b.svs").write_bytes(content)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "web")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/a%20b.svs?signature=secret"
+        with staged(url, cache) as path:
+            assert (path.name, path.read_bytes()) == ("a b.svs", content)
+        with pytest.raises(StagingError, match=r"none.svs: no such file") as failure:
+            look_up(url.replace("a%20b", "none"))
+        assert "secret" not in str(failure.value)
+        server.shutdown()
+
+
+_ON_A_SMALL_DISK = """
+import sys
+from common.cohort.cache import SlideCache
+from common.cohort.staging import staged
+with staged(sys.argv[1], SlideCache(sys.argv[2], 10**9)):
+    pass
+"""
+
+
+def test_a_full_disk_is_named_and_nothing_is_left_on_it(bucket, content, tmp_path):
+    """A file system of 2 MB of the process's own, where that is allowed; else a limit on the size of files."""
+    url = put(f"{bucket}/a.svs", content * 10)
+    command = [sys.executable, "-c", _ON_A_SMALL_DISK, url, str(tmp_path / "disk")]
+    (tmp_path / "disk").mkdir()
+    inside = f"mount -t tmpfs -o size=2m none {tmp_path}/disk && "
+    space = ["unshare", "--map-root-user", "--mount", "bash", "-c"]
+    if subprocess.run([*space, f"{inside} true"], capture_output=True, check=False).returncode:
+        space, inside = ["bash", "-c"], "ulimit -f 1024; "
+    script = f'{inside} "$@"; find {tmp_path}/disk/slides -type f -size +0'
+    result = subprocess.run(
+        [*space, script, "-", *command], capture_output=True, text=True, check=False, env=os.environ
+    )
+    last = result.stderr.strip().splitlines()[-1]
+    assert "OSError" in last
+    assert f"{tmp_path}/disk: " in last
+    assert "Free some, or choose --cache" in last
+    assert result.stdout == ""
+
+
+def test_names_that_lead_out_of_a_slides_folder_are_refused(tmp_path, cache, monkeypatch):
+    file = staging._File("memory://a.svs", "../../a.svs", 1, 0, "")
+    monkeypatch.setattr(staging, "_files_of", lambda location: [file])
+    with pytest.raises(StagingError, match="leads out of the slide's folder"):
+        staging._fetch(staging.Source("memory://a.svs", 1, 0, ""), Path(tmp_path / "here"))
