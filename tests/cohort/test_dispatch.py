@@ -1,0 +1,165 @@
+"""Every slide is given out, again when it must be, and never twice at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from common.cohort.crew import WorkerDiedError
+from common.cohort.dispatch import Dispatcher, NoWorkersError, Task
+from common.cohort.manifest import CohortSlide
+
+
+class Worker:
+    """Does what a slide's name says: ``ok``, ``flaky`` (fails twice), ``broken`` (for good), ``down`` (passes, but
+    never does), ``deadly`` (kills it)."""
+
+    def __init__(self, name: str, log: list, at_work: set, comes_back: bool = True, seconds: float = 0.02) -> None:
+        self.name, self.log, self.at_work, self.comes_back, self.seconds = name, log, at_work, comes_back, seconds
+        self.alive, self.most = True, 0
+        self.doing: dict[Future[Any], str] = {}
+
+    def revive(self) -> Future[Any]:
+        future: Future[Any] = Future()
+        if self.alive or self.comes_back:
+            self.alive = True
+            future.set_result(None)
+        else:
+            future.set_exception(WorkerDiedError(f"{self.name} does not come back"))
+        return future
+
+    def submit(self, method: str, *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if method == "describe":
+            future.set_result({})
+            return future
+        name = arguments[0].name
+        assert name not in self.at_work, f"{name} is done twice at a time"
+        self.at_work.add(name)
+        self.log.append((self.name, name, len(self.doing)))
+        self.doing[future] = name
+        self.most = max(self.most, len(self.doing))
+        threading.Timer(self.seconds, self._end, (future, name)).start()
+        return future
+
+    def _end(self, future: Future[Any], name: str) -> None:
+        kind = name.partition("-")[0]
+        if future not in self.doing:
+            return
+        if not self.alive or kind == "deadly":
+            self.alive = False
+            lost, self.doing = self.doing, {}
+            self.at_work -= set(lost.values())
+            for one in lost:
+                one.set_exception(WorkerDiedError(f"{self.name} died"))
+            return
+        del self.doing[future]
+        self.at_work.discard(name)
+        tries = sum(entry[1] == name for entry in self.log)
+        if kind == "broken":
+            future.set_result({"failed": "no slide", "passes": False})
+        elif kind == "down" or (kind == "flaky" and tries < 3):
+            future.set_result({"failed": "server ill", "passes": True})
+        else:
+            future.set_result({"record": {}})
+
+    def leave(self) -> None:
+        pass
+
+
+def run(names: list[str], workers: list[Worker], lanes: int = 1, **options: Any) -> dict[str, tuple[dict, int]]:
+    ended: dict[str, tuple[dict, int]] = {}
+
+    def finished(task: Task, result: dict) -> list[Task]:
+        assert task.slide.name not in ended
+        ended[task.slide.name] = (result, task.failures)
+        return []
+
+    options = {"accept": lambda member, answer: None, "pause": 0.01, **options}
+    dispatcher = Dispatcher(workers, ("describe", ()), finished=finished, lanes=lanes, **options)
+    dispatcher.run([Task(CohortSlide(name, name, {}), float(name.rpartition("-")[2])) for name in names])
+    return ended
+
+
+def crew(count: int, **options: Any) -> tuple[list[Worker], list]:
+    log: list = []
+    at_work: set = set()
+    return [Worker(f"w{number}", log, at_work, **options) for number in range(count)], log
+
+
+def test_each_slide_is_done_once_the_largest_first():
+    workers, log = crew(3)
+    names = [f"ok-{number}" for number in range(30)]
+    ended = run(names, workers)
+    assert set(ended) == set(names)
+    assert Counter(name for _, name, _ in log) == Counter(names)
+    assert [name for _, name, _ in log][:3] == ["ok-29", "ok-28", "ok-27"]
+    assert len({worker for worker, *_ in log}) == 3
+    assert all(worker.most == 1 for worker in workers)
+
+
+def test_a_worker_fetches_ahead_but_not_what_another_could_begin_at_once():
+    workers, log = crew(3)
+    run([f"ok-{number}" for number in range(30)], workers, lanes=3)
+    assert all(worker.most == 3 for worker in workers)
+    assert all(ahead == 0 for *_, ahead in log[:3])
+    # The last as many as there are workers are each begun by an idle one.
+    assert all(ahead == 0 for *_, ahead in log[-3:])
+
+
+def test_what_passes_is_tried_again_and_what_does_not_is_not():
+    workers, log = crew(2)
+    ended = run(["flaky-1", "broken-2", "down-3", "ok-4"], workers, retries=3)
+    tries = Counter(name for _, name, _ in log)
+    assert tries == {"flaky-1": 3, "broken-2": 1, "down-3": 4, "ok-4": 1}
+    assert ended["flaky-1"] == ({"record": {}}, 2)
+    assert ended["broken-2"] == ({"failed": "no slide", "passes": False}, 1)
+    assert ended["down-3"] == ({"failed": "server ill", "passes": True}, 4)
+
+
+def test_a_slide_that_kills_workers_is_given_up_and_its_neighbours_are_not_blamed():
+    workers, log = crew(2)
+    names = ["deadly-50", *(f"ok-{number}" for number in range(20))]
+    ended = run(names, workers, lanes=3, retries=2)
+    assert set(ended) == set(names)
+    assert "3 workers ended with it" in ended["deadly-50"][0]["failed"]
+    assert all(
+        result == {"record": {}} and failures == 0 for name, (result, failures) in ended.items() if name[0] == "o"
+    )
+    # But for the first time, it was alone.
+    alone = [position for position, (_, name, _) in enumerate(log) if name == "deadly-50"]
+    assert all(log[position][2] == 0 for position in alone)
+
+
+def test_the_work_of_a_worker_that_is_gone_for_good_is_done_by_others():
+    workers, log = crew(3)
+    workers[0].comes_back = False
+    threading.Timer(0.1, lambda: setattr(workers[0], "alive", False)).start()
+    names = [f"ok-{number}" for number in range(60)]
+    ended = run(names, workers, lanes=2)
+    assert all(ended[name][0] == {"record": {}} for name in names)
+    assert len(log) > 60
+    assert {worker for worker, *_ in log[-10:]} == {"w1", "w2"}
+
+
+def test_without_workers_it_ends_and_says_why():
+    workers, _ = crew(2, comes_back=False)
+    for worker in workers:
+        worker.alive = False
+    began = time.monotonic()
+    with pytest.raises(NoWorkersError, match=r"no worker for 0.3 seconds: w. does not come back. The same command"):
+        run(["ok-1"], workers, patience=0.3)
+    assert time.monotonic() - began < 5
+    workers, log = crew(2)
+    with pytest.raises(NoWorkersError, match="no GPU"):
+        run(["ok-1"], workers, accept=lambda member, answer: "no GPU")
+    assert not log
+    # One that may not work is left out; the other does it all.
+    ended = run(["ok-1", "ok-2"], workers, accept=lambda member, answer: "old weights" if member.name == "w0" else None)
+    assert len(ended) == 2
+    assert {worker for worker, *_ in log} == {"w1"}

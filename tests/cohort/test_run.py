@@ -1,0 +1,154 @@
+"""A cohort on one machine, as its command runs it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from common.phantom import write_phantom
+from tests.bundles.commands import run_bundle
+from tests.conftest import DMMN
+from tests.inference.test_resume import contents
+
+_OUTPUTS = ["prediction.tif", "prediction.geojson", "summary.json"]
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory) -> Path:
+    """Three slides, a damaged one, and a table that names one more, which is not there."""
+    folder = tmp_path_factory.mktemp("slides")
+    for number in range(3):
+        write_phantom(folder, f"s{number}", 60 + number, (1024, 1024), mpp=1.0)
+    (folder / "damaged.tif").write_bytes((folder / "s0.tif").read_bytes()[:20_000])
+    names = ["s0", "s1", "s2", "damaged", "absent"]
+    (folder / "cohort.csv").write_text("\n".join(["image", *(f"{name}.tif" for name in names)]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def at_once(slides, tmp_path_factory) -> Path:
+    """The same slides by inference.yaml, in this process."""
+    folder = tmp_path_factory.mktemp("at_once")
+    names = [str(slides / f"s{number}.tif") for number in range(3)]
+    run_bundle(DMMN, folder, "inference.yaml", "demo.yaml", slides=names, outputs=_OUTPUTS)
+    return folder / "out"
+
+
+def command(slides: Path, out: str | Path, cache: Path, *more: object) -> list[str]:
+    given: list[Any] = ["cohort", "--bundle", DMMN, "--slides", slides, "--output", out, "--config", "demo.yaml"]
+    given += ["--cache", cache, "--outputs", str(_OUTPUTS), *more]
+    return [sys.executable, "-m", "common", *map(str, given)]
+
+
+def run(*arguments: Any) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=300)
+
+
+def rows(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "cohort.csv").open() as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def other_settings(kept: Path, name: str, changes: dict[str, Any]) -> None:
+    """As if a slide's outputs had been made with other settings."""
+    (path,) = (kept / "settings").glob("*.json")
+    (kept / "settings" / "other.json").write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    record = json.loads((kept / "slides" / f"{name}.json").read_text())
+    (kept / "slides" / f"{name}.json").write_text(json.dumps({**record, "settings": "other"}))
+
+
+def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, tmp_path):
+    out = tmp_path / "out"
+    result = run(slides / "cohort.csv", out, tmp_path / "cache")
+    assert result.returncode == 1, result.stderr
+    assert "3 segmented, 2 failed" in result.stdout
+    said = " ".join(result.stderr.split())
+    assert "2 of 5 slides could not be segmented:" in said
+    assert f"absent: {slides}/absent.tif: no such file. Check the path" in said
+    assert "slides/h" in said
+    table = rows(out)
+    assert {name: row["status"] for name, row in table.items()} == {
+        **dict.fromkeys(("s0", "s1", "s2"), "segmented"),
+        **dict.fromkeys(("damaged", "absent"), "failed"),
+    }
+    assert f"{slides}/damaged.tif" in table["damaged"]["reason"]
+    assert table["damaged"]["tries"] == "1"
+    assert not (out / "damaged" / "prediction.tif").exists()
+    for name in ("s0", "s1", "s2"):
+        assert contents(out / name) == contents(at_once / name)
+    # Every file that was made is in the manifest, and none that was not.
+    sums = dict(reversed(line.split("  ")) for line in (out / "manifest.sha256").read_text().splitlines())
+    assert sums == {
+        f"{name}/{file}": hashlib.sha256((out / name / file).read_bytes()).hexdigest()
+        for name in ("s0", "s1", "s2")
+        for file in _OUTPUTS
+    }
+
+    # Of what is finished nothing is done again but what is lost, and results of other settings are not passed off.
+    written = {path: path.stat().st_mtime_ns for path in out.glob("s?/*")}
+    (out / "s1" / "prediction.geojson").unlink()
+    other_settings(out / ".cohort", "s2", {"context": "shared"})
+    result = run(slides / "cohort.csv", out, tmp_path / "cache")
+    assert "1 segmented, 1 segmented before, 3 failed" in result.stdout
+    assert contents(out / "s1") == contents(at_once / "s1")
+    again = {path: path.stat().st_mtime_ns for path in out.glob("s?/*")}
+    assert {path.parent.name for path in written if written[path] != again[path]} == {"s1"}
+    assert f"{out}/s2 holds the result of other settings: context is 'shared' there" in rows(out)["s2"]["reason"]
+
+
+@pytest.mark.all
+def test_a_killed_worker_is_replaced_and_its_slide_comes_out_the_same(slides, at_once, tmp_path):
+    out = tmp_path / "out"
+    pattern = slides / "s?.tif"
+    process = subprocess.Popen(command(pattern, out, tmp_path / "cache"), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("s?/.unfinished/blocks.txt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 1
+    workers[0].kill()
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    for name in ("s0", "s1", "s2"):
+        assert contents(out / name) == contents(at_once / name)
+    assert sorted(row["tries"] for row in rows(out).values()) == ["1", "1", "2"]
+    assert len({row["worker"] for row in rows(out).values()}) == 2
+
+
+@pytest.mark.all
+def test_workers_end_with_the_command(slides, tmp_path):
+    process = subprocess.Popen(
+        command(slides / "s?.tif", tmp_path / "out", tmp_path / "cache"), stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out" / ".cohort" / "settings").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+
+
+@pytest.mark.all
+def test_a_bundle_that_is_not_there_or_has_no_weights_is_one_line(slides, tmp_path):
+    given = command(slides / "s0.tif", tmp_path / "out", tmp_path / "cache", "--checkpoint", tmp_path / "absent.pt")
+    result = subprocess.run(given, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 1
+    assert "absent.pt" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "out").glob("s0"))
+    summary = tmp_path / "out" / "cohort.json"
+    assert not summary.exists() or json.loads(summary.read_text())["segmented"] == 0
