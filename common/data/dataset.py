@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from monai.transforms import Randomizable
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..classes import ClassScheme
 from ..losses import class_weights
@@ -21,6 +20,7 @@ from .datalist import one_per_slide, slide_items
 from .draws import Draw
 from .index import PatchIndex, build_patch_index
 from .packing import PackedPatches
+from .processes import share_out
 from .store import SlideStore
 
 logger = logging.getLogger(__name__)
@@ -179,13 +179,18 @@ def _on_tissue(
     store = SlideStore()
     result = np.zeros(len(index.rows), dtype=bool)
     slides = index.rows["slide"].to_numpy()
-    for number in tqdm(np.unique(slides), desc="finding tissue", unit="slide", delay=2, leave=False):
+    centres = index.rows[["row", "column"]].to_numpy()
+
+    def of_slide(number: int) -> list[bool]:
         slide = store.slide(data[number])
         mask = tissue_mask(slide)
         height, width = slide.pixel(reader.actual_mpp(slide, target.mpp) * target.size)
-        for position in np.nonzero(slides == number)[0]:
-            row, column = index.rows["row"].iloc[position], index.rows["column"].iloc[position]
-            result[position] = mask.any(row - height / 2, column - width / 2, height, width)
+        corners = centres[slides == number] - (height / 2, width / 2)
+        return [mask.any(top, left, height, width) for top, left in corners.tolist()]
+
+    numbers = np.unique(slides).tolist()
+    for number, found in zip(numbers, share_out(of_slide, numbers, "finding tissue"), strict=True):
+        result[slides == number] = found
     return result
 
 

@@ -45,6 +45,12 @@ class NumberedDraws(Sampler[Draw]):
         count = len(self.sampler)  # type: ignore[arg-type]
         return count // self.world_size if self.even else len(range(self.rank, count, self.world_size))
 
+    def skip(self, epochs: int) -> None:
+        """Go on as after so many epochs."""
+        for _ in range(epochs):
+            for _ in self:
+                pass
+
     def __iter__(self) -> Iterator[Draw]:
         first = self._drawn
         self._drawn += len(self.sampler)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..classes import ClassScheme
 from ..files import written_whole
 from ..slides import FieldOfView, PatchReader, Slide
+from .processes import share_out
 from .store import SlideStore, label_key
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def build_patch_index(
     within: FieldOfView | None = None,
 ) -> PatchIndex:
     """List the targets of which more than ``min_labelled`` is annotated, on a grid from each slide's top left corner.
-
+    Where several processes train together, each indexes its share of the slides.
 
     Args:
         data: datalist entries.
@@ -77,11 +78,13 @@ def build_patch_index(
     """
     store = store or SlideStore(scheme)
     stride = stride or target.size
-    tables = []
-    for number, item in enumerate(tqdm(data, desc="indexing slides", unit="slide", delay=2, leave=False)):
-        table = _cached_table(item, scheme, reader, target, min_labelled, stride, cache_dir, store, within)
+
+    def indexed(item: Mapping[str, Any]) -> pd.DataFrame:
+        return _cached_table(item, scheme, reader, target, min_labelled, stride, cache_dir, store, within)
+
+    tables = share_out(indexed, data, "indexing slides")
+    for number, table in enumerate(tables):
         table.insert(0, "slide", number)
-        tables.append(table)
     rows = pd.concat(tables, ignore_index=True)
     if rows.empty:
         raise ValueError(

@@ -1,6 +1,7 @@
 """One file per method over shared blocks."""
 
 from .base import SegmentationNetwork
+from .batch_normalisation import share_batch_normalisation
 from .branches import AllBranches
 from .da_refinenet import DARefineNet, RefineNet
 from .dmmn import DMMNM2S, DMMNM3, DMMNMS, DMMNS2
@@ -39,4 +40,5 @@ __all__ = [
     "UNet",
     "freeze_batch_normalisation",
     "load_released_dmmn",
+    "share_batch_normalisation",
 ]

@@ -22,7 +22,7 @@ SCRIPTS = "scripts"
 LOCAL = frozenset(
     (
         *("bundle_root", "dataset_dir", "datalist", "slides", "output_dir", "cache_dir", "pack_dir", "packed"),
-        *("styled", "device", "devices", "rank", "world_size", "imports"),
+        *("styled", "restart", "device", "devices", "rank", "world_size", "imports"),
         *("checkpoint", "checkpoint_dir", "checkpoint_name", "row"),
         *("start_from", "branches_from", "freeze_branches", "encoders_from", "trunk_from"),
         *("slice_encoder_from", "context_encoder_from"),
