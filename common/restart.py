@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ from monai.handlers import CheckpointSaver
 from torch import distributed, nn
 from torch.optim import Optimizer
 
-from .data import NumberedDraws
+from .data import MultiMagnificationPatchDataset, NumberedDraws
 from .files import written_whole
 from .inference.journal import differences
+from .weights import weights_digest
 
 logger = logging.getLogger(__name__)
 _SEED_STEP = 1_000_003
@@ -31,7 +34,8 @@ class RestartPoint:
         path: the file; None keeps nothing. It stands last among the trainer's handlers, behind validation.
         network: the bare network.
         optimizer, lr_scheduler: the trainer's.
-        draws: the trainer's patches.
+        draws: the trainer's patches, in their order.
+        dataset: what they are drawn from.
         validator: whose best score counts.
         best: what keeps the checkpoint of that.
         seed: of the training.
@@ -47,13 +51,14 @@ class RestartPoint:
         optimizer: Optimizer,
         lr_scheduler: Any,
         draws: NumberedDraws,
+        dataset: MultiMagnificationPatchDataset,
         validator: Engine,
         best: CheckpointSaver,
         seed: int = 0,
     ) -> None:
         self.path = Path(path) if path is not None else None
         self.network, self.optimizer, self.lr_scheduler = network, optimizer, lr_scheduler
-        self.draws, self.validator, self.best, self.seed = draws, validator, best, seed
+        self.draws, self.dataset, self.validator, self.best, self.seed = draws, dataset, validator, best, seed
         several = distributed.is_available() and distributed.is_initialized()
         self._rank = distributed.get_rank() if several else 0
         self._several = several
@@ -62,17 +67,16 @@ class RestartPoint:
         """Called by the trainer."""
         if self.path is not None:
             engine.add_event_handler(Events.STARTED, self._go_on)
-            engine.add_event_handler(Events.EPOCH_STARTED, self._reseed)
+            # Not at the epoch's start: loading its first batch may draw a number, or not.
+            engine.add_event_handler(Events.ITERATION_STARTED, self._reseed)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._keep)
 
     def _go_on(self, engine: Engine) -> None:
         assert self.path is not None
         self._training = self._described(engine)
-        held = [self._read() if self._rank == 0 else None]
-        if self._several:
-            distributed.broadcast_object_list(held, src=0)
-        state = held[0]
+        state = self._newest(self._read())
         if state is None:
+            logger.info("beginning anew: no %s yet", self.path)
             return
         unlike = differences(state["training"], self._training)
         if unlike:
@@ -91,8 +95,19 @@ class RestartPoint:
         engine.state.iteration = state["epoch"] * len(engine.state.dataloader)  # type: ignore[arg-type]
         logger.info("going on after epoch %d of %s: %s", state["epoch"], engine.state.max_epochs, self.path)
 
+    def _newest(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The state of the latest epoch that any process has: the one that wrote it may be on another machine now."""
+        if not self._several:
+            return state
+        epochs: list[int] = [-1] * distributed.get_world_size()
+        distributed.all_gather_object(epochs, -1 if state is None else state["epoch"])
+        held = [state]
+        distributed.broadcast_object_list(held, src=epochs.index(max(epochs)))
+        return held[0]
+
     def _reseed(self, engine: Engine) -> None:
-        torch.manual_seed((self.seed * _SEED_STEP + engine.state.epoch) * _SEED_STEP + self._rank)
+        if (engine.state.iteration - 1) % len(engine.state.dataloader) == 0:  # type: ignore[arg-type]
+            torch.manual_seed(((self.seed * _SEED_STEP + engine.state.epoch) * _SEED_STEP + self._rank) % 2**63)
 
     def _keep(self, engine: Engine) -> None:
         assert self.path is not None
@@ -124,12 +139,15 @@ class RestartPoint:
     def _described(self, engine: Engine) -> dict[str, Any]:
         """What makes two trainings the same, as far as it can be seen here."""
         groups = [
-            {name: value for name, value in group.items() if isinstance(value, int | float | str | bool)}
+            {name: value for name, value in group.items() if name != "params" and not isinstance(value, torch.Tensor)}
             for group in self.optimizer.param_groups
         ]
-        return {
+        described = {
             "network": type(self.network).__name__,
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "begun_with": weights_digest(self.network),
+            "learning": sum(parameter.requires_grad for parameter in self.network.parameters()),
+            "patches": hashlib.sha256(self.dataset.index.rows.to_csv(index=False).encode()).hexdigest(),
             "seed": self.seed,
             "processes": distributed.get_world_size() if self._several else 1,
             "steps_per_epoch": len(engine.state.dataloader),  # type: ignore[arg-type]
@@ -137,6 +155,8 @@ class RestartPoint:
             "optimizer": type(self.optimizer).__name__,
             "settings": groups,
         }
+        # As it is compared: without tuples.
+        return json.loads(json.dumps(described))
 
 
 def _kept(saver: CheckpointSaver) -> Any:

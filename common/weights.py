@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,15 @@ import torch
 from torch import nn
 
 logger = logging.getLogger(__name__)
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 over names and values of all weights, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:

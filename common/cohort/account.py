@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .locations import shown
+from .locations import redacted, shown
 from .manifest import CohortSlide
 from .store import OutputStore
 
@@ -58,7 +58,7 @@ class Account:
     def failed(self, name: str, reason: str, tries: int) -> None:
         """A slide is given up."""
         row = self.rows[name]
-        row.status, row.reason, row.tries = FAILED, " ".join(reason.split()), tries
+        row.status, row.reason, row.tries = FAILED, redacted(" ".join(reason.split())), tries
         self._step(row)
 
     def segmented(self, name: str, record: Mapping[str, Any], tries: int, before: bool = False) -> None:
@@ -129,7 +129,7 @@ class Account:
     def _step(self, row: Row) -> None:
         if self._bar is not None:
             if row.status == FAILED:
-                self._bar.write(f"left out: {row.reason}")
+                self._bar.write(f"left out: {row.name}: {row.reason}")
             self._bar.update()
 
     def _time_left(self) -> str:

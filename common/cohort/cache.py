@@ -46,6 +46,7 @@ class SlideCache:
         self._lock = FileLock(self.folder / "index.lock")
         self._threads = threading.Lock()
         self._me = uuid.uuid4().hex
+        self._mine: set[str] = set()
         self._alive = FileLock(self._holders / self._me)
         # Not yet locked it would pass for a dead process's, if another could look.
         with self._changing() as index:
@@ -72,6 +73,7 @@ class SlideCache:
                 f"{size / 1e9:.3g} GB do not fit into the cache of {self.limit / 1e9:.3g} GB. Raise --cache_gb"
             )
         lease = f"{self._me}:{uuid.uuid4().hex}"
+        self._mine.add(lease)
         try:
             while not (ready := self._take(key, size, lease)):
                 # None: there is no room yet, or another is fetching it.
@@ -81,6 +83,8 @@ class SlideCache:
                 time.sleep(_POLL)
             yield self._entries / key
         finally:
+            # Even if that cannot be written down: the next change of the index sees it.
+            self._mine.discard(lease)
             self._give_back(key, lease)
 
     def bytes_set_aside(self) -> int:
@@ -159,17 +163,20 @@ class SlideCache:
     def _bury(self, index: dict[str, Any]) -> None:
         """Take the leases of processes that ended away, and what they were fetching."""
         dead = {holder for path in self._holders.iterdir() if self._is_dead(holder := path.name)}
-        if not dead:
-            return
         for key, row in list(index.items()):
-            row["leases"] = [lease for lease in row["leases"] if lease.partition(":")[0] not in dead]
+            row["leases"] = [lease for lease in row["leases"] if self._is_held(lease, dead)]
             if not row["ready"] and not row["leases"]:
                 remove(self._entries / f"{_FETCHED}{key}")
                 remove(self._entries / key)
                 del index[key]
-        write_json(self._index, index)
+        if dead:
+            write_json(self._index, index)
         for holder in dead:
             (self._holders / holder).unlink(missing_ok=True)
+
+    def _is_held(self, lease: str, dead: set[str]) -> bool:
+        holder = lease.partition(":")[0]
+        return holder not in dead and (holder != self._me or lease in self._mine)
 
     def _is_dead(self, holder: str) -> bool:
         if holder == self._me:

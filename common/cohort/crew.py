@@ -15,6 +15,8 @@ from multiprocessing.managers import BaseManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from .locations import redacted
+
 _LAST_WORDS = 2000
 # What calling a process that ended raises.
 _GONE = (EOFError, ConnectionError)
@@ -99,11 +101,14 @@ class LocalMember:
 
     def _start(self) -> None:
         self._stop()
-        self._server = _Server(ctx=multiprocessing.get_context("spawn"))
+        # Last words are of the last life.
+        self._log.truncate(0)
+        server: Any = _Server(ctx=multiprocessing.get_context("spawn"))
         try:
-            self._server.start(initializer=_begin, initargs=(self._log.name,))
-            self._worker = self._server.made(self._make)
-        except _GONE as error:
+            server.start(initializer=_begin, initargs=(self._log.name,))
+            self._server = server
+            self._worker = server.made(self._make)
+        except (*_GONE, OSError) as error:
             raise self._died() from error
 
     def _stop(self) -> None:
@@ -120,7 +125,7 @@ class LocalMember:
 
     def _died(self) -> WorkerDiedError:
         with contextlib.suppress(OSError):
-            words = Path(self._log.name).read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:].strip()
+            words = redacted(Path(self._log.name).read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:].strip())
             if words:
                 return WorkerDiedError(f"{self.name} ended. Its last words: {words}")
         return WorkerDiedError(f"{self.name} ended without a word, as when memory runs out")

@@ -176,8 +176,12 @@ class Dispatcher:
         try:
             result = future.result()
         except WorkerDiedError as error:
+            for other in [other for other in post.doing if other.done() and other.exception() is None]:
+                self._take_in(other)  # It had answered before.
             self._lost(post, error)
             return
+        except Exception as error:
+            result = {"failed": f"{type(error).__name__}: {error}", "passes": True}
         task = post.doing.pop(future)
         if "failed" in result and result["passes"] and task.failures < self._retries:
             self._again(task)
@@ -223,7 +227,10 @@ class Dispatcher:
             self._why = str(error)
             self._put_off(post, self._pause)
             return
-        if asked:
+        if asked and isinstance(answer, dict) and answer.get("passes"):
+            self._why = answer["failed"]
+            self._put_off(post, self._pause)
+        elif asked:
             reason = self._accept(post.member, answer)
             post.ready, post.left_out = reason is None, reason is not None
             if reason is not None:

@@ -13,8 +13,9 @@ import fsspec
 EXTRA = 'pip install -e ".[cloud]"'
 # A file that is put there is there whole or not at all; elsewhere it is written beside its name and renamed.
 _WHOLE = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"))
-_WEB = ("http://", "https://")
-_USER = re.compile(r"(?<=://)[^/@]*@")
+_WEB = re.compile(r"https?://", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/@\s]*@")
+_SIGNED = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", re.IGNORECASE)
 
 
 def is_url(location: str | Path) -> bool:
@@ -32,6 +33,8 @@ def location_of(given: str | Path, folder: str = "") -> str:
     if text.startswith("file://"):
         text = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
     if is_url(text):
+        if "::" in text:
+            raise ValueError(f"{redacted(text)}: a chain of URLs. Name the file's own")
         user = _USER.search(text)
         if user and ":" in user[0]:
             raise ValueError(f"{shown(text)}: a password in a URL. Leave it out: credentials come from the environment")
@@ -50,7 +53,7 @@ def folder_of(location: str) -> str:
 
 def name_of(location: str) -> str:
     """The file's name."""
-    if location.startswith(_WEB):
+    if _WEB.match(location):
         return urllib.parse.unquote(_unsigned(location).rpartition("/")[2])
     return location.rpartition("/")[2] if is_url(location) else Path(location).name
 
@@ -60,9 +63,14 @@ def shown(location: str) -> str:
     return _USER.sub("", _unsigned(location)) if is_url(location) else location
 
 
+def redacted(text: str) -> str:
+    """A message in which every URL is as it may be written down: what libraries raise has whole URLs in it."""
+    return _USER.sub("", _SIGNED.sub(r"\1", text))
+
+
 def _unsigned(url: str) -> str:
     # Elsewhere a question mark is a letter like others.
-    return url.partition("?")[0] if url.startswith(_WEB) else url
+    return url.partition("?")[0] if _WEB.match(url) else url
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -80,9 +88,9 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 def puts_whole(url: str) -> bool:
     """Whether what is put there appears under its name only when it is whole."""
-    return url.partition("://")[0] in _WHOLE
+    return url.partition("://")[0].lower() in _WHOLE
 
 
-def may_be_pattern(url: str) -> bool:
-    """Whether files can be listed there, so that ``*`` stands for names."""
-    return not url.startswith(_WEB)
+def lists_files(url: str) -> bool:
+    """Whether it is a store of files that can be listed and written, and not a web server."""
+    return not _WEB.match(url)

@@ -13,9 +13,12 @@ from typing import Any
 
 from ..data import check_entries, one_per_slide
 from ..slides import slide_name
-from .locations import filesystem, folder_of, is_url, location_of, may_be_pattern, name_of, shown
+from .locations import filesystem, folder_of, is_url, lists_files, location_of, name_of, shown
+from .patience import patiently
 
 _LISTS = (".json", ".csv", ".txt")
+# What lies beside the slides' folders.
+_TAKEN = ("cohort.csv", "cohort.json", "manifest.sha256")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def read_manifest(
     found: dict[str, CohortSlide] = {}
     for entry in one_per_slide(entries):
         location = entry["image"]
+        if "mpp" in entry and not 0 < float(entry["mpp"]) < float("inf"):
+            raise ValueError(f"{shown(location)}: {entry['mpp']} is no mpp. Give its µm per pixel")
         if name_by is not None and entry.get(name_by) in (None, ""):
             raise ValueError(f"{shown(location)}: its entry has no column {name_by!r} to name it by")
         name = str(entry[name_by]) if name_by is not None else slide_name(name_of(location))
@@ -67,7 +72,7 @@ def read_manifest(
                 f"two slides are called {name!r}: {shown(found[name].location)} and {shown(location)}. Name them by a "
                 "column with name_by"
             )
-        if not name or name.startswith(".") or set(name) & set("/\\"):
+        if not name or name.startswith(".") or set(name) & set("/\\") or name in _TAKEN:
             raise ValueError(f"{shown(location)}: {name!r} cannot be the name of its output folder. Choose name_by")
         rest = {key: value for key, value in entry.items() if key != "image"}
         found[name] = CohortSlide(name, location, {**default, **rest})
@@ -95,7 +100,7 @@ def _text(location: str) -> str:
         if not is_url(location):
             return Path(location).read_text(encoding="utf-8-sig")
         files, path = filesystem(location)
-        return files.cat_file(path).decode("utf-8-sig")
+        return patiently(lambda: files.cat_file(path), shown(location)).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise ValueError(f"{shown(location)}: no such file. Name a datalist, a table or slides") from error
     except UnicodeDecodeError as error:
@@ -131,7 +136,7 @@ def _of_table(text: str, location: str) -> list[dict[str, Any]]:
 def _matching(location: str) -> list[str]:
     """A slide, or the slides that a glob matches."""
     if is_url(location):
-        if not (may_be_pattern(location) and glob.has_magic(location)):
+        if not (lists_files(location) and glob.has_magic(location)):
             return [location]
         files, path = filesystem(location)
         found = sorted(files.unstrip_protocol(match) for match in files.glob(path))

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from .locations import redacted
+
 _Result = TypeVar("_Result")
 # Errors that say the file, the rights or the settings are wrong. By name: of an exported bundle's modules there are
 # several of one name.
@@ -56,7 +58,8 @@ def patiently(
             if not passes(error) or is_full(error):
                 raise
             if attempt == tries - 1:
-                raise GivenUpError(f"{what}: {error or type(error).__name__} (tried {tries} times)") from error
+                reason = redacted(str(error)) or type(error).__name__
+                raise GivenUpError(f"{what}: {reason} (tried {tries} times)") from error
         # Not all workers at the same moment.
         time.sleep(min(longest, first * 2**attempt) * random.uniform(0.75, 1.25))
     raise ValueError("tries must be at least 1")

@@ -25,29 +25,30 @@ def connect(address: str) -> Any:
         raise ValueError(f"--ray needs Ray: {_EXTRA}") from error
     try:
         ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ValueError(f"no Ray cluster at {address}: {error}. Start one with: ray start --head") from error
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise ValueError(f"no Ray cluster at {address} for us: {error}. Start one with: ray start --head") from error
     return ray
 
 
-def workers_of(ray: Any, cpus: int | None) -> tuple[int, int, int]:
-    """How many workers a cluster has room for, and the processors and GPUs of each: one worker per GPU where there are
-    GPUs, else one per machine, or as many as have ``cpus`` processors each.
+def workers_of(ray: Any, workers: int | None, cpus: int | None, gpus: int | None) -> tuple[int, int, int]:
+    """How many workers there are to be, and the processors and GPUs of each: what is asked for, else one worker per GPU
+    where there are GPUs, else one per machine, or as many as have ``cpus`` processors each. More than there is room for
+    wait for machines to come.
 
     Raises:
-        ValueError: no machine has room for one.
+        ValueError: it is not said how many, and no machine has room for one.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
-    if with_gpus:
-        each = cpus or max(1, int(min(node.get("CPU", 1) // node["GPU"] for node in with_gpus)))
-        return int(sum(min(node["GPU"], node.get("CPU", 0) // each) for node in with_gpus)), each, 1
-    processors = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
-    each = cpus or min(processors, default=1)
-    count = sum(found // each for found in processors)
+    wanted = gpus if gpus is not None else int(any(node.get("GPU", 0) >= 1 for node in nodes))
+    nodes = [node for node in nodes if node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= wanted]
+    shares = [int(node["CPU"] // (node["GPU"] if wanted else 1)) for node in nodes]
+    each = cpus or max(1, min(shares, default=1))
+    room = (min(node["CPU"] // each, node["GPU"]) if wanted else node["CPU"] // each for node in nodes)
+    count = workers or int(sum(room))
     if count < 1:
-        raise ValueError(f"no machine of the Ray cluster has {each} processors free for a worker. Lower --cpus")
-    return count, each, 0
+        kind = f"{each} processors and a GPU" if wanted else f"{each} processors"
+        raise ValueError(f"no machine of the Ray cluster has {kind}. Lower --cpus, or say --workers and wait for some")
+    return count, each, wanted
 
 
 class RayMember:

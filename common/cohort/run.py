@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ..inference.journal import check_same, differences
 from .account import Account
 from .crew import LocalMember, Member
 from .dispatch import Dispatcher, Task
-from .locations import is_url
+from .locations import is_url, redacted
 from .manifest import CohortSlide, read_manifest
 from .ray_crew import RayMember, connect, workers_of
 from .staging import Source, look_up
@@ -54,6 +54,7 @@ class CohortOptions:
         ray: a cluster's address; None runs on this machine.
         workers: how many; by default one per GPU, else one per machine.
         cpus: threads of each; on a cluster, processors that are its own.
+        gpus: of each, 0 or 1; by default 1 where there are any. On a cluster whose machines are yet to come, say it.
         cache: local folder for slides and outputs on their way.
         cache_gb: of slides at most.
         retries: how often a slide is tried again.
@@ -68,6 +69,7 @@ class CohortOptions:
     ray: str | None = None
     workers: int | None = None
     cpus: int | None = None
+    gpus: int | None = None
     cache: str | None = None
     cache_gb: float = 50.0
     retries: int = 3
@@ -77,6 +79,8 @@ class CohortOptions:
         for name in ("workers", "cpus"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if self.gpus not in (None, 0, 1):
+            raise ValueError(f"--gpus must be 0 or 1, not {self.gpus}: a worker runs its network on one")
         if self.cache_gb <= 0 or self.retries < 0 or self.split_mb < 0:
             raise ValueError("--cache_gb must be above 0, --retries and --split_mb not below")
 
@@ -96,7 +100,10 @@ def run_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) ->
     Raises:
         ValueError: manifest, bundle, outputs' place or workers are not as they must be; says which.
     """
-    listed = read_manifest(slides, options.section, options.name_by, options.mpp)
+    try:
+        listed = read_manifest(slides, options.section, options.name_by, options.mpp)
+    except ValueError as error:
+        raise ValueError(redacted(str(error))) from error
     cache = os.path.abspath(options.cache or os.path.join(tempfile.gettempdir(), "multimag-cache"))
     root = os.path.abspath(bundle)
     if not os.path.isdir(root):
@@ -132,6 +139,7 @@ class _Cohort:
         self._members = members
         self._account = Account(slides)
         self._common: dict[str, Any] | None = None
+        self._left_out: dict[str, str] = {}
         self._parts: dict[str, list[str | None]] = {}
         remote = is_url(store.location) or any(is_url(slide.location) for slide in slides)
         self._dispatcher = Dispatcher(
@@ -155,23 +163,30 @@ class _Cohort:
             self._account.end()
             common = self._common or {}
             about = {"settings": common.get("settings"), "circumstances": common.get("circumstances")}
-            self._account.publish(self._store, {**about, "workers": len(self._members)})
+            about |= {"workers": len(self._members), "left_out": self._left_out}
+            self._account.publish(self._store, about)
         return self._account
 
     def _accept(self, member: Member, answer: Mapping[str, Any]) -> str | None:
         """Only workers that do the same in the same place may share a cohort."""
         if "failed" in answer:
-            return str(answer["failed"])
+            self._left_out[member.name] = str(answer["failed"])
+            return self._left_out[member.name]
         if answer["token"] != self._secret:
-            return (
+            raise ValueError(
                 f"{answer['where']} does not see {self._store.shown} as this machine does. Name a folder that all "
                 "share, or a URL"
             )
-        compared = {key: answer[key] for key in ("settings", "circumstances", "outputs")}
+        compared = {key: answer[key] for key in ("settings", "circumstances", "outputs", "overwrite")}
         if self._common is None:
             self._common = compared
         unlike = differences(self._common, compared)
-        return f"{answer['where']} is not as the first worker: {'; '.join(unlike)}" if unlike else None
+        if unlike:
+            # Which of them is right, no one can tell here.
+            raise ValueError(
+                f"{answer['where']} is not as the first worker: {'; '.join(unlike)}. Make all machines alike"
+            )
+        return None
 
     def _survey(self) -> dict[str, Source]:
         """What is to be done; what is done, or cannot be, is booked."""
@@ -192,15 +207,15 @@ class _Cohort:
         """Where a slide is, the record of its outputs if they are there, or why it cannot be segmented."""
         try:
             source = look_up(slide.location)
-            record = None if self._options.overrides.get("overwrite") else self._store.record(slide.name)
+            assert self._common is not None
+            record = None if self._common["overwrite"] else self._store.record(slide.name)
             if record is not None:
                 self._check_record(slide, source, record)
-                assert self._common is not None
                 if not {path.partition("/")[0] for path in record["files"]} >= set(self._common["outputs"]):
                     record = None
             return source, record, None
         except Exception as error:
-            return None, None, str(error)
+            return None, None, redacted(str(error))
 
     def _check_record(self, slide: CohortSlide, source: Source, record: Mapping[str, Any]) -> None:
         """Raise SettingsError if outputs were made of another slide, or otherwise."""
@@ -218,7 +233,7 @@ class _Cohort:
         for name, source in sources.items():
             parts = 1
             if workers > 1 and source.size >= max(share, self._options.split_mb * 1e6):
-                parts = math.ceil(_PARTS_PER_SHARE * source.size / max(1.0, share))
+                parts = max(1, math.ceil(_PARTS_PER_SHARE * source.size / max(1.0, share)))
             if parts == 1:
                 tasks.append(Task(by_name[name], source.size))
                 continue
@@ -283,21 +298,22 @@ def _crew(options: CohortOptions, given: WorkerSettings) -> Iterator[Sequence[Me
         yield members
     finally:
         for member in members:
-            member.leave()
+            with suppress(Exception):  # Each is to end, whatever another does.
+                member.leave()
 
 
 def _on_cluster(options: CohortOptions, given: WorkerSettings) -> list[Member]:
     assert options.ray is not None
     ray = connect(options.ray)
-    count, cpus, gpus = workers_of(ray, options.cpus)
+    count, cpus, gpus = workers_of(ray, options.workers, options.cpus, options.gpus)
     settings = replace(given, device="cuda:0" if gpus else "cpu", threads=cpus)
-    return [
-        RayMember(ray, f"worker {number}", settings, cpus, gpus, _LANES) for number in range(options.workers or count)
-    ]
+    return [RayMember(ray, f"worker {number}", settings, cpus, gpus, _LANES) for number in range(count)]
 
 
 def _on_this_machine(options: CohortOptions, given: WorkerSettings) -> list[Member]:
-    gpus = torch.cuda.device_count()
+    gpus = 0 if options.gpus == 0 else torch.cuda.device_count()
+    if options.gpus and not gpus:
+        raise ValueError("--gpus 1, but PyTorch finds no GPU here. Leave it out to run on the processor")
     count = options.workers or max(1, gpus)
     threads = options.cpus or max(1, (os.cpu_count() or 1) // count)
     members: list[Member] = []

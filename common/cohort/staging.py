@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -66,7 +66,10 @@ def look_up(location: str) -> Source:
             file = os.stat(location)
         except FileNotFoundError as error:
             raise StagingError(location, "no such file", "Check the path, and the drive it is on") from error
-        return Source(location, file.st_size, file.st_mtime_ns, "")
+        beside = Path(location).with_suffix("") if Path(location).suffix.lower() in _BESIDE else None
+        others = [path.stat() for path in beside.rglob("*")] if beside is not None else []
+        size = file.st_size + sum(other.st_size for other in others)
+        return Source(location, size, max(each.st_mtime_ns for each in (file, *others)), "")
     files = patiently(lambda: _files_of(location), shown(location))
     main = files[0]
     return Source(location, sum(file.size for file in files), main.modified, "+".join(file.version for file in files))
@@ -85,16 +88,17 @@ def staged(location: str, cache: SlideCache) -> Iterator[Path]:
         return
     source = look_up(location)
     key = hashlib.sha256(repr((shown(location), source.size, source.version)).encode()).hexdigest()[:32]
-    try:
-        held = cache.held(key, source.size, lambda folder: patiently(lambda: _fetch(source, folder), shown(location)))
-        with held as folder:
-            yield folder / name_of(location)
-    except CacheError as error:
-        raise StagingError(shown(location), str(error), "Or copy it to a local disk first") from error
-    except OSError as error:
-        if is_full(error):
-            raise OSError(error.errno, f"{cache.folder}: {error.strerror}. Free some, or choose --cache") from error
-        raise
+    held = cache.held(key, source.size, lambda folder: patiently(lambda: _fetch(source, folder), shown(location)))
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(held)
+        except CacheError as error:
+            raise StagingError(shown(location), str(error), "Or copy it to a local disk first") from error
+        except OSError as error:
+            if is_full(error):
+                raise OSError(error.errno, f"{cache.folder}: {error.strerror}. Free some, or choose --cache") from error
+            raise
+        yield folder / name_of(location)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,10 @@ def _files_of(location: str) -> list[_File]:
     try:
         main = _described(location, name_of(location), files.info(path))
     except FileNotFoundError as error:
+        cause: Any = error.__cause__
+        if cause is not None and getattr(cause, "status", 404) != 404:
+            # Of a web server, fsspec calls every answer so.
+            raise cause from error
         raise StagingError(shown(location), "no such file", "Check the URL, and that it is still there") from error
     suffix = Path(main.name).suffix.lower()
     if suffix not in (*_BESIDE, *_AROUND):

@@ -13,11 +13,15 @@ from typing import Any
 
 from ..files import PARTIAL, remove, sha256, written_whole
 from ..outputs.writer import SUMMARY
-from .locations import filesystem, is_url, location_of, puts_whole, shown
+from .locations import filesystem, is_url, lists_files, location_of, puts_whole, shown
 from .patience import patiently
 
 # What the cohort itself keeps beside the slides' folders: a record of each finished slide, and parts of large ones.
 _OWN = ".cohort"
+
+
+class FinishedElsewhereError(Exception):
+    """Outputs that were just made are gone."""
 
 
 def open_store(output: str | Path, scratch: str | Path) -> OutputStore:
@@ -33,6 +37,11 @@ def open_store(output: str | Path, scratch: str | Path) -> OutputStore:
 
 def hashes(folder: Path, outputs: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Bytes and SHA-256 of the files that these outputs in a slide's folder are, by their paths in it."""
+    missing = [name for name in outputs if not (folder / name).exists()]
+    if missing:
+        raise FinishedElsewhereError(
+            f"{folder}: {', '.join(missing)} went while it was worked on. Does another run work here?"
+        )
     files = sorted(path for name in outputs for path in (folder / name, *(folder / name).rglob("*")) if path.is_file())
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files
@@ -69,6 +78,20 @@ class OutputStore(ABC):
     def sizes(self, slide: str) -> dict[str, int]:
         """Bytes of the files in a slide's folder, by their paths in it."""
 
+    def begin(self, slide: str) -> None:
+        """A slide is about to be worked on: what vouched for its outputs no longer does, and of outputs that are not
+        what they were, nothing is left."""
+        name = f"{_OWN}/slides/{slide}.json"
+        files = _files_of_record(self.read(name))
+        there = self.sizes(slide) if files else {}
+        for output in {path.partition("/")[0] for path, size in files.items() if there.get(path) != size}:
+            self.discard(f"{slide}/{output}")
+        self.forget(name)
+
+    @abstractmethod
+    def discard(self, name: str) -> None:
+        """Remove an output of a slide, file or folder."""
+
     @abstractmethod
     def deliver(self, slide: str, files: Mapping[str, Any]) -> None:
         """Take a slide's finished outputs over from the working folder."""
@@ -98,13 +121,9 @@ class OutputStore(ABC):
         content = self.read(f"{_OWN}/slides/{slide}.json")
         if content is None:
             return None
-        try:
-            record = json.loads(content)
-            files = {path: file["bytes"] for path, file in record["files"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
-        there = self.sizes(slide)
-        return record if all(there.get(path) == size for path, size in files.items()) else None
+        files = _files_of_record(content)
+        there = self.sizes(slide) if files else {}
+        return json.loads(content) if files and all(there.get(path) == size for path, size in files.items()) else None
 
     def finish(self, slide: str, record: Mapping[str, Any]) -> None:
         """Deliver a slide's outputs, and last write down what vouches for them."""
@@ -115,8 +134,14 @@ class OutputStore(ABC):
         """Write down once what many records refer to; gives what they refer to it by."""
         content = _as_json(settings)
         digest = hashlib.sha256(content).hexdigest()[:16]
-        if self.read(f"{_OWN}/settings/{digest}.json") is None:
-            self.write(f"{_OWN}/settings/{digest}.json", content)
+        name = f"{_OWN}/settings/{digest}.json"
+        if self.read(name) is None:
+            try:
+                self.write(name, content)
+            except OSError:
+                # Another worker may have written it at the same moment.
+                if self.read(name) != content:
+                    raise
         return digest
 
     def settings(self, digest: str) -> dict[str, Any]:
@@ -149,6 +174,9 @@ class FolderStore(OutputStore):
         return {
             path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()
         }
+
+    def discard(self, name: str) -> None:
+        remove(self.working / name)
 
     def deliver(self, slide: str, files: Mapping[str, Any]) -> None:
         pass  # They were made in their place.
@@ -184,7 +212,7 @@ class RemoteStore(OutputStore):
     """
 
     def __init__(self, url: str, scratch: Path) -> None:
-        if url.startswith(("http://", "https://")):
+        if not lists_files(url):
             raise ValueError(f"{shown(url)}: outputs cannot be written there. Name a folder, or s3://, gs://, …")
         self.location = url.rstrip("/")
         self.shown = shown(self.location)
@@ -222,13 +250,22 @@ class RemoteStore(OutputStore):
         found = self._patiently(lambda: self._find(folder), slide)
         return {path.removeprefix(folder).lstrip("/"): int(info["size"]) for path, info in found.items()}
 
+    def begin(self, slide: str) -> None:
+        pass  # What is there stays until it is replaced.
+
+    def discard(self, name: str) -> None:
+        for path in self._patiently(lambda: self._find(f"{self._root}/{name}"), name):
+            self.forget(path.removeprefix(self._root).lstrip("/"))
+
     def deliver(self, slide: str, files: Mapping[str, Any]) -> None:
         before = self.sizes(slide)
         # What vouched for other files goes first.
         self.forget(f"{_OWN}/slides/{slide}.json")
         if SUMMARY in before:
             self.forget(f"{slide}/{SUMMARY}")
-        for path in [path for path in before if path not in files and path != SUMMARY]:
+        # Beside the outputs there may be others' files, and outputs of before that are not made anew.
+        outputs = {path.partition("/")[0] for path in files}
+        for path in [path for path in before if path.partition("/")[0] in outputs and path not in files]:
             self.forget(f"{slide}/{path}")
         for path in sorted(files, key=_late):
             self.publish(f"{slide}/{path}", self.working / slide / path)
@@ -254,7 +291,7 @@ class RemoteStore(OutputStore):
     def drop_parts(self, slide: str) -> None:
         folder = f"{self._root}/{_OWN}/parts/{slide}"
         for path in self._patiently(lambda: self._find(folder), slide):
-            self._files.rm_file(path)
+            self.forget(path.removeprefix(self._root).lstrip("/"))
 
     def _patiently(self, call: Callable[[], Any], name: str) -> Any:
         return patiently(call, f"{self.shown}/{name}")
@@ -283,6 +320,18 @@ class RemoteStore(OutputStore):
 def _late(path: str) -> tuple[bool, bool, int, str]:
     """Order in which files go to their place: the summary last; of an array on disk, what makes it one."""
     return path == SUMMARY, path.endswith("zarr.json"), -path.count("/"), path
+
+
+def _files_of_record(content: bytes | None) -> dict[str, int]:
+    """Bytes of each file that a record vouches for; of one that is no record, none."""
+    try:
+        record = json.loads(content or b"{}")
+        needed = ("settings", "slide", "entry", "seconds", "predicted_mm2", "worker", "finished")
+        if any(key not in record for key in needed):
+            return {}
+        return {path: int(file["bytes"]) for path, file in record["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _as_json(content: Mapping[str, Any]) -> bytes:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+import re
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,14 +21,15 @@ import torch
 
 from .. import __version__
 from ..configs import bundle_parser
+from ..errors import UnreadableFileError
 from ..files import remove
 from ..outputs.writer import SUMMARY
 from ..weights import load_weights
 from .cache import SlideCache
-from .locations import shown
+from .locations import redacted, shown
 from .manifest import CohortSlide
 from .patience import passes
-from .staging import look_up, staged
+from .staging import Source, look_up, staged
 from .store import hashes, open_store
 
 # Of a config, what a slide's outputs do not depend on, or what is compared otherwise (the weights).
@@ -47,6 +50,8 @@ _INDIFFERENT = frozenset(
         *("evaluator", "postprocessing", "compatible", "run", "initialize", "finalize", "mpp"),
     )
 )
+# What the cohort itself sets.
+_OWN = frozenset(("bundle_root", "device", "devices", "output_dir", "slides"))
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,7 @@ class Worker:
             "settings": settings,
             "circumstances": {"device": device, "torch": torch.__version__, "multimag": __version__},
             "outputs": self._outputs,
+            "overwrite": bool(self._inferer.overwrite),
         }
         return self._description
 
@@ -128,6 +134,11 @@ class Worker:
         local: Path | None = None
         try:
             source = look_up(slide.location)
+            known = None if self._inferer.overwrite else self._store.record(slide.name)
+            if known is not None and self._is_of(known, slide, source):
+                # Made before, by a worker that ended, or lost its way, before it could say so.
+                return {"record": known}
+            self._store.begin(slide.name)
             with ExitStack() as held:
                 with _timed(seconds, "staging"):
                     local = held.enter_context(staged(slide.location, self._cache))
@@ -139,18 +150,21 @@ class Worker:
                 record |= {"settings": self._settings, "seconds": seconds, "worker": self.where}
                 self._store.finish(slide.name, record)
             if parts:
-                self._store.drop_parts(slide.name)
+                with suppress(Exception):  # It is finished, whatever is left lying about.
+                    self._store.drop_parts(slide.name)
             return {"record": record}
         except Exception as error:
             return self._failed(error, slide, local)
 
     def predict_part(self, slide: CohortSlide, part: tuple[int, int]) -> dict[str, Any]:
         """Predict one part, from 0 on, of so many of a slide: ``{"part": its name, "seconds": it took}``."""
-        name = f"{slide.name}/{part[0]}-of-{part[1]}.zip"
-        folder = f".cohort/work/{slide.name}/{part[0]}-of-{part[1]}"
         seconds: dict[str, float] = {}
         local: Path | None = None
         try:
+            # Parts of other settings, or of what the slide was before, have other names.
+            made_of = json.dumps([self._settings, look_up(slide.location).identity, wanted_of(slide)])
+            stem = f"{slide.name}/{hashlib.sha256(made_of.encode()).hexdigest()[:8]}-{part[0]}-of-{part[1]}"
+            name, folder = f"{stem}.zip", f".cohort/work/{stem}"
             if not self._store.has_part(name):
                 with staged(slide.location, self._cache) as local, self._busy, _timed(seconds, "segmenting"):
                     item = {**slide.entry, "image": str(local), "name": folder}
@@ -161,21 +175,32 @@ class Worker:
         except Exception as error:
             return self._failed(error, slide, local)
 
+    def _is_of(self, record: Mapping[str, Any], slide: CohortSlide, source: Source) -> bool:
+        made_of = (record["settings"], record["slide"], record["entry"])
+        there = {path.partition("/")[0] for path in record["files"]}
+        return made_of == (self._settings, source.identity, wanted_of(slide)) and there >= set(self._outputs)
+
     def _segmented(self, slide: CohortSlide, local: Path, parts: Sequence[str]) -> dict[str, Any]:
         item = {**slide.entry, "image": str(local), "name": slide.name}
         for name in parts:
             with self._store.part(name) as part:
-                self._inferer.adopt_parts(item, self._network, [part])
+                try:
+                    self._inferer.adopt_parts(item, self._network, [part])
+                except Exception as error:
+                    # A damaged one: its blocks are predicted here. By name, as an exported bundle has its own.
+                    if type(error).__name__ != UnreadableFileError.__name__:
+                        raise
         return self._inferer.segment_slide(item, self._network)
 
     def _failed(self, error: Exception, slide: CohortSlide | None = None, local: Path | None = None) -> dict[str, Any]:
         known = type(error).__module__.partition(".")[0] in (__name__.partition(".")[0], "scripts")
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        reason = redacted(str(error) if known else f"{type(error).__name__}: {error}")
         if slide is not None and local is not None:
             reason = reason.replace(str(local), shown(slide.location))
         lasting = not passes(error)
         if slide is not None and lasting:
-            self._store.abandon(slide.name)
+            with suppress(Exception):  # The reason is what matters.
+                self._store.abandon(slide.name)
         return {"failed": reason, "passes": not lasting}
 
 
@@ -192,6 +217,10 @@ def load_bundle(given: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[str, 
     sys.path.insert(0, str(root))
     parser = bundle_parser(root, given.configs)
     for key, value in given.overrides.items():
+        if re.split("#|::", key)[0] not in parser or key in _OWN:
+            raise ValueError(
+                f"--{key} is no option of a cohort, nor a key of {', '.join(given.configs)}. Is it misspelt?"
+            )
         parser[key] = value
     config = {key: value for key, value in dict(parser.get()).items() if key not in _INDIFFERENT}
     parser["bundle_root"], parser["devices"] = str(root), None

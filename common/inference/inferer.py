@@ -20,6 +20,7 @@ from ..errors import OutputError
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
 from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask, open_slide, tissue_mask
+from ..weights import weights_digest
 from .autocast import AutocastInferer
 from .engine import Segmented, Segmenter, sample_pixels
 from .folder import FolderInUseError, SlideFolder
@@ -172,13 +173,13 @@ class WholeSlideInferer(Inferer):
         with self._opened(item, network) as (_, _, settings, folder):
             if self.overwrite or folder.summary(settings) is None:
                 for part in parts:
-                    adopt_part(part, folder.unfinished)
+                    adopt_part(part, folder.unfinished, self.overwrite)
 
     def general_settings(self, network: nn.Module) -> dict[str, Any]:
         """What the outputs of every slide depend on, but for what preprocessing makes of each."""
         return {
             "network": type(network).__name__,
-            "weights": _weights_digest(network),
+            "weights": weights_digest(network),
             "fields_of_view": [asdict(view) for view in self.reader.fields_of_view],
             "target": asdict(self.target),
             "classes": [asdict(tissue) for tissue in self.scheme.classes],
@@ -298,12 +299,3 @@ class WholeSlideInferer(Inferer):
             return pixels / 255
         # A plain tensor: MONAI's own kind costs time in every operation.
         return torch.as_tensor(self.preprocessing({"image": pixels})["image"]).as_subclass(torch.Tensor)
-
-
-def _weights_digest(network: nn.Module) -> str:
-    """SHA-256 over names and values of all weights."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import UnreadableFileError
 from ..files import remove, write_json, written_whole
-from .journal import DONE, SETTINGS, SettingsError, add_ticks, check_same
+from .journal import DONE, SETTINGS, SettingsError, add_ticks, check_same, differences
 
 # A map's metadata, or one of its chunks, whose numbers are its place.
 _MEMBER = re.compile(r"[a-z]+\.zarr/(zarr\.json|c(/\d+)+)")
@@ -28,12 +28,13 @@ def pack_part(unfinished: Path, part: Path) -> Path:
     return part
 
 
-def adopt_part(part: Path, unfinished: Path) -> None:
+def adopt_part(part: Path, unfinished: Path, overwrite: bool = False) -> None:
     """Put a part's blocks where those of its slide are collected, and tick them off.
 
     Args:
         part: as :func:`pack_part` wrote it.
         unfinished: the folder, which may hold other blocks of the slide.
+        overwrite: of other settings, they are removed.
 
     Raises:
         SettingsError: its blocks are of other settings than those that are there.
@@ -43,9 +44,10 @@ def adopt_part(part: Path, unfinished: Path) -> None:
         with zipfile.ZipFile(part) as archive:
             settings = json.loads(archive.read(SETTINGS))
             known = unfinished / SETTINGS
-            if known.exists():
-                check_same(unfinished, json.loads(known.read_text(encoding="utf-8")), settings)
-            else:
+            before = json.loads(known.read_text(encoding="utf-8")) if known.exists() else None
+            if before is not None and not overwrite:
+                check_same(unfinished, before, settings)
+            if before is None or differences(before, settings):
                 # Maps without settings are of no one knows what.
                 remove(unfinished)
             for name in archive.namelist():

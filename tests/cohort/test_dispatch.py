@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from common.cohort import dispatch
 from common.cohort.crew import WorkerDiedError
 from common.cohort.dispatch import Dispatcher, NoWorkersError, Task
 from common.cohort.manifest import CohortSlide
@@ -145,6 +146,17 @@ def test_the_work_of_a_worker_that_is_gone_for_good_is_done_by_others():
     assert all(ended[name][0] == {"record": {}} for name in names)
     assert len(log) > 60
     assert {worker for worker, *_ in log[-10:]} == {"w1", "w2"}
+
+
+def test_what_a_worker_answered_before_it_died_counts(monkeypatch):
+    """Though both are heard of at once, in whatever order."""
+    workers, log = crew(1, seconds=0.05)
+    slow = dispatch.wait
+    monkeypatch.setattr(dispatch, "wait", lambda futures, **how: (time.sleep(0.2), slow(futures, **how))[1])
+    names = ["ok-9", *(f"deadly-{number}" for number in range(3))]
+    ended = run(names, workers, lanes=3, retries=0)
+    assert ended["ok-9"][0] == {"record": {}}
+    assert sum(name == "ok-9" for _, name, _ in log) == 1
 
 
 def test_without_workers_it_ends_and_says_why():

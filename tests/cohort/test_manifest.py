@@ -7,7 +7,7 @@ import json
 import fsspec
 import pytest
 
-from common.cohort.locations import location_of, name_of, shown
+from common.cohort.locations import location_of, name_of, redacted, shown
 from common.cohort.manifest import read_manifest
 
 
@@ -54,6 +54,11 @@ def test_no_secret_of_a_url_is_shown():
     assert shown(signed) == "https://host/path/my%20slide.svs"
     assert name_of(signed) == "my slide.svs"
     assert name_of("s3://bucket/50%20?#1.svs") == "50%20?#1.svs"
+    assert shown("HTTPS://host/a.svs?sig=abc") == "HTTPS://host/a.svs"
+    error = "403, message='Forbidden', url='https://me@host/a.svs?X-Amz-Signature=abc&x=1' (s3://b/c?d.svs)"
+    assert redacted(error) == "403, message='Forbidden', url='https://host/a.svs' (s3://b/c?d.svs)"
+    with pytest.raises(ValueError, match="a chain of URLs"):
+        location_of("simplecache::https://host/a.svs?sig=abc")
     with pytest.raises(ValueError, match="a password in a URL") as failure:
         location_of("s3://key:verysecret@bucket/a.svs")
     assert "verysecret" not in str(failure.value)

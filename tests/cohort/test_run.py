@@ -150,5 +150,7 @@ def test_a_bundle_that_is_not_there_or_has_no_weights_is_one_line(slides, tmp_pa
     assert "absent.pt" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert not list((tmp_path / "out").glob("s0"))
-    summary = tmp_path / "out" / "cohort.json"
-    assert not summary.exists() or json.loads(summary.read_text())["segmented"] == 0
+    given = command(slides / "s0.tif", tmp_path / "out", tmp_path / "cache", "--overlp", 0.5)
+    result = subprocess.run(given, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 1
+    assert "--overlp is no option of a cohort, nor a key of" in result.stderr.splitlines()[-1]

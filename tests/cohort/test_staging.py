@@ -9,6 +9,7 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import numpy as np
@@ -16,6 +17,8 @@ import pytest
 
 from common.cohort import staging
 from common.cohort.cache import SlideCache
+from common.cohort.locations import redacted
+from common.cohort.patience import passes
 from common.cohort.staging import StagingError, look_up, staged
 from tests.cohort.test_cache import size_of
 
@@ -144,6 +147,44 @@ def test_slides_come_over_https_as_from_any_web_server(tmp_path, cache, content)
         with pytest.raises(StagingError, match=r"none.svs: no such file") as failure:
             look_up(url.replace("a%20b", "none"))
         assert "secret" not in str(failure.value)
+        server.shutdown()
+
+
+class _Ill(SimpleHTTPRequestHandler):
+    """Answers some requests with an error."""
+
+    answers: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        if self.answers:
+            self.send_error(self.answers.pop(0))
+        else:
+            super().do_GET()
+
+    do_HEAD = do_GET
+
+
+def test_a_web_server_that_is_ill_is_waited_for_and_one_that_refuses_is_not(tmp_path, cache, content):
+    """Nor is a signature in what is said of it."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "a.svs").write_bytes(content)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Ill, directory=tmp_path / "web")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/a.svs?signature=secret"
+        _Ill.answers[:] = [500] * 3
+        assert look_up(url).size == len(content)
+        assert not _Ill.answers
+        _Ill.answers[:] = [403] * 20
+        with pytest.raises(Exception, match="403") as failure:
+            look_up(url)
+        assert len(_Ill.answers) > 10
+        assert not passes(failure.value)
+        assert "secret" not in redacted(str(failure.value))
+        _Ill.answers[:] = [500] * 100
+        with pytest.raises(OSError, match="tried 6 times") as failure:
+            look_up(url)
+        assert "secret" not in str(failure.value)
+        _Ill.answers.clear()
         server.shutdown()
 
 

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from common.cohort import store as stores
-from common.cohort.store import hashes, open_store
+from common.cohort.store import FinishedElsewhereError, hashes, open_store
 
 OUTPUTS = ("prediction.tif", "probabilities.zarr", "summary.json")
 
@@ -21,7 +21,8 @@ def made(store, text: str = "one") -> dict:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(f"{path} {text}")
     (folder / "notes.txt").write_text("of the user")
-    return {"files": hashes(folder, OUTPUTS), "settings": store.keep_settings({"a": 1})}
+    rest = {"slide": {}, "entry": {}, "seconds": {}, "predicted_mm2": 1.0, "worker": "w", "finished": "now"}
+    return {"files": hashes(folder, OUTPUTS), "settings": store.keep_settings({"a": 1}), **rest}
 
 
 @pytest.fixture(params=["folder", "s3", "renaming"])
@@ -46,13 +47,41 @@ def test_a_finished_slide_is_on_record_as_long_as_its_files_are_there(store):
     assert store.record("s") is None
 
 
-def test_files_of_before_go_when_others_come(tmp_path, bucket):
+def test_only_what_is_made_anew_replaces_what_was_there(tmp_path, bucket):
+    """Not other outputs, nor others' files, such as those of a MIRAX slide of the same name."""
     store = open_store(f"{bucket}/out", tmp_path / "scratch")
     store.finish("s", made(store))
-    (store.working / "s").mkdir()
-    (store.working / "s" / "summary.json").write_text("{}")
-    store.finish("s", {"files": hashes(store.working / "s", OUTPUTS)})
-    assert store.sizes("s") == {"summary.json": 2}
+    files = fsspec.filesystem("s3", use_listings_cache=False)
+    for path in ("Slidedat.ini", "probabilities.zarr/c/9/9"):
+        files.pipe_file(f"{bucket}/out/s/{path}", b"x")
+    for path in ("probabilities.zarr/c/0/1", "summary.json"):
+        (store.working / "s" / path).parent.mkdir(parents=True, exist_ok=True)
+        (store.working / "s" / path).write_text("{}")
+    store.finish("s", {"files": hashes(store.working / "s", ["probabilities.zarr", "summary.json"])})
+    assert store.sizes("s") == {
+        "Slidedat.ini": 1,
+        "prediction.tif": len("prediction.tif one"),
+        "probabilities.zarr/c/0/1": 2,
+        "summary.json": 2,
+    }
+
+
+def test_damaged_outputs_and_what_vouched_for_them_go_before_a_slide_is_worked_on(tmp_path):
+    store = open_store(tmp_path / "out", tmp_path / "scratch")
+    store.finish("s", made(store))
+    (store.working / "s" / "prediction.tif").write_text("cut")
+    (store.working / "s" / "probabilities.zarr" / "c" / "0" / "0").unlink()
+    store.begin("s")
+    assert set(store.sizes("s")) == {"summary.json", "notes.txt"}
+    assert store.read(".cohort/slides/s.json") is None
+
+
+def test_outputs_that_are_not_there_are_not_vouched_for(tmp_path):
+    store = open_store(tmp_path / "out", tmp_path / "scratch")
+    made(store)
+    (store.working / "s" / "prediction.tif").unlink()
+    with pytest.raises(FinishedElsewhereError, match=r"prediction.tif went while it was worked on"):
+        hashes(store.working / "s", OUTPUTS)
 
 
 def test_uploads_go_in_an_order_in_which_nothing_half_there_looks_whole(tmp_path, bucket, s3_server):
