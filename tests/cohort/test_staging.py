@@ -18,7 +18,7 @@ import pytest
 from common.cohort import staging
 from common.cohort.cache import SlideCache
 from common.cohort.locations import redacted
-from common.cohort.patience import passes
+from common.cohort.patience import passes, patiently
 from common.cohort.staging import StagingError, look_up, staged
 from tests.cohort.test_cache import size_of
 
@@ -80,6 +80,7 @@ def test_a_server_that_answers_500_for_a_while_is_waited_for(bucket, s3_server, 
     assert len(s3_server.served) - before > 5
 
 
+@pytest.mark.all
 def test_a_server_that_answers_500_for_good_is_an_error_and_nothing_is_left(
     bucket, s3_server, cache, content, monkeypatch
 ):
@@ -164,8 +165,9 @@ class _Ill(SimpleHTTPRequestHandler):
     do_HEAD = do_GET
 
 
-def test_a_web_server_that_is_ill_is_waited_for_and_one_that_refuses_is_not(tmp_path, cache, content):
+def test_a_web_server_that_is_ill_is_waited_for_and_one_that_refuses_is_not(tmp_path, cache, content, monkeypatch):
     """Nor is a signature in what is said of it."""
+    monkeypatch.setattr(staging, "patiently", partial(patiently, first=0.01))
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "a.svs").write_bytes(content)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Ill, directory=tmp_path / "web")) as server:

@@ -86,13 +86,18 @@ def test_outputs_that_are_not_there_are_not_vouched_for(tmp_path):
 
 def test_uploads_go_in_an_order_in_which_nothing_half_there_looks_whole(tmp_path, bucket, s3_server):
     store = open_store(f"{bucket}/out", tmp_path / "scratch")
-    record = made(store)
+    paths = ["summary.json", "tissue.tif", "a.zarr/zarr.json", "a.zarr/0/zarr.json", "a.zarr/zz/0"]
+    for path in paths:
+        (store.working / "s" / path).parent.mkdir(parents=True, exist_ok=True)
+        (store.working / "s" / path).write_text(path)
     before = len(s3_server.served)
-    store.finish("s", record)
+    store.finish("s", {"files": hashes(store.working / "s", ["summary.json", "tissue.tif", "a.zarr"])})
     put = [path.partition("/out/")[2] for method, path in s3_server.served[before:] if method == "PUT"]
-    assert put[-3:] == ["s/probabilities.zarr/zarr.json", "s/summary.json", ".cohort/slides/s.json"]
+    assert set(put[:2]) == {"s/tissue.tif", "s/a.zarr/zz/0"}
+    assert put[2:] == ["s/a.zarr/0/zarr.json", "s/a.zarr/zarr.json", "s/summary.json", ".cohort/slides/s.json"]
 
 
+@pytest.mark.all
 def test_an_upload_that_fails_half_way_leaves_nothing_that_vouches(tmp_path, bucket, s3_server, monkeypatch):
     monkeypatch.setattr(stores, "patiently", lambda call, what: call())
     store = open_store(f"{bucket}/out", tmp_path / "scratch")
