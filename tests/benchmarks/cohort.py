@@ -31,7 +31,10 @@ class Waiter:
         pass
 
     def describe(self, token: str) -> dict[str, Any]:
-        return {}
+        # As a worker that loads its network: what a slide's description needs is imported once, before any comes.
+        from common.cohort import worker
+
+        return {"worker": worker.__name__}
 
     def segment(self, slide: CohortSlide, parts: Any = ()) -> dict[str, Any]:
         began = time.monotonic()

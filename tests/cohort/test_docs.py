@@ -55,7 +55,7 @@ def test_the_slurm_script_runs_a_cohort_on_two_nodes(tmp_path):
         "SLURM_CPUS_PER_TASK": "1",
         "RAY_PORT": str(port),
         "BUNDLE": str(DMMN),
-        "SLIDES": str(tmp_path / "slides" / "*.tif"),
+        "SLIDES": str(tmp_path / "slides" / "s?.tif"),
         "OUTPUT": str(tmp_path / "out"),
         "CACHE": str(tmp_path / "cache"),
     }
