@@ -29,7 +29,7 @@ class Task:
         slide: the slide.
         size: its bytes, or the part's share of them: how long it is likely to take.
         part: which, from 0 on, of how many.
-        parts: names of its parts, when they are to be put together.
+        parts: names of its parts, when they are to be put together, and the seconds that each took.
         failures: how often it went wrong.
         alone: whether nothing else may run on its worker, so that it is known what kills it.
     """
@@ -37,7 +37,7 @@ class Task:
     slide: CohortSlide
     size: float
     part: tuple[int, int] | None = None
-    parts: tuple[str, ...] = ()
+    parts: tuple[tuple[str, float], ...] = ()
     failures: int = 0
     alone: bool = False
 

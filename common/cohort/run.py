@@ -140,7 +140,7 @@ class _Cohort:
         self._account = Account(slides)
         self._common: dict[str, Any] | None = None
         self._left_out: dict[str, str] = {}
-        self._parts: dict[str, list[str | None]] = {}
+        self._parts: dict[str, list[tuple[str, float] | None]] = {}
         remote = is_url(store.location) or any(is_url(slide.location) for slide in slides)
         self._dispatcher = Dispatcher(
             members,
@@ -250,7 +250,7 @@ class _Cohort:
         elif task.part is not None:
             parts = self._parts.get(name)
             if parts is not None:
-                parts[task.part[0]] = result["part"]
+                parts[task.part[0]] = (result["part"], result["seconds"])
                 if all(parts):
                     return [Task(task.slide, task.size, parts=tuple(part for part in parts if part))]
         else:

@@ -10,8 +10,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,14 +123,14 @@ class Worker:
         }
         return self._description
 
-    def segment(self, slide: CohortSlide, parts: Sequence[str] = ()) -> dict[str, Any]:
+    def segment(self, slide: CohortSlide, parts: Sequence[tuple[str, float]] = ()) -> dict[str, Any]:
         """Segment a slide: ``{"record": what the outputs' place keeps of it}``.
 
         Args:
             slide: the slide.
-            parts: names of parts of it that were predicted before.
+            parts: names of parts of it that were predicted before, and the seconds that each took.
         """
-        seconds: dict[str, float] = {}
+        seconds = {"segmenting": sum(took for _, took in parts)}
         local: Path | None = None
         try:
             source = look_up(slide.location)
@@ -143,7 +143,7 @@ class Worker:
                 with _timed(seconds, "staging"):
                     local = held.enter_context(staged(slide.location, self._cache))
                 with self._busy, _timed(seconds, "segmenting"):
-                    summary = self._segmented(slide, local, parts)
+                    summary = self._segmented(slide, local, [name for name, _ in parts])
             with _timed(seconds, "handing over"):
                 files = hashes(self._store.working / slide.name, self._outputs)
                 record = _record(slide, source.identity, summary, files)
@@ -258,14 +258,11 @@ def wanted_of(slide: CohortSlide) -> dict[str, Any]:
     return {key: slide.entry[key] for key in ("mpp", "backend", "regions") if slide.entry.get(key) is not None}
 
 
-class _timed:
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     """Adds the seconds that a block takes to a dictionary."""
-
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, *exception: object) -> None:
-        self._seconds[self._name] = round(time.monotonic() - self._began, 3)
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - began, 3)
