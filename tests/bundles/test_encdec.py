@@ -135,6 +135,7 @@ def test_evaluation_and_inference_agree_and_the_ring_is_measured(trained, biopsi
     assert (tmp_path / "both" / "classes.png").exists()
 
 
+@pytest.mark.all
 def test_two_processes_train_together(biopsies, tmp_path):
     steps = {"epochs": 1, "samples_per_epoch": 8, "batch_size": 2, "row": "model"}
     configs = ["train.yaml", "demo.yaml", "ablations/single_a3.yaml", "multi_gpu_train.yaml"]

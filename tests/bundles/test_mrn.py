@@ -101,6 +101,7 @@ def test_training_keeps_the_checkpoint_of_the_lowest_validation_loss(trained, ph
     assert evaluator.state.metrics["val_loss"] == pytest.approx(min(losses), abs=2e-3 * min(losses))
 
 
+@pytest.mark.all
 def test_two_processes_train_together(phantoms, tmp_path):
     same = {"datalist": phantoms / "two_classes.json", "checkpoint_dir": tmp_path, "batch_size": 2}
     steps = {"epochs": 1, "val_interval": 1, "samples_per_epoch": 8}

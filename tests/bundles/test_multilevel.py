@@ -186,6 +186,7 @@ def test_an_ablations_own_checkpoint_is_evaluated_and_run_in_whichever_order_ove
                 assert found == f"root/models/{wanted}"
 
 
+@pytest.mark.all
 def test_two_processes_train_together(phantoms, tmp_path):
     given = {**SMALL, **FEW, **STEPS, "datalist": phantoms / "tissues.json", "checkpoint_dir": tmp_path}
     run_bundle_command(MULTILEVEL, tmp_path, "train.yaml", "demo.yaml", "multi_gpu_train.yaml", processes=2, **given)
