@@ -683,7 +683,10 @@ def cohort(
     options = CohortOptions(
         configs, settings, section, name_by, mpp, ray, workers, cpus, gpus, cache, cache_gb, retries, split_mb
     )
-    account = run_cohort(bundle, slides, output, options)
+    try:
+        account = run_cohort(bundle, slides, output, options)
+    except KeyboardInterrupt:
+        raise SystemExit(f"stopped. The same command goes on: {output}") from None
     counts = account.counts()
     print(f"{', '.join(f'{count} {status}' for status, count in counts.items() if count)}: {output}")
     print(f"a row per slide in {TABLE}, what was made in {SUMS}")

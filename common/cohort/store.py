@@ -20,7 +20,7 @@ from .patience import patiently
 _OWN = ".cohort"
 
 
-class FinishedElsewhereError(Exception):
+class OutputsGoneError(Exception):
     """Outputs that were just made are gone."""
 
 
@@ -39,7 +39,7 @@ def hashes(folder: Path, outputs: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Bytes and SHA-256 of the files that these outputs in a slide's folder are, by their paths in it."""
     missing = [name for name in outputs if not (folder / name).exists()]
     if missing:
-        raise FinishedElsewhereError(
+        raise OutputsGoneError(
             f"{folder}: {', '.join(missing)} went while it was worked on. Does another run work here?"
         )
     files = sorted(path for name in outputs for path in (folder / name, *(folder / name).rglob("*")) if path.is_file())
@@ -78,19 +78,10 @@ class OutputStore(ABC):
     def sizes(self, slide: str) -> dict[str, int]:
         """Bytes of the files in a slide's folder, by their paths in it."""
 
-    def begin(self, slide: str) -> None:
-        """A slide is about to be worked on: what vouched for its outputs no longer does, and of outputs that are not
-        what they were, nothing is left."""
-        name = f"{_OWN}/slides/{slide}.json"
-        files = _files_of_record(self.read(name))
-        there = self.sizes(slide) if files else {}
-        for output in {path.partition("/")[0] for path, size in files.items() if there.get(path) != size}:
-            self.discard(f"{slide}/{output}")
-        self.forget(name)
-
     @abstractmethod
-    def discard(self, name: str) -> None:
-        """Remove an output of a slide, file or folder."""
+    def begin(self, slide: str) -> None:
+        """A slide is about to be worked on: outputs that are made in their place are vouched for no longer, and those
+        that are not what they were are removed."""
 
     @abstractmethod
     def deliver(self, slide: str, files: Mapping[str, Any]) -> None:
@@ -175,8 +166,13 @@ class FolderStore(OutputStore):
             path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()
         }
 
-    def discard(self, name: str) -> None:
-        remove(self.working / name)
+    def begin(self, slide: str) -> None:
+        name = f"{_OWN}/slides/{slide}.json"
+        files = _files_of_record(self.read(name))
+        there = self.sizes(slide) if files else {}
+        for output in {path.partition("/")[0] for path, size in files.items() if there.get(path) != size}:
+            remove(self.working / slide / output)
+        self.forget(name)
 
     def deliver(self, slide: str, files: Mapping[str, Any]) -> None:
         pass  # They were made in their place.
@@ -252,10 +248,6 @@ class RemoteStore(OutputStore):
 
     def begin(self, slide: str) -> None:
         pass  # What is there stays until it is replaced.
-
-    def discard(self, name: str) -> None:
-        for path in self._patiently(lambda: self._find(f"{self._root}/{name}"), name):
-            self.forget(path.removeprefix(self._root).lstrip("/"))
 
     def deliver(self, slide: str, files: Mapping[str, Any]) -> None:
         before = self.sizes(slide)

@@ -164,7 +164,7 @@ class Worker:
             # Parts of other settings, or of what the slide was before, have other names.
             made_of = json.dumps([self._settings, look_up(slide.location).identity, wanted_of(slide)])
             stem = f"{slide.name}/{hashlib.sha256(made_of.encode()).hexdigest()[:8]}-{part[0]}-of-{part[1]}"
-            name, folder = f"{stem}.zip", f".cohort/work/{stem}"
+            name, folder = f"{stem}.zip", f".cohort/begun/{stem}"
             if not self._store.has_part(name):
                 with staged(slide.location, self._cache) as local, self._busy, _timed(seconds, "segmenting"):
                     item = {**slide.entry, "image": str(local), "name": folder}

@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser
 
 from common.restart import RestartPoint
 from tests.bundles.commands import configs_of, run_bundle
+from tests.bundles.test_da_refinenet import SMALL as DUAL
 from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, MULTILEVEL
 
 _STEPS = {"val_interval": 1, "num_workers": 0, "dtype": "float32"}
@@ -40,13 +41,7 @@ _TRAININGS: dict[Path, dict[str, Any]] = {
     },
     DA_REFINENET: {
         "datalist": "grades.json",
-        "view_size": 48,
-        "slice_mpp": 2.0,
-        "context_mpp": 10.0,
-        "slice_encoder": "resnet18",
-        "context_encoder": "resnet18",
-        "channels": [4, 4, 6, 8],
-        "decoder_channels": [8, 6, 6, 6],
+        **DUAL,
         "allow_missing": ["in situ", "invasive"],
         # With dropout, what random numbers the loader draws for its workers must not matter.
         "num_workers": 2,

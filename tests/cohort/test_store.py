@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from common.cohort import store as stores
-from common.cohort.store import FinishedElsewhereError, hashes, open_store
+from common.cohort.store import OutputsGoneError, hashes, open_store
 
 OUTPUTS = ("prediction.tif", "probabilities.zarr", "summary.json")
 
@@ -80,7 +80,7 @@ def test_outputs_that_are_not_there_are_not_vouched_for(tmp_path):
     store = open_store(tmp_path / "out", tmp_path / "scratch")
     made(store)
     (store.working / "s" / "prediction.tif").unlink()
-    with pytest.raises(FinishedElsewhereError, match=r"prediction.tif went while it was worked on"):
+    with pytest.raises(OutputsGoneError, match=r"prediction.tif went while it was worked on"):
         hashes(store.working / "s", OUTPUTS)
 
 
