@@ -148,8 +148,9 @@ class SlideCache:
         """The index, for this thread of this process alone; written back, without what the dead held."""
         with self._threads, self._lock:
             index = self._read()
-            self._bury(index)
+            # Also what is buried must be written: other processes cannot see which leases of a living one ended.
             before = json.dumps(index)
+            self._bury(index)
             yield index
             if json.dumps(index) != before or not self._index.exists():
                 write_json(self._index, index)

@@ -64,10 +64,12 @@ def test_it_never_exceeds_its_bound_whoever_asks(tmp_path):
     watcher.start()
     numbers = [20 * turn + number for turn in range(3) for number in range(20)]
     random.Random(0).shuffle(numbers)
-    with ThreadPoolExecutor(12) as pool:
-        list(pool.map(use, numbers))
-    stop.set()
-    watcher.join()
+    try:
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(use, numbers))
+    finally:
+        stop.set()
+        watcher.join()
     assert 0.5 * limit < largest <= limit
     assert caches[0].bytes_set_aside() == size_of(tmp_path)
 
@@ -90,6 +92,25 @@ def test_what_was_used_longest_ago_goes_first_and_what_is_held_stays(tmp_path):
         assert fetched[-1] == "e"
     waiting.join(5)
     assert fetched == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_what_is_given_back_is_free_to_other_processes_too(tmp_path, monkeypatch):
+    ours, theirs = (SlideCache(tmp_path, 1000) for _ in range(2))
+    give_back, fetched = ours._give_back, threading.Event()
+
+    def give_back_late(key: str, lease: str) -> None:
+        # Another thread of the process comes first.
+        ours.bytes_set_aside()
+        give_back(key, lease)
+
+    monkeypatch.setattr(ours, "_give_back", give_back_late)
+    with ours.held("a", 800, filling(800)):
+        pass
+    other = threading.Thread(
+        target=lambda: theirs.held("b", 900, lambda folder: fetched.set()).__enter__(), daemon=True
+    )
+    other.start()
+    assert fetched.wait(20)
 
 
 def test_two_who_want_the_same_fetch_it_once(tmp_path):
