@@ -83,9 +83,10 @@ class SlideCache:
                 time.sleep(_POLL)
             yield self._entries / key
         finally:
-            # Even if that cannot be written down: the next change of the index sees it.
             self._mine.discard(lease)
-            self._give_back(key, lease)
+            # Buries the lease; if that cannot be written down, the next change does.
+            with self._changing():
+                pass
 
     def bytes_set_aside(self) -> int:
         """Bytes of what is there and what is on its way."""
@@ -122,14 +123,6 @@ class SlideCache:
         with self._changing() as index:
             index[key]["ready"] = True
 
-    def _give_back(self, key: str, lease: str) -> None:
-        with self._changing() as index:
-            row = index.get(key)
-            if row is not None and lease in row["leases"]:
-                row["leases"].remove(lease)
-                if not row["ready"]:
-                    del index[key]
-
     def _make_room(self, index: dict[str, Any], size: int) -> bool:
         """Remove what no one holds, longest unused first, until so many bytes fit; whether they do."""
         taken = sum(row["bytes"] for row in index.values())
@@ -145,7 +138,7 @@ class SlideCache:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Any]]:
-        """The index, for this thread of this process alone; written back, without what the dead held."""
+        """The index, for this thread of this process alone; written back, without what is held no longer."""
         with self._threads, self._lock:
             index = self._read()
             # Also what is buried must be written: other processes cannot see which leases of a living one ended.
@@ -162,7 +155,7 @@ class SlideCache:
             return {}
 
     def _bury(self, index: dict[str, Any]) -> None:
-        """Take the leases of processes that ended away, and what they were fetching."""
+        """Take away leases that ended, by themselves or with their process, and what such were fetching."""
         dead = {holder for path in self._holders.iterdir() if self._is_dead(holder := path.name)}
         for key, row in list(index.items()):
             row["leases"] = [lease for lease in row["leases"] if self._is_held(lease, dead)]

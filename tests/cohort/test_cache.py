@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from common.cohort.cache import CacheError, SlideCache
+from common.files import write_json
 
 
 def size_of(folder: Path) -> int:
@@ -40,6 +42,10 @@ def filling(size: int, pieces: int = 5):
                 time.sleep(0.002)
 
     return fetch
+
+
+def full(path: Path, index: dict) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_it_never_exceeds_its_bound_whoever_asks(tmp_path):
@@ -94,18 +100,14 @@ def test_what_was_used_longest_ago_goes_first_and_what_is_held_stays(tmp_path):
     assert fetched == ["a", "b", "c", "d", "e", "f"]
 
 
-def test_what_is_given_back_is_free_to_other_processes_too(tmp_path, monkeypatch):
+def test_what_could_not_be_given_back_is_free_to_other_processes_later(tmp_path, monkeypatch):
     ours, theirs = (SlideCache(tmp_path, 1000) for _ in range(2))
-    give_back, fetched = ours._give_back, threading.Event()
-
-    def give_back_late(key: str, lease: str) -> None:
-        # Another thread of the process comes first.
-        ours.bytes_set_aside()
-        give_back(key, lease)
-
-    monkeypatch.setattr(ours, "_give_back", give_back_late)
-    with ours.held("a", 800, filling(800)):
-        pass
+    no_space = pytest.raises(OSError, match="No space left")
+    with monkeypatch.context() as patched, no_space, ours.held("a", 800, filling(800)):
+        patched.setattr("common.cohort.cache.write_json", full)
+    # Whatever changes next.
+    ours.bytes_set_aside()
+    fetched = threading.Event()
     other = threading.Thread(
         target=lambda: theirs.held("b", 900, lambda folder: fetched.set()).__enter__(), daemon=True
     )
@@ -143,6 +145,21 @@ def test_what_failed_leaves_nothing_and_is_fetched_anew(tmp_path):
         assert (folder / "slide").stat().st_size == 900
     with pytest.raises(CacheError, match="do not fit into the cache"), cache.held("b", 1001, broken):
         pass
+
+
+def test_what_came_but_could_not_be_written_down_leaves_nothing_and_is_fetched_anew(tmp_path, monkeypatch):
+    cache = SlideCache(tmp_path, 1000)
+
+    def full_when_it_is_there(path: Path, index: dict) -> None:
+        (full if any(row["ready"] for row in index.values()) else write_json)(path, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("common.cohort.cache.write_json", full_when_it_is_there)
+        with pytest.raises(OSError, match="No space left"), cache.held("a", 900, filling(900)):
+            pass
+    assert size_of(tmp_path) == cache.bytes_set_aside() == 0
+    with cache.held("a", 900, filling(900)) as folder:
+        assert (folder / "slide").stat().st_size == 900
 
 
 _HOLDER = """
