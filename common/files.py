@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name ends as the final one does: libraries choose formats by it.
-    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{_partial()}-{path.name}")
     try:
         yield partial
         if partial.is_dir():
@@ -32,6 +33,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         remove(partial)
 
 
+def _partial() -> str:
+    """No process's on another machine, either, which may have the same number."""
+    return f"{PARTIAL}{uuid.uuid4().hex[:8]}"
+
+
 def remove(path: Path) -> None:
     """Delete a file, or a folder with all that is in it, if it is there. A folder loses its name first, so that it is
     never half there."""
@@ -39,7 +45,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     if not path.name.startswith(PARTIAL):
-        path = path.rename(path.with_name(f"{PARTIAL}{os.getpid()}-removed-{path.name}"))
+        path = path.rename(path.with_name(f"{_partial()}-removed-{path.name}"))
     shutil.rmtree(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,9 @@ class RestartPoint:
         }
         with written_whole(self.path) as partial:
             torch.save(state, partial)
+            with partial.open("rb") as file:
+                # On the disk before it takes the place of the one before: there is no other.
+                os.fsync(file.fileno())
 
     def _read(self) -> dict[str, Any] | None:
         assert self.path is not None

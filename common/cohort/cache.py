@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -16,7 +17,10 @@ from filelock import FileLock, Timeout
 
 from ..files import PARTIAL, remove, write_json
 
+logger = logging.getLogger(__name__)
 _POLL = 0.2
+# Seconds until what could not be written down is tried again.
+_AGAIN = 5.0
 # How the names of what is on its way begin.
 _FETCHED = f"{PARTIAL}fetched-"
 
@@ -47,10 +51,10 @@ class SlideCache:
         self._threads = threading.Lock()
         self._me = uuid.uuid4().hex
         self._mine: set[str] = set()
-        self._alive = FileLock(self._holders / self._me)
+        # Whichever thread comes first takes it.
+        self._alive = FileLock(self._holders / self._me, thread_local=False)
         # Not yet locked it would pass for a dead process's, if another could look.
         with self._changing() as index:
-            self._alive.acquire()
             for path in self._entries.iterdir():
                 if path.name.removeprefix(_FETCHED) not in index:
                     remove(path)
@@ -84,9 +88,7 @@ class SlideCache:
             yield self._entries / key
         finally:
             self._mine.discard(lease)
-            # Buries the lease; if that cannot be written down, the next change does.
-            with self._changing():
-                pass
+            self._give_back()
 
     def bytes_set_aside(self) -> int:
         """Bytes of what is there and what is on its way."""
@@ -123,6 +125,18 @@ class SlideCache:
         with self._changing() as index:
             index[key]["ready"] = True
 
+    def _give_back(self) -> None:
+        """Write down that leases ended. What was done with the slide is done even if the disk is too full for that; but
+        others wait for the room, so it is tried again."""
+        try:
+            with self._changing():
+                pass
+        except OSError as error:
+            logger.warning("%s: a slide cannot be given back yet: %s", self.folder, error)
+            again = threading.Timer(_AGAIN, self._give_back)
+            again.daemon = True
+            again.start()
+
     def _make_room(self, index: dict[str, Any], size: int) -> bool:
         """Remove what no one holds, longest unused first, until so many bytes fit; whether they do."""
         taken = sum(row["bytes"] for row in index.values())
@@ -140,6 +154,7 @@ class SlideCache:
     def _changing(self) -> Iterator[dict[str, Any]]:
         """The index, for this thread of this process alone; written back, without what is held no longer."""
         with self._threads, self._lock:
+            self._show_alive()
             index = self._read()
             # Also what is buried must be written: other processes cannot see which leases of a living one ended.
             before = json.dumps(index)
@@ -151,14 +166,24 @@ class SlideCache:
     def _read(self) -> dict[str, Any]:
         try:
             return json.loads(self._index.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
+            # None yet, or cut short as the machine lost power.
             return {}
+
+    def _show_alive(self) -> None:
+        """Others tell by a locked file that this process lives. One that is never touched is tidied away some day."""
+        path = self._holders / self._me
+        if not path.exists():
+            self._alive.release()
+            self._alive.acquire()
+        os.utime(path)
 
     def _bury(self, index: dict[str, Any]) -> None:
         """Take away leases that ended, by themselves or with their process, and what such were fetching."""
-        dead = {holder for path in self._holders.iterdir() if self._is_dead(holder := path.name)}
+        holders = {path.name for path in self._holders.iterdir()}
+        dead = {holder for holder in holders if self._is_dead(holder)}
         for key, row in list(index.items()):
-            row["leases"] = [lease for lease in row["leases"] if self._is_held(lease, dead)]
+            row["leases"] = [lease for lease in row["leases"] if self._is_held(lease, holders - dead)]
             if not row["ready"] and not row["leases"]:
                 remove(self._entries / f"{_FETCHED}{key}")
                 remove(self._entries / key)
@@ -168,9 +193,9 @@ class SlideCache:
         for holder in dead:
             (self._holders / holder).unlink(missing_ok=True)
 
-    def _is_held(self, lease: str, dead: set[str]) -> bool:
+    def _is_held(self, lease: str, living: set[str]) -> bool:
         holder = lease.partition(":")[0]
-        return holder not in dead and (holder != self._me or lease in self._mine)
+        return holder in living and (holder != self._me or lease in self._mine)
 
     def _is_dead(self, holder: str) -> bool:
         if holder == self._me:

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 from .locations import redacted
 
 _LAST_WORDS = 2000
+# Seconds that a worker has to end by itself.
+_GRACE = 5.0
 # What calling a process that ended raises.
 _GONE = (EOFError, ConnectionError)
 
@@ -104,18 +106,25 @@ class LocalMember:
         # Last words are of the last life.
         self._log.truncate(0)
         server: Any = _Server(ctx=multiprocessing.get_context("spawn"))
+        # Already now: one that hangs while it starts must be made to end, too.
+        self._server = server
         try:
             server.start(initializer=_begin, initargs=(self._log.name,))
-            self._server = server
             self._worker = server.made(self._make)
         except (*_GONE, OSError) as error:
             raise self._died() from error
 
     def _stop(self) -> None:
-        if self._server is not None:
-            # Asked first; then, it may be in the middle of a slide, made to. The next run goes on with that.
-            self._server.shutdown()
-            self._server = None
+        server, self._server = self._server, None
+        process = getattr(server, "_process", None)
+        if process is None:
+            return
+        # Asked first; then, it may be in the middle of a slide, made to. The next run goes on with that.
+        late = threading.Timer(_GRACE if hasattr(server, "shutdown") else 0.0, process.kill)
+        late.start()
+        if hasattr(server, "shutdown"):
+            server.shutdown()
+            late.cancel()
 
     def _call(self, worker: Any, method: str, arguments: tuple[Any, ...]) -> Any:
         try:

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 # Seconds until something is tried again: this, then so many times as long.
 _FIRST_PAUSE, _GROWTH = 2.0, 4.0
 _TICK = 1.0
+# Failures in a row after which it may be the worker that is ill: a GPU that answers no more, a full disk.
+_ILL = 3
 
 
 @dataclass(eq=False)
@@ -32,6 +34,7 @@ class Task:
         parts: names of its parts, when they are to be put together, and the seconds that each took.
         failures: how often it went wrong.
         alone: whether nothing else may run on its worker, so that it is known what kills it.
+        failed_on: the worker where it went wrong last.
     """
 
     slide: CohortSlide
@@ -40,6 +43,7 @@ class Task:
     parts: tuple[tuple[str, float], ...] = ()
     failures: int = 0
     alone: bool = False
+    failed_on: Member | None = None
 
 
 @dataclass(eq=False)
@@ -49,6 +53,7 @@ class _Post:
     member: Member
     ready: bool = False
     left_out: bool = False
+    failures: int = 0
     doing: dict[Future[Any], Task] = field(default_factory=dict)
 
 
@@ -61,7 +66,8 @@ class Dispatcher:
 
     The largest come first, so that none is left to work on alone at the end. A worker has up to ``lanes`` tasks: it
     fetches the next while it segments one. What fails in a way that passes is tried again after a pause. When a worker
-    dies with several, each is tried again alone: only what kills a worker by itself is blamed.
+    dies with several, each is tried again alone: only what kills a worker by itself is blamed. What failed is tried
+    again by another worker if there is one, and a worker where one thing after another fails is started anew.
 
     Args:
         members: the workers.
@@ -119,6 +125,7 @@ class Dispatcher:
         Raises:
             NoWorkersError: all workers are gone, and none comes back.
         """
+        self._deserted_since = time.monotonic()
         self._waiting.extend(sorted(tasks, key=lambda task: -task.size))
         while self._waiting or any(post.doing for post in self._posts) or self._tasks_later():
             self._step()
@@ -155,9 +162,18 @@ class Dispatcher:
                     return
                 if not post.ready or len(post.doing) != lane or any(task.alone for task in post.doing.values()):
                     continue
-                if lane and (len(self._waiting) <= len(self._posts) or self._waiting[0].alone):
+                task = self._next_for(post)
+                if task is None or post.failures >= _ILL:
                     continue
-                self._begin(post, self._waiting.popleft())
+                if lane and (len(self._waiting) <= len(self._posts) or task.alone):
+                    continue
+                self._waiting.remove(task)
+                self._begin(post, task)
+
+    def _next_for(self, post: _Post) -> Task | None:
+        """The first that waits; what failed here is left to others, if there are any."""
+        only = self.workers == 1
+        return next((task for task in self._waiting if only or task.failed_on is not post.member), None)
 
     def _begin(self, post: _Post, task: Task) -> None:
         if task.part is not None:
@@ -183,17 +199,23 @@ class Dispatcher:
         except Exception as error:
             result = {"failed": f"{type(error).__name__}: {error}", "passes": True}
         task = post.doing.pop(future)
-        if "failed" in result and result["passes"] and task.failures < self._retries:
+        ailing = "failed" in result and result["passes"]
+        post.failures = post.failures + 1 if ailing else 0
+        if ailing:
+            task.failed_on = post.member
+        if ailing and task.failures < self._retries:
             self._again(task)
         else:
             task.failures += "failed" in result
             self._waiting.extendleft(self._finished(task, result))
+        if post.failures >= _ILL and not post.doing:
+            logger.warning("%s is started anew: %s", post.member.name, result["failed"])
+            self._replace(post)
 
     def _lost(self, post: _Post, error: WorkerDiedError) -> None:
         """A worker died: what it was doing is done again, by whoever is there."""
         tasks = list(post.doing.values())
         post.doing.clear()
-        post.ready = False
         blamed = len(tasks) == 1
         for task in tasks:
             task.alone = True
@@ -207,6 +229,10 @@ class Dispatcher:
                     task, {"failed": f"{task.failures} workers ended with it. {error}", "passes": True}
                 )
                 self._waiting.extendleft(more)
+        self._replace(post)
+
+    def _replace(self, post: _Post) -> None:
+        post.ready, post.failures = False, 0
         self._call_up(post)
 
     def _again(self, task: Task) -> None:

@@ -13,6 +13,8 @@ import fsspec
 EXTRA = 'pip install -e ".[cloud]"'
 # A file that is put there is there whole or not at all; elsewhere it is written beside its name and renamed.
 _WHOLE = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"))
+# Seconds after which a web server that sends nothing has stalled. A slide may take hours; aiohttp allows 300 s for all.
+_STALLED = 60.0
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _USER = re.compile(r"(?<=://)[^/@\s]*@")
 _SIGNED = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", re.IGNORECASE)
@@ -81,9 +83,16 @@ def filesystem(url: str) -> tuple[Any, str]:
     """
     try:
         # A listing from before a file came or went would be wrong.
-        return fsspec.core.url_to_fs(url, use_listings_cache=False)
+        return fsspec.core.url_to_fs(url, use_listings_cache=False, **(_web_options() if _WEB.match(url) else {}))
     except (ImportError, ValueError) as error:
         raise ValueError(f"{shown(url)}: cannot be reached ({error}). For s3, gs and https: {EXTRA}") from error
+
+
+def _web_options() -> dict[str, Any]:
+    import aiohttp
+
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=_STALLED, sock_read=_STALLED)
+    return {"client_kwargs": {"timeout": patience}}
 
 
 def puts_whole(url: str) -> bool:

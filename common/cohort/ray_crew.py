@@ -98,11 +98,14 @@ class RayMember:
                 self._ray.kill(self._actor)
 
     def _pass(self, done: Future[Any], answer: Future[Any]) -> None:
+        if done.cancelled():
+            answer.set_exception(WorkerDiedError(f"{self.name} is gone (its call was cancelled)"))
+            return
         error = done.exception()
         if error is None:
             answer.set_result(done.result())
         elif isinstance(error, self._ray.exceptions.RayError):
-            died = WorkerDiedError(f"{self.name} is gone ({str(error).splitlines()[0]})")
-            answer.set_exception(died)
+            reason = [*str(error).splitlines(), type(error).__name__][0]
+            answer.set_exception(WorkerDiedError(f"{self.name} is gone ({reason})"))
         else:
             answer.set_exception(error)

@@ -159,13 +159,19 @@ class _Cohort:
         try:
             self._account.begin({name: source.size for name, source in sources.items()})
             self._dispatcher.run(self._tasks(sources))
-        finally:
-            self._account.end()
-            common = self._common or {}
-            about = {"settings": common.get("settings"), "circumstances": common.get("circumstances")}
-            about |= {"workers": len(self._members), "left_out": self._left_out}
-            self._account.publish(self._store, about)
+        except BaseException:
+            with suppress(Exception):  # Why the run ended matters more than that it cannot be written down.
+                self._publish()
+            raise
+        self._publish()
         return self._account
+
+    def _publish(self) -> None:
+        self._account.end()
+        common = self._common or {}
+        about = {"settings": common.get("settings"), "circumstances": common.get("circumstances")}
+        about |= {"workers": len(self._members), "left_out": self._left_out}
+        self._account.publish(self._store, about)
 
     def _accept(self, member: Member, answer: Mapping[str, Any]) -> str | None:
         """Only workers that do the same in the same place may share a cohort."""
@@ -288,7 +294,8 @@ def _token(store: OutputStore) -> Iterator[tuple[str, bytes]]:
     try:
         yield name, secret
     finally:
-        store.forget(name)
+        with suppress(Exception):  # It harms no one; what ended the run matters.
+            store.forget(name)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -126,7 +127,7 @@ class OutputStore(ABC):
         content = _as_json(settings)
         digest = hashlib.sha256(content).hexdigest()[:16]
         name = f"{_OWN}/settings/{digest}.json"
-        if self.read(name) is None:
+        if self.read(name) != content:
             try:
                 self.write(name, content)
             except OSError:
@@ -214,6 +215,8 @@ class RemoteStore(OutputStore):
         self.shown = shown(self.location)
         self.working = scratch / hashlib.sha256(self.location.encode()).hexdigest()[:16]
         self._files, self._root = filesystem(self.location)
+        # Of what is on its way: no other worker's, and the same when it is tried again.
+        self._me = uuid.uuid4().hex[:8]
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -301,7 +304,7 @@ class RemoteStore(OutputStore):
         else:
             folder, _, last = target.rpartition("/")
             self._files.makedirs(folder, exist_ok=True)
-            partial = f"{folder}/{PARTIAL}{last}"
+            partial = f"{folder}/{PARTIAL}{self._me}-{last}"
             self._files.put_file(str(local), partial)
             self._files.mv(partial, target)
         there, here = self._files.info(target)["size"], local.stat().st_size

@@ -10,12 +10,12 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,6 +23,7 @@ from .. import __version__
 from ..configs import bundle_parser
 from ..errors import UnreadableFileError
 from ..files import remove
+from ..inference.folder import FolderInUseError
 from ..outputs.writer import SUMMARY
 from ..weights import load_weights
 from .cache import SlideCache
@@ -32,6 +33,7 @@ from .patience import passes
 from .staging import Source, look_up, staged
 from .store import hashes, open_store
 
+_Result = TypeVar("_Result")
 # Of a config, what a slide's outputs do not depend on, or what is compared otherwise (the weights).
 _INDIFFERENT = frozenset(
     (
@@ -50,6 +52,9 @@ _INDIFFERENT = frozenset(
         *("evaluator", "postprocessing", "compatible", "run", "initialize", "finalize", "mpp"),
     )
 )
+# Seconds for which a slide's folder may stay locked after the machine that worked there was lost: a file server frees
+# it when it misses that machine; NFS after 90 s.
+_LOCKED_FOR, _LOOK_AGAIN = 180.0, 2.0
 # What the cohort itself sets.
 _OWN = frozenset(("bundle_root", "device", "devices", "output_dir", "slides"))
 
@@ -168,7 +173,7 @@ class Worker:
             if not self._store.has_part(name):
                 with staged(slide.location, self._cache) as local, self._busy, _timed(seconds, "segmenting"):
                     item = {**slide.entry, "image": str(local), "name": folder}
-                    path = self._inferer.predict_part(item, self._network, part)
+                    path = _when_free(lambda: self._inferer.predict_part(item, self._network, part))
                 self._store.put_part(name, path)
                 remove(self._store.working / folder)
             return {"part": name, "seconds": seconds.get("segmenting", 0.0)}
@@ -185,12 +190,12 @@ class Worker:
         for name in parts:
             with self._store.part(name) as part:
                 try:
-                    self._inferer.adopt_parts(item, self._network, [part])
+                    _when_free(lambda: self._inferer.adopt_parts(item, self._network, [part]))
                 except Exception as error:
                     # A damaged one: its blocks are predicted here. By name, as an exported bundle has its own.
                     if type(error).__name__ != UnreadableFileError.__name__:
                         raise
-        return self._inferer.segment_slide(item, self._network)
+        return _when_free(lambda: self._inferer.segment_slide(item, self._network))
 
     def _failed(self, error: Exception, slide: CohortSlide | None = None, local: Path | None = None) -> dict[str, Any]:
         known = type(error).__module__.partition(".")[0] in (__name__.partition(".")[0], "scripts")
@@ -202,6 +207,19 @@ class Worker:
             with suppress(Exception):  # The reason is what matters.
                 self._store.abandon(slide.name)
         return {"failed": reason, "passes": not lasting}
+
+
+def _when_free(call: Callable[[], _Result]) -> _Result:
+    """What ``call`` gives, once no lock of another process is on the slide's folder any more."""
+    until = time.monotonic() + _LOCKED_FOR
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            # By name, as an exported bundle has its own.
+            if type(error).__name__ != FolderInUseError.__name__ or time.monotonic() > until:
+                raise
+        time.sleep(_LOOK_AGAIN)
 
 
 def load_bundle(given: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[str, Any]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,10 +32,10 @@ class S3Server:
         """No more answers."""
         self._server.shutdown()
 
-    def failing_for(self, seconds: float, method: str = "") -> None:
-        """Answer 500 for a while."""
-        until = time.monotonic() + seconds
-        self._fails = lambda verb, path: time.monotonic() < until and method in ("", verb)
+    def fail_next(self, count: int) -> None:
+        """Answer 500 to so many requests, whatever they are."""
+        asked = itertools.count()
+        self._fails = lambda method, path: next(asked) < count
 
     @contextmanager
     def failing(self, which: Callable[[str, str], bool]) -> Iterator[None]:

@@ -74,8 +74,8 @@ def test_a_cluster_that_loses_a_node_midway_finishes_every_slide_as_one_machine_
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
-    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     assert records(out) < 20
+    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     said = finish(process)
     assert "24 segmented" in said
     assert [path.name for path in sorted(out.glob("s*"))] == _NAMES
@@ -115,15 +115,21 @@ def test_slides_and_outputs_in_a_bucket(slides, on_one_machine, bucket, s3_serve
     files.pipe_file(f"{bucket}/list.csv", listed.encode())
     limit = max((slides / f"{name}.tif").stat().st_size for name in _NAMES[:12]) + 300_000
     given = command(f"{bucket}/list.csv", f"{bucket}/out", tmp_path / "cache", "--cpus", 1, "--cache_gb", limit / 1e9)
-    process = subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    largest, ill = 0, False
+    before = len(s3_server.served)
+    with (tmp_path / "said.txt").open("w") as out, (tmp_path / "warned.txt").open("w") as err:
+        process = subprocess.Popen(given, stdout=out, stderr=err)
+    largest, ill, deadline = 0, False, time.monotonic() + 600
     while process.poll() is None:
+        assert time.monotonic() < deadline
         largest = max(largest, sum(size(path) for path in (tmp_path / "cache" / "slides").rglob("*")))
-        if not ill and sum("slides/s" in path and method == "PUT" for method, path in s3_server.served) >= 3:
-            s3_server.failing_for(5)
+        recorded = [
+            path for method, path in s3_server.served[before:] if "/.cohort/slides/" in path and method == "PUT"
+        ]
+        if not ill and len(recorded) >= 3:
+            s3_server.fail_next(20)
             ill = True
         time.sleep(0.01)
-    said, warned = process.communicate()
+    said, warned = ((tmp_path / name).read_text() for name in ("said.txt", "warned.txt"))
     assert process.returncode == 1, warned
     assert "12 segmented, 1 failed" in said
     assert f"gone: {bucket}/slides/gone.tif: no such file" in " ".join(warned.split())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,21 +18,24 @@ from common.cohort.manifest import CohortSlide
 
 class Worker:
     """Does what a slide's name says: ``ok``, ``flaky`` (fails twice), ``broken`` (for good), ``down`` (passes, but
-    never does), ``deadly`` (kills it). Its ``dies_of``-th slide makes it die with all it has."""
+    never does), ``deadly`` (kills it). Its ``dies_of``-th slide makes it die with all it has. While it is ``ill``,
+    nothing goes well; a new life cures it, unless it is ``incurable``. It ends a slide in ``pace`` moments."""
 
     dies_of = 0
-    seconds = 0.02
+    ill = incurable = False
+    pace = 1
 
     def __init__(self, name: str, log: list, at_work: set, comes_back: bool = True) -> None:
         self.name, self.log, self.at_work, self.comes_back = name, log, at_work, comes_back
-        self.alive, self.most, self.given = True, 0, 0
-        self.lock = threading.RLock()
+        self.alive, self.most, self.given, self.lives, self.moment = True, 0, 0, 0, 0
         self.doing: dict[Future[Any], str] = {}
 
     def revive(self) -> Future[Any]:
         future: Future[Any] = Future()
         if self.alive or self.comes_back:
-            self.alive = True
+            self.alive, self.ill = True, self.ill and (self.incurable or not self.lives)
+            self.lives += 1
+            self._lose()
             future.set_result(None)
         else:
             future.set_exception(WorkerDiedError(f"{self.name} does not come back"))
@@ -44,41 +47,41 @@ class Worker:
             future.set_result({})
             return future
         name = arguments[0].name
-        with self.lock:
-            assert name not in self.at_work, f"{name} is done twice at a time"
-            self.at_work.add(name)
-            self.log.append((self.name, name, len(self.doing)))
-            self.doing[future] = name
-            self.most, self.given = max(self.most, len(self.doing)), self.given + 1
-            if self.given == self.dies_of:
-                self.alive = False
-        threading.Timer(self.seconds, self.end, (future, name)).start()
+        assert name not in self.at_work, f"{name} is done twice at a time"
+        self.at_work.add(name)
+        self.log.append((self.name, name, len(self.doing)))
+        self.doing[future] = name
+        self.most, self.given = max(self.most, len(self.doing)), self.given + 1
+        if self.given == self.dies_of:
+            self.alive = False
         return future
 
-    def end(self, future: Future[Any], name: str) -> None:
-        with self.lock:
-            self._end(future, name)
-
-    def _end(self, future: Future[Any], name: str) -> None:
-        kind = name.partition("-")[0]
-        if future not in self.doing:
+    def end_one(self) -> None:
+        """The slide it has had longest comes to its end."""
+        self.moment += 1
+        if not self.doing or self.moment % self.pace:
             return
+        future, name = next(iter(self.doing.items()))
+        kind = name.partition("-")[0]
         if not self.alive or kind == "deadly":
             self.alive = False
-            lost, self.doing = self.doing, {}
-            self.at_work -= set(lost.values())
-            for one in lost:
-                one.set_exception(WorkerDiedError(f"{self.name} died"))
+            self._lose()
             return
         del self.doing[future]
         self.at_work.discard(name)
         tries = sum(entry[1] == name for entry in self.log)
         if kind == "broken":
             future.set_result({"failed": "no slide", "passes": False})
-        elif kind == "down" or (kind == "flaky" and tries < 3):
+        elif self.ill or kind == "down" or (kind == "flaky" and tries < 3):
             future.set_result({"failed": "server ill", "passes": True})
         else:
             future.set_result({"record": {}})
+
+    def _lose(self) -> None:
+        lost, self.doing = self.doing, {}
+        self.at_work -= set(lost.values())
+        for one in lost:
+            one.set_exception(WorkerDiedError(f"{self.name} died"))
 
     def leave(self) -> None:
         pass
@@ -94,7 +97,17 @@ def run(names: list[str], workers: list[Worker], lanes: int = 1, **options: Any)
 
     options = {"accept": lambda member, answer: None, "pause": 0.01, **options}
     dispatcher = Dispatcher(workers, ("describe", ()), finished=finished, lanes=lanes, **options)
-    dispatcher.run([Task(CohortSlide(name, name, {}), float(name.rpartition("-")[2])) for name in names])
+
+    def time_passes(futures, timeout, **how):
+        for worker in workers:
+            worker.end_one()
+        done, rest = wait(futures, min(timeout, 0.002), **how)
+        # The worst order: what a worker said before it died is heard of after its death.
+        return sorted(done, key=lambda future: future.exception() is None), rest
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(dispatch, "wait", time_passes)
+        dispatcher.run([Task(CohortSlide(name, name, {}), float(name.rpartition("-")[2])) for name in names])
     return ended
 
 
@@ -165,29 +178,53 @@ def test_the_work_of_a_worker_that_is_gone_for_good_is_done_by_others():
 class LastAnswers(Worker):
     """Answers what it has done, and then dies."""
 
-    def _end(self, future: Future[Any], name: str) -> None:
-        for other, done in list(self.doing.items()):
-            if done.startswith("ok"):
-                super()._end(other, done)
-        super()._end(future, name)
+    def end_one(self) -> None:
+        super().end_one()
+        super().end_one()
 
 
-def test_what_a_worker_answered_before_it_died_counts(monkeypatch):
+def test_what_a_worker_answered_before_it_died_counts():
     """Though its death is heard of first."""
     log: list = []
     workers = [LastAnswers("w0", log, set())]
-    as_they_come = dispatch.wait
-
-    def deaths_first(futures, **how):
-        time.sleep(0.2)
-        done, rest = as_they_come(futures, **how)
-        return sorted(done, key=lambda future: future.exception() is None), rest
-
-    monkeypatch.setattr(dispatch, "wait", deaths_first)
     names = ["ok-9", *(f"deadly-{number}" for number in range(3))]
     ended = run(names, workers, lanes=3, retries=0)
     assert ended["ok-9"][0] == {"record": {}}
     assert sum(name == "ok-9" for _, name, _ in log) == 1
+
+
+@pytest.mark.parametrize("incurable", [False, True])
+def test_a_worker_that_is_ill_spoils_no_slide(incurable):
+    """It is idle whenever something fails, and would have all of them."""
+    workers, log = crew(4)
+    for worker in workers[1:]:
+        worker.pace = 10
+    names = [f"ok-{number}" for number in range(40)]
+    workers[0].ill, workers[0].incurable = True, incurable
+    ended = run(names, workers)
+    assert all(result == {"record": {}} and failures <= 2 for result, failures in ended.values())
+    assert workers[0].lives > 2 if incurable else workers[0].lives == 2
+    assert [worker.lives for worker in workers[1:]] == [1, 1, 1]
+    # What failed was tried by another next.
+    tried: dict[str, list[str]] = {}
+    for worker, name, _ in log:
+        tried.setdefault(name, []).append(worker)
+    assert all(one != next_one for by in tried.values() for one, next_one in pairwise(by))
+
+
+def test_the_patience_with_an_empty_house_begins_with_the_work():
+    workers, _ = crew(1)
+    clock = [0.0]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(dispatch.time, "monotonic", lambda: clock[0])
+        patched.setattr(dispatch.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+        dispatcher = Dispatcher(workers, ("describe", ()), lambda member, answer: None, lambda task, result: [])
+        dispatcher.wait_for_one()
+        clock[0] += 10_000
+        workers[0].alive = False
+        task = Task(CohortSlide("ok-1", "ok-1", {}), 1.0)
+        patched.setattr(dispatch, "wait", lambda futures, **how: (workers[0].end_one(), wait(futures, **how))[1])
+        dispatcher.run([task])
 
 
 def test_without_workers_it_ends_and_says_why():

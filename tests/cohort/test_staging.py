@@ -6,16 +6,21 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+import aiohttp
 import fsspec
 import numpy as np
 import pytest
+from fsspec.exceptions import FSTimeoutError
+from fsspec.implementations.http import HTTPFileSystem
 
-from common.cohort import staging
+from common.cohort import locations, staging
 from common.cohort.cache import SlideCache
 from common.cohort.locations import redacted
 from common.cohort.patience import passes, patiently
@@ -73,11 +78,11 @@ def test_all_files_of_a_slide_of_several_come_along(bucket, cache, content):
 
 def test_a_server_that_answers_500_for_a_while_is_waited_for(bucket, s3_server, cache, content):
     url = put(f"{bucket}/a.svs", content)
-    s3_server.failing_for(4)
+    s3_server.fail_next(8)
     before = len(s3_server.served)
     with staged(url, cache) as path:
         assert path.read_bytes() == content
-    assert len(s3_server.served) - before > 5
+    assert len(s3_server.served) - before > 8
 
 
 @pytest.mark.all
@@ -187,6 +192,44 @@ def test_a_web_server_that_is_ill_is_waited_for_and_one_that_refuses_is_not(tmp_
             look_up(url)
         assert "secret" not in str(failure.value)
         _Ill.answers.clear()
+        server.shutdown()
+
+
+class _Slow(SimpleHTTPRequestHandler):
+    """Sends a file in eight pieces."""
+
+    pause = 0.0
+
+    def copyfile(self, source, outputfile) -> None:
+        content = source.read()
+        with suppress(OSError):  # Whoever asked has gone.
+            for piece in range(8):
+                time.sleep(self.pause)
+                outputfile.write(content[piece * len(content) // 8 : (piece + 1) * len(content) // 8])
+                outputfile.flush()
+
+
+@pytest.mark.parametrize("stalls", [False, True])
+def test_a_slide_may_come_slowly_as_long_as_it_comes(tmp_path, cache, content, monkeypatch, stalls):
+    HTTPFileSystem.clear_instance_cache()
+    monkeypatch.setattr(aiohttp.client, "DEFAULT_TIMEOUT", aiohttp.ClientTimeout(total=0.5))
+    monkeypatch.setattr(staging, "patiently", lambda call, what: call())
+    monkeypatch.setattr(locations, "_STALLED", 0.5 if stalls else 60.0)
+    monkeypatch.setattr(_Slow, "pause", 3.0 if stalls else 0.2)
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "a.svs").write_bytes(content)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Slow, directory=tmp_path / "web")) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        fetching = staged(f"http://127.0.0.1:{server.server_port}/a.svs", cache)
+        if stalls:
+            with pytest.raises(FSTimeoutError) as failure, fetching:
+                pass
+            assert passes(failure.value)
+            assert size_of(cache.folder) == 0
+        else:
+            with fetching as path:
+                assert path.read_bytes() == content
         server.shutdown()
 
 
