@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,20 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+_LAUNCHED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    yield
+    for process in _LAUNCHED:
+        if process.poll() is None:
+            for one in (*psutil.Process(process.pid).children(recursive=True), process):
+                one.kill()
+            process.wait()
+    _LAUNCHED.clear()
+
+
 def launch(bundle: Path, folder: Path, nodes: int, processes: int, **given: Any) -> list[subprocess.Popen]:
     """As on several machines: torchrun once for each."""
     folder.mkdir(exist_ok=True)
@@ -157,15 +172,17 @@ def launch(bundle: Path, folder: Path, nodes: int, processes: int, **given: Any)
     # Else torchrun may look for processes where they were before it restarted them, and wait there for good.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     log = (folder / "log.txt").open("a")
-    return [
+    launched = [
         subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
         for _ in range(nodes)
     ]
+    _LAUNCHED.extend(launched)
+    return launched
 
 
 def finish(launched: list[subprocess.Popen], folder: Path) -> None:
     for process in launched:
-        process.wait(timeout=400)
+        process.wait(timeout=900)
     assert [process.returncode for process in launched] == [0] * len(launched), (folder / "log.txt").read_text()[-3000:]
 
 
@@ -179,7 +196,7 @@ def test_two_machines_train_as_one_process_and_go_on_when_one_of_theirs_is_kille
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     finish(launch(DMMN, undisturbed, 2, 1, batch_size=2, **given), undisturbed)
     launched = launch(DMMN, killed, 2, 1, batch_size=2, **given)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not list(killed.glob("restart_*.pt")):
         assert time.monotonic() < deadline, (killed / "log.txt").read_text()[-3000:]
         time.sleep(0.02)
