@@ -119,12 +119,14 @@ class LocalMember:
         process = getattr(server, "_process", None)
         if process is None:
             return
+        if not hasattr(server, "shutdown"):  # It has not answered yet, and may never.
+            process.kill()
+            return
         # Asked first; then, it may be in the middle of a slide, made to. The next run goes on with that.
-        late = threading.Timer(_GRACE if hasattr(server, "shutdown") else 0.0, process.kill)
+        late = threading.Timer(_GRACE, process.kill)
         late.start()
-        if hasattr(server, "shutdown"):
-            server.shutdown()
-            late.cancel()
+        server.shutdown()
+        late.cancel()
 
     def _call(self, worker: Any, method: str, arguments: tuple[Any, ...]) -> Any:
         try:
