@@ -2,21 +2,32 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# Not compiled beforehand: 300 MB of which most is never imported.
+PIP_INSTALL := $(BIN)/pip --disable-pip-version-check install --no-compile --progress-bar on --constraint constraints.txt
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test test-all lint benchmark clean
+.PHONY: install demo test test-all lint benchmark clean
 
-# torch first and pinned: asked for later, a dependency would pull a build with gigabytes of CUDA libraries.
-$(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	touch $(STAMP)
+# What running needs. torch first: asked for later, a dependency would pull another build of it.
+$(RUN): pyproject.toml setup.py constraints.txt
+	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing PyTorch and what runs the bundles (about 1.5 GB on disk without CUDA)"
+	@$(PIP_INSTALL) torch
+	@$(PIP_INSTALL) --editable .
+	@touch $@
 
-demo: $(STAMP)
-	$(BIN)/python -m common demo $(if $(SLIDE),--slide "$(SLIDE)") $(if $(MPP),--mpp $(MPP)) $(if $(OUTPUT),--output "$(OUTPUT)")
+$(DEV): $(RUN)
+	@echo "Installing what the tests need besides"
+	@$(PIP_INSTALL) --editable ".[dev]"
+	@touch $@
 
-lint: $(STAMP)
+install: $(RUN)
+
+demo: $(RUN)
+	@$(BIN)/multimag demo $(if $(SLIDE),--slide "$(SLIDE)") $(if $(MPP),--mpp $(MPP)) $(if $(OUTPUT),--output "$(OUTPUT)")
+
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -27,7 +38,7 @@ test: lint
 test-all: lint
 	$(BIN)/python -m pytest -m "all or not all"
 
-benchmark: $(STAMP)
+benchmark: $(DEV)
 	@for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean:

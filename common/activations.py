@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .configs import bundle_settings
+from .bundle.parser import bundle_settings
 from .files import written_whole
 from .slides import PatchReader, open_slide
 from .weights import load_weights
@@ -85,11 +85,12 @@ def draw_activations(
         SlideError: the patch cannot be read.
     """
     rows: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]] = {}
-    keys = ["network_def", "fields_of_view", "fill", "resample", "preprocessing"]
+    keys = ["network_def", "fields_of_view", "target", "scheme", "fill", "resample", "preprocessing"]
     with open_slide(slide, mpp=mpp) as opened:
         for title, (checkpoint, overlays) in models.items():
             settings = bundle_settings(bundle, ["inference.yaml", *overlays], keys)
-            load_weights(settings["network_def"], checkpoint)
+            seen = {key: settings[key] for key in ("fields_of_view", "target", "scheme")}
+            load_weights(settings["network_def"], checkpoint, **seen)
             reader = PatchReader(settings["fields_of_view"], settings["fill"], settings["resample"])
             patch = reader.read(opened, center)
             image = torch.as_tensor(settings["preprocessing"]({"image": torch.from_numpy(patch)})["image"])[None]

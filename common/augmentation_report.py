@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from .configs import bundle_settings
+from .bundle.parser import bundle_settings
 from .data.styled import styled_slides
 from .files import written_whole
 from .outputs.overlay import font

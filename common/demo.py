@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .annotations import read_annotations
+from .bundle.find import find_bundle
+from .bundle.keys import config_files
+from .bundle.run import run_configs
 from .comparison import write_panels
 from .evaluation import score_slide
 from .files import write_json
@@ -19,10 +21,10 @@ from .phantom import BREAST, write_phantom
 from .reports import ScoreReport
 from .slides import open_slide
 
-BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "pathology_dmmn_segmentation"
+_BUNDLE = "pathology_dmmn_segmentation"
 # In no training set: the demo checkpoint's slides have seeds from 100.
 _SEED = 1001
-_SIZE = 6144
+_SIZE = 5120
 _UNET = "ablations/demo_unet.yaml"
 _NETWORKS = {"dmmn_m3": "DMMN-M3", "unet": "U-Net"}
 
@@ -31,25 +33,25 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
     """Segment a slide with the demo checkpoint; without one, make a phantom, segment it and score it.
 
     Args:
-        slide: one's own slide. The demo checkpoint was trained on synthetic slides: on real tissue it shows that the
-            way through works, not what a trained network can do.
+        slide: your own slide. The demo checkpoint was trained on synthetic slides: on real tissue it shows how the tool
+            works, not what the tissue is.
         mpp: µm per pixel of the slide, in place of what the file says.
         output: folder for everything that is made.
     """
     folder = Path(output)
     if slide is not None:
+        with open_slide(slide, mpp=mpp) as opened:
+            name = opened.name
         _segment(slide, folder, mpp=mpp)
-        print(
-            f"\nDone. Look at {folder / open_slide(slide, mpp=mpp).name / 'overlay.png'}; QuPath opens "
-            f"prediction.geojson."
-        )
+        print(f"\nDone. Look at {folder / name / 'overlay.png'}; QuPath opens {folder / name / 'prediction.geojson'}.")
         return
     started = time.monotonic()
-    print(f"Painting a phantom of {_SIZE} x {_SIZE} pixels at 0.5 µm/px (seed {_SEED}) …")
+    print(f"1/4 Painting a synthetic slide of {_SIZE} x {_SIZE} pixels at 0.5 µm/px", flush=True)
     files = write_phantom(folder, "phantom", _SEED, (_SIZE, _SIZE))
-    print("Segmenting it with the narrow DMMN-M3 and, beside it, a U-Net of as many parameters and training patches …")
+    print("2/4 Segmenting it with DMMN-M3, which sees a millimetre, and a U-Net of the same size", flush=True)
     _segment(str(files.slide), folder / "dmmn_m3")
     _segment(str(files.slide), folder / "unet", overlay=_UNET)
+    print("3/4 Scoring both against the truth", flush=True)
     found = {}
     with open_slide(files.slide) as opened:
         truth = read_annotations(files.labels, BREAST.scheme)
@@ -64,45 +66,51 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
             found[name] = report.write(folder / name / "scores")
             shown[title] = read_annotations(prediction, BREAST.scheme)
         write_panels(folder / "comparison.png", opened, shown, BREAST.scheme)
-    print("Measuring what DMMN-M3 loses when its coarse views come from elsewhere on the slide …")
+    print("4/4 Measuring how much DMMN-M3 relies on its context", flush=True)
     reliance = _context_reliance(files.slide, files.labels, folder)
     _report(folder, found, reliance, time.monotonic() - started)
 
 
 def _segment(slide: str, output: Path, mpp: float | None = None, overlay: str | None = None) -> None:
-    arguments = ["--slides", str(Path(slide).absolute()), "--output_dir", str(output.absolute()), "--overwrite", "True"]
-    if mpp is not None:
-        arguments += ["--mpp", str(mpp)]
-    _bundle(["inference.yaml", "demo.yaml", *([overlay] if overlay else [])], arguments)
+    configs = ["inference.yaml", "demo.yaml", *([overlay] if overlay else [])]
+    given: dict[str, Any] = {"slides": slide, "output_dir": str(output), "overwrite": True}
+    _run(configs, given if mpp is None else {**given, "mpp": mpp})
 
 
 def _context_reliance(slide: Path, labels: Path, folder: Path) -> dict[str, float]:
     datalist = folder / "datalist.json"
     write_json(datalist, {"testing": [{"image": slide.name, "label": labels.name}]})
     output = folder / "dmmn_m3" / "context"
-    arguments = ["--datalist", str(datalist.absolute()), "--output_dir", str(output.absolute())]
-    _bundle(["train.yaml", "evaluate.yaml", "demo.yaml"], arguments)
+    _run(["train.yaml", "evaluate.yaml", "demo.yaml"], {"datalist": str(datalist), "output_dir": str(output)})
     return json.loads((output / "scores.json").read_text(encoding="utf-8"))["context_reliance"]
 
 
-def _bundle(configs: Sequence[str], arguments: Sequence[str]) -> None:
-    files = [str(BUNDLE / "configs" / name) for name in configs]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(BUNDLE)]
-    # MONAI warns at every run that configurations are code; these are the project's own.
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore::UserWarning"}
-    result = subprocess.run([*command, *arguments], env=environment, check=False)
-    if result.returncode:
-        raise SystemExit(result.returncode)
+def _run(configs: Sequence[str], settings: Mapping[str, Any]) -> None:
+    bundle = find_bundle(_BUNDLE)
+    with _warnings_only():
+        run_configs(bundle, config_files(bundle, configs), settings)
+
+
+@contextmanager
+def _warnings_only() -> Iterator[None]:
+    """Leave what every run logs to the progress bars and the demonstration's own lines."""
+    ours = logging.getLogger(__package__)
+    level = ours.level
+    ours.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
 
 
 def _report(folder: Path, found: dict[str, Any], reliance: dict[str, float], seconds: float) -> None:
     print(f"\n{'class':<20}{'IoU DMMN-M3':>14}{'IoU U-Net':>12}")
     for name in BREAST.scheme.names:
         row = [found[network]["classes"][name]["iou"] for network in ("dmmn_m3", "unet")]
-        print(f"{name:<20}{row[0]:>14.3f}{row[1]:>12.3f}")
+        print(f"{name:<20}{_figure(row[0]):>14}{_figure(row[1]):>12}")
     print(f"{'mean':<20}{found['dmmn_m3']['mean_iou']:>14.3f}{found['unet']['mean_iou']:>12.3f}")
     for views, lost in reliance.items():
-        print(f"mean IoU that DMMN-M3 loses when {views} come(s) from elsewhere: {lost:.3f}")
+        print(f"mean IoU that DMMN-M3 loses when {views} are taken from elsewhere on the slide: {lost:.3f}")
     print(f"\nDone in {seconds:.0f} s. Where to look:")
     for path, what in (
         ("comparison.png", "slide, annotation, truth and both predictions side by side"),
@@ -112,3 +120,7 @@ def _report(folder: Path, found: dict[str, Any], reliance: dict[str, float], sec
         ("dmmn_m3/phantom/prediction.geojson", "polygons for QuPath"),
     ):
         print(f"  {folder / path!s:<55}{what}")
+
+
+def _figure(iou: float | None) -> str:
+    return "-" if iou is None else f"{iou:.3f}"

@@ -16,7 +16,7 @@ from sklearn.metrics import silhouette_score
 from torch import nn
 from tqdm import tqdm
 
-from .configs import bundle_settings
+from .bundle.parser import bundle_settings
 from .files import written_whole
 from .networks.resnet import ResNetEncoder
 from .reports import write_table
@@ -42,9 +42,11 @@ def bundle_encoder(
     Raises:
         ValueError: the network has no module of that name; names those there are.
     """
-    network = bundle_settings(bundle, ["inference.yaml", *configs], ["network_def"])["network_def"]
+    seen = ("fields_of_view", "target", "scheme")
+    settings = bundle_settings(bundle, ["inference.yaml", *configs], ["network_def", *seen])
+    network = settings["network_def"]
     if checkpoint is not None:
-        load_weights(network, checkpoint)
+        load_weights(network, checkpoint, **{key: settings[key] for key in seen})
     else:
         logger.warning("no checkpoint: %s of %s has random weights", module, type(network).__name__)
     modules = dict(network.named_children())

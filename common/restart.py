@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from .data import MultiMagnificationPatchDataset, NumberedDraws
 from .files import written_whole
+from .inference.autocast import AutocastInferer
 from .inference.journal import differences
 from .weights import weights_digest
 
@@ -153,6 +154,7 @@ class RestartPoint:
             "learning": sum(parameter.requires_grad for parameter in self.network.parameters()),
             "patches": hashlib.sha256(self.dataset.index.rows.to_csv(index=False).encode()).hexdigest(),
             "seed": self.seed,
+            "dtype": _precision(engine),
             "processes": distributed.get_world_size() if self._several else 1,
             "steps_per_epoch": len(engine.state.dataloader),  # type: ignore[arg-type]
             "draws_per_epoch": len(self.draws.sampler),  # type: ignore[arg-type]
@@ -161,6 +163,11 @@ class RestartPoint:
         }
         # As it is compared: without tuples.
         return json.loads(json.dumps(described))
+
+
+def _precision(engine: Any) -> str | None:
+    """Return the precision of the trainer's forward pass, if its inferer chooses one."""
+    return engine.inferer.dtype_on(engine.state.device) if isinstance(engine.inferer, AutocastInferer) else None
 
 
 def _kept(saver: CheckpointSaver) -> Any:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ..configs import config_files
+from ..bundle.find import find_bundle
+from ..bundle.keys import check_keys, config_files
 from ..inference.journal import check_same, differences
 from .account import Account
 from .crew import LocalMember, Member
@@ -89,7 +90,7 @@ def run_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) ->
     """Segment all slides of a manifest that are not segmented yet.
 
     Args:
-        bundle: its folder.
+        bundle: its name or folder.
         slides: see :func:`read_manifest`.
         output: path or URL.
         options: how.
@@ -105,10 +106,10 @@ def run_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) ->
     except ValueError as error:
         raise ValueError(redacted(str(error))) from error
     cache = os.path.abspath(options.cache or os.path.join(tempfile.gettempdir(), "multimag-cache"))
-    root = os.path.abspath(bundle)
-    if not os.path.isdir(root):
-        raise ValueError(f"{bundle}: no bundle's folder. Unpack a zip first")
-    configs = tuple(os.path.abspath(path) for path in config_files(root, options.configs))
+    root = os.path.abspath(find_bundle(bundle))
+    files = config_files(root, options.configs)
+    check_keys(files, options.overrides, (one.name for one in fields(options)))
+    configs = tuple(os.path.abspath(path) for path in files)
     store = open_store(output, Path(cache) / "outputs")
     given = WorkerSettings(
         root,

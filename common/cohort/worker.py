@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import torch
 
 from .. import __version__
-from ..configs import bundle_parser
+from ..bundle.parser import bundle_parser
 from ..errors import UnreadableFileError
 from ..files import remove
 from ..inference.folder import FolderInUseError
@@ -42,6 +42,7 @@ _INDIFFERENT = frozenset(
             "overwrite",
             "checkpoint",
             "checkpoint_name",
+            "overlays",
             "device",
             "devices",
             "readers",
@@ -251,7 +252,8 @@ def load_bundle(given: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[str, 
             f"{root}: its inferer, a {type(inferer).__name__}, is not this version's whole-slide inferer. Export the "
             "bundle anew, or choose another config"
         )
-    load_weights(network, parser.get_parsed_content("checkpoint"))
+    seen = {key: parser.get_parsed_content(key) for key in ("fields_of_view", "target", "scheme")}
+    load_weights(network, parser.get_parsed_content("checkpoint"), **seen)
     return inferer, network, config
 
 

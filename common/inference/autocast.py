@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from monai.inferers import Inferer
 from torch.nn import functional
+
+from .precision import resolve_dtype
+
+logger = logging.getLogger(__name__)
 
 
 def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
@@ -20,18 +25,28 @@ class AutocastInferer(Inferer):
     """``network(inputs)`` under autocast, logits in float32. (MONAI's ``amp`` option is for CUDA only.)
 
     Args:
-        dtype: name of the precision: ``"bfloat16"``, ``"float16"``, or ``"float32"`` for none.
+        dtype: precision of the forward pass; see :func:`resolve_dtype`.
         upsampling: the logits are enlarged so many times (bilinear), to compare them with a target of finer µm/px.
     """
 
-    def __init__(self, dtype: str = "bfloat16", upsampling: int = 1) -> None:
+    def __init__(self, dtype: str = "auto", upsampling: int = 1) -> None:
         super().__init__()
-        self.dtype, self.upsampling = getattr(torch, dtype), upsampling
+        resolve_dtype(dtype, "cpu")  # A wrong name is an error now, not at the first batch.
+        self.dtype, self.upsampling = dtype, upsampling
+        self._logged = False
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        with autocast(inputs.device, self.dtype):
+        dtype = self.dtype_on(inputs.device)
+        if not self._logged:
+            logger.info("precision: %s on %s", dtype, inputs.device)
+            self._logged = True
+        with autocast(inputs.device, getattr(torch, dtype)):
             # Channels last is what the lower precisions' convolutions are fastest in.
             logits = network(inputs.contiguous(memory_format=torch.channels_last), *args, **kwargs).float()
         if self.upsampling == 1:
             return logits
         return functional.interpolate(logits, scale_factor=self.upsampling, mode="bilinear", align_corners=False)
+
+    def dtype_on(self, device: torch.device | str) -> str:
+        """Return the precision that a device runs."""
+        return resolve_dtype(self.dtype, device)

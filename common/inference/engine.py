@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import queue
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -90,8 +91,8 @@ class Segmenter:
         preprocess: Preprocess,
     ) -> None:
         self.reader, self.target, self.scheme = reader, target, scheme
-        self.options, self.preprocess = options, preprocess
         self.devices = list(devices)
+        self.options, self.preprocess = options.on(self.devices[0]), preprocess
         _check_pixelwise(preprocess, len(reader.fields_of_view))
         self._alike = _treats_views_alike(preprocess, len(reader.fields_of_view))
         # Weights laid out as the images are: convolutions would otherwise turn them round at every call.
@@ -145,8 +146,9 @@ class Segmenter:
         views, mpp = self.reader.fields_of_view, self.target.mpp
         margins = Predictor.margins(self.networks[0], views, self.target, self.options)
         reader = BlockReader(self.reader, slide, plan, mpp, margins)
+        progress = _Progress()
         workers = [
-            _Worker(self, network, plan, reader.steps, maps)
+            _Worker(self, network, plan, reader.steps, maps, progress)
             for network, device in zip(self.networks, self.devices, strict=True)
             for _ in range(_STREAMS if device.type == "cuda" else 1)
         ]
@@ -161,11 +163,11 @@ class Segmenter:
         jobs = jobs[len(jobs) * part[0] // part[1] : len(jobs) * (part[0] + 1) // part[1]]
         left = [job for job in jobs if (job[0].top, job[0].left) not in finished]
         total, to_do = (sum(int(wanted.sum()) for _, wanted in some) for some in (jobs, left))
-        bar = tqdm(total=total, initial=total - to_do, desc=slide.name, unit="patch")
         alone = [device.type for device in self.devices] == ["cpu"]
         memory, pipeline = (freed_memory_kept(), _in_turn) if alone else (nullcontext(), _at_once)
+        bar = progress.shown(slide.name, total, total - to_do)
         with memory, bar, _named(slide), closing(pipeline(left, reader, workers, self.options.readers)) as blocks:
-            for block, wanted, found in blocks:
+            for block, _, found in blocks:
                 glass = ~_tissue_of(block, plan, tissue) if tissue is not None and pixelwise else None
                 for name, pixels in found.items():
                     values = pixels.numpy()
@@ -173,7 +175,6 @@ class Segmenter:
                         values[..., glass] = 0
                     canvases[name].write(block.top, block.left, values)
                 journal.tick(block.top, block.left)
-                bar.update(int(wanted.sum()))
         predicting = sum(worker.seconds for worker in workers) / len(workers)
         return Segmented(canvases, plan, time.monotonic() - started, predicting)
 
@@ -190,13 +191,41 @@ class Segmenter:
         return {"devices": kinds, "torch": torch.__version__, "multimag": __version__}
 
 
+class _Progress:
+    """The bar of a slide; moves with every batch, whichever thread predicted it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bar = tqdm(disable=True)
+        self._done = 0.0
+
+    @contextmanager
+    def shown(self, name: str, total: int, before: int) -> Iterator[None]:
+        """Show the bar within: ``total`` targets, some of which were predicted before."""
+        self._done = float(before)
+        with tqdm(total=total, initial=before, desc=name, unit="patch", mininterval=0.5) as self._bar:
+            yield
+
+    def add(self, targets: float) -> None:
+        """Count further targets; one that is predicted several times counts a part each time."""
+        with self._lock:
+            self._done += targets
+            self._bar.update(int(self._done + 1e-6) - self._bar.n)
+
+
 class _Worker:
     """Predicts blocks on one device; on a GPU, in a stream of its own."""
 
     def __init__(
-        self, segmenter: Segmenter, network: nn.Module, plan: Plan, steps: Sequence[int] | None, maps: tuple[str, ...]
+        self,
+        segmenter: Segmenter,
+        network: nn.Module,
+        plan: Plan,
+        steps: Sequence[int] | None,
+        maps: tuple[str, ...],
+        progress: _Progress,
     ) -> None:
-        self.segmenter, self.plan, self.maps = segmenter, plan, maps
+        self.segmenter, self.plan, self.maps, self.progress = segmenter, plan, maps, progress
         self.seconds = 0.0
         self.device = next(network.parameters()).device
         views = segmenter.reader.fields_of_view
@@ -217,6 +246,7 @@ class _Worker:
             stitcher = Stitcher(self.plan, block, wanted, scheme, options, self.maps, self.device)
             for predicted in self.predictor(on_device):
                 stitcher.add(predicted)
+                self.progress.add(predicted.targets / self.predictor.passes)
             maps = {name: found.cpu() for name, found in stitcher.finish().items()}
         self.seconds += time.monotonic() - started
         return maps

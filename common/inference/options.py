@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import torch
+
+from .precision import DTYPES, resolve_dtype
 
 CONTEXTS = ("per_patch", "shared", "seamless")
 SYMMETRIES = ("none", "flips", "all")
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Options:
         symmetries: average over ``"flips"`` (four) or ``"all"`` flips and quarter turns (eight) of what is seen.
         batch_size: patches per forward pass.
         block: targets a side that are read, predicted and written at once.
-        dtype: precision of the forward pass.
+        dtype: precision of the forward pass; ``"auto"`` is what the device computes natively (:func:`resolve_dtype`).
         compile: whether ``torch.compile`` prepares the network first.
         readers: threads that read ahead.
     """
@@ -33,7 +36,7 @@ class Options:
     symmetries: str = "none"
     batch_size: int = 8
     block: int = 8
-    dtype: str = "float32"
+    dtype: str = "auto"
     compile: bool = False
     readers: int = 2
 
@@ -53,6 +56,10 @@ class Options:
     def blended(self) -> bool:
         """Whether a pixel's prediction is an average."""
         return self.overlap > 0 or self.symmetries != "none"
+
+    def on(self, device: torch.device) -> Options:
+        """Return these options with the precision that a device runs in place of ``"auto"``."""
+        return replace(self, dtype=resolve_dtype(self.dtype, device))
 
     def decisive(self) -> dict[str, Any]:
         """What a result depends on, if only in the last bit: all but how many threads read."""

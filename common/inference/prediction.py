@@ -28,10 +28,15 @@ _GROUPS = {
 
 @dataclass(frozen=True)
 class Predicted:
-    """Logits of some targets: ``(B, C, h, w)``, and where each lies in target pixels of its block: ``(top, left)``."""
+    """Logits of some targets: ``(B, C, h, w)``, and where each lies in target pixels of its block: ``(top, left)``.
+
+    Attributes:
+        targets: how many targets they are; more than there are places where one place holds several.
+    """
 
     places: list[tuple[int, int]]
     logits: torch.Tensor
+    targets: int
 
 
 @dataclass(frozen=True)
@@ -92,12 +97,17 @@ class Predictor:
         ratios = [max(1, round(view.mpp / target.mpp)) for view in fields_of_view]
         return [network.margin // ratio + (network.margin if ratio > 1 else 0) for ratio in ratios]
 
+    @property
+    def passes(self) -> int:
+        """How often every target is predicted: once per symmetry."""
+        return len(_GROUPS[self.options.symmetries])
+
     def __call__(self, windows: Sequence[TensorWindow]) -> Iterator[Predicted]:
         """Logits of all wanted targets, once per symmetry."""
         for turns, mirrored in _GROUPS[self.options.symmetries]:
             moved = [_moved(window, turns, mirrored) for window in windows]
             for found in self._run(moved, [_numbers(window, turns, mirrored) for window in windows]):
-                yield Predicted(found.places, _moved_back(found.logits, turns, mirrored))
+                yield Predicted(found.places, _moved_back(found.logits, turns, mirrored), found.targets)
 
     def _per_patch(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
         jobs = [(window, place, self._place(window, number)) for window, number, place in _each(windows, numbers)]
@@ -150,7 +160,8 @@ class Predictor:
             cut = [_part(part, finest.shape[1] // part.shape[2], rows, columns) for part in context]
             logits = self._call(self._forward_with_context, finest[None, :, rows, columns], cut)
             place = (window.row * self.plan.stride, window.column * self.plan.stride)
-            yield Predicted([place], logits[:, :, top : top + height, left : left + width])
+            predicted = logits[:, :, top : top + height, left : left + width]
+            yield Predicted([place], predicted, int(window.wanted.sum()))
 
     def _seen(self, side: int, extent: int, ends: np.ndarray) -> tuple[slice, int]:
         """What the finest branch sees of a window's ``side`` pixels, ``extent`` of which are targets in the middle,
@@ -170,7 +181,7 @@ class Predictor:
                 f"the network gives {logits.shape[2]} x {logits.shape[3]} pixels, the target has {side} x {side}. Set "
                 "target to what the network predicts"
             )
-        return Predicted(places, logits)
+        return Predicted(places, logits, len(places))
 
     def _place(self, window: TensorWindow, number: tuple[int, int]) -> tuple[int, int]:
         """Where a target of a window lies in its block, in target pixels."""

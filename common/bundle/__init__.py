@@ -1,0 +1,1 @@
+"""Find a bundle, read its configs and run them."""

@@ -1,0 +1,91 @@
+"""Where the bundles are, and which one a name means. Imports nothing heavy: commands ask before they load anything."""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+
+# Installed, the bundles are a package of this name; see bundles/__init__.py.
+_PACKAGE = "multimag"
+_METADATA = Path("configs") / "metadata.json"
+
+
+def bundles_folder() -> Path:
+    """Return the folder that holds the bundles: the checkout's, else the installed package's.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    checkout = Path(__file__).resolve().parents[2] / "bundles"
+    if (checkout / "clash.py").is_file():
+        return checkout
+    found = find_spec(_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise ValueError("the bundles are not installed. Install multimag again, or name a bundle's folder")
+    return Path(found.submodule_search_locations[0])
+
+
+def known_bundles() -> dict[str, Path]:
+    """Return the folders of the bundles that come with MultiMag, by name."""
+    return {path.parents[1].name: path.parents[1] for path in sorted(bundles_folder().glob(f"*/{_METADATA}"))}
+
+
+def short_name(bundle: str) -> str:
+    """Return what is left of a bundle's name without what all have: ``pathology_dmmn_segmentation`` -> ``dmmn``."""
+    return bundle.removeprefix("pathology_").removesuffix("_segmentation")
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """Return a bundle's folder.
+
+    Args:
+        name_or_path: a folder with ``configs/metadata.json``, or the full or short name (``dmmn``) of a bundle that
+            comes with MultiMag.
+
+    Raises:
+        ValueError: there is no such bundle; names the nearest one.
+    """
+    path = Path(name_or_path)
+    if (path / _METADATA).is_file():
+        return path
+    known = known_bundles()
+    by_name = {**known, **{short_name(name): folder for name, folder in known.items()}}
+    name = str(name_or_path)
+    if name in by_name:
+        return by_name[name]
+    if path.suffix == ".zip" and path.is_file():
+        raise ValueError(f"{path}: a bundle has to be unpacked first. Name the folder that it unpacks to")
+    if path.is_dir():
+        raise ValueError(f"{path} is no bundle: it has no {_METADATA.as_posix()}")
+    near = get_close_matches(name, by_name, 1, 0.4)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    listed = ", ".join(short_name(one) for one in known)
+    raise ValueError(f"{name}: no such bundle, neither a folder nor one of {listed}.{hint}")
+
+
+def trained_as(checkpoint: str | Path) -> tuple[str | None, list[str]]:
+    """Return the bundle and the overlays that a checkpoint was trained with, as the JSON file next to it says; None
+    and no overlays where it says nothing."""
+    path = Path(checkpoint).with_suffix(".json")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content.get("bundle"), [str(name) for name in content.get("overlays") or ()]
+    except (OSError, ValueError, AttributeError):
+        # Missing is common; a damaged file is reported when the weights are loaded.
+        return None, []
+
+
+def listed_bundles() -> str:
+    """Return a table of the bundles that come with MultiMag: name, weights, folder and task."""
+    lines = []
+    for name, folder in known_bundles().items():
+        metadata = json.loads((folder / _METADATA).read_text(encoding="utf-8"))
+        weights = sorted(path.name for path in (folder / "models").glob("*.pt"))
+        lines += [
+            f"{short_name(name)}: {metadata['task']}",
+            f"    weights: {', '.join(weights) or 'none yet'}",
+            f"    folder:  {folder}",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""The three runs that commands make of a bundle's configs: train, evaluate, segment.
+
+Everything that can be known without loading PyTorch is checked first.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .find import find_bundle, known_bundles, short_name, trained_as
+from .keys import check_keys, check_overlays, checkpoint_of, config_files
+from .run import command_line, run_configs
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT = "pathology_dmmn_segmentation"
+# The overlay that picks the demonstration's network and weights, where a bundle has some.
+_DEMO = "demo.yaml"
+
+
+def run_inference(
+    slides: Sequence[str],
+    bundle: str | None,
+    checkpoint: str | None,
+    overlays: Sequence[str],
+    output: str,
+    settings: Mapping[str, Any],
+) -> None:
+    """Segment slides.
+
+    Args:
+        slides: paths, globs or datalists.
+        bundle: name or folder; None: the checkpoint's, else DMMN.
+        checkpoint: the weights; None: the configs', else the demonstration's.
+        overlays: on inference.yaml; none: the checkpoint's.
+        output: folder for the results.
+        settings: values of the configs' keys.
+
+    Raises:
+        ValueError: there is no such bundle, config, key, slide or checkpoint.
+    """
+    if not slides:
+        raise ValueError("name at least one slide: multimag segment SLIDE … (a path, a glob or a datalist)")
+    folder, overlays = _trained_with(bundle, checkpoint, overlays)
+    if checkpoint is None and not overlays:
+        overlays = _own_or_demonstration(folder)
+    given: dict[str, Any] = {"slides": slides[0] if len(slides) == 1 else list(slides), "output_dir": output}
+    if checkpoint is not None:
+        given["checkpoint"] = checkpoint
+    _run(folder, ["inference.yaml", *overlays], {**given, **settings}, overlays, slides)
+
+
+def run_evaluation(
+    datalist: str,
+    checkpoint: str,
+    bundle: str | None,
+    overlays: Sequence[str],
+    output: str,
+    settings: Mapping[str, Any],
+) -> None:
+    """Score a checkpoint; see :func:`run_inference`."""
+    folder, overlays = _trained_with(bundle, checkpoint, overlays)
+    given = {"datalist": datalist, "checkpoint": checkpoint, "output_dir": output}
+    _run(folder, ["train.yaml", "evaluate.yaml", *overlays], {**given, **settings}, overlays, [datalist])
+
+
+def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: str, settings: Mapping[str, Any]) -> None:
+    """Train a network; see :func:`run_inference`."""
+    folder = find_bundle(bundle)
+    given: dict[str, Any] = {
+        "datalist": datalist,
+        "output_dir": output,
+        "checkpoint_dir": output,
+        "restart": str(Path(output) / "restart.pt"),
+    }
+    if overlays:
+        given["overlays"] = list(overlays)
+    else:
+        logger.warning(
+            "training with the paper's settings, which take days on a GPU. --config small.yaml trains a narrow network"
+        )
+    _run(folder, ["train.yaml", *overlays], {**given, **settings}, overlays, [datalist])
+
+
+def _trained_with(bundle: str | None, checkpoint: str | None, overlays: Sequence[str]) -> tuple[Path, list[str]]:
+    """Return the bundle's folder and the overlays, those that are not given as the checkpoint says."""
+    known, with_overlays = trained_as(checkpoint) if checkpoint is not None else (None, [])
+    if bundle is None and known is not None and known not in known_bundles():
+        logger.warning("%s was trained with the bundle %s, which is not here: --bundle FOLDER", checkpoint, known)
+        known = None
+    folder = find_bundle(bundle or known or _DEFAULT)
+    if not overlays and with_overlays and folder.name == (known or folder.name):
+        logger.info("as the weights were trained: bundle %s with %s", short_name(folder.name), ", ".join(with_overlays))
+        return folder, with_overlays
+    return folder, list(overlays)
+
+
+def _own_or_demonstration(folder: Path) -> list[str]:
+    """Return the overlays of a bundle's own weights, else those of its demonstration.
+
+    Raises:
+        ValueError: it has neither.
+    """
+    own = folder / "models" / "model.pt"
+    if own.is_file():
+        _, overlays = trained_as(own)
+        return overlays
+    if not (folder / "configs" / _DEMO).is_file():
+        name = short_name(folder.name)
+        raise ValueError(
+            f"{folder.name} has no weights yet. Train some (multimag train DATALIST --bundle {name} --config "
+            "small.yaml), or name yours with --checkpoint"
+        )
+    return [_DEMO]
+
+
+def _run(
+    folder: Path, configs: Sequence[str], settings: Mapping[str, Any], overlays: Sequence[str], inputs: Sequence[str]
+) -> None:
+    files = config_files(folder, configs)
+    check_keys(files, settings, ("bundle", "checkpoint", "config", "output"))
+    check_overlays(folder, files)
+    _check_inputs(inputs)
+    _check_weights(settings.get("checkpoint") or checkpoint_of(files, folder), files, settings)
+    print(f"equal to: {command_line(folder, files, settings)}", flush=True)
+    run_configs(folder, files, settings)
+
+
+def _check_inputs(paths: Sequence[str]) -> None:
+    for path in paths:
+        if Path(path).exists() or "://" in path:
+            continue
+        if glob.has_magic(path) and glob.glob(path, recursive=True):
+            continue
+        raise ValueError(f"{path}: no such file" if not glob.has_magic(path) else f"no file matches {path!r}")
+
+
+def _check_weights(checkpoint: Any, files: Sequence[Path], settings: Mapping[str, Any]) -> None:
+    """Weights that are to be loaded must be there; training writes its own."""
+    trains = not any(path.name in ("inference.yaml", "evaluate.yaml") for path in files)
+    path = settings.get("start_from") if trains else checkpoint
+    if isinstance(path, str | Path) and not str(path).startswith("$") and not Path(path).is_file():
+        raise ValueError(f"{path}: no such checkpoint. Train one (multimag train), or name another with --checkpoint")

@@ -1,0 +1,131 @@
+"""Which keys a bundle's configs know. Reads YAML only: a misspelt key is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .find import find_bundle
+
+_SEPARATOR = re.compile("#|::")
+_REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*)")
+
+
+def config_files(bundle: str | Path, configs: Sequence[str]) -> list[Path]:
+    """Return the paths of a bundle's configs.
+
+    Args:
+        bundle: its folder or name; see :func:`find_bundle`.
+        configs: file names in its ``configs/``, or paths of your own overlays.
+
+    Raises:
+        ValueError: there is no such bundle or config; names the nearest one.
+    """
+    folder = find_bundle(bundle) / "configs"
+    return [_config_file(folder, name) for name in configs]
+
+
+def _config_file(folder: Path, name: str) -> Path:
+    for path in (folder / name, Path(name)):
+        if path.is_file():
+            return path
+    there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
+    near = get_close_matches(name, there, 1, 0.5)
+    hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(there)}"
+    raise ValueError(f"{name}: no such config, nor one of that name in {folder}.{hint}")
+
+
+def merged_configs(files: Iterable[Path]) -> dict[str, Any]:
+    """Return the top-level keys of configs, later ones over earlier ones; keys of overlays that reach into others
+    (``validate#data#section``) stay as they are spelt.
+
+    Raises:
+        ValueError: a file is no YAML mapping.
+    """
+    merged: dict[str, Any] = {}
+    for path in files:
+        try:
+            content = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except yaml.YAMLError as error:
+            where = getattr(error, "problem_mark", None)
+            line = f", line {where.line + 1}" if where is not None else ""
+            raise ValueError(f"{path}{line}: not YAML ({getattr(error, 'problem', error)})") from error
+        if not isinstance(content, Mapping):
+            raise ValueError(f"{path}: a config must be a YAML mapping of keys")
+        merged.update({str(key).lstrip("+~"): value for key, value in content.items()})
+    return merged
+
+
+def check_keys(files: Sequence[Path], keys: Iterable[str], reserved: Iterable[str] = ()) -> None:
+    """Check that the configs know every key that is to be set.
+
+    Args:
+        files: the configs, later ones over earlier ones.
+        keys: keys, or places in them (``validate#evaluator#device``).
+        reserved: further names that the nearest known one may be, such as the options of a command.
+
+    Raises:
+        ValueError: no config knows a key; names it and the nearest known one.
+    """
+    content = merged_configs(files)
+    for key in keys:
+        if key in content or _reaches(content, _SEPARATOR.split(key)):
+            continue
+        names = [*(name for name in content if not _SEPARATOR.search(name)), *reserved]
+        root = _SEPARATOR.split(key)[0]
+        near = get_close_matches(root, names, 1, 0.5)
+        what = f"no place {key!r}" if root in content else f"no key {key!r}"
+        hint = f" Did you mean {near[0]}?" if near and near[0] != root else ""
+        raise ValueError(f"{', '.join(path.name for path in files)}: {what}.{hint}")
+
+
+def check_overlays(bundle: Path, files: Sequence[Path]) -> None:
+    """Check that what overlays from outside the bundle set is known to its configs, or used by an overlay.
+
+    Raises:
+        ValueError: nothing knows a key; names it, the overlay and the nearest known key.
+    """
+    folder = (bundle / "configs").resolve()
+    own = [path for path in files if not path.resolve().is_relative_to(folder)]
+    if not own:
+        return
+    known = set(merged_configs(sorted(folder.rglob("*.yaml"))))
+    used = {name for path in own for name in _REFERENCE.findall(path.read_text(encoding="utf-8"))}
+    for path in own:
+        for key in merged_configs([path]):
+            root = _SEPARATOR.split(key)[0]
+            if root in known | used:
+                continue
+            near = get_close_matches(root, known, 1, 0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ValueError(
+                f"{path}: no config of {bundle.name} has the key {root!r}, nor does anything use it.{hint}"
+            )
+
+
+def _reaches(content: Any, parts: Sequence[str]) -> bool:
+    """Return whether a place is in a config; what stands there as a reference is not followed."""
+    for part in parts:
+        if isinstance(content, Mapping) and part in content:
+            content = content[part]
+        elif isinstance(content, list) and part.isdigit() and int(part) < len(content):
+            content = content[int(part)]
+        else:
+            return False
+    return True
+
+
+def checkpoint_of(files: Sequence[Path], bundle: Path) -> Path | None:
+    """Return the checkpoint that configs name relative to their bundle, or None if they compute its name otherwise."""
+    value = merged_configs(files).get("checkpoint")
+    if not isinstance(value, str):
+        return None
+    if not value.startswith("$"):
+        return Path(value)
+    found = re.fullmatch(r"\$@bundle_root \+ '/?([^']+)'", value)
+    return bundle / found.group(1) if found else None

@@ -1,0 +1,42 @@
+"""Parts of a bundle's configuration, for commands that are not runs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from .find import find_bundle
+from .keys import config_files
+
+
+def bundle_parser(bundle: str | Path, configs: Sequence[str]) -> ConfigParser:
+    """Return the parser of a bundle's configs, later ones laid over earlier ones.
+
+    Args:
+        bundle: its folder or name; see :func:`find_bundle`.
+        configs: file names in its ``configs/``, or paths of your own overlays.
+
+    Raises:
+        ValueError: there is no such bundle or config.
+    """
+    folder = find_bundle(bundle)
+    parser = ConfigParser(ConfigParser.load_config_files([str(path) for path in config_files(folder, configs)]))
+    # Configs name files relative to it; "." would mean the current folder.
+    parser["bundle_root"] = str(folder)
+    return parser
+
+
+def bundle_settings(bundle: str | Path, configs: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+    """Return the resolved values of ``keys`` in a bundle's configs; see :func:`bundle_parser`.
+
+    Raises:
+        ValueError: there is no such bundle or config, or it has not the key.
+    """
+    parser = bundle_parser(bundle, configs)
+    absent = [key for key in keys if key not in parser]
+    if absent:
+        raise ValueError(f"{', '.join(map(str, config_files(bundle, configs)))}: no {absent[0]!r} in it")
+    return {key: parser.get_parsed_content(key) for key in keys}

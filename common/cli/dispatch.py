@@ -1,0 +1,120 @@
+"""From a command line to the function that it means; what is misspelt is refused before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import fire
+from fire.decorators import SetParseFns
+
+from .. import __version__
+from .errors import CommandError, report_errors
+from .help import command_help, overview
+
+PROGRAM = "multimag"
+Commands = Mapping[str, Mapping[str, str]]
+# As fire recognises them: a negative number is a value.
+_FLAG = re.compile(r"^--?([a-zA-Z][\w#:-]*)(=.*)?$", re.DOTALL)
+# Options by their earlier names.
+_RENAMED = {"out": "output"}
+
+
+def run(commands: Commands, words: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        commands: group -> command -> ``module:function`` in this package.
+        words: the command line; by default the process's.
+
+    Raises:
+        SystemExit: 0 done, 1 some slides failed or a check found something, 2 the command is wrong, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if words is None else words)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with report_errors(debug):
+        if words[:1] in (["--version"], ["version"]):
+            print(f"{PROGRAM} {__version__}")
+            return
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(overview(commands, PROGRAM))
+            return
+        name, rest = _command(commands, words)
+        function = load(_flat(commands)[name])
+        if {"-h", "--help"} & set(rest):
+            print(command_help(function, f"{PROGRAM} {name}"))
+            return
+        _call(function, name, rest)
+
+
+def load(place: str) -> Callable[..., Any]:
+    """Return the function of a ``module:function`` in this package."""
+    module, function = place.split(":")
+    return getattr(import_module(f".{module}", __package__), function)
+
+
+def _flat(commands: Commands) -> dict[str, str]:
+    return {name: place for group in commands.values() for name, place in group.items()}
+
+
+def _command(commands: Commands, words: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the command, of one word or two, and the words that follow it."""
+    known = _flat(commands)
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if name in known:
+            return name, list(words[count:])
+    longer = [name for name in known if name.startswith(f"{words[0]} ")]
+    if longer:
+        raise CommandError(f"{PROGRAM} {words[0]}: say which, {' or '.join(f'{PROGRAM} {name}' for name in longer)}")
+    near = get_close_matches(words[0], known, 1, 0.5)
+    hint = f" Did you mean {PROGRAM} {near[0]}?" if near else ""
+    raise CommandError(f"{words[0]}: no such command.{hint} {PROGRAM} --help lists all")
+
+
+def _call(function: Callable[..., Any], name: str, words: Sequence[str]) -> None:
+    words = [_renamed(word, function) for word in words]
+    parameters = inspect.signature(function).parameters
+    _check_flags(parameters, name, words)
+    # fire would make a number of a folder called 2023.
+    texts = {key: str for key, one in parameters.items() if str(one.annotation) in ("str", "str | None")}
+    fire.Fire(SetParseFns(**texts)(function), command=list(words), name=f"{PROGRAM} {name}")
+
+
+def _renamed(word: str, function: Callable[..., Any]) -> str:
+    found = _FLAG.match(word)
+    before = found.group(1) if found else ""
+    now = _RENAMED.get(before)
+    parameters = inspect.signature(function).parameters
+    if now is None or now not in parameters or before in parameters:
+        return word
+    print(f"--{before} is called --{now} now", file=sys.stderr)
+    return f"--{now}{found.group(2) or ''}" if found else word
+
+
+def _check_flags(parameters: Mapping[str, inspect.Parameter], name: str, words: Sequence[str]) -> None:
+    """Refuse options that the function does not take: fire would run it first, and complain then.
+
+    Functions that take further keys (of configs) check these themselves.
+    """
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return
+    options = [key for key, one in parameters.items() if one.kind is not inspect.Parameter.VAR_POSITIONAL]
+    for word in words:
+        found = _FLAG.match(word)
+        key = found.group(1).replace("-", "_") if found else None
+        if key is None or key in options or (key.startswith("no") and key[2:] in options):
+            continue
+        if len(key) == 1 and sum(option.startswith(key) for option in options) == 1:
+            continue
+        near = get_close_matches(key, options, 1, 0.5)
+        hint = f" Did you mean --{near[0]}?" if near else ""
+        raise CommandError(f"{PROGRAM} {name}: no option --{key}.{hint} {PROGRAM} {name} --help lists all")

@@ -1,0 +1,247 @@
+"""Look at results: tables, curves, pictures, a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .values import listed, titled
+
+
+def report(
+    results: str,
+    output: str | None = None,
+    slides: str | None = None,
+    name_by: str | None = None,
+    longest: int = 2000,
+) -> None:
+    """Write one HTML page of a run: slides that zoom, areas, scores, curves, pictures and settings.
+
+    Args:
+        results: a run's folder.
+        output: the page; report.html in the folder by default.
+        slides: the segmented slides (path, glob or datalist): their pixels are shown below the classes.
+        name_by: column of the datalist that named the slides' folders, if one did.
+        longest: side in pixels of a slide's picture.
+    """
+    from ..html_report import write_report
+
+    print(write_report(results, output, slides, name_by, longest))
+
+
+def compare(
+    *runs: str,
+    datalist: str,
+    output: str = "comparison",
+    section: str = "testing",
+    classes: str | tuple[str, ...] | None = None,
+    bundle: str = "dmmn",
+    config: str | tuple[str, ...] = (),
+    name_by: str | None = None,
+    evaluated: str | None = None,
+) -> None:
+    """Score several models' predictions of the same slides: one table, and pictures side by side.
+
+    Args:
+        runs: output folders of inference.yaml, each of one model; named by the folder, or as TITLE=FOLDER.
+        datalist: slides and their annotations.
+        output: folder for comparison.csv, comparison.json and a picture per slide.
+        section: of the datalist.
+        classes: those that count; all by default.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle whose classes are meant.
+        config: overlays on its inference.yaml, separated by commas: names in its configs, or paths.
+        name_by: column of the datalist that named the runs' folders, if one did.
+        evaluated: output folders of evaluate.yaml, as TITLE=FOLDER, separated by commas: their scores over patches go
+            into the same table.
+    """
+    from ..bundle.parser import bundle_settings
+    from ..comparison import compare_runs
+
+    folders = titled(runs, "compare RUN… --datalist DATALIST")
+    scheme = bundle_settings(bundle, ["inference.yaml", *listed(config)], ["scheme"])["scheme"]
+    chosen = None if classes is None else listed(classes)
+    patches = None if evaluated is None else titled(listed(evaluated), "compare … --evaluated TITLE=FOLDER")
+    table = compare_runs(folders, datalist, scheme, output, section, chosen, name_by, patches)
+    print(table.round(3).to_string(index=False))
+    print(f"{Path(output) / 'comparison.csv'}, and a picture of each slide beside it")
+
+
+def score(
+    prediction: str,
+    truth: str,
+    slide: str,
+    bundle: str = "dmmn",
+    mpp: float | None = None,
+    output: str | None = None,
+) -> None:
+    """Score a slide's prediction.tif against an annotation: scores.json, scores.csv, confusion.png.
+
+    Args:
+        prediction: the prediction.tif.
+        truth: annotation of the slide.
+        slide: the slide.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle whose class scheme is meant.
+        mpp: micrometres per pixel of the slide, in place of what the file says.
+        output: folder to write to; beside the prediction by default.
+    """
+    from ..annotations import read_annotations
+    from ..bundle.parser import bundle_settings
+    from ..evaluation import score_slide
+    from ..reports import ScoreReport
+    from ..slides import open_slide
+
+    scheme = bundle_settings(bundle, ["inference.yaml"], ["scheme"])["scheme"]
+    folder = Path(output) if output else Path(prediction).parent / "scores"
+    with open_slide(slide, mpp=mpp) as opened:
+        matrix = score_slide(opened, prediction, read_annotations(truth, scheme), scheme)
+    figures = ScoreReport(scheme, matrix[None], [{"image": slide}]).write(folder)
+    print(f"mean IoU {figures['mean_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}: {folder}")
+
+
+def roc(*runs: str, output: str = "roc") -> None:
+    """Lay the ROC curves of several evaluations into one picture and one table.
+
+    Args:
+        runs: output folders of evaluate.yaml, each of one model; named by the folder, or as TITLE=FOLDER.
+        output: folder for roc.png and roc_comparison.csv.
+    """
+    from ..roc_report import compare_curves
+
+    table = compare_curves(titled(runs, "roc RUN…"), output)
+    print(table.round(4).to_string(index=False))
+    print(f"{Path(output) / 'roc.png'}, and roc_comparison.csv beside it")
+
+
+def froc(
+    *runs: str,
+    datalist: str,
+    output: str = "froc",
+    section: str = "testing",
+    mpp: float = 8.0,
+    box: float = 384.0,
+    probability: float = 0.5,
+    smallest: int = 200,
+    grown: int = 75,
+    bundle: str = "mrn",
+    config: str | tuple[str, ...] = (),
+    name_by: str | None = None,
+) -> None:
+    """Score how well lesions are found: sensitivity at so many false positives per slide, as CAMELYON16 does.
+
+    Args:
+        runs: output folders of inference.yaml with probabilities.zarr; named by the folder, or as TITLE=FOLDER.
+        datalist: slides and their exhaustive annotations.
+        output: folder for froc.csv and froc.json.
+        section: of the datalist.
+        mpp: micrometres per pixel at which maps are compared.
+        box: micrometres a side around a detection in which there is no other.
+        probability: least probability of a detection.
+        smallest: largest diameter in micrometres of isolated tumour cells, which do not count.
+        grown: lesions nearer than this many micrometres to each other are one.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle whose classes are meant.
+        config: overlays on its inference.yaml, separated by commas: names in its configs, or paths.
+        name_by: column of the datalist that named the runs' folders, if one did.
+    """
+    from ..bundle.parser import bundle_settings
+    from ..lesions import lesion_froc
+
+    folders = titled(runs, "froc RUN… --datalist DATALIST")
+    scheme = bundle_settings(bundle, ["inference.yaml", *listed(config)], ["scheme"])["scheme"]
+    table = lesion_froc(folders, datalist, scheme, output, section, mpp, box, probability, smallest, grown, name_by)
+    print(table.round(3).to_string(index=False))
+    print(f"{Path(output) / 'froc.csv'}, and the curves in froc.json beside it")
+
+
+def activations(
+    slide: str,
+    *models: str,
+    center: tuple[float, float],
+    layers: str | tuple[str, ...],
+    output: str = "activations.png",
+    bundle: str = "multires_encdec",
+    mpp: float | None = None,
+) -> None:
+    """Draw what layers of networks show of one patch of a slide, a row per network.
+
+    Args:
+        slide: the slide.
+        models: TITLE=CHECKPOINT, or TITLE=CHECKPOINT+CONFIG+… with configs laid over the bundle's inference.yaml.
+        center: row and column of the patch's centre in level-0 pixels, as 500,700.
+        layers: names of the networks' modules, separated by commas.
+        output: the picture.
+        bundle: the networks' bundle.
+        mpp: micrometres per pixel of the slide, in place of what the file says.
+    """
+    from ..activations import draw_activations
+
+    named = {title: model.split("+") for title, model in titled(models, "activations SLIDE MODEL…").items()}
+    parsed = {title: (parts[0], parts[1:]) for title, parts in named.items()}
+    draw_activations(slide, center, parsed, listed(layers), bundle, output, mpp)
+    print(output)
+
+
+def augmentations(
+    datalist: str,
+    output: str = "augmentations",
+    bundle: str = "multilevel_unet",
+    config: str | tuple[str, ...] = (),
+    styled: str | None = None,
+    patches: int = 64,
+    seed: int = 0,
+) -> None:
+    """Draw what a bundle's augmentations make of patches of a datalist, and the range of hue and saturation before and
+    after.
+
+    Args:
+        datalist: its path.
+        output: folder for augmentations.png, hue_saturation.png and hue_saturation.csv.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle whose train.yaml has the augmentations.
+        config: overlays on it, separated by commas: names in the bundle's configs, or paths.
+        styled: folder of slides in other styles, as configs/style_transfer.yaml writes them.
+        patches: to take hue and saturation of.
+        seed: of the draws.
+    """
+    from ..augmentation_report import AugmentationReport
+
+    table = AugmentationReport(datalist, bundle, listed(config), patches, seed).write(output, styled)
+    print(table.round(1).to_string(index=False))
+    print(f"{Path(output) / 'augmentations.png'}, hue_saturation.png and .csv beside it")
+
+
+def features(
+    datalist: str,
+    output: str = "features",
+    bundle: str = "multilevel_unet",
+    config: str | tuple[str, ...] = (),
+    checkpoint: str | None = None,
+    module: str = "fine_encoder",
+    encoder: str | None = None,
+    weights: str | None = None,
+    by: str | tuple[str, ...] = ("stain", "scanner", "source"),
+    patches: int = 20,
+    seed: int = 0,
+) -> None:
+    """Draw patches of a datalist's slides in two dimensions by an encoder's features: UMAP where umap-learn is
+    installed, else PCA.
+
+    Args:
+        datalist: its path.
+        output: folder for features.png and features.csv.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle whose network's encoder is meant.
+        config: overlays on the bundle's inference.yaml, separated by commas: names in its configs, or paths.
+        checkpoint: of the network.
+        module: the encoder's name in it.
+        encoder: a ResNet instead, such as resnet50.
+        weights: its state dict, as torchvision's.
+        by: columns of the datalist to colour by.
+        patches: of each slide at most.
+        seed: of the draw.
+    """
+    from ..features import bundle_encoder, draw_features, finest_view, resnet_encoder
+
+    if encoder is None:
+        network, view = bundle_encoder(bundle, listed(config), checkpoint, module)
+    else:
+        network, view = resnet_encoder(encoder, weights), finest_view(bundle, listed(config))
+    table = draw_features(datalist, network, view, output, listed(by), patches, seed=seed)
+    print(table.round(3).to_string(index=False))
+    print(f"{Path(output) / 'features.png'}, and a row per patch in features.csv")

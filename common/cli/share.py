@@ -1,0 +1,90 @@
+"""Hand bundles on, and take them over."""
+
+from __future__ import annotations
+
+from .values import listed
+
+
+def bundles() -> None:
+    """List the bundles that come with MultiMag: name, weights, folder, what it does."""
+    from ..bundle.find import listed_bundles
+
+    print(listed_bundles())
+
+
+def export(
+    bundle: str,
+    checkpoint: str,
+    output: str | None = None,
+    huggingface: str | None = None,
+    config: str | tuple[str, ...] = (),
+    name: str | None = None,
+    trained_on: str | None = None,
+    version: str | None = None,
+    changes: str | None = None,
+    metadata: str | None = None,
+    formats: str | tuple[str, ...] = (),
+    large_files_url: str | None = None,
+    license: str | None = None,
+) -> None:
+    """Write a bundle that runs without this project: a zip, a folder for Hugging Face, or both.
+
+    Args:
+        bundle: its name (dmmn, mrn, ...) or folder.
+        checkpoint: the weights, as train.yaml writes them.
+        output: the zip.
+        huggingface: the folder.
+        config: overlays that the checkpoint was trained with, separated by commas: names in the bundle's configs, or
+            paths; by default those that the checkpoint names.
+        name: of the exported bundle; the bundle's by default.
+        trained_on: a sentence on what the weights were trained on, and under what licence.
+        version: its version number; the bundle's by default.
+        changes: what is new in that version.
+        metadata: JSON or YAML with further fields of metadata.json (authors, intended_use, eval_metrics, ...).
+        formats: further files of the network: ts (TorchScript), pt2 (torch.export), onnx; several with commas.
+        large_files_url: where files above 25 MB will lie, for large_files.yml.
+        license: of the weights, as Hugging Face spells it, for the model card.
+    """
+    from ..bundle.find import find_bundle, trained_as
+    from ..sharing import ExportOptions, export_bundle
+
+    overlays = listed(config) or trained_as(checkpoint)[1]
+    chosen = ExportOptions(
+        overlays, name, trained_on, version, changes, metadata, listed(formats), large_files_url, license
+    )
+    written = export_bundle(find_bundle(bundle), checkpoint, output, huggingface, chosen)
+    print(f"exported: {written}\ncheck it: multimag verify {written}")
+
+
+def verify(bundle: str, schema: str | None = None, run: bool = True) -> None:
+    """Check a bundle's folder or zip for handing it on. Leaves with a non-zero exit code if something is wrong.
+
+    Args:
+        bundle: folder or zip.
+        schema: the Model Zoo's metadata schema, to check against it too.
+        run: also run it on a synthetic slide, without this project; what a bundle holds is code.
+    """
+    from ..sharing import verify_bundle
+
+    found = verify_bundle(bundle, schema, run)
+    print("\n".join(map(str, found)))
+    if any(finding.problems for finding in found):
+        raise SystemExit(1)
+
+
+def convert_released(released: str, output: str) -> None:
+    """Turn a checkpoint that the authors of DMMN released into one that the DMMN bundle loads.
+
+    Args:
+        released: the released ``.pkl``; only its tensors are read.
+        output: the checkpoint to write, ``models/released.pt`` in the bundle for ``configs/released.yaml``.
+    """
+    import torch
+
+    from ..files import written_whole
+    from ..networks import load_released_dmmn
+
+    network = load_released_dmmn(released)
+    with written_whole(output) as partial:
+        torch.save(network.state_dict(), partial)
+    print(f"{sum(p.numel() for p in network.parameters()):,} weights: {output}")
