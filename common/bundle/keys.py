@@ -103,9 +103,7 @@ def check_overlays(bundle: Path, files: Sequence[Path]) -> None:
                 continue
             near = get_close_matches(root, known, 1, 0.5)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise ValueError(
-                f"{path}: no config of {bundle.name} has the key {root!r}, nor does anything use it.{hint}"
-            )
+            raise ValueError(f"{path}: no config of {bundle.name} knows or uses the key {root!r}.{hint}")
 
 
 def _reaches(content: Any, parts: Sequence[str]) -> bool:

@@ -1,0 +1,173 @@
+"""Bundles by name, and keys that their configs know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.bundle.find import find_bundle, known_bundles, listed_bundles, short_name, trained_as
+from common.bundle.job import run_evaluation, run_inference, run_training
+from common.bundle.keys import check_keys, check_overlays, checkpoint_of, config_files
+from common.bundle.run import command_line
+
+from ..conftest import DMMN, MRN
+
+INFERENCE = [DMMN / "configs" / "inference.yaml"]
+
+
+def test_bundles_are_found_by_name_short_name_and_folder(tmp_path):
+    assert find_bundle("pathology_mrn_segmentation") == find_bundle("mrn") == find_bundle(MRN) == MRN
+    assert sorted(map(short_name, known_bundles())) == [
+        "da_refinenet",
+        "dmmn",
+        "mrn",
+        "multilevel_unet",
+        "multires_encdec",
+    ]
+    with pytest.raises(ValueError, match="dmnn: no such bundle.*Did you mean dmmn"):
+        find_bundle("dmnn")
+    with pytest.raises(ValueError, match=r"no bundle: it has no configs/metadata\.json"):
+        find_bundle(tmp_path)
+
+
+def test_the_list_of_bundles_says_where_they_are_and_what_weights_they_have():
+    lines = listed_bundles().splitlines()
+    assert "dmmn: Multi-class breast tissue segmentation of whole slide images at several magnifications" in lines
+    assert f"    folder:  {DMMN}" in lines
+    assert "demo.pt" in lines[lines.index(f"    folder:  {DMMN}") - 1]
+
+
+def test_keys_that_no_config_knows_are_refused_with_the_nearest_known_one():
+    check_keys(INFERENCE, ["context", "evaluator#val_handlers", "dataset::mpp", "scheme#classes#0#name"])
+    for key, message in {
+        "contex": r"inference\.yaml: no key 'contex'\. Did you mean context\?",
+        "tisue": "Did you mean tissue",
+        "evaluater#device": "no key 'evaluater#device'. Did you mean evaluator",
+        "evaluator#devise": r"no place 'evaluator#devise'\.$",
+        "scheme#classes#9#name": "no place",
+        "xyzzy": r"no key 'xyzzy'\.$",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            check_keys(INFERENCE, [key])
+
+
+def test_a_missing_config_names_the_nearest_one():
+    with pytest.raises(ValueError, match=r"demmo\.yaml: no such config.*Did you mean demo\.yaml"):
+        config_files("dmmn", ["demmo.yaml"])
+
+
+def test_an_overlay_of_your_own_with_an_unknown_key_is_refused(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("channels: [8, 16]\nnetwork_def#channels: '@channels'\nepochs: 3\n")
+    check_overlays(DMMN, [DMMN / "configs" / "train.yaml", own])
+    own.write_text("batchsize: 3\n")
+    with pytest.raises(ValueError, match=r"own\.yaml: no config of .* knows or uses the key 'batchsize'.*batch_size"):
+        check_overlays(DMMN, [DMMN / "configs" / "train.yaml", own])
+
+
+def test_an_overlay_that_is_no_yaml_names_its_line(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("epochs: 3\nclasses: [a\n")
+    with pytest.raises(ValueError, match=r"own\.yaml, line 3: not YAML"):
+        check_keys([own], [])
+
+
+def test_the_checkpoint_of_configs_is_known_before_they_are_loaded():
+    assert checkpoint_of(INFERENCE, DMMN) == DMMN / "models" / "model.pt"
+    assert checkpoint_of(config_files("dmmn", ["inference.yaml", "demo.yaml"]), DMMN) == DMMN / "models" / "demo.pt"
+
+
+@pytest.fixture
+def nothing_loads(monkeypatch):
+    """Fail whatever runs a config."""
+
+    def run(*_):
+        raise AssertionError("a config was run")
+
+    monkeypatch.setattr("common.bundle.job.run_configs", run)
+
+
+@pytest.fixture
+def runs(monkeypatch) -> list:
+    """Collect what would be run."""
+    found: list = []
+    monkeypatch.setattr("common.bundle.job.run_configs", lambda *given: found.append(given))
+    return found
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> str:
+    (tmp_path / "a.svs").write_bytes(b"")
+    return str(tmp_path / "a.svs")
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_what_is_wrong_with_a_command_is_said_before_anything_is_loaded(slide, tmp_path):
+    with pytest.raises(ValueError, match="no key 'tisue'. Did you mean tissue"):
+        run_inference([slide], None, None, (), "out", {"tisue": True})
+    with pytest.raises(ValueError, match=r"no_such\.svs: no such file"):
+        run_inference([str(tmp_path / "no_such.svs")], None, None, (), "out", {})
+    with pytest.raises(ValueError, match=r"no file matches '.*\*\.ndpi'"):
+        run_inference([str(tmp_path / "*.ndpi")], None, None, (), "out", {})
+    with pytest.raises(ValueError, match=r"model\.pt: no such checkpoint"):
+        run_inference([slide], None, str(tmp_path / "model.pt"), (), "out", {})
+    with pytest.raises(ValueError, match="name at least one slide"):
+        run_inference([], None, None, (), "out", {})
+    with pytest.raises(ValueError, match="no key 'epoch'. Did you mean epochs"):
+        run_training(slide, "dmmn", (), "out", {"epoch": 3})
+    with pytest.raises(ValueError, match=r"list\.json: no such file"):
+        run_training(str(tmp_path / "list.json"), "dmmn", (), "out", {})
+    with pytest.raises(ValueError, match=r"model\.pt: no such checkpoint"):
+        run_evaluation(slide, str(tmp_path / "model.pt"), None, (), "out", {})
+
+
+def test_without_weights_of_its_own_a_bundle_shows_the_demonstration_or_says_how_to_train(slide, runs):
+    if (DMMN / "models" / "model.pt").exists():
+        pytest.skip("this checkout has trained weights")
+    run_inference([slide], None, None, (), "out", {"mpp": 0.5})
+    ((bundle, files, settings),) = runs
+    assert bundle == DMMN
+    assert [path.name for path in files] == ["inference.yaml", "demo.yaml"]
+    assert settings == {"slides": slide, "output_dir": "out", "mpp": 0.5}
+    with pytest.raises(ValueError, match=r"no weights yet\. Train some \(multimag train DATALIST --bundle mrn"):
+        run_inference([slide], "mrn", None, (), "out", {})
+
+
+def test_a_checkpoint_brings_its_bundle_and_overlays_along(slide, tmp_path, runs):
+    (tmp_path / "model.pt").write_bytes(b"")
+    metadata = {"bundle": "pathology_mrn_segmentation", "overlays": ["ablations/mrn_2.yaml"]}
+    (tmp_path / "model.json").write_text(json.dumps(metadata))
+    checkpoint = str(tmp_path / "model.pt")
+    assert trained_as(checkpoint) == ("pathology_mrn_segmentation", ["ablations/mrn_2.yaml"])
+    run_inference([slide], None, checkpoint, (), "out", {})
+    run_evaluation(slide, checkpoint, None, (), "out", {})
+    # What is said counts.
+    run_inference([slide], None, checkpoint, ["ablations/mrn_3.yaml"], "out", {})
+    assert [(bundle.name, [path.name for path in files]) for bundle, files, _ in runs] == [
+        ("pathology_mrn_segmentation", ["inference.yaml", "mrn_2.yaml"]),
+        ("pathology_mrn_segmentation", ["train.yaml", "evaluate.yaml", "mrn_2.yaml"]),
+        ("pathology_mrn_segmentation", ["inference.yaml", "mrn_3.yaml"]),
+    ]
+
+
+def test_training_resumes_and_says_that_the_paper_s_settings_take_days(slide, runs, caplog):
+    run_training(slide, "dmmn", (), "out", {})
+    assert "take days" in caplog.text
+    caplog.clear()
+    run_training(slide, "dmmn", ["demo.yaml"], "out", {"epochs": 2})
+    assert "take days" not in caplog.text
+    settings = runs[1][2]
+    assert settings["restart"] == str(Path("out") / "restart.pt")
+    assert settings["checkpoint_dir"] == settings["output_dir"] == "out"
+    assert settings["overlays"] == ["demo.yaml"]
+    assert settings["epochs"] == 2
+
+
+def test_the_equal_command_can_be_pasted():
+    line = command_line(Path("b"), [Path("b/a.yaml"), Path("b/c d.yaml")], {"slides": "my slide.svs", "mpp": None})
+    assert line == (
+        "python -m monai.bundle run --config_file \"['b/a.yaml', 'b/c d.yaml']\" --bundle_root b "
+        "--slides 'my slide.svs' --mpp '$None'"
+    )

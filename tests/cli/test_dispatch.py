@@ -1,0 +1,167 @@
+"""Commands, their help and their errors."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from common import __version__
+from common.__main__ import COMMANDS
+from common.cli.dispatch import load, run
+from common.cli.errors import one_line, report_errors
+from common.errors import UnreadableFileError
+
+PLACES = {name: place for group in COMMANDS.values() for name, place in group.items()}
+
+
+def refused(capsys, *words: str) -> str:
+    """Run a command that must be refused with exit code 2 and one line; return the line."""
+    with pytest.raises(SystemExit) as leaving:
+        run(COMMANDS, words)
+    assert leaving.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["segment", "--help"], ["datalist", "folder", "--help"]])
+def test_help_and_version_import_nothing_heavy(words):
+    code = (
+        f"import sys; sys.argv = ['multimag', *{words!r}]; from common.__main__ import main; main();"
+        "print([name for name in ('torch', 'monai', 'ignite', 'numpy') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert done.stdout.strip()
+
+
+def test_the_overview_names_every_command_with_what_it_does(capsys):
+    run(COMMANDS, [])
+    lines = capsys.readouterr().out.splitlines()
+    for name in PLACES:
+        (line,) = [line for line in lines if line.startswith(f"  {name} ")]
+        assert len(line.removeprefix(f"  {name}").strip()) > 20
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_help_explains_every_option_of_a_command(name, capsys):
+    run(COMMANDS, [*name.split(), "--help"])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"multimag {name}")
+    lines = printed.splitlines()
+    for key, one in inspect.signature(load(PLACES[name])).parameters.items():
+        shown = "--KEY VALUE" if one.kind is one.VAR_KEYWORD else key
+        heads = [
+            number
+            for number, line in enumerate(lines)
+            if line.startswith(("  --", *(f"  {key.upper()}",))) and shown.lower() in line.lower().split(" (")[0]
+        ]
+        assert heads, key
+        assert lines[heads[0] + 1].startswith("      "), f"{key} is not explained"
+
+
+def test_the_version_is_the_package_s(capsys):
+    run(COMMANDS, ["--version"])
+    assert capsys.readouterr().out == f"multimag {__version__}\n"
+
+
+def test_a_misspelt_command_names_the_nearest(capsys):
+    assert "Did you mean multimag segment?" in refused(capsys, "segmet", "a.svs")
+    assert "multimag datalist folder or multimag datalist folds" in refused(capsys, "datalist", "a", "b")
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_every_command_refuses_a_misspelt_option_before_it_runs(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    function = load(PLACES[name])
+    required = [
+        one
+        for one in inspect.signature(function).parameters.values()
+        if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.VAR_POSITIONAL)
+    ]
+    values = {"checkpoint": "model.pt", "bundle": "dmmn"}
+    words = [values.get(one.name, "x.json") for one in required]
+    if name == "cohort":
+        (tmp_path / "x.json").write_text('{"testing": [{"image": "a.svs"}]}')
+    line = refused(capsys, *name.split(), *words, "--otput", "somewhere")
+    assert "otput" in line
+    if "output" in inspect.signature(function).parameters or name in ("segment", "train", "evaluate", "cohort"):
+        assert "output" in line.split("otput", 1)[1]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "x.json"] == []
+
+
+def test_the_earlier_name_of_an_option_is_understood(capsys, tmp_path):
+    with pytest.raises(SystemExit) as leaving:
+        run(COMMANDS, ["report", str(tmp_path / "nothing"), "--out", "page.html"])
+    assert leaving.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "--out is called --output now",
+        f"error: {tmp_path / 'nothing'}: no such folder",
+    ]
+
+
+def test_a_folder_called_by_a_number_stays_a_name(capsys):
+    assert "error: 2023: no such folder" in refused(capsys, "report", "2023")
+
+
+def _raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def _wrapped_by_monai(cause: Exception) -> RuntimeError:
+    try:
+        try:
+            raise cause
+        except Exception as first:
+            raise RuntimeError("Failed to instantiate") from first
+    except RuntimeError as error:
+        return error
+
+
+def test_known_errors_are_one_line_however_deep_they_are_wrapped():
+    known = UnreadableFileError("a.svs", "a damaged tile", "Get another copy")
+    assert one_line(_wrapped_by_monai(known)) == "a.svs: a damaged tile. Get another copy"
+    full = OSError(errno.ENOSPC, "No space left on device", "out/prediction.tif")
+    assert one_line(_wrapped_by_monai(full)) == (
+        "out/prediction.tif: the disk is full. Free some space, or choose another --output; the same command resumes"
+    )
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "a.svs")
+    assert one_line(missing) == "a.svs: No such file or directory"
+
+
+def test_faults_of_ours_keep_their_traceback(capsys):
+    assert one_line(_raised(TypeError("x"))) is None
+    # Raised by a library, not for the user.
+    assert one_line(_raised(ValueError("operands could not be broadcast"))) is None
+    with pytest.raises(SystemExit) as leaving, report_errors():
+        raise KeyError("x")
+    assert leaving.value.code == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert "please report" in printed
+
+
+def test_debug_shows_where_a_known_error_arose(capsys):
+    with pytest.raises(SystemExit):
+        run(COMMANDS, ["report", "nowhere", "--debug"])
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert printed.endswith("error: nowhere: no such folder\n")
+
+
+def test_ctrl_c_leaves_with_130(capsys):
+    with pytest.raises(SystemExit) as leaving, report_errors():
+        raise KeyboardInterrupt
+    assert leaving.value.code == 130
+    assert capsys.readouterr().err == (
+        "interrupted. Segmenting, training and cohorts resume when the same command is given again\n"
+    )
