@@ -110,7 +110,7 @@ def _report(folder: Path, found: dict[str, Any], reliance: dict[str, float], sec
         print(f"{name:<20}{_figure(row[0]):>14}{_figure(row[1]):>12}")
     print(f"{'mean':<20}{found['dmmn_m3']['mean_iou']:>14.3f}{found['unet']['mean_iou']:>12.3f}")
     for views, lost in reliance.items():
-        print(f"mean IoU that DMMN-M3 loses when {views} are taken from elsewhere on the slide: {lost:.3f}")
+        print(f"mean IoU that DMMN-M3 loses with {views} from elsewhere on the slide: {lost:.3f}")
     print(f"\nDone in {seconds:.0f} s. Where to look:")
     for path, what in (
         ("comparison.png", "slide, annotation, truth and both predictions side by side"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Loggers that say at every step what the progress bars show, or warn of what this module does on purpose.
-_QUIET = ("ignite.engine.engine.SupervisedEvaluator", "ignite.engine.engine.SupervisedTrainer")
+_ENGINES = ("SupervisedEvaluator", "SupervisedTrainer", "AdversarialTrainer")
+# Of ignite's engines and MONAI's StatsHandler: that a run begins, ends, or is about to fail.
+_NOISE = re.compile(r"Engine run|Epoch\[\d+\] Complete|Exception:")
 
 
 def command_line(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]) -> str:
@@ -56,12 +58,20 @@ def run_configs(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in (*_QUIET, "monai.bundle.workflows", "BundleWorkflow")]
-    before = [(logger, logger.level) for logger in loggers]
+    """Leave out what progress bars show and errors say by themselves; losses and scores of epochs stay."""
+    warnings_of_monai = logging.getLogger("monai.bundle.workflows")
+    level = warnings_of_monai.level
+    warnings_of_monai.setLevel(logging.ERROR)
+    engines = [logging.getLogger(f"ignite.engine.engine.{name}") for name in _ENGINES]
+    for logger in engines:
+        logger.addFilter(_says_something)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
         yield
     finally:
-        for logger, level in before:
-            logger.setLevel(level)
+        warnings_of_monai.setLevel(level)
+        for logger in engines:
+            logger.removeFilter(_says_something)
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    return not _NOISE.match(record.getMessage())

@@ -40,4 +40,4 @@ if ((gpus > 0)); then
 else
   workers=(--workers "${#nodes[@]}" --gpus 0 --cpus "$SLURM_CPUS_PER_TASK")
 fi
-python -m common cohort --bundle "$BUNDLE" --slides "$SLIDES" --output "$OUTPUT" --cache "$CACHE" --ray "$address" "${workers[@]}" "$@"
+multimag cohort --bundle "$BUNDLE" --slides "$SLIDES" --output "$OUTPUT" --cache "$CACHE" --ray "$address" "${workers[@]}" "$@"

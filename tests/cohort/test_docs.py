@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
+from common.bundle.find import find_bundle
 from common.phantom import write_phantom
 from tests.cohort.test_run import rows
 from tests.conftest import DMMN, REPOSITORY
@@ -25,16 +25,15 @@ def test_the_kubernetes_job_asks_for_what_the_command_and_the_image_have():
     job = yaml.safe_load((COHORTS / "kuberay.yaml").read_text())
     cluster = job["spec"]["rayClusterSpec"]
     command = job["spec"]["entrypoint"].split()
-    given = dict(zip(command[3::2], command[4::2], strict=True)) if command[3].startswith("--") else {}
-    given = given or dict(zip(command[4::2], command[5::2], strict=True))
+    given = dict(zip(command[2::2], command[3::2], strict=True))
     (group,) = cluster["workerGroupSpecs"]
     (worker,) = group["template"]["spec"]["containers"]
-    assert command[:4] == ["python", "-m", "common", "cohort"]
+    assert command[:2] == ["multimag", "cohort"]
     assert int(given["--workers"]) == group["replicas"] * int(worker["resources"]["requests"]["nvidia.com/gpu"])
     assert given["--cpus"] == worker["resources"]["requests"]["cpu"]
     assert given["--cache"] in [mount["mountPath"] for mount in worker["volumeMounts"]]
     assert f"ray[default]=={cluster['rayVersion']}" in (COHORTS / "Dockerfile").read_text()
-    assert (REPOSITORY / "bundles" / Path(given["--bundle"]).name).is_dir()
+    assert find_bundle(given["--bundle"]) == DMMN
 
 
 @pytest.mark.all
