@@ -1,48 +1,123 @@
-"""``python -m common inspect``: prints what was found, and writes the table and the contact sheet."""
+"""``multimag inspect``: prints what was found, and writes the table and the contact sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from monai.bundle import ConfigParser
 
+from .bundle.find import find_bundle
+from .bundle.parser import bundle_parser
 from .classes import ClassScheme
-from .configs import bundle_settings
-from .data import all_sections, load_sections
+from .data import MultiMagnificationPatchDataset, all_sections, load_sections
 from .data.datalist import SECTIONS
-from .data.inspection import InspectedSlide, Inspection, inspect_datalist
+from .data.inspection import InspectedSlide, Inspection, PatchSettings, inspect_datalist
 from .files import written_whole
 from .outputs.contact_sheet import contact_sheet
 from .outputs.overlay import blend
 from .reports import write_table
 
-_KEYS = ("scheme", "fields_of_view", "target", "min_labelled", "allow_missing")
+_NOT_PRINTED = ("stops training", "advice", "height", "width", "read by")
+_MOST_SHOWN = 20
+_OPACITY = 0.6
 
 
-def report(datalist: str, out: str, bundle: str, configs: Sequence[str], patches: int, by: Sequence[str] = ()) -> bool:
-    """Inspect a datalist; whether it is sound."""
-    settings = bundle_settings(bundle, configs, _KEYS)
-    found = inspect_datalist(datalist, **settings, patches=patches)
-    scheme, folder = settings["scheme"], Path(out)
+def report(
+    datalist: str | Path,
+    output: str | Path,
+    bundle: str | Path,
+    configs: Sequence[str],
+    patches: int = 16,
+    by: Sequence[str] = (),
+) -> bool:
+    """Inspect a datalist, print the findings and write the table and the pictures.
+
+    Args:
+        datalist: its path.
+        output: folder for them.
+        bundle: folder or name of the bundle that is to be trained.
+        configs: its configs, train.yaml first.
+        patches: see :func:`inspect_datalist`.
+        by: columns of the datalist to count slides and areas by.
+
+    Returns:
+        whether nothing stops training.
+    """
+    parser = bundle_parser(bundle, configs)
+    scheme, folder = parser.get_parsed_content("scheme"), Path(output)
+    found = inspect_datalist(
+        datalist,
+        scheme,
+        _patch_settings(parser, "train"),
+        _patch_settings(parser, "validate"),
+        patches,
+        owner=find_bundle(bundle).resolve().name,
+        count_batches=lambda dataset: _count_batches(parser, dataset),
+    )
     table = found.table(scheme)
-    with written_whole(folder / "slides.csv") as partial:
-        table.to_csv(partial, index=False)
+    write_table(folder / "slides.csv", table)
     with written_whole(folder / "contact_sheet.png") as partial:
-        contact_sheet([_cell(slide, scheme) for slide in found.slides], scheme).save(partial)
+        contact_sheet([_cell(slide, scheme) for slide in found.slides], scheme, opacity=_OPACITY).save(partial)
     if by:
         write_distribution(folder, found, datalist, scheme, by)
-    print(table.drop(columns=["problems", "height", "width", "read by"]).to_string(index=False))
+    print(table.drop(columns=list(_NOT_PRINTED)).to_string(index=False))
     _print_sums(found, scheme)
-    for problem in [*(p for slide in found.slides for p in slide.problems), *found.problems]:
-        print(f"! {problem}")
-    print(f"{'nothing wrong' if found.sound else 'see the lines with !'}; {folder / 'contact_sheet.png'}, slides.csv")
-    return found.sound
+    _print_findings(found, folder)
+    return found.can_train
+
+
+def _patch_settings(parser: ConfigParser, section: str) -> PatchSettings:
+    """Return how the configs choose the patches of a section (``train`` or ``validate``)."""
+    place = f"{section}#dataset"
+    given = [one.name for one in fields(PatchSettings) if f"{place}#{one.name}" in parser]
+    return PatchSettings(**{name: parser.get_parsed_content(f"{place}#{name}") for name in given})
+
+
+def _count_batches(parser: ConfigParser, dataset: MultiMagnificationPatchDataset) -> int:
+    """Return how many batches an epoch of training has, made by the configs' own sampler and loader.
+
+    Raises:
+        ValueError: they cannot be made of these patches.
+    """
+    parser["train#dataset"] = dataset
+    parser["num_workers"] = 0
+    try:
+        return len(parser.get_parsed_content("train#dataloader"))
+    except RuntimeError as error:
+        # MONAI wraps what a component raises.
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, ValueError):
+            cause = cause.__cause__
+        if isinstance(cause, ValueError):
+            raise cause from error
+        raise
+
+
+def _print_findings(found: Inspection, folder: Path) -> None:
+    """Print what stops training, then the advice, then where the rest is, then the verdict."""
+    for heading, findings in (("stops training:", found.all_stops), ("advice:", found.all_advice)):
+        shown = [f"  {text}" for text in findings[:_MOST_SHOWN]]
+        if len(findings) > _MOST_SHOWN:
+            shown.append(f"  and {len(findings) - _MOST_SHOWN} more, of single slides: see slides.csv")
+        print("\n".join(["", heading, *(shown or ["  nothing"])]))
+    print(f"\n{folder / 'contact_sheet.png'}, and a row per slide in slides.csv")
+    stops, advice = len(found.all_stops), len(found.all_advice)
+    if stops:
+        print(f"verdict: training would stop ({_counted(stops, 'finding')}). Mend that and inspect again")
+    else:
+        print(f"verdict: nothing stops training ({_counted(advice, 'piece')} of advice)")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def write_distribution(
-    folder: Path, found: Inspection, datalist: str, scheme: ClassScheme, by: Sequence[str]
+    folder: Path, found: Inspection, datalist: str | Path, scheme: ClassScheme, by: Sequence[str]
 ) -> pd.DataFrame:
     """Write how many slides and mm² of each class every section has, for each value of some columns:
     ``distribution.csv`` and ``distribution.png``.
@@ -106,10 +181,12 @@ def _print_sums(found: Inspection, scheme: ClassScheme) -> None:
 
 
 def _cell(slide: InspectedSlide, scheme: ClassScheme) -> tuple[np.ndarray | None, list[str]]:
+    """Return a slide's picture and the lines below it; what stops training begins with "!"."""
     picture = slide.thumbnail
     if picture is not None and slide.labels is not None:
-        picture = blend(picture, slide.labels, scheme, opacity=0.6)
+        picture = blend(picture, slide.labels, scheme, opacity=_OPACITY)
     size = f"{slide.shape[0]} x {slide.shape[1]} at {slide.mpp:.4g} µm/px" if slide.shape else "cannot be opened"
     areas = ", ".join(f"{name} {area:.2f}" for name, area in slide.annotated.items() if area)
     lines = [f"{slide.section}: {slide.name}", size, f"{slide.targets} targets, mm²: {areas or 'nothing'}"]
-    return picture, [*lines, *(f"! {problem}" for problem in slide.problems)]
+    findings = [*(f"! stops training: {text}" for text in slide.stops), *(f"advice: {text}" for text in slide.advice)]
+    return picture, [*lines, *findings]

@@ -3,6 +3,7 @@
 from .asap import write_asap_xml
 from .geojson import write_geojson
 from .layers import write_imagescope_xml
+from .names import OutlineName, outline_names
 from .predicted import PredictedLabels, check_classes, label_map_mpp, written_scheme
 from .read import ANNOTATION_SUFFIXES, read_annotations, region_names
 from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
@@ -15,11 +16,13 @@ __all__ = [
     "Annotations",
     "FirstLabels",
     "LabelSource",
+    "OutlineName",
     "PredictedLabels",
     "ScopedLabels",
     "Unannotated",
     "check_classes",
     "label_map_mpp",
+    "outline_names",
     "read_annotations",
     "region_names",
     "write_asap_xml",

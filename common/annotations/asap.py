@@ -110,6 +110,13 @@ def group_names(root: ElementTree.Element) -> list[list[str]]:
     return [_upwards(annotation.get("PartOfGroup", "None"), parents) for annotation in root.iter("Annotation")]
 
 
+def named_groups(root: ElementTree.Element) -> list[list[str]]:
+    """Return, of each annotation that has an area, its group and those above it."""
+    parents = _parents(root)
+    areas = (annotation for annotation in root.iter("Annotation") if annotation.get("Type", "") in _AREAS)
+    return [_upwards(annotation.get("PartOfGroup", "None"), parents) for annotation in areas]
+
+
 def _parents(root: ElementTree.Element) -> dict[str, str]:
     return {g.get("Name", ""): g.get("PartOfGroup", "None") for g in root.iter("Group")}
 

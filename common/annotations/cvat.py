@@ -57,6 +57,11 @@ def read_cvat(
     return regions, (int(height), int(width))
 
 
+def label_names(path: Path, root: ElementTree.Element, image: str | None = None) -> list[str]:
+    """Return the label of each shape of one image that has an area; see :func:`read_cvat`."""
+    return [shape.get("label", "") for shape in _image(path, root, image) if shape.tag in _AREAS]
+
+
 def _image(path: Path, root: ElementTree.Element, name: str | None) -> ElementTree.Element:
     if root.find("track") is not None:
         raise AnnotationError(path, "a video export of CVAT", 'Export it as "CVAT for images 1.1"')

@@ -16,6 +16,8 @@ from ..files import written_whole
 from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of, polygonal
 
 logger = logging.getLogger(__name__)
+# Geometries that may have an area.
+_AREAS = ("Polygon", "MultiPolygon", "GeometryCollection")
 
 
 def read_geojson(
@@ -47,6 +49,16 @@ def read_geojson(
     if shapeless:
         logger.warning("%s: %d points or lines have no area and are left out", path.name, shapeless)
     return regions
+
+
+def class_names(path: Path) -> list[str]:
+    """Return the class of each object of a file that has one and an area."""
+    found = []
+    for feature in _features(path):
+        name, geometry = _class_name(feature), feature["geometry"]
+        if name is not None and isinstance(geometry, dict) and geometry.get("type") in _AREAS:
+            found.append(name)
+    return found
 
 
 def write_geojson(path: str | Path, regions: Iterable[AnnotatedRegion], scheme: ClassScheme) -> None:

@@ -48,7 +48,7 @@ def read_layers(
             area = polygonal(_area(path, region, name))
             if area is None:
                 passed_over += 1
-            elif region.get("NegativeROA", "0") in ("1", "True", "true"):
+            elif _is_hole(region):
                 holes.append(area)
             else:
                 areas.append((names.first_known(own_names(region), name), area))
@@ -77,6 +77,21 @@ def layer_names(root: ElementTree.Element) -> list[list[str]]:
         for number, layer in enumerate(root.iter("Annotation"), start=1)
         for region in layer.iter("Region")
     ]
+
+
+def area_names(root: ElementTree.Element) -> list[list[str]]:
+    """Return, of each region that is labelled, its own names and its layer's last; holes have none, nor has what has no
+    area."""
+    return [
+        [*own_names(region), _layer_name(layer, number)]
+        for number, layer in enumerate(root.iter("Annotation"), start=1)
+        for region in layer.iter("Region")
+        if region.get("Type", "0") in _SHAPES and not _is_hole(region)
+    ]
+
+
+def _is_hole(region: ElementTree.Element) -> bool:
+    return region.get("NegativeROA", "0") in ("1", "True", "true")
 
 
 def write_imagescope_xml(

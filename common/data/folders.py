@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..annotations import ANNOTATION_SUFFIXES
+from ..classes import ClassScheme
 from ..files import write_json
 from ..slides import SLIDE_SUFFIXES, slide_name
+from .class_map import checked_class_map, names_in_use, unknown_names_remark, unused_names_remark
 from .datalist import SECTIONS
+from .store import LABEL_FIELDS, PSEUDO_LABEL
 
 # What annotation tools and people put behind a slide's name.
-_ENDINGS = ("", "_labels", "_label", "_mask", "_annotations", "_annotation")
+_ENDING = re.compile(r"_(labels?|masks?|annotations?)$", re.IGNORECASE)
+# QuPath's name of an image in a file of several; further series are other images than the one that is read.
+_SERIES = re.compile(r"\s+-\s+series\s+[01]$", re.IGNORECASE)
+_MOST_SHOWN = 20
+_DELIMITERS = (",", ";", "\t")
 
 
 @dataclass
@@ -29,52 +39,149 @@ class Pairing:
     slides_alone: list[Path] = field(default_factory=list)
     annotations_alone: list[Path] = field(default_factory=list)
 
+    def left_over(self) -> list[str]:
+        """Return a line for the slides without an annotation and one for the annotations without a slide, at most 20
+        names in each."""
+        kinds = (("slide", "an annotation", self.slides_alone), ("annotation", "a slide", self.annotations_alone))
+        return [
+            f"left out, {len(paths)} {what}{'s' if len(paths) > 1 else ''} without {other}: {_some(paths)}"
+            for what, other, paths in kinds
+            if paths
+        ]
+
 
 def pair_by_name(slides: str | Path, annotations: str | Path) -> Pairing:
     """Find the annotation of each slide in two folders (or one), subfolders included.
 
-    ``a.svs`` goes with ``a.geojson``, ``a.svs.geojson``, ``a_labels.png`` and the like, of the same subfolder where
-    there is one, else of any.
+    ``a.svs`` goes with ``a.geojson``, ``a.svs.geojson``, ``a_labels.png``, ``a.svs - Series 1.geojson`` and the like,
+    in upper or lower case, of the same subfolder where there is one, else of any.
 
     Raises:
-        ValueError: a folder is missing or has no slide, or a slide has several annotations; names them.
+        ValueError: a folder is missing or has no slide, a slide has several annotations, or an annotation fits several
+            slides; names them.
     """
     slides, annotations = Path(slides), Path(annotations)
     for folder in (slides, annotations):
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
     images = _files(slides, SLIDE_SUFFIXES)
-    by_key: dict[str, list[Path]] = {}
-    for path in _files(annotations, ANNOTATION_SUFFIXES):
-        by_key.setdefault(path.stem, []).append(path)
-    result = Pairing()
-    taken: set[Path] = set()
-    for image in images:
-        candidates = [
-            path
-            for key in dict.fromkeys(
-                [image.name, *(stem + ending for stem in (image.stem, slide_name(image)) for ending in _ENDINGS)]
-            )
-            for path in by_key.get(key, [])
-            if path != image
-        ]
-        here = [p for p in candidates if p.parent.relative_to(annotations) == image.parent.relative_to(slides)]
-        fitting = here or candidates
-        if len(fitting) > 1:
-            raise ValueError(f"{image}: several annotations ({', '.join(map(str, fitting))}). Leave one of them")
-        if fitting:
-            result.pairs[image] = fitting[0]
-            taken.add(fitting[0])
-        else:
-            result.slides_alone.append(image)
+    drawn = _files(annotations, ANNOTATION_SUFFIXES)
+    fits = _fits(images, drawn, slides, annotations)
+    candidates: dict[Path, list[Path]] = {image: [] for image in images}
+    for path, fitting in fits.items():
+        image = _one_slide(path, fitting, fits)
+        if image is not None:
+            candidates[image].append(path)
+    pairs = {image: _one_annotation(image, paths, fits) for image, paths in candidates.items() if paths}
     # In one folder for both, a label image looks like a slide.
-    result.pairs = {image: label for image, label in result.pairs.items() if image not in taken}
-    result.slides_alone = [image for image in result.slides_alone if image not in taken]
-    known = taken | set(images)
-    result.annotations_alone = [p for paths in by_key.values() for p in paths if p not in known]
-    if not result.pairs and not result.slides_alone:
+    labels = set(pairs.values())
+    pairs = {image: label for image, label in pairs.items() if image not in labels}
+    slides_alone = [image for image in images if image not in labels and image not in pairs]
+    kept = set(pairs.values())
+    annotations_alone = [path for path in drawn if path not in kept and path not in candidates]
+    if not pairs and not slides_alone:
         raise ValueError(f"{slides}: no slide in it ({', '.join(SLIDE_SUFFIXES)})")
-    return result
+    return Pairing(pairs, slides_alone, annotations_alone)
+
+
+# How well an annotation's name fits a slide's, best first: in another subfolder or not, what had to be taken off its
+# name, what of the slide's name it is, other case or not.
+_Fit = tuple[bool, int, int, bool]
+
+
+def _fits(
+    images: Iterable[Path], drawn: Iterable[Path], slides: Path, annotations: Path
+) -> dict[Path, dict[Path, _Fit]]:
+    """Return how well each annotation fits each slide that it fits at all."""
+    by_key: dict[str, list[tuple[Path, str, int]]] = {}
+    for image in images:
+        for kind, key in enumerate(dict.fromkeys((image.name, slide_name(image), image.stem))):
+            by_key.setdefault(_folded(key), []).append((image, key, min(kind, 1)))
+    fits: dict[Path, dict[Path, _Fit]] = {}
+    for path in drawn:
+        found = fits.setdefault(path, {})
+        for key, taken_off in _slide_names(path):
+            for image, name, kind in by_key.get(_folded(key), []):
+                elsewhere = image.parent.relative_to(slides) != path.parent.relative_to(annotations)
+                fit = (elsewhere, taken_off, kind, _composed(name) != _composed(key))
+                if image != path:
+                    found[image] = min(fit, found.get(image, fit))
+    return fits
+
+
+def _slide_names(annotation: Path) -> Iterator[tuple[str, int]]:
+    """Yield what the slide of an annotation may be called, and how much was taken off the annotation's name."""
+    for name in dict.fromkeys((annotation.stem, slide_name(annotation))):
+        bare = _ENDING.sub("", name)
+        yield name, 0
+        yield _SERIES.sub("", name), 1
+        yield bare, 2
+        yield _SERIES.sub("", bare), 3
+
+
+def _one_slide(path: Path, fitting: Mapping[Path, _Fit], fits: Mapping[Path, Mapping[Path, _Fit]]) -> Path | None:
+    """Return the slide that an annotation fits best, or None if it fits none.
+
+    Raises:
+        ValueError: it fits several as well, case aside, and no other annotation fits all but one of these better.
+    """
+    best = sorted(image for image, fit in fitting.items() if fit[:3] == min(fitting.values())[:3])
+    if len(best) <= 1:
+        return best[0] if best else None
+    unserved = [image for image in best if fitting[image] <= min(fit[image] for fit in fits.values() if image in fit)]
+    if len(unserved) == 1:
+        return unserved[0]
+    one, other = (unserved or best)[:2]
+    if one.name != other.name and _folded(one.name) == _folded(other.name):
+        raise ValueError(
+            f"{path} fits {one} and {other}, whose names differ only in case. Rename one of them and its annotation"
+        )
+    raise ValueError(
+        f"{path} fits {one} and {other}. Name it after one of them, ending included: {one.name}{path.suffix}"
+    )
+
+
+def _one_annotation(image: Path, paths: Sequence[Path], fits: Mapping[Path, Mapping[Path, _Fit]]) -> Path:
+    """Return the annotation of a slide: the only one, or the only one of its own subfolder.
+
+    Raises:
+        ValueError: there are several.
+    """
+    here = [path for path in paths if not fits[path][image][0]] or paths
+    if len(here) > 1:
+        raise ValueError(f"{image}: several annotations ({', '.join(map(str, here))}). Leave one of them")
+    return here[0]
+
+
+def _folded(name: str) -> str:
+    return _composed(name).casefold()
+
+
+def _composed(name: str) -> str:
+    """Return a name with accents as one character: macOS writes them as two."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _some(paths: Sequence[Path]) -> str:
+    names = ", ".join(path.name for path in paths[:_MOST_SHOWN])
+    return names if len(paths) <= _MOST_SHOWN else f"{names} and {len(paths) - _MOST_SHOWN} more"
+
+
+def _nothing_pairs(pairing: Pairing, slides: str | Path, annotations: str | Path) -> ValueError:
+    """Return an error that shows what was found and what would have fitted."""
+    drawn, images = pairing.annotations_alone, pairing.slides_alone
+    if not drawn:
+        hint = " QuPath's .qpdata is not read: export GeoJSON" if any(Path(annotations).rglob("*.qpdata")) else ""
+        return ValueError(f"{annotations}: no annotation in it ({', '.join(ANNOTATION_SUFFIXES)}).{hint}")
+    nearest = max(
+        ((image, path) for image in images[:_MOST_SHOWN] for path in drawn[:_MOST_SHOWN]),
+        key=lambda pair: SequenceMatcher(None, _folded(pair[0].stem), _folded(pair[1].stem)).ratio(),
+    )
+    image, path = nearest
+    return ValueError(
+        f"no slide of {slides} has an annotation in {annotations}. There are for example {image.name} and {path.name}: "
+        f"{slide_name(image)}{path.suffix} would fit"
+    )
 
 
 def split_by_group(groups: Sequence[str], shares: Mapping[str, float], seed: int = 0) -> list[str]:
@@ -117,56 +224,88 @@ def split_by_group(groups: Sequence[str], shares: Mapping[str, float], seed: int
 def datalist_from_folders(
     slides: str | Path,
     annotations: str | Path,
-    out: str | Path,
+    output: str | Path,
     validation: float = 0.2,
     testing: float = 0.2,
     patient: str | None = None,
     table: str | Path | None = None,
     split_by: str | None = None,
     seed: int = 0,
+    class_map: Mapping[str, str | None] | None = None,
+    scheme: ClassScheme | None = None,
+    owner: str = "the scheme",
 ) -> tuple[Path, Pairing, dict[str, int]]:
     """Write a datalist of the slides that have an annotation.
 
     Args:
         slides, annotations: folders; see :func:`pair_by_name`.
-        out: the datalist to write; its paths are relative to it.
+        output: the datalist to write; its paths are relative to it.
         validation, testing: shares of the slides.
         patient: regular expression whose first group, found in a slide's name, is its patient.
         table: CSV with a column ``slide`` (file name, with or without ending); its other columns go into the entries.
         split_by: column whose slides stay together; ``patient`` where slides have one, else each slide by itself.
-        seed: of the split.
+        seed: random seed of the split.
+        class_map: goes into every entry: class names of annotations -> the scheme's, or None to leave them out.
+        scheme: the classes that ``class_map`` may name; None to check no names.
+        owner: what the scheme is of, for messages.
 
     Returns:
         the datalist's path, what was paired, and slides per section.
 
     Raises:
-        ValueError: nothing to pair, a name without patient, a slide that the table lacks.
+        ValueError: nothing to pair, a name without patient, a slide that the table lacks, a class that there is not.
     """
+    mapped = checked_class_map(class_map, scheme, owner)
     pairing = pair_by_name(slides, annotations)
     if not pairing.pairs:
-        raise ValueError(f"no slide of {slides} has an annotation in {annotations} (same name, another ending)")
-    out = Path(out)
-    columns = _columns(table) if table is not None else {}
+        raise _nothing_pairs(pairing, slides, annotations)
+    output = Path(output)
+    columns = None if table is None else _SlideTable(table)
     entries: list[dict[str, Any]] = []
     for image, label in sorted(pairing.pairs.items()):
-        entry: dict[str, Any] = {"image": relative_path(image, out), "label": relative_path(label, out)}
-        if table is not None:
-            found = columns.get(image.name, columns.get(image.stem))
-            if found is None:
-                raise ValueError(f"{table}: no row for {image.name} in its column slide")
-            entry.update(found)
+        entry: dict[str, Any] = {"image": relative_path(image, output), "label": relative_path(label, output)}
+        if columns is not None:
+            entry.update(columns.of(image))
         if patient is not None:
             entry["patient"] = _patient(patient, image)
-        entries.append(entry)
+        entries.append(entry | ({"class_map": mapped} if mapped else {}))
+    shares = {"training": 1 - validation - testing, "validation": validation, "testing": testing}
+    sections = split_by_group(_groups(entries, split_by), shares, seed)
+    content = {name: [e for e, section in zip(entries, sections, strict=True) if section == name] for name in SECTIONS}
+    write_json(output, content)
+    return output, pairing, {name: len(content[name]) for name in SECTIONS}
+
+
+def folder_remarks(
+    pairing: Pairing, scheme: ClassScheme, owner: str = "the scheme", class_map: Mapping[str, str | None] | None = None
+) -> list[str]:
+    """Return what to tell someone whose folders were paired: what was left over, annotations that cannot be read, names
+    that are mapped in vain, and classes that are still to be mapped.
+
+    Args:
+        pairing: slides and annotations.
+        scheme: the classes.
+        owner: what the scheme is of.
+        class_map: see :func:`datalist_from_folders`.
+    """
+    mapped = checked_class_map(class_map)
+    entries = ({"image": image, "label": label, "class_map": mapped} for image, label in pairing.pairs.items())
+    found = names_in_use(entries, scheme)
+    return [
+        *pairing.left_over(),
+        *(f"warning: {text}" for text in found.unreadable),
+        *(f"warning: {text}" for text in unused_names_remark(found, mapped)),
+        *unknown_names_remark(found, scheme, owner, mapped),
+    ]
+
+
+def _groups(entries: Sequence[Mapping[str, Any]], split_by: str | None) -> list[str]:
+    """Return what of each entry must stay in one section."""
     key = split_by or ("patient" if all("patient" in entry for entry in entries) else "image")
     missing = [entry["image"] for entry in entries if key not in entry]
     if missing:
         raise ValueError(f"{missing[0]} has no column {key!r} to split by")
-    shares = {"training": 1 - validation - testing, "validation": validation, "testing": testing}
-    sections = split_by_group([str(entry[key]) for entry in entries], shares, seed)
-    content = {name: [e for e, section in zip(entries, sections, strict=True) if section == name] for name in SECTIONS}
-    write_json(out, content)
-    return out, pairing, {name: len(content[name]) for name in SECTIONS}
+    return [str(entry[key]) for entry in entries]
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -204,9 +343,60 @@ def _patient(pattern: str, image: Path) -> str:
         raise ValueError(f"{pattern!r} is no regular expression with a group ({error})") from error
 
 
-def _columns(table: str | Path) -> dict[str, dict[str, str]]:
-    with Path(table).open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or "slide" not in rows[0]:
-        raise ValueError(f'{table}: a CSV with a column "slide" is needed')
-    return {row["slide"]: {k: v for k, v in row.items() if k and k != "slide" and v} for row in rows}
+class _SlideTable:
+    """A table of slides: a CSV with the column ``slide``.
+
+    Args:
+        path: the file, with commas, semicolons or tabs.
+
+    Raises:
+        ValueError: it is missing, has no such column, the same slide twice, or a column that a datalist needs itself.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._rows: dict[str, dict[str, Any]] = {}
+        rows = self._read()
+        if not rows or "slide" not in rows[0]:
+            raise ValueError(f'{path}: a CSV with a column "slide" is needed')
+        reserved = [name for name in ("image", PSEUDO_LABEL, *LABEL_FIELDS) if name in rows[0]]
+        if reserved:
+            raise ValueError(f"{path}: a table cannot give {reserved[0]!r}, a datalist's own field. Rename that column")
+        for row in rows:
+            key = _folded(row["slide"])
+            if not key:
+                continue
+            if key in self._rows:
+                raise ValueError(f"{path}: {row['slide']} is there twice. Leave one of its rows")
+            self._rows[key] = self._entry(row)
+
+    def of(self, image: Path) -> dict[str, Any]:
+        """Return a slide's columns.
+
+        Raises:
+            ValueError: it has no row.
+        """
+        for name in (image.name, slide_name(image), image.stem):
+            if _folded(name) in self._rows:
+                return self._rows[_folded(name)]
+        raise ValueError(f"{self.path}: no row for {image.name} in its column slide")
+
+    def _read(self) -> list[dict[str, str]]:
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise ValueError(f"{self.path}: the table cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.path}: not UTF-8. Save the table as CSV UTF-8") from error
+        header = text.split("\n", 1)[0]
+        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count))
+        return [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in rows]
+
+    def _entry(self, row: Mapping[str, str]) -> dict[str, Any]:
+        entry: dict[str, Any] = {key: value for key, value in row.items() if key != "slide" and value}
+        if "mpp" in entry:
+            try:
+                entry["mpp"] = float(entry["mpp"])
+            except ValueError as error:
+                raise ValueError(f"{self.path}: the mpp of {row['slide']}, {row['mpp']!r}, is no number") from error
+        return entry

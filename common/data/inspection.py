@@ -1,11 +1,11 @@
-"""Looks a datalist over before anything is trained on it."""
+"""Read a datalist as training would, and tell what stops training from what can only be done better."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,60 @@ from ..annotations import Annotations
 from ..classes import ClassScheme
 from ..errors import UnreadableFileError
 from ..slides import FieldOfView, PatchReader, Slide
+from .choice import PatchChoice, PatchesPerClass
+from .class_map import NamesInUse, names_in_use, unknown_names_remark
 from .datalist import SECTIONS, load_datalist
+from .dataset import MultiMagnificationPatchDataset
 from .index import build_patch_index
 from .store import SlideStore
 
-logger = logging.getLogger(__name__)
 _SCANNER_KEYS = ("openslide.vendor", "Make", "Model", "ScanScope ID", "aperio.ScanScope ID", "hamamatsu.Product")
-# Below this many labelled pixels of a class, what is learnt of it is one structure.
+# Below this many labelled targets of a class, what is learnt of it is one structure.
 _FEW_TARGETS = 3
 # Hand-drawn outlines run over the slide's edge a little.
 _MOST_OUTSIDE = 0.02
+
+BatchCount = Callable[[MultiMagnificationPatchDataset], int]
+
+
+@dataclass(frozen=True)
+class PatchSettings:
+    """How the patches of a section are chosen: the arguments of :class:`MultiMagnificationPatchDataset` that decide it.
+
+    Args:
+        fields_of_view, target, min_labelled, stride, snap: as there.
+        rates, class_order, allow_missing, chosen, within, otsu, seed, training: as there.
+    """
+
+    fields_of_view: Sequence[FieldOfView | Mapping[str, Any]]
+    target: FieldOfView | Mapping[str, Any]
+    min_labelled: float = 0.01
+    stride: int | None = None
+    snap: float = 0.03
+    rates: Mapping[str, int] | None = None
+    class_order: Sequence[str] = ()
+    allow_missing: Sequence[str] | None = ()
+    chosen: PatchChoice | PatchesPerClass | None = None
+    within: FieldOfView | Mapping[str, Any] | None = None
+    otsu: bool = False
+    seed: int = 0
+    training: bool = False
+
+    def dataset(
+        self, entries: Sequence[Mapping[str, Any]], scheme: ClassScheme, cache_dir: str | Path | None = None
+    ) -> MultiMagnificationPatchDataset:
+        """Return the data set of a section's entries; raises what training would."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        return MultiMagnificationPatchDataset(entries, scheme, cache_dir=cache_dir, **given)
+
+    def for_validation(self) -> PatchSettings:
+        """Return the settings of a validation section that has none of its own: every patch counts, and no class is
+        demanded."""
+        return replace(self, allow_missing=None, rates=None, chosen=None, training=False)
+
+    def may_lack(self, name: str) -> bool:
+        """Return whether a class may have no labelled pixel."""
+        return self.allow_missing is None or name in self.allow_missing
 
 
 @dataclass
@@ -41,7 +85,8 @@ class InspectedSlide:
         targets: how many are kept.
         annotated: mm² per class on the kept targets.
         thumbnail, labels: ``(h, w, 3)`` and ``(h, w)`` uint8 of the whole slide, None where it cannot be read.
-        problems: what is wrong, in sentences.
+        stops: what stops training, and what to do about it, in sentences.
+        advice: what could be better.
         entry: the datalist's.
     """
 
@@ -55,24 +100,49 @@ class InspectedSlide:
     annotated: dict[str, float] = field(default_factory=dict)
     thumbnail: np.ndarray | None = None
     labels: np.ndarray | None = None
-    problems: list[str] = field(default_factory=list)
+    stops: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
     entry: Mapping[str, Any] = field(default_factory=dict)
+
+    def refuse(self, error: Exception) -> None:
+        """Note what cannot be read. Training reads no testing slides, so that there it is advice."""
+        if self.section != "testing":
+            self.stops.append(str(error))
+        else:
+            self.advice.append(f"{error}. Training does not need this slide, evaluation would stop at it")
 
 
 @dataclass
 class Inspection:
-    """All slides of a datalist, and what concerns several of them."""
+    """All slides of a datalist, and what concerns several of them.
+
+    Attributes:
+        slides: with what was found of each.
+        stops: what stops training and concerns several slides.
+        advice: what could be better and concerns several slides.
+    """
 
     slides: list[InspectedSlide]
-    problems: list[str]
+    stops: list[str]
+    advice: list[str]
 
     @property
-    def sound(self) -> bool:
-        """Whether nothing was found."""
-        return not self.problems and not any(slide.problems for slide in self.slides)
+    def can_train(self) -> bool:
+        """Return whether nothing stops training."""
+        return not self.all_stops
+
+    @property
+    def all_stops(self) -> list[str]:
+        """Return everything that stops training, what concerns several slides first."""
+        return [*self.stops, *(found for slide in self.slides for found in slide.stops)]
+
+    @property
+    def all_advice(self) -> list[str]:
+        """Return all advice, what concerns several slides first."""
+        return [*self.advice, *(found for slide in self.slides for found in slide.advice)]
 
     def table(self, scheme: ClassScheme) -> pd.DataFrame:
-        """One row per slide."""
+        """Return one row per slide."""
         rows = [
             {
                 "section": s.section,
@@ -84,7 +154,8 @@ class Inspection:
                 "read by": s.backend,
                 "targets": s.targets,
                 **{f"{name} mm²": round(s.annotated.get(name, 0.0), 4) for name in scheme.names},
-                "problems": "; ".join(s.problems),
+                "stops training": "; ".join(s.stops),
+                "advice": "; ".join(s.advice),
             }
             for s in self.slides
         ]
@@ -94,121 +165,211 @@ class Inspection:
 def inspect_datalist(
     path: str | Path,
     scheme: ClassScheme,
-    fields_of_view: Sequence[FieldOfView | Mapping[str, Any]],
-    target: FieldOfView | Mapping[str, Any],
-    min_labelled: float = 0.01,
-    snap: float = 0.03,
+    training: PatchSettings,
+    validation: PatchSettings | None = None,
     patches: int = 16,
     thumbnail: int = 480,
-    allow_missing: Sequence[str] = (),
+    owner: str = "the scheme",
+    count_batches: BatchCount | None = None,
 ) -> Inspection:
     """Read every slide and annotation of a datalist as training would, and collect what is wrong instead of stopping.
 
     Args:
         path: the datalist.
-        scheme, fields_of_view, target, min_labelled, snap: as in training.
+        scheme: the classes.
+        training: how the patches of the training section are chosen.
+        validation: those of validation and testing; by default as for training, with no class demanded.
         patches: so many kept targets of each slide are read with all their views; -1 reads all of them.
         thumbnail: longest side of the pictures in pixels.
-        allow_missing: classes that training does without.
+        owner: what the scheme is of, for messages.
+        count_batches: returns how many batches an epoch of the training data set has, or raises ValueError.
 
     Raises:
         ValueError: the datalist itself cannot be read.
     """
-    reader, target = PatchReader(fields_of_view, snap=snap), FieldOfView.of(target)
-    entries, problems = _entries(path)
-    inspected = []
-    for section, item in tqdm(entries, desc="inspecting", unit="slide", delay=2, leave=False):
-        inspected.append(_inspect(section, item, scheme, reader, target, min_labelled, patches, thumbnail))
-    problems += _between_sections(entries) + _classes(inspected, scheme, target, allow_missing)
-    return Inspection(inspected, problems)
+    entries, stops, advice = _entries(path)
+    settings = {"training": training, "validation": validation or training.for_validation()}
+    with TemporaryDirectory() as cache:
+        inspector = _Inspector(scheme, settings, Path(cache), patches, thumbnail)
+        progress = tqdm(entries, desc="inspecting", unit="slide", delay=2, leave=False)
+        slides = [inspector.slide(section, item) for section, item in progress]
+        stops += inspector.section_stops("training", slides, count_batches)
+        stops += inspector.section_stops("validation", slides)
+    trained = names_in_use([item for section, item in entries if section != "testing"], scheme)
+    tested = names_in_use([item for section, item in entries if section == "testing"], scheme)
+    unknown = NamesInUse(unknown=trained.unknown + tested.unknown)
+    (stops if trained.unknown else advice).extend(_unknown_names(unknown, entries, scheme, owner))
+    advice += _between_sections(entries) + _class_advice(slides, scheme, training)
+    return Inspection(slides, stops, advice)
 
 
-def _entries(path: str | Path) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+def _entries(path: str | Path) -> tuple[list[tuple[str, dict[str, Any]]], list[str], list[str]]:
+    """Return the entries with their sections, what stops training of the sections, and advice."""
     entries: list[tuple[str, dict[str, Any]]] = []
-    problems = []
+    stops, advice = [], []
     for section in SECTIONS:
         try:
             entries += [(section, item) for item in load_datalist(path, section)]
         except ValueError as error:
-            # Without testing slides one can train; without the datalist one cannot.
-            if section != "testing":
-                problems.append(str(error))
+            if section == "testing":
+                advice.append(f"{error}. Training needs no testing slides, but without them nothing scores the network")
+            else:
+                stops.append(str(error))
     if not entries:
-        raise ValueError(problems[0])
-    return entries, problems
+        raise ValueError(stops[0])
+    return entries, stops, advice
 
 
-def _inspect(
-    section: str,
-    item: Mapping[str, Any],
-    scheme: ClassScheme,
-    reader: PatchReader,
-    target: FieldOfView,
-    min_labelled: float,
-    patches: int,
-    thumbnail: int,
-) -> InspectedSlide:
-    found = InspectedSlide(section, Path(item["image"]).name, entry=item)
-    store = SlideStore(scheme)
-    try:
-        slide = store.slide(item)
-    except (UnreadableFileError, ValueError) as error:
-        found.problems.append(str(error))
-        return found
-    with slide:
-        found.shape, found.mpp, found.backend = slide.shape, slide.mpp, slide.backend
-        found.scanner = " ".join(slide.properties[key] for key in _SCANNER_KEYS if slide.properties.get(key))
+@dataclass(frozen=True)
+class _Inspector:
+    """Inspects slides one by one, and the sections that they make.
+
+    Args:
+        scheme: the classes.
+        settings: section -> how its patches are chosen.
+        cache: folder for patch indices: sections are built of those of their slides.
+        patches, thumbnail: see :func:`inspect_datalist`.
+    """
+
+    scheme: ClassScheme
+    settings: Mapping[str, PatchSettings]
+    cache: Path
+    patches: int
+    thumbnail: int
+
+    def slide(self, section: str, item: Mapping[str, Any]) -> InspectedSlide:
+        """Return what is found of a slide."""
+        found = InspectedSlide(section, Path(item["image"]).name, entry=item)
+        store = SlideStore(self.scheme)
         try:
-            mpp = max(max(slide.shape) * slide.mpp / thumbnail, slide.mpp)
-            size = tuple(max(1, round(side / step)) for side, step in zip(slide.shape, slide.pixel(mpp), strict=True))
-            center = (slide.shape[0] / 2, slide.shape[1] / 2)
-            found.thumbnail = slide.read(center, mpp, (size[0], size[1]), snap=0)
-            found.labels = store.labels(item).label_map(slide, center, mpp, (size[0], size[1]))
-            _targets(found, slide, item, scheme, reader, target, min_labelled, patches, store)
+            slide = store.slide(item)
         except (UnreadableFileError, ValueError) as error:
-            found.problems.append(str(error))
-    return found
+            found.refuse(error)
+            return found
+        with slide:
+            found.shape, found.mpp, found.backend = slide.shape, slide.mpp, slide.backend
+            found.scanner = " ".join(slide.properties[key] for key in _SCANNER_KEYS if slide.properties.get(key))
+            fault = self._draw(found, slide, store)
+            try:
+                self._read(found, slide, store)
+            except (UnreadableFileError, ValueError) as error:
+                found.refuse(error)
+            else:
+                if fault is not None:
+                    found.advice.append(f"{fault}. Training does not read that part, segmenting the slide would")
+        return found
 
+    def section_stops(
+        self, section: str, slides: Sequence[InspectedSlide], count_batches: BatchCount | None = None
+    ) -> list[str]:
+        """Return why the data set of a section cannot be made of the slides that can be read; nothing if it can, or if
+        there are none."""
+        of_section = [slide for slide in slides if slide.section == section]
+        usable = [slide.entry for slide in of_section if not slide.stops]
+        if not usable:
+            return []
+        try:
+            dataset = self.settings[section].dataset(usable, self.scheme, self.cache)
+            problem = _too_few(dataset, count_batches)
+        except ValueError as error:
+            problem = str(error)
+        where = section if len(usable) == len(of_section) else f"{section}, of the slides that can be read"
+        return [f"{where}: {problem}"] if problem else []
 
-def _targets(
-    found: InspectedSlide,
-    slide: Slide,
-    item: Mapping[str, Any],
-    scheme: ClassScheme,
-    reader: PatchReader,
-    target: FieldOfView,
-    min_labelled: float,
-    patches: int,
-    store: SlideStore,
-) -> None:
-    """Labelled area per class, and whether the pixels around it can be read."""
-    if slide.lattice(reader.fields_of_view[0].mpp, reader.snap).step[0] < 1:
-        found.problems.append(
-            f"{slide.path}: its {slide.mpp:.4g} µm/px are coarser than the {reader.fields_of_view[0].mpp:g} that are "
-            "read: pixels would be interpolated"
+    def _draw(self, found: InspectedSlide, slide: Slide, store: SlideStore) -> Exception | None:
+        """Draw the whole slide and its labels; return why that is not possible."""
+        mpp = max(max(slide.shape) * slide.mpp / self.thumbnail, slide.mpp)
+        height, width = (max(1, round(side / step)) for side, step in zip(slide.shape, slide.pixel(mpp), strict=True))
+        center = (slide.shape[0] / 2, slide.shape[1] / 2)
+        fault = None
+        try:
+            found.thumbnail = slide.read(center, mpp, (height, width), snap=0)
+        except (UnreadableFileError, ValueError) as error:
+            fault = error
+        try:
+            found.labels = store.labels(found.entry).label_map(slide, center, mpp, (height, width))
+        except (UnreadableFileError, ValueError) as error:
+            fault = fault or error
+        return fault
+
+    def _read(self, found: InspectedSlide, slide: Slide, store: SlideStore) -> None:
+        """Measure the labelled area per class, and read the pixels around it."""
+        settings = self.settings.get(found.section, self.settings["validation"])
+        reader, target = PatchReader(settings.fields_of_view, snap=settings.snap), FieldOfView.of(settings.target)
+        found.advice += _misplaced(slide, found, reader, store)
+        rows = self._index(found, settings, reader, store)
+        found.targets = len(rows)
+        mm2 = (reader.actual_mpp(slide, target.mpp) / 1000) ** 2
+        found.annotated = {name: float(rows[name].sum()) * mm2 for name in self.scheme.names}
+        centres = rows[["row", "column"]].to_numpy()
+        if 0 <= self.patches < len(centres):
+            centres = centres[np.linspace(0, len(centres) - 1, self.patches).astype(int)]
+        for row, column in tqdm(centres, desc=f"reading {slide.name}", unit="patch", delay=3, leave=False):
+            reader.read(slide, (float(row), float(column)))
+
+    def _index(
+        self, found: InspectedSlide, settings: PatchSettings, reader: PatchReader, store: SlideStore
+    ) -> pd.DataFrame:
+        """Return the kept targets of a slide; a slide without one is advice, as others may have some."""
+        target, within = FieldOfView.of(settings.target), settings.within
+        given = (self.scheme, reader, target, settings.min_labelled, settings.stride, self.cache, store)
+        try:
+            tile = None if within is None else FieldOfView.of(within)
+            return build_patch_index([found.entry], *given, within=tile).rows
+        except ValueError:
+            # Labels that could be drawn can be indexed: what is left is that there are too few of them.
+            if found.labels is None:
+                raise
+        found.advice.append(
+            f"{found.entry['image']}: not used, as no target is annotated on more than {settings.min_labelled:.2%} of "
+            "its pixels. Annotate more of it, or lower min_labelled"
         )
-    labels = store.labels(item)
+        return pd.DataFrame(columns=["row", "column", *self.scheme.names])
+
+
+def _too_few(dataset: MultiMagnificationPatchDataset, count_batches: BatchCount | None) -> str | None:
+    """Return what to do if there are too few patches to train on, or None."""
+    if not len(dataset):
+        return f"no annotated target of {len(dataset.data)} slides is kept. Annotate tissue"
+    if count_batches is not None and not count_batches(dataset):
+        return f"{len(dataset)} patches fill no batch: nothing would be trained. Annotate more, or lower batch_size"
+    return None
+
+
+def _misplaced(slide: Slide, found: InspectedSlide, reader: PatchReader, store: SlideStore) -> list[str]:
+    """Return advice on a slide of another magnification than is read, or whose annotation seems to be another's."""
+    advice = []
+    finest = reader.fields_of_view[0].mpp
+    if slide.lattice(finest, reader.snap).step[0] < 1:
+        advice.append(
+            f"{slide.path}: its {slide.mpp:.4g} µm/px are coarser than the {finest:g} that are read: pixels are "
+            "interpolated. Use a finer scan if there is one, or give its true mpp in the datalist"
+        )
+    labels = store.labels(found.entry)
     outside = labels.share_outside(slide) if isinstance(labels, Annotations) else 0.0
     if outside > _MOST_OUTSIDE:
-        found.problems.append(
-            f"{item['label']}: {outside:.0%} of the annotated area lies outside the slide. Was it drawn on another "
-            "slide, or at another magnification?"
+        advice.append(
+            f"{found.entry['label']}: {outside:.0%} of the annotated area lies outside the slide. Check that it was "
+            "drawn on this slide, at full magnification"
         )
-    index = build_patch_index([item], scheme, reader, target, min_labelled, store=store)
-    found.targets = len(index.rows)
-    mm2 = (reader.actual_mpp(slide, target.mpp) / 1000) ** 2
-    counts = dict(zip(scheme.names, index.pixels_per_class(), strict=True))
-    found.annotated = {name: count * mm2 for name, count in counts.items()}
-    centres = index.rows[["row", "column"]].to_numpy()
-    if 0 <= patches < len(centres):
-        centres = centres[np.linspace(0, len(centres) - 1, patches).astype(int)] if patches else centres[:0]
-    for row, column in tqdm(centres, desc=f"reading {slide.name}", unit="patch", delay=3, leave=False):
-        reader.read(slide, (float(row), float(column)))
+    return advice
+
+
+def _unknown_names(
+    found: NamesInUse, entries: Sequence[tuple[str, Mapping[str, Any]]], scheme: ClassScheme, owner: str
+) -> list[str]:
+    """Return one finding for all class names that the scheme does not have."""
+    so_far = {name: value for _, item in entries for name, value in (item.get("class_map") or {}).items()}
+    lines = unknown_names_remark(found, scheme, owner, so_far)
+    if not lines:
+        return []
+    where = '(to multimag datalist folder, or the same as "class_map" in the entries of the datalist)'
+    return [". ".join([f"{lines[0]} {where}", *lines[1:]])]
 
 
 def _between_sections(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """Slides, patients and cases that stand in more than one section: what is learnt would be tested on itself."""
-    problems = []
+    """Return which slides, patients and cases are in more than one section."""
+    advice = []
     for column, what in (("image", "slide"), ("patient", "patient"), ("case", "case")):
         sections: dict[str, set[str]] = {}
         for section, item in entries:
@@ -217,26 +378,42 @@ def _between_sections(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> list[
                 sections.setdefault(str(item[column]), set()).add(section)
         for value, where in sections.items():
             if len(where) > 1:
-                problems.append(f"{what} {Path(value).name} is in {' and '.join(sorted(where))}")
-    return problems
+                advice.append(
+                    f"{what} {Path(value).name} is in {' and '.join(sorted(where))}: scores on what was trained on are "
+                    "too good. Keep it in one section"
+                )
+    return advice
 
 
-def _classes(
-    slides: Sequence[InspectedSlide], scheme: ClassScheme, target: FieldOfView, allow_missing: Sequence[str]
-) -> list[str]:
-    problems = []
-    one_target = (target.extent / 1000) ** 2
-    for name in scheme.names:
-        area = sum(s.annotated.get(name, 0.0) for s in slides if s.section == "training")
-        if area == 0 and name not in allow_missing:
-            problems.append(
-                f"no labelled pixel of {name} in training: it cannot be learnt (or name it in allow_missing)"
+def _class_advice(slides: Sequence[InspectedSlide], scheme: ClassScheme, training: PatchSettings) -> list[str]:
+    """Return advice on classes of which there is little, or which some section lacks."""
+    trained = [slide for slide in slides if slide.section == "training" and slide.annotated]
+    validated = [slide for slide in slides if slide.section == "validation" and slide.annotated]
+    advice = []
+    for name in scheme.names if trained else ():
+        areas = [slide.annotated[name] for slide in trained if slide.annotated[name]]
+        if areas:
+            advice += _scarce(name, areas, len(trained), FieldOfView.of(training.target))
+        elif training.may_lack(name):
+            advice.append(
+                f"no labelled pixel of {name} in training, which allow_missing permits: the network will not learn it. "
+                "Annotate some if it should"
             )
-        elif 0 < area < _FEW_TARGETS * one_target:
-            problems.append(f"only {area:.4f} mm² of {name} in training, less than {_FEW_TARGETS} targets")
-        shown_by = sum(bool(s.annotated.get(name)) for s in slides if s.section == "training")
-        if shown_by == 1 and sum(s.section == "training" for s in slides) > 1:
-            problems.append(f"only one training slide shows {name}")
-        if area > 0 and not any(s.annotated.get(name) for s in slides if s.section == "validation"):
-            problems.append(f"no labelled pixel of {name} in validation: the checkpoint is picked without it")
-    return problems
+        if areas and validated and not any(slide.annotated[name] for slide in validated):
+            advice.append(
+                f"no labelled pixel of {name} in validation: the checkpoint is picked without it. Annotate it in a "
+                "validation slide"
+            )
+    return advice
+
+
+def _scarce(name: str, areas: Sequence[float], slides: int, target: FieldOfView) -> list[str]:
+    """Return advice on a class of which there is little in training."""
+    advice = []
+    if sum(areas) < _FEW_TARGETS * (target.extent / 1000) ** 2:
+        advice.append(
+            f"only {sum(areas):.4f} mm² of {name} in training, less than {_FEW_TARGETS} targets. Annotate more of it"
+        )
+    if len(areas) == 1 and slides > 1:
+        advice.append(f"only one training slide shows {name}. Annotate it in others, too")
+    return advice

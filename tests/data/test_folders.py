@@ -59,6 +59,150 @@ def test_two_annotations_of_a_slide_are_an_error(tmp_path):
         pair_by_name(slides, labels)
 
 
+@pytest.mark.parametrize(
+    ("slide", "annotation"),
+    [
+        ("Case1.SVS", "case1.GeoJSON"),
+        ("a.ome.tif", "a.geojson"),
+        ("a.ome.tif", "a.ome.tif.geojson"),
+        ("a.ome.tif", "A.OME.geojson"),
+        ("a.svs", "a.svs.geojson"),
+        ("a.svs", "a.SVS_mask.png"),
+        ("a.svs", "a_labels.ome.tif"),
+        ("slide.scn", "slide.scn - Series 1.geojson"),
+        ("slide.scn", "slide.scn - Series 0.geojson"),
+        ("slide.scn", "slide - Series 1.geojson"),
+        ("slide.scn", "Slide.scn - series 1_annotations.json"),
+        ("Gewebe_\u00e4.svs", "gewebe_a\u0308.geojson"),
+    ],
+)
+def test_names_that_pair(tmp_path, slide, annotation):
+    found = pair_by_name(touch(tmp_path / "2023", slide), touch(tmp_path / "l", annotation))
+    assert {k.name: v.name for k, v in found.pairs.items()} == {slide: annotation}
+    assert found.left_over() == []
+
+
+@pytest.mark.parametrize(
+    ("slide", "annotation"),
+    [
+        ("a.ndpi", "a.ndpi.qpdata"),
+        ("a.svs", "a.ndpi.geojson"),
+        ("a.scn", "a.scn - Series 2.geojson"),
+        ("a.svs", "ab.xml"),
+    ],
+)
+def test_names_that_do_not_pair(tmp_path, slide, annotation):
+    assert not pair_by_name(touch(tmp_path / "s", slide), touch(tmp_path / "l", annotation)).pairs
+
+
+def test_an_annotation_goes_with_the_slide_whose_name_it_fits_best(tmp_path):
+    slides = touch(tmp_path / "s", "a.svs", "a_mask.svs", "b.svs", "b.ndpi", "c.svs", "c.ndpi")
+    labels = touch(tmp_path / "l", "a_mask.geojson", "b.geojson", "b.ndpi.geojson", "c.ndpi.geojson")
+    found = pair_by_name(slides, labels)
+    assert {k.name: v.name for k, v in found.pairs.items()} == {
+        "a_mask.svs": "a_mask.geojson",
+        "b.svs": "b.geojson",
+        "b.ndpi": "b.ndpi.geojson",
+        "c.ndpi": "c.ndpi.geojson",
+    }
+    assert sorted(path.name for path in found.slides_alone) == ["a.svs", "c.svs"]
+
+
+@pytest.mark.parametrize("annotation", ["case1.geojson", "CASE1.geojson"])
+def test_slides_that_differ_in_case_and_fit_one_annotation_are_refused(tmp_path, annotation):
+    slides, labels = touch(tmp_path / "s", "Case1.svs", "case1.svs"), touch(tmp_path / "l", annotation)
+    with pytest.raises(
+        ValueError, match=r"(?i)case1\.geojson fits .*Case1\.svs and .*case1\.svs, whose names differ only in"
+    ):
+        pair_by_name(slides, labels)
+
+
+def test_slides_that_differ_in_case_keep_to_their_own_annotations(tmp_path):
+    slides = touch(tmp_path / "s", "Case1.svs", "case1.svs")
+    found = pair_by_name(slides, touch(tmp_path / "l", "Case1.geojson", "case1.geojson"))
+    assert {k.stem: v.stem for k, v in found.pairs.items()} == {"Case1": "Case1", "case1": "case1"}
+
+
+def test_an_annotation_that_fits_two_slides_is_an_error_that_names_both(tmp_path):
+    slides, labels = touch(tmp_path / "s", "he/a.svs", "ihc/a.svs"), touch(tmp_path / "l", "a.geojson")
+    with pytest.raises(ValueError, match=r"a\.geojson fits .*he/a\.svs and .*ihc/a\.svs\. Name it after one of them"):
+        pair_by_name(slides, labels)
+    labels = touch(tmp_path / "own", "he/a.geojson")
+    found = pair_by_name(slides, labels)
+    assert [path.parent.name for path in found.pairs] == ["he"]
+    assert [path.parent.name for path in found.slides_alone] == ["ihc"]
+
+
+def test_what_is_left_over_is_listed_to_twenty_names(tmp_path):
+    slides = touch(tmp_path / "s", "z.svs", *(f"a{number:02d}.svs" for number in range(23)))
+    found = pair_by_name(slides, touch(tmp_path / "l", "z.xml", "y.xml"))
+    alone, unused = found.left_over()
+    assert alone.startswith("left out, 23 slides without an annotation: a00.svs, a01.svs, ")
+    assert alone.endswith("a19.svs and 3 more")
+    assert unused == "left out, 1 annotation without a slide: y.xml"
+    assert len(found.slides_alone) == 23
+
+
+def test_if_nothing_pairs_the_error_shows_what_would(tmp_path):
+    slides, labels = touch(tmp_path / "s", "x.svs", "case_7.ome.tif"), touch(tmp_path / "l", "q.xml", "case-7.geojson")
+    with pytest.raises(ValueError, match=r"example case_7\.ome\.tif and case-7\.geojson: case_7\.geojson would fit"):
+        datalist_from_folders(slides, labels, tmp_path / "d.json")
+    labels = touch(tmp_path / "project", "data/1/data.qpdata")
+    with pytest.raises(ValueError, match=r"no annotation in it .*QuPath's \.qpdata is not read: export GeoJSON"):
+        datalist_from_folders(slides, labels, tmp_path / "d.json")
+
+
+def test_a_class_map_goes_into_every_entry(tmp_path, scheme):
+    """Fire reads null as a word and None as nothing."""
+    slides = touch(tmp_path / "s", *(f"{number}.svs" for number in range(5)))
+    labels = touch(tmp_path / "l", *(f"{number}.geojson" for number in range(5)))
+    given = {"Tumor": "carcinoma", "Other": "null", "Ignore*": None, 7: "stroma"}
+    path, _, _ = datalist_from_folders(slides, labels, tmp_path / "d.json", class_map=given, scheme=scheme)
+    content = json.loads(path.read_text())
+    maps = [entry["class_map"] for section in content.values() for entry in section]
+    assert maps == [{"Tumor": "carcinoma", "Other": None, "Ignore*": None, "7": "stroma"}] * 5
+
+
+def test_a_class_map_to_no_class_is_refused_before_anything_is_written(tmp_path, scheme):
+    slides, labels = touch(tmp_path / "s", "a.svs"), touch(tmp_path / "l", "a.geojson")
+    arguments = {"scheme": scheme, "owner": "mine", "validation": 0, "testing": 0}
+    with pytest.raises(ValueError, match="maps 'T' to 'stromal', which is no class of mine. Did you mean 'stroma'"):
+        datalist_from_folders(slides, labels, tmp_path / "d.json", class_map={"T": "stromal"}, **arguments)
+    with pytest.raises(ValueError, match="class_map must map names"):
+        datalist_from_folders(slides, labels, tmp_path / "d.json", class_map="Tumor: carcinoma", **arguments)
+    assert not (tmp_path / "d.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("name,stain\na,HE\n", 'a column "slide" is needed'),
+        ("slide,label\na,x.xml\n", "a table cannot give 'label'"),
+        ("slide,stain\na,HE\nA,PAS\n", "A is there twice"),
+        ("slide,mpp\na,0.25 um\n", "the mpp of a, '0.25 um', is no number"),
+        ("slide,stain\nb,HE\n", r"no row for a\.svs in its column slide"),
+        (None, "the table cannot be read"),
+    ],
+)
+def test_tables_that_do_not_fit_say_why(tmp_path, content, says):
+    slides, labels = touch(tmp_path / "s", "a.svs"), touch(tmp_path / "l", "a.geojson")
+    table = tmp_path / "table.csv"
+    if content is not None:
+        table.write_text(content)
+    with pytest.raises(ValueError, match=says):
+        datalist_from_folders(slides, labels, tmp_path / "d.json", 0, 0, table=table)
+    assert not (tmp_path / "d.json").exists()
+
+
+def test_tables_with_semicolons_name_slides_in_any_case(tmp_path):
+    slides, labels = touch(tmp_path / "s", "Case1.ome.tif"), touch(tmp_path / "l", "case1.geojson")
+    table = tmp_path / "table.csv"
+    table.write_text("\ufeffslide;mpp;stain\nCASE1;0.25;H&E, old\n;;\n", encoding="utf-8")
+    path, _, _ = datalist_from_folders(slides, labels, tmp_path / "d.json", 0, 0, table=table)
+    (entry,) = json.loads(path.read_text())["training"]
+    assert (entry["mpp"], entry["stain"]) == (0.25, "H&E, old")
+
+
 def test_groups_are_never_divided_and_shares_are_met():
     groups = [f"p{i // 3}" for i in range(60)]
     found = split_by_group(groups, SHARES, seed=3)
