@@ -1,0 +1,41 @@
+"""What a slide's progress bar shows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tqdm import tqdm
+
+from common.inference import Options, WholeSlideInferer
+from common.networks import DMMNM3
+from common.slides import FieldOfView
+from tests.conftest import ramp, write_pyramid
+
+VIEWS = [FieldOfView(0.5, 64), FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
+
+
+@pytest.mark.parametrize(
+    ("context", "symmetries", "least"), [("per_patch", "none", 4), ("shared", "none", 4), ("per_patch", "flips", 8)]
+)
+def test_the_bar_moves_within_a_block_and_ends_full(tmp_path, monkeypatch, scheme, context, symmetries, least):
+    shown: list[float] = []
+    before = tqdm.update
+
+    def update(bar: tqdm, n: float = 1) -> bool | None:
+        result = before(bar, n)
+        if bar.unit == "patch":
+            assert bar.total == 16
+            shown.append(bar.n)
+        return result
+
+    monkeypatch.setattr(tqdm, "update", update)
+    slide = write_pyramid(tmp_path / "s.tif", [ramp(32, 32).repeat(8, 0).repeat(8, 1)], (0.5, 0.5))
+    torch.manual_seed(0)
+    network = DMMNM3(channels=(4, 6, 8, 10, 12)).eval()
+    # 16 targets in one block, in batches of four.
+    options = Options(batch_size=4, block=4, context=context, symmetries=symmetries)
+    inferer = WholeSlideInferer(VIEWS, VIEWS[0], scheme, tmp_path / "out", ["summary.json"], options=options)
+    inferer({"image": str(slide)}, network)
+    assert shown == sorted(shown)
+    assert len(set(shown)) >= least
+    assert shown[-1] == 16
