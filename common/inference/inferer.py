@@ -17,6 +17,7 @@ from torch import nn
 
 from ..classes import ClassScheme
 from ..errors import OutputError
+from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
 from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask, open_slide, tissue_mask
@@ -62,6 +63,7 @@ class WholeSlideInferer(Inferer):
         overwrite: replace results that are there already, once the new ones are.
         provenance: what is written down about bundle and weights.
         only_regions: of a slide with ``regions`` in its datalist entry, predict only these.
+        polygons: what ``prediction.geojson`` merges, simplifies and leaves out; see :class:`PolygonOptions`.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class WholeSlideInferer(Inferer):
         overwrite: bool = False,
         provenance: Provenance | None = None,
         only_regions: bool = False,
+        polygons: PolygonOptions | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         unknown = sorted(set(outputs) - set(OUTPUTS))
@@ -97,6 +100,8 @@ class WholeSlideInferer(Inferer):
         self.devices = [torch.device(device) for device in named]
         self.provenance = provenance or Provenance()
         self.only_regions = only_regions
+        self.polygons = PolygonOptions.of(polygons)
+        self.polygons.skipped(scheme)
         self._forward = AutocastInferer(self.options.dtype)
         self._segmenters: dict[int, tuple[nn.Module, Segmenter]] = {}
         self._done: list[Path] = []
@@ -188,7 +193,8 @@ class WholeSlideInferer(Inferer):
             "resample": self.reader.resample,
             "snap": self.reader.snap,
             "tissue": self.tissue,
-            **self.options.decisive(),
+            "polygons": self.polygons.settings(self.scheme),
+            **self.options.on(self._devices_of(network)[0]).decisive(),
         }
 
     @contextmanager
@@ -222,7 +228,8 @@ class WholeSlideInferer(Inferer):
             folder.clear_outputs()
         record = self._record(slide, settings, found)
         try:
-            return write_outputs(folder.path, outputs, slide, found.maps, found.plan, self.scheme, record)
+            maps, plan = found.maps, found.plan
+            return write_outputs(folder.path, outputs, slide, maps, plan, self.scheme, record, self.polygons)
         except SlideError:
             # Of a slide that is reported as left out, nothing may look finished; what an earlier run finished stays.
             if anew:
@@ -264,12 +271,16 @@ class WholeSlideInferer(Inferer):
         """Made once per network: copies for further devices are kept."""
         known = self._segmenters.get(id(network))
         if known is None:
-            devices = self.devices or [next(network.parameters()).device]
+            devices = self._devices_of(network)
             segmenter = Segmenter(
                 network, devices, self.reader, self.target, self.scheme, self.options, self._preprocess
             )
+            logger.info("precision: %s on %s", segmenter.options.dtype, ", ".join(map(str, devices)))
             known = self._segmenters[id(network)] = (network, segmenter)
         return known[1]
+
+    def _devices_of(self, network: nn.Module) -> list[torch.device]:
+        return self.devices or [next(network.parameters()).device]
 
     def _settings(self, slide: Slide, segmenter: Segmenter) -> dict[str, Any]:
         """Everything that the outputs depend on."""

@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 
 from ..errors import UnreadableFileError
 from ..files import sha256, written_whole
+from ..networks.checkpoint_metadata import metadata_path
 from ..sharing.archive import check_checksums, files_of, is_of_a_bundle, unpacked
 from ..sharing.closure import NAME
 from ..sharing.settings import SCRIPTS, parsed
@@ -83,7 +84,9 @@ def _parts(source: Path) -> list[Path]:
     would be the same, or be out of date once it is trained."""
     wanted = ("configs", "docs", SCRIPTS)
     found = [path for path in files_of(source) if path.parts[0] in wanted and is_of_a_bundle(path)]
-    return [*found, Path("LICENSE"), Path("models") / "model.pt"]
+    weights = Path("models") / "model.pt"
+    described = [metadata_path(weights)] if metadata_path(source / weights).is_file() else []
+    return [*found, Path("LICENSE"), weights, *described]
 
 
 def _copy(source: Path, folder: Path, origin: str) -> None:

@@ -94,7 +94,8 @@ class SlideInferTask(InferTask):
             parser["outputs"] = [_POLYGONS]
             parser["devices"] = None
             network = parser.get_parsed_content("network").eval()
-            load_weights(network, self.bundle.checkpoint)
+            seen = {key: parser.get_parsed_content(key) for key in ("fields_of_view", "target", "scheme")}
+            load_weights(network, self.bundle.checkpoint, **seen)
             self._loaded[device] = (written, parser.get_parsed_content("inferer"), network)
             logger.info("%s: weights of %s on %s", self.bundle.name, self.bundle.checkpoint, device)
         return self._loaded[device][1:]

@@ -32,7 +32,7 @@ def write_confidence(path: Path, slide: Slide, canvas: Canvas, plan: Plan, schem
         plan: the map's lattice on the slide.
         scheme: the classes.
     """
-    tissue, probabilities = overview(slide, canvas, plan, _LONGEST_SIDE)
+    tissue, probabilities, _ = overview(slide, canvas, plan, _LONGEST_SIDE)
     colors = heat_colors()
     grey = np.repeat(tissue.mean(axis=2, keepdims=True), 3, axis=2)
     pictures = {"slide": tissue}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..classes import ClassScheme
-from .overlay import font, with_legend
+from .overlay import with_legend, wrapped
+from .scale_bar import font
 
 _CELL = 480
 _GAP = 14
@@ -18,14 +19,19 @@ _LINES = 6
 
 
 def contact_sheet(
-    pictures: Sequence[tuple[np.ndarray | None, Sequence[str]]], scheme: ClassScheme, columns: int = 4
+    pictures: Sequence[tuple[np.ndarray | None, Sequence[str]]],
+    scheme: ClassScheme,
+    columns: int = 4,
+    opacity: float = 1.0,
 ) -> Image.Image:
     """Lay pictures, each with some lines of text below, in a grid over one legend.
 
     Args:
-        pictures: ``(h, w, 3)`` uint8 of at most 480 pixels a side, or None for what cannot be shown, and its lines.
+        pictures: ``(h, w, 3)`` uint8 of at most 480 pixels a side, or None for what cannot be shown, and its lines;
+            those that begin with "!" are red.
         scheme: of the legend.
         columns: pictures beside each other.
+        opacity: of the classes in the pictures.
     """
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
@@ -40,20 +46,7 @@ def contact_sheet(
         else:
             across, down = (_CELL - side for side in (picture.shape[1], picture.shape[0]))
             sheet.paste(Image.fromarray(picture), (left + across // 2, top + down // 2))
-        wrapped = [part for text in lines for part in _wrapped(text, letters)]
-        red = False
-        for line, text in enumerate(wrapped[:_LINES]):
-            red = red or text.startswith("!")
+        pieces = [(part, text.startswith("!")) for text in lines for part in wrapped(text, letters, _CELL)]
+        for line, (text, red) in enumerate(pieces[:_LINES]):
             draw.text((left, top + _CELL + 3 + line * _LINE), text, fill="red" if red else "black", font=letters)
-    return with_legend(np.asarray(sheet), scheme)
-
-
-def _wrapped(text: str, letters: ImageFont.FreeTypeFont) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if letters.getlength(longer) <= _CELL:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
+    return with_legend(np.asarray(sheet), scheme, opacity)

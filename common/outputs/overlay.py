@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..classes import ClassScheme
+from ..classes import ClassScheme, TissueClass
 from ..files import written_whole
 from ..slides import Slide
+from .scale_bar import draw_scale_bar, font
 
 if TYPE_CHECKING:
     from ..inference.canvas import Canvas
@@ -19,60 +20,150 @@ if TYPE_CHECKING:
 
 _LONGEST_SIDE = 2000
 _OPACITY = 0.45
+_CLEAR = "not coloured"
+_INK, _FRAME = (20, 20, 20), (90, 90, 90)
 
 
-def write_overlay(path: Path, slide: Slide, canvas: Canvas, plan: Plan, scheme: ClassScheme) -> None:
-    """Write a picture of the slide, at most 2,000 pixels a side, classes laid over it."""
-    tissue, labels = overview(slide, canvas, plan, _LONGEST_SIDE)
+def write_overlay(
+    path: Path, slide: Slide, canvas: Canvas, plan: Plan, scheme: ClassScheme, caption: str | None = None
+) -> None:
+    """Write a picture of the slide, at most 2,000 pixels a side, with classes laid over it, a scale bar and a legend.
+
+    Through the scheme's ``skipped`` class the slide shows as it is.
+
+    Args:
+        path: the picture.
+        slide: the slide.
+        canvas: the label map.
+        plan: its lattice on the slide.
+        scheme: the classes.
+        caption: a sentence below the legend.
+    """
+    shown = overview(slide, canvas, plan, _LONGEST_SIDE)
+    clear = () if scheme.skipped is None else (scheme.skipped.label,)
+    picture = Image.fromarray(blend(shown.tissue, shown.values, scheme, _OPACITY, clear))
+    draw_scale_bar(picture, shown.mpp, letter_size(picture.width))
     with written_whole(path) as partial:
-        with_legend(blend(tissue, labels, scheme), scheme).save(partial, format="PNG")
+        with_legend(np.asarray(picture), scheme, _OPACITY, clear, caption).save(partial, format="PNG")
 
 
-def overview(slide: Slide, canvas: Canvas, plan: Plan, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture of the slide ``(h, w, 3)``, at most ``longest`` pixels a side, and a map's values at its pixels,
-    ``(…, h, w)``."""
+class Overview(NamedTuple):
+    """A slide and its map in one small picture.
+
+    Attributes:
+        tissue: the slide, ``(h, w, 3)``.
+        values: a map at its pixels, ``(…, h, w)``.
+        mpp: µm per pixel of the picture.
+    """
+
+    tissue: np.ndarray
+    values: np.ndarray
+    mpp: float
+
+
+def overview(slide: Slide, canvas: Canvas, plan: Plan, longest: int) -> Overview:
+    """Return a picture of the slide, at most ``longest`` pixels a side, and a map's values at its pixels."""
     every = max(1, -(-max(canvas.shape) // longest))
     values = np.concatenate([_thinned(canvas, top, every) for top in range(0, canvas.shape[0], canvas.chunk)], axis=-2)
     pixel = (plan.pixel[0] * every, plan.pixel[1] * every)
     height, width = values.shape[-2:]
     mpp = slide.mpp * (pixel[0] * pixel[1]) ** 0.5
     tissue = slide.read((height / 2 * pixel[0], width / 2 * pixel[1]), mpp, (height, width), snap=0)
-    return tissue, values
+    return Overview(tissue, values, mpp)
 
 
-def blend(tissue: np.ndarray, labels: np.ndarray, scheme: ClassScheme, opacity: float = _OPACITY) -> np.ndarray:
-    """Lay the colours of ``labels`` (0 stays clear) over an image of the same size."""
-    colored = scheme.palette()[labels]
-    mixed = np.round(tissue * (1 - opacity) + colored * opacity).astype(np.uint8)
-    return np.where((labels > 0)[..., None], mixed, tissue)
+def blend(
+    tissue: np.ndarray,
+    labels: np.ndarray,
+    scheme: ClassScheme,
+    opacity: float = _OPACITY,
+    clear: Collection[int] = (),
+) -> np.ndarray:
+    """Lay the colours of ``labels`` over an image of the same size. 0 and the labels in ``clear`` stay clear."""
+    mixed = np.round(tissue * (1 - opacity) + scheme.palette()[labels] * opacity).astype(np.uint8)
+    return np.where(np.isin(labels, [0, *clear])[..., None], tissue, mixed)
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """A font that has µ and ², which Pillow's own lacks; matplotlib brings it."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+def letter_size(width: int) -> int:
+    """Return the size of letters, in pixels, that can be read on a picture of some width."""
+    return int(np.clip(width / 55, 13, 32))
 
 
-def with_legend(image: np.ndarray, scheme: ClassScheme) -> Image.Image:
-    """The image with a strip below that names the classes' colours."""
+def with_legend(
+    image: np.ndarray,
+    scheme: ClassScheme,
+    opacity: float = 1.0,
+    clear: Collection[int] = (),
+    caption: str | None = None,
+) -> Image.Image:
+    """Return the image with a strip below that names the classes' colours.
+
+    Args:
+        image: ``(height, width, 3)`` uint8.
+        scheme: the classes.
+        opacity: of the colours in the image; the strip shows them as they look on white.
+        clear: labels without colour in the image.
+        caption: a sentence below the classes.
+    """
     height, width = image.shape[:2]
-    size = int(np.clip(width / 60, 12, 28))
-    letters = font(size)
-    entries = [(tissue.name, tissue.color, letters.getlength(tissue.name) + 2.8 * size) for tissue in scheme.classes]
-    lines: list[list[tuple[str, tuple[int, int, int], float]]] = [[]]
-    for entry in entries:
-        if lines[-1] and sum(e[2] for e in lines[-1]) + entry[2] > width - size:
-            lines.append([])
-        lines[-1].append(entry)
-    picture = Image.new("RGB", (width, height + int((1.8 * len(lines) + 0.6) * size)), "white")
+    size = letter_size(width)
+    letters, small = font(size), font(max(12, round(0.85 * size)))
+    entries = [_Entry.of(tissue, letters, opacity, tissue.label in clear) for tissue in scheme.classes]
+    width = max(width, int(max(entry.width for entry in entries) + 1.5 * size))
+    lines = _lines(entries, width - size)
+    written = wrapped(caption, small, width - 1.2 * size) if caption else []
+    below = height + int((1.9 * len(lines) + 0.8) * size)
+    picture = Image.new(
+        "RGB", (width, below + int(1.35 * small.size * len(written) + 0.6 * size * bool(written))), "white"
+    )
     picture.paste(Image.fromarray(image))
     draw = ImageDraw.Draw(picture)
     for number, line in enumerate(lines):
-        x, y = 0.5 * size, height + (0.6 + 1.8 * number) * size
-        for name, color, advance in line:
-            draw.rectangle((x, y, x + size, y + size), fill=color, outline="black")
-            draw.text((x + 1.4 * size, y - 0.1 * size), name, fill="black", font=letters)
-            x += advance
+        x, y = 0.6 * size, height + (0.8 + 1.9 * number) * size
+        for entry in line:
+            frame = (round(x), round(y), round(x + 1.1 * size), round(y + 1.1 * size))
+            draw.rectangle(frame, fill=entry.color, outline=_FRAME, width=max(1, size // 12))
+            draw.text((x + 1.6 * size, y + 0.55 * size), entry.name, fill=_INK, font=letters, anchor="lm")
+            x += entry.width
+    for number, text in enumerate(written):
+        draw.text((0.6 * size, below + 1.35 * small.size * number), text, fill=_INK, font=small)
     return picture
+
+
+def wrapped(text: str, letters: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """Return a text in lines of at most so many pixels; a longer word has a line of its own."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if not lines[-1] or letters.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+class _Entry(NamedTuple):
+    """A class in the legend, and how many pixels it takes up."""
+
+    name: str
+    color: tuple[int, int, int]
+    width: float
+
+    @classmethod
+    def of(cls, tissue: TissueClass, letters: ImageFont.FreeTypeFont, opacity: float, clear: bool) -> _Entry:
+        name = f"{tissue.name} ({_CLEAR})" if clear else tissue.name
+        shown = np.round(255 + (np.array(tissue.color) - 255) * (0 if clear else opacity)).astype(int)
+        return cls(name, tuple(shown.tolist()), letters.getlength(name) + 3 * letters.size)
+
+
+def _lines(entries: list[_Entry], width: float) -> list[list[_Entry]]:
+    """Return the entries in lines of at most so many pixels."""
+    lines: list[list[_Entry]] = [[]]
+    for entry in entries:
+        if lines[-1] and sum(other.width for other in lines[-1]) + entry.width > width:
+            lines.append([])
+        lines[-1].append(entry)
+    return lines
 
 
 def _thinned(canvas: Canvas, top: int, every: int) -> np.ndarray:

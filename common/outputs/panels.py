@@ -8,17 +8,19 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..classes import ClassScheme
-from .overlay import font, with_legend
+from .overlay import with_legend
+from .scale_bar import font
 
 _GAP = 8
 
 
-def panels(pictures: Mapping[str, np.ndarray], scheme: ClassScheme) -> Image.Image:
+def panels(pictures: Mapping[str, np.ndarray], scheme: ClassScheme, opacity: float = 1.0) -> Image.Image:
     """Lay pictures of one size ``(height, width, 3)`` uint8 in a row.
 
     Args:
         pictures: title -> picture.
         scheme: of the legend.
+        opacity: of the classes in the pictures.
     """
     height, width = next(iter(pictures.values())).shape[:2]
     size = max(12, width // 28)
@@ -31,4 +33,4 @@ def panels(pictures: Mapping[str, np.ndarray], scheme: ClassScheme) -> Image.Ima
         left = number * (width + _GAP)
         row.paste(Image.fromarray(picture), (left, strip))
         draw.text((left + 4, size // 4), title, fill="black", font=letters)
-    return with_legend(np.asarray(row), scheme)
+    return with_legend(np.asarray(row), scheme, opacity)

@@ -1,8 +1,8 @@
-"""Exact outlines of label maps as polygons."""
+"""Outlines of label maps as polygons."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +11,15 @@ from shapely import Polygon
 from skimage import measure
 
 from ..annotations import AnnotatedRegion
+from .blocks import blocks
 
 if TYPE_CHECKING:
     from ..inference.canvas import Canvas
     from ..inference.plan import Plan
+
+# Decimals of level-0 pixels in simplified outlines; exact ones keep the pixels' own corners.
+_DECIMALS = 2
+_Places = tuple[np.ndarray, np.ndarray]
 
 
 def label_polygons(labels: np.ndarray) -> dict[int, list[Polygon]]:
@@ -28,27 +33,41 @@ def label_polygons(labels: np.ndarray) -> dict[int, list[Polygon]]:
     """
     result: dict[int, list[Polygon]] = {}
     faces, places = _faces(labels)
-    for value, face in zip(labels[places].tolist(), faces, strict=True):
+    for value, face in zip(labels[places].tolist(), shapely.simplify(faces, 0), strict=True):
         result.setdefault(value, []).append(face)
     return result
 
 
-def slide_polygons(canvas: Canvas, plan: Plan) -> Iterator[AnnotatedRegion]:
-    """Outlines of a whole slide's label map in level-0 pixels, made block by block; what a block's border cuts is
-    joined as soon as the last of its pieces is there."""
-    height, width = canvas.shape
-    open_regions = _OpenRegions(width)
-    for top in range(0, height, canvas.chunk):
-        for left in range(0, width, canvas.chunk):
-            size = (min(canvas.chunk, height - top), min(canvas.chunk, width - left))
-            if not canvas.written(top, left, *size):
-                open_regions.skip(size[0])
-                continue
-            labels = canvas.read(top, left, *size)
-            for label, polygons in open_regions.take(labels, top, left):
-                yield from (AnnotatedRegion(label, polygon) for polygon in _level0(polygons, plan))
-        for label, polygon in open_regions.finished(top + canvas.chunk >= height):
-            yield from (AnnotatedRegion(label, part) for part in _level0(polygon, plan))
+def slide_polygons(
+    canvas: Canvas, plan: Plan, simplify: float = 0.0, skip: Collection[int] = ()
+) -> Iterator[AnnotatedRegion]:
+    """Outline a whole slide's label map, block by block; what a block's border cuts is joined as soon as the last of
+    its pieces is there.
+
+    Neighbours stay flush when they are simplified: all regions of a block are simplified together, those of label 0
+    among them, and the block's border stays as it is.
+
+    Args:
+        canvas: the label map.
+        plan: its lattice on the slide.
+        simplify: corners whose triangle with their neighbours is smaller than the square of this length (level-0
+            pixels) are left out; 0 keeps the pixels' outlines.
+        skip: labels that are not outlined, besides 0.
+
+    Yields:
+        every 4-connected region, in level-0 pixels.
+    """
+    shown = np.arange(256, dtype=np.uint8)
+    shown[list(skip)] = 0
+    open_regions = _OpenRegions(canvas.shape[1], plan, simplify)
+    for block in blocks(canvas):
+        top, left, height, width = block
+        if canvas.written(*block):
+            yield from open_regions.take(shown[canvas.read(*block)], top, left)
+        else:
+            open_regions.skip(height)
+        if left + width == canvas.shape[1]:
+            yield from open_regions.finished(top + height == canvas.shape[0])
 
 
 class _OpenRegions:
@@ -56,9 +75,12 @@ class _OpenRegions:
 
     Args:
         width: of the label map.
+        plan: its lattice on the slide.
+        simplify: see :func:`slide_polygons`.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, plan: Plan, simplify: float) -> None:
+        self._plan, self._simplify = plan, simplify
         self._count = 0
         self._pieces: dict[int, list[Polygon]] = {}
         self._label: dict[int, int] = {}
@@ -68,15 +90,14 @@ class _OpenRegions:
         self._below = np.zeros((2, width), dtype=np.int64)
         self._before = np.zeros((2, 0), dtype=np.int64)
 
-    def take(self, labels: np.ndarray, top: int, left: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Take in a block; gives, label by label, the polygons that lie inside it."""
-        faces, places = _faces(labels)
+    def take(self, labels: np.ndarray, top: int, left: int) -> Iterator[AnnotatedRegion]:
+        """Take in a block; yield, label by label, the regions that lie inside it."""
+        faces, places = _outlined(labels, _level0(top, left, self._plan), self._simplify)
         regions = measure.label(labels, background=0, connectivity=1).astype(np.int64)
         numbers = regions[places]
-        moved = shapely.transform(faces, lambda xy: xy + np.array([left, top]))
         rim = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
         cut = np.isin(numbers, rim)
-        for number, polygon, label in zip(numbers[cut], moved[cut], labels[places][cut], strict=True):
+        for number, polygon, label in zip(numbers[cut], faces[cut], labels[places][cut], strict=True):
             key = int(self._count + number)
             self._pieces[key], self._label[key], self._joined[key] = [polygon], int(label), key
         regions[regions > 0] += self._count
@@ -87,19 +108,21 @@ class _OpenRegions:
             self._join(self._before, here[:, :, 0])
         self._join(self._above[:, left:right], here[:, 0])
         self._before, self._below[:, left:right] = here[:, :, -1], here[:, -1]
-        inside, values = moved[~cut], labels[places][~cut]
+        inside, values = faces[~cut], labels[places][~cut]
         for label in np.unique(values):
-            yield int(label), inside[values == label]
+            yield from (AnnotatedRegion(int(label), polygon) for polygon in inside[values == label])
 
     def skip(self, height: int) -> None:
         """Pass over a block without a label."""
         self._before = np.zeros((2, height), dtype=np.int64)
 
-    def finished(self, last: bool) -> Iterator[tuple[int, np.ndarray]]:
-        """At the end of a row of blocks: the regions that do not reach into the next one, their pieces joined."""
+    def finished(self, last: bool) -> Iterator[AnnotatedRegion]:
+        """At the end of a row of blocks, yield the regions that do not reach into the next one, their pieces
+        joined."""
         reaching = set() if last else {self._root(int(key)) for key in np.unique(self._below[0]) if key}
         for key in [key for key in self._pieces if key not in reaching]:
-            yield self._label[key], merged(self._pieces.pop(key))
+            for polygon in _joined(self._pieces.pop(key), exact=self._simplify == 0):
+                yield AnnotatedRegion(self._label[key], polygon)
         self._above, self._below = self._below, np.zeros_like(self._below)
         kept = {key: self._root(key) for key in np.unique(self._above[0]).tolist() if key}
         self._joined = {**kept, **{root: root for root in kept.values()}}
@@ -120,13 +143,31 @@ class _OpenRegions:
         return key
 
 
-def merged(pieces: list[Polygon]) -> np.ndarray:
-    """Pieces that share edges, joined."""
-    return shapely.simplify(shapely.get_parts(shapely.union_all(pieces)), 0)
+def _joined(pieces: list[Polygon], exact: bool) -> np.ndarray:
+    """Join pieces that share edges. Simplified outlines keep corners on straight lines, which a neighbour may have,
+    too."""
+    parts = shapely.get_parts(shapely.union_all(pieces))
+    return shapely.simplify(parts, 0) if exact else parts
 
 
-def _faces(labels: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """The polygon of every 4-connected region of one label but 0, and a pixel (row, column) inside each."""
+def _outlined(labels: np.ndarray, place: Callable, simplify: float) -> tuple[np.ndarray, _Places]:
+    """Return the polygon of every 4-connected region of one label but 0 on the slide, and a pixel (row, column) inside
+    each."""
+    if simplify == 0:
+        faces, places = _faces(labels)
+        return shapely.transform(shapely.simplify(faces, 0), place), places
+    # All faces and label 0's are one coverage, whose edges have the same corners on both sides.
+    faces, (rows, columns) = _faces(labels.astype(np.int16) + 1)
+    # Rounded before they are simplified: nothing moves a corner over a line afterwards.
+    placed = shapely.transform(faces, lambda xy: np.round(place(xy), _DECIMALS))
+    simplified = shapely.coverage_simplify(placed, simplify, simplify_boundary=False)
+    real = labels[rows, columns] > 0
+    return simplified[real], (rows[real], columns[real])
+
+
+def _faces(labels: np.ndarray) -> tuple[np.ndarray, _Places]:
+    """Return the polygon of every 4-connected region of one label but 0, with a corner wherever regions meet, and a
+    pixel (row, column) inside each."""
     across, down = _boundaries(labels), _boundaries(labels.T).T
     lines = np.concatenate([_runs(across, down), _runs(down.T, across.T)[:, :, ::-1]])
     if not len(lines):
@@ -136,14 +177,15 @@ def _faces(labels: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray
     rows, columns = points[:, 1].astype(int), points[:, 0].astype(int)
     # A polygonised face may be a hole's inside, of no label: look what lies there.
     real = labels[rows, columns] > 0
-    return shapely.simplify(faces[real], 0), (rows[real], columns[real])
+    return faces[real], (rows[real], columns[real])
 
 
-def _level0(polygons: np.ndarray, plan: Plan) -> np.ndarray:
-    """Label map pixels to level-0 pixels; the last ones may reach over the slide's border and end there."""
+def _level0(top: int, left: int, plan: Plan) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what moves a block's corners to level-0 pixels; the last pixels may reach over the slide's border and end
+    there."""
     rows, columns = plan.slide_shape
     scale = np.array([plan.pixel[1], plan.pixel[0]])
-    return shapely.transform(polygons, lambda xy: np.minimum(xy * scale, [columns, rows]))
+    return lambda xy: np.minimum((xy + np.array([left, top])) * scale, [columns, rows])
 
 
 def _boundaries(labels: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import __version__
 from ..files import sha256
+from ..networks.checkpoint_metadata import read_checkpoint_metadata
 
 _LIBRARIES = (
     "monai",
@@ -34,16 +35,38 @@ class Provenance:
     def __init__(self, bundle_root: str | Path | None = None, checkpoint: str | Path | None = None) -> None:
         self.bundle_root = Path(bundle_root) if bundle_root is not None else None
         self.checkpoint = Path(checkpoint) if checkpoint is not None else None
+        self._known: tuple[tuple[int, int], dict[str, Any]] | None = None
 
     def record(self) -> dict[str, Any]:
-        """As JSON holds it: bundle, weights' name and SHA-256, versions of the libraries."""
+        """Return, as JSON holds it, the bundle, the weights' name, SHA-256 and training data, and the libraries.
+
+        ``weights_note`` is a sentence for whoever looks at the results; it is absent where nothing is known.
+
+        Raises:
+            ValueError: the JSON file next to the checkpoint is damaged.
+        """
         record: dict[str, Any] = {"libraries": _versions(), "python": platform.python_version()}
         if self.bundle_root is not None:
             metadata = json.loads((self.bundle_root / "configs" / "metadata.json").read_text(encoding="utf-8"))
             record["bundle"] = {"name": metadata.get("name"), "version": metadata["version"]}
         if self.checkpoint is not None and self.checkpoint.exists():
-            record["weights"] = {"file": self.checkpoint.name, "sha256": sha256(self.checkpoint)}
+            record |= self._weights(self.checkpoint)
         return record
+
+    def _weights(self, checkpoint: Path) -> dict[str, Any]:
+        """Once for all slides of a run: the file may be large, and a warning about it is enough once."""
+        file = checkpoint.stat()
+        state = (file.st_mtime_ns, file.st_size)
+        if self._known is None or self._known[0] != state:
+            digest = sha256(checkpoint)
+            metadata = read_checkpoint_metadata(checkpoint, digest)
+            found: dict[str, Any] = {"weights": {"file": checkpoint.name, "sha256": digest}}
+            if metadata is not None:
+                found["weights"] |= metadata.facts()
+            if metadata is not None and metadata.note is not None:
+                found["weights_note"] = metadata.note
+            self._known = (state, found)
+        return self._known[1]
 
 
 def _versions() -> dict[str, str]:

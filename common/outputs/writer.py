@@ -8,28 +8,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..annotations import write_geojson
 from ..classes import ClassScheme
 from ..files import write_json
 from ..slides import Slide
+from .blocks import label_counts
 from .confidence import write_confidence
 from .dicom import check_dicom, write_dicom
 from .nifti import check_nifti, write_nifti
 from .ome_zarr import write_probabilities
 from .overlay import write_overlay
-from .polygons import slide_polygons
+from .polygon_file import write_polygons
+from .polygon_options import PolygonOptions
 from .pyramid import TILE, write_grey_pyramid, write_label_pyramid
 
 if TYPE_CHECKING:
     from ..inference.canvas import Canvas
     from ..inference.plan import Plan
 
-SUMMARY = "summary.json"
+SUMMARY, POLYGONS = "summary.json", "prediction.geojson"
 OUTPUTS = (
     "prediction.tif",
-    "prediction.geojson",
+    POLYGONS,
     "overlay.png",
     SUMMARY,
     "prediction.nii.gz",
@@ -63,6 +62,7 @@ def write_outputs(
     plan: Plan,
     scheme: ClassScheme,
     record: dict[str, Any],
+    polygons: PolygonOptions | None = None,
 ) -> dict[str, Any]:
     """Write the wanted outputs of one slide, each whole, and last the summary that vouches for them; gives it.
 
@@ -73,17 +73,19 @@ def write_outputs(
         canvases: its maps by name, at least the label map, ``"labels"``.
         plan: the map's lattice on the slide.
         scheme: the classes.
-        record: what made it.
+        record: what made it; its ``weights_note``, if there is one, is also written below the overlay.
+        polygons: what the polygons merge, simplify and leave out.
     """
     started = time.monotonic()
     canvas = canvases["labels"]
     mpp = record["target"]["mpp"]
     if "prediction.tif" in outputs:
         write_label_pyramid(folder / "prediction.tif", canvas.bands(TILE), canvas.shape, mpp, scheme)
-    if "prediction.geojson" in outputs:
-        write_geojson(folder / "prediction.geojson", slide_polygons(canvas, plan), scheme)
+    outlined = _outlined_before(folder)
+    if POLYGONS in outputs:
+        outlined = write_polygons(folder / POLYGONS, canvas, plan, mpp, scheme, polygons or PolygonOptions())
     if "overlay.png" in outputs:
-        write_overlay(folder / "overlay.png", slide, canvas, plan, scheme)
+        write_overlay(folder / "overlay.png", slide, canvas, plan, scheme, record.get("weights_note"))
     if "prediction.nii.gz" in outputs:
         write_nifti(folder / "prediction.nii.gz", canvas, mpp)
     if "prediction.dcm" in outputs:
@@ -95,28 +97,30 @@ def write_outputs(
         write_probabilities(folder / "probabilities.zarr", canvases["probabilities"], mpp, scheme)
     if "confidence.png" in outputs:
         write_confidence(folder / "confidence.png", slide, canvases["probabilities"], plan, scheme)
-    summary = _summary(slide, canvas, scheme, mpp, record)
+    summary = _summary(slide, canvas, scheme, mpp, outlined, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
     write_json(folder / SUMMARY, summary)
     return summary
 
 
-def _counts(canvas: Canvas) -> np.ndarray:
-    """Pixels of each label, ``(256,)``."""
-    counts = np.zeros(256, dtype=np.int64)
-    height, width = canvas.shape
-    for top in range(0, height, canvas.chunk):
-        for left in range(0, width, canvas.chunk):
-            size = (min(canvas.chunk, height - top), min(canvas.chunk, width - left))
-            if canvas.written(top, left, *size):
-                counts += np.bincount(canvas.read(top, left, *size).ravel(), minlength=256)
-            else:
-                counts[0] += size[0] * size[1]
-    return counts
+def _outlined_before(folder: Path) -> dict[str, Any] | None:
+    """Return what the summary says of polygons that an earlier run wrote and this one only adds other outputs to."""
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return summary.get("polygons") if (folder / POLYGONS).exists() else None
 
 
-def _summary(slide: Slide, canvas: Canvas, scheme: ClassScheme, mpp: float, record: dict[str, Any]) -> dict[str, Any]:
-    counts = _counts(canvas)
+def _summary(
+    slide: Slide,
+    canvas: Canvas,
+    scheme: ClassScheme,
+    mpp: float,
+    polygons: dict[str, Any] | None,
+    record: dict[str, Any],
+) -> dict[str, Any]:
+    counts = label_counts(canvas)
     predicted = int(counts[1:].sum())
     square_mm = (mpp / 1000) ** 2
     return {
@@ -135,5 +139,6 @@ def _summary(slide: Slide, canvas: Canvas, scheme: ClassScheme, mpp: float, reco
             for tissue in scheme.classes
         },
         "not_predicted_share": round(float(counts[0] / counts.sum()), 6),
+        **({} if polygons is None else {"polygons": polygons}),
         **record,
     }

@@ -17,6 +17,7 @@ from common.evaluation import score_slide
 from common.inference import Options, Plan, Segmenter, WholeSlideInferer
 from common.inference.reading import BlockReader
 from common.networks import DMMNM3
+from common.phantom import write_phantom
 from common.slides import FieldOfView, PatchReader, open_slide, tissue_mask
 from common.slides.backends import TiffBackend
 from common.slides.backends.cache import TileCache
@@ -154,7 +155,8 @@ def test_glass_within_targets_is_left_out_on_request(phantom, scheme, tmp_path):
 
 def test_outputs_of_a_slide(phantom, scheme, tmp_path):
     outputs = ("prediction.tif", "prediction.geojson", "overlay.png", "summary.json", "prediction.nii.gz")
-    result = inferer(scheme, tmp_path, outputs=outputs)({"image": str(phantom.slide)}, Blocky())
+    exact = {"min_area": 0, "simplify": 0, "skip": []}
+    result = inferer(scheme, tmp_path, outputs=outputs, polygons=exact)({"image": str(phantom.slide)}, Blocky())
     folder = tmp_path / "phantom"
     assert sorted(path.name for path in folder.iterdir()) == sorted(outputs)
     summary = json.loads((folder / "summary.json").read_text())
@@ -170,6 +172,34 @@ def test_outputs_of_a_slide(phantom, scheme, tmp_path):
     outlined = read_annotations(folder / "prediction.geojson", scheme).label_map(slide, (1000, 1500), 0.5, 700)
     assert np.array_equal(outlined, labels[650:1350, 1150:1850])
     assert result["output"] == str(folder)
+    assert summary["polygons"]["written"] == len(json.loads((folder / "prediction.geojson").read_text())["features"])
+
+
+def test_polygons_for_people_leave_the_label_map_and_its_areas_exact(scheme, tmp_path):
+    phantom = write_phantom(tmp_path, "phantom", 16, (1024, 1024))
+    outputs = ("prediction.tif", "prediction.geojson", "summary.json")
+    summaries = {}
+    for name, polygons in (("exact", {"min_area": 0, "simplify": 0, "skip": []}), ("people", {"min_area": 400})):
+        run = inferer(scheme, tmp_path / name, outputs=outputs, polygons=polygons)
+        summaries[name] = run({"image": str(phantom.slide)}, Blocky())
+    exact, people = (tmp_path / name / "phantom" for name in summaries)
+    assert (exact / "prediction.tif").read_bytes() == (people / "prediction.tif").read_bytes()
+    assert summaries["exact"]["classes"] == summaries["people"]["classes"]
+    said = summaries["people"]["polygons"]
+    features = json.loads((people / "prediction.geojson").read_text())["features"]
+    assert said["written"] == len(features) < summaries["exact"]["polygons"]["written"] / 2
+    assert "background" not in {one["properties"]["classification"]["name"] for one in features}
+    # A region of Blocky's is one of its squares of 8 x 8 µm, or several.
+    for figures in said["merged"].values():
+        assert figures["area_mm2"] >= figures["regions"] * 64e-6 - 1e-6
+    assert not list(people.glob("**/*sieved*"))
+
+
+def test_options_of_polygons_are_refused_before_anything_is_segmented(scheme, tmp_path):
+    with pytest.raises(ValueError, match=r"polygons: no class glass to skip; the scheme has carcinoma"):
+        inferer(scheme, tmp_path, polygons={"skip": ["glass"]})
+    with pytest.raises(ValueError, match=r"polygons: no option min_size"):
+        inferer(scheme, tmp_path, polygons={"min_size": 3})
 
 
 def test_tensors_go_straight_through(scheme, network, tmp_path):

@@ -115,6 +115,8 @@ def test_a_finished_slide_is_left_as_it_is_unless_asked_otherwise(slide, scheme,
     run(slide, tmp_path / "out", scheme, repaired := Stepwise())
     assert repaired.calls == 25
     assert (tmp_path / "out" / "s" / "overlay.png").exists()
+    # Of the polygons, which were not made again, the new summary says what the first one did.
+    assert json.loads((tmp_path / "out" / "s" / "summary.json").read_text())["polygons"] == result["polygons"]
 
 
 @pytest.mark.parametrize("stop_after", [None, 11])
@@ -130,6 +132,11 @@ def test_other_settings_are_refused_with_the_difference_named(slide, scheme, tmp
     for arguments, network, difference in (
         ({"fill": "black"}, Stepwise(), r"fill is 'white' there, 'black' now\. Choose another output_dir"),
         ({"options": {"overlap": 0.5}}, Stepwise(), r"overlap is 0\.0 there, 0\.5 now"),
+        (
+            {"polygons": {"min_area": 900, "skip": ["stroma"]}},
+            Stepwise(),
+            r"polygons\.min_area is 500\.0 there, 900\.0 now; polygons\.skip\[0\] is 'background' there, 'stroma' now",
+        ),
         ({}, other, r"weights is '\w{64}' there, '\w{64}' now"),
         (
             {"preprocessing": lambda data: {"image": data["image"].flip(0) / 255}},

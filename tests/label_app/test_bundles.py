@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from common.label_app.bundles import serve
+from common.networks.checkpoint_metadata import read_checkpoint_metadata
 from common.sharing import ExportOptions, export_bundle
 from common.sharing.archive import BundleFileError, unpack, write_checksums, write_zip
 from tests.conftest import DMMN
@@ -37,6 +38,7 @@ def test_each_bundle_runs_its_own_modules(exported, small_dmmn, tmp_path):
 
 def test_a_trained_copy_is_kept_and_another_bundle_of_its_name_is_refused(exported, small_dmmn, tmp_path):
     served = serve(exported, tmp_path / "work")
+    assert read_checkpoint_metadata(served.checkpoint).bundle == served.name
     torch.save({"trained": torch.zeros(1)}, served.checkpoint)
     assert "trained" in torch.load(serve(exported, tmp_path / "work").checkpoint)
     overlay, checkpoint = small_dmmn

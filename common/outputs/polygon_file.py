@@ -1,0 +1,94 @@
+"""A slide's polygons for people, and what they leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..annotations import AnnotatedRegion, write_geojson
+from ..classes import ClassScheme
+from .blocks import label_counts
+from .polygon_options import PolygonOptions
+from .polygons import slide_polygons
+from .sieve import Sieved, sieved
+
+if TYPE_CHECKING:
+    from ..inference.canvas import Canvas
+    from ..inference.plan import Plan
+
+_NOT_PREDICTED = "not predicted"
+
+
+def write_polygons(
+    path: str | Path, canvas: Canvas, plan: Plan, mpp: float, scheme: ClassScheme, options: PolygonOptions
+) -> dict[str, Any]:
+    """Write a slide's label map as polygons that QuPath imports.
+
+    Args:
+        path: the GeoJSON file.
+        canvas: the label map.
+        plan: its lattice on the slide.
+        mpp: its µm per pixel.
+        scheme: the classes.
+        options: what is merged, simplified and left out.
+
+    Returns:
+        The options (``min_area_um2``, ``simplify_um``, ``skipped``), the number of polygons ``written``, how many small
+        regions of each class and of no class were ``merged`` into others and their area, and the area of each class
+        that is ``left_out``, having no polygon.
+    """
+    skipped = options.skipped(scheme)
+    level0 = mpp / (plan.pixel[0] * plan.pixel[1]) ** 0.5
+    with _shown(canvas, options.min_area / mpp**2) as made:
+        regions = _Counted(slide_polygons(made.canvas, plan, options.simplify / level0, skipped.values()))
+        write_geojson(path, regions, scheme)
+        if made.empty:
+            left_out = made.pixels
+            merged = pixels = np.zeros(256, dtype=np.int64)
+        else:
+            left_out = np.zeros(256, dtype=np.int64)
+            if skipped:
+                labels = list(skipped.values())
+                left_out[labels] = label_counts(made.canvas)[labels]
+            merged, pixels = made.regions, made.pixels
+    square_mm = (mpp / 1000) ** 2
+    named = {**{tissue.name: tissue.label for tissue in scheme.classes}, _NOT_PREDICTED: 0}
+    return {
+        "min_area_um2": options.min_area,
+        "simplify_um": options.simplify,
+        "skipped": list(skipped),
+        "written": regions.count,
+        "merged": {
+            name: {"regions": int(merged[label]), "area_mm2": round(float(pixels[label] * square_mm), 6)}
+            for name, label in named.items()
+        },
+        "left_out": {
+            name: {"area_mm2": round(float(left_out[label] * square_mm), 6)}
+            for name, label in named.items()
+            if label and left_out[label]
+        },
+    }
+
+
+def _shown(canvas: Canvas, min_pixels: float) -> AbstractContextManager[Sieved]:
+    """Return the label map without regions of fewer pixels; the map itself if a pixel is enough."""
+    if min_pixels > 1:
+        return sieved(canvas, min_pixels)
+    nothing = np.zeros(256, dtype=np.int64)
+    return nullcontext(Sieved(canvas, nothing, nothing, empty=False))
+
+
+class _Counted:
+    """Regions, and how many came by."""
+
+    def __init__(self, regions: Iterable[AnnotatedRegion]) -> None:
+        self.regions, self.count = regions, 0
+
+    def __iter__(self) -> Iterator[AnnotatedRegion]:
+        for region in self.regions:
+            self.count += 1
+            yield region

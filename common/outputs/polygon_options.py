@@ -1,0 +1,87 @@
+"""What polygons for people leave out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..classes import ClassScheme
+
+_EXACT = "{min_area: 0, simplify: 0, skip: []} gives exact polygons"
+
+
+@dataclass(frozen=True)
+class PolygonOptions:
+    """How a label map becomes polygons.
+
+    Attributes:
+        min_area: smallest area of a region in µm²; smaller ones are merged into what surrounds them. 0 keeps all.
+        simplify: coarseness of the outlines in µm: corners go whose triangle with their neighbours is smaller than the
+            square of this length. Neighbouring regions stay flush. 0 keeps the pixels' outlines.
+        skip: names of classes without polygons; None is the scheme's ``skipped`` class, if it has one.
+
+    Raises:
+        ValueError: an option is not one of these values; says what it may be.
+    """
+
+    min_area: float = 500.0
+    simplify: float = 2.0
+    skip: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name, unit in (("min_area", "µm²"), ("simplify", "µm")):
+            object.__setattr__(self, name, _length(name, getattr(self, name), unit))
+        if self.skip is not None:
+            names = [self.skip] if isinstance(self.skip, str) else self.skip
+            if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"polygons: skip must be a list of class names, or null, not {self.skip!r}; {_EXACT}")
+            object.__setattr__(self, "skip", tuple(names))
+
+    @classmethod
+    def of(cls, given: PolygonOptions | Mapping[str, Any] | None) -> PolygonOptions:
+        """Return the options that a config's mapping holds; the defaults for None.
+
+        Raises:
+            ValueError: it has an unknown key or value.
+        """
+        if given is None or isinstance(given, PolygonOptions):
+            return given or cls()
+        known = [field.name for field in fields(cls)]
+        if not isinstance(given, Mapping):
+            raise ValueError(f"polygons must be a mapping of {', '.join(known)}, not {given!r}; {_EXACT}")
+        unknown = sorted(str(key) for key in given if key not in known)
+        if unknown:
+            raise ValueError(f"polygons: no option {', '.join(unknown)}; there are {', '.join(known)}")
+        return cls(**given)
+
+    @classmethod
+    def exact(cls) -> PolygonOptions:
+        """Return the options by which polygons cover every class's pixels exactly."""
+        return cls(min_area=0, simplify=0, skip=())
+
+    def skipped(self, scheme: ClassScheme) -> dict[str, int]:
+        """Return names and labels of the classes without polygons.
+
+        Raises:
+            ValueError: the scheme has no class of that name.
+        """
+        if self.skip is None:
+            return {} if scheme.skipped is None else {scheme.skipped.name: scheme.skipped.label}
+        unknown = [name for name in self.skip if name not in scheme.names]
+        if unknown:
+            raise ValueError(
+                f"polygons: no class {', '.join(unknown)} to skip; the scheme has {', '.join(scheme.names)}"
+            )
+        return {name: scheme.by_name(name).label for name in dict.fromkeys(self.skip)}
+
+    def settings(self, scheme: ClassScheme) -> dict[str, Any]:
+        """Return what the polygons of a slide depend on, as its summary holds it."""
+        return {"min_area": self.min_area, "simplify": self.simplify, "skip": list(self.skipped(scheme))}
+
+
+def _length(name: str, value: Any, unit: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"polygons: {name} must be a number of {unit} from 0, not {value!r}; {_EXACT}")
+    return float(value)

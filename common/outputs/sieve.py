@@ -1,0 +1,242 @@
+"""Label maps without specks and small holes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+from skimage import measure
+
+from ..files import remove
+from .blocks import Rectangle, blocks
+
+if TYPE_CHECKING:
+    from ..inference.canvas import Canvas
+
+# Pixels of small regions that have no label yet; class labels end at 254.
+_SMALL = 255
+# Pixels by which labels spread per pass. A block is read with a margin as wide, so that no pixel sees a block's border.
+_REACH = 128
+_Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Sieved:
+    """A label map without small regions.
+
+    Attributes:
+        canvas: the map.
+        regions: number of small regions of each label, ``(256,)``.
+        pixels: their pixels, ``(256,)``.
+        empty: whether every region of the slide is small, so that none surrounds another. The map is then all 0.
+    """
+
+    canvas: Canvas
+    regions: np.ndarray
+    pixels: np.ndarray
+    empty: bool
+
+
+@contextmanager
+def sieved(canvas: Canvas, min_pixels: float, reach: int = _REACH) -> Iterator[Sieved]:
+    """Give each pixel of a small 4-connected region the label of the nearest region that is not small.
+
+    The way to the nearest region leads over pixels of small regions only, from pixel to pixel along edges, so every
+    region stays connected. Regions are measured over the whole slide, and the result does not depend on its blocks.
+    Memory grows with the regions that touch borders of blocks, not with the slide.
+
+    Args:
+        canvas: the label map.
+        min_pixels: regions of fewer pixels are small.
+        reach: pixels by which labels spread per pass over the blocks.
+
+    Yields:
+        a map of the same shape in a folder next to the first one, which is removed in the end.
+    """
+    folders = [canvas.folder.with_name(f"{canvas.folder.name}.{name}") for name in ("sieved", "spread")]
+    try:
+        regions, pixels, kept = _measured(canvas, min_pixels)
+        result, following = (type(canvas)(folder, canvas.shape, canvas.chunk) for folder in folders)
+        empty = int(pixels.sum()) == canvas.shape[0] * canvas.shape[1]
+        if not empty:
+            _spread(result, _mark(canvas, min_pixels, kept, result), following, min(reach, canvas.chunk))
+        yield Sieved(result, regions, pixels, empty)
+    finally:
+        for folder in folders:
+            remove(folder)
+
+
+def _numbered(canvas: Canvas, block: Rectangle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each pixel's region in a block, from 0, and the regions' labels and their areas within the block."""
+    size = block[2:]
+    if not canvas.written(*block):
+        return np.zeros(size, dtype=np.int32), np.zeros(1, dtype=np.uint8), np.array([size[0] * size[1]])
+    labels = canvas.read(*block)
+    numbers = measure.label(labels, background=-1, connectivity=1) - 1
+    areas = np.bincount(numbers.ravel())
+    values = np.empty(len(areas), dtype=np.uint8)
+    values[numbers.ravel()] = labels.ravel()
+    return numbers, values, areas
+
+
+def _measured(canvas: Canvas, min_pixels: float) -> tuple[np.ndarray, np.ndarray, dict[_Place, np.ndarray]]:
+    """Return how many regions of each label are small, how many pixels they have, and for each block the numbers of
+    those regions at its border that are not small over the whole slide."""
+    regions, pixels = np.zeros(256, dtype=np.int64), np.zeros(256, dtype=np.int64)
+    cut = _CutRegions(canvas.shape[1])
+    for block in blocks(canvas):
+        numbers, labels, areas = _numbered(canvas, block)
+        small = areas < min_pixels
+        small[cut.take(block, numbers, labels, areas)] = False
+        np.add.at(regions, labels[small], 1)
+        np.add.at(pixels, labels[small], areas[small])
+    labels, areas, kept = cut.joined(min_pixels)
+    np.add.at(regions, labels[areas < min_pixels], 1)
+    np.add.at(pixels, labels[areas < min_pixels], areas[areas < min_pixels])
+    return regions, pixels, kept
+
+
+class _CutRegions:
+    """Pieces of regions that touch borders of blocks, and which of them touch each other.
+
+    Args:
+        width: of the label map.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._count = 0
+        self._numbers: dict[_Place, np.ndarray] = {}
+        self._labels: list[np.ndarray] = []
+        self._areas: list[np.ndarray] = []
+        self._pairs = [np.empty((0, 2), dtype=np.int32)]
+        # Piece and label of each pixel just above this row of blocks, below it, and left of this block.
+        self._above, self._below = (np.full((2, width), -1) for _ in range(2))
+        self._before = np.empty((2, 0), dtype=np.int64)
+
+    def take(self, block: Rectangle, numbers: np.ndarray, labels: np.ndarray, areas: np.ndarray) -> np.ndarray:
+        """Take in a block; return the numbers of its regions that touch its border."""
+        top, left, _, width = block
+        if left == 0:
+            self._above, self._below = self._below, np.full_like(self._below, -1)
+        sides = [numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1]]
+        touching = np.unique(np.concatenate(sides))
+        upper, lower, first, last = (
+            np.stack([np.searchsorted(touching, side) + self._count, labels[side]]) for side in sides
+        )
+        if top > 0:
+            self._pair(self._above[:, left : left + width], upper)
+        if left > 0:
+            self._pair(self._before, first)
+        self._below[:, left : left + width], self._before = lower, last
+        self._numbers[top, left] = touching.astype(np.int32)
+        self._labels.append(labels[touching])
+        self._areas.append(areas[touching])
+        self._count += len(touching)
+        return touching
+
+    def joined(self, min_pixels: float) -> tuple[np.ndarray, np.ndarray, dict[_Place, np.ndarray]]:
+        """Return label and area of each region over the whole slide, and for each block the numbers of the regions
+        that are not small."""
+        pairs = np.concatenate(self._pairs)
+        graph = sparse.coo_array((np.ones(len(pairs), dtype=bool), tuple(pairs.T)), shape=(self._count, self._count))
+        count, region = sparse.csgraph.connected_components(graph, directed=False)
+        areas, labels = np.zeros(count, dtype=np.int64), np.empty(count, dtype=np.uint8)
+        np.add.at(areas, region, np.concatenate(self._areas))
+        labels[region] = np.concatenate(self._labels)
+        kept, start = {}, 0
+        for place, numbers in self._numbers.items():
+            kept[place] = numbers[areas[region[start : start + len(numbers)]] >= min_pixels]
+            start += len(numbers)
+        return labels, areas, kept
+
+    def _pair(self, one: np.ndarray, other: np.ndarray) -> None:
+        """Pieces of one label whose pixels touch belong to one region."""
+        same = one[1] == other[1]
+        self._pairs.append(np.unique(np.stack([one[0][same], other[0][same]], axis=1), axis=0).astype(np.int32))
+
+
+def _mark(canvas: Canvas, min_pixels: float, kept: dict[_Place, np.ndarray], result: Canvas) -> list[Rectangle]:
+    """Write the map with the pixels of small regions marked; return the blocks that have any."""
+    marked = []
+    for block in blocks(canvas):
+        at_border = kept[block[:2]]
+        if not canvas.written(*block) and len(at_border):
+            continue
+        numbers, labels, areas = _numbered(canvas, block)
+        small = areas < min_pixels
+        small[at_border] = False
+        labels[small] = _SMALL
+        result.write(*block[:2], labels[numbers])
+        if small.any():
+            marked.append(block)
+    return marked
+
+
+def _spread(canvas: Canvas, marked: list[Rectangle], following: Canvas, reach: int) -> None:
+    """Let labels spread over marked pixels, so many pixels in each pass, until none is left."""
+    # Every block of a pass sees the map as the last pass left it: which block comes first makes no difference.
+    changed = {block[:2] for block in marked}
+    while marked:
+        left, now = [], set()
+        for block in marked:
+            if not _near(block, changed, canvas.chunk):
+                left.append(block)
+                continue
+            before, after = _grown(canvas, block, reach)
+            open_before, open_after = (int((pixels == _SMALL).sum()) for pixels in (before, after))
+            if open_after:
+                left.append(block)
+            if open_after < open_before:
+                now.add(block[:2])
+                following.write(*block[:2], after)
+        for block in marked:
+            if block[:2] in now:
+                canvas.write(*block[:2], following.read(*block))
+        marked, changed = left, now
+
+
+def _near(block: Rectangle, places: set[_Place], chunk: int) -> bool:
+    """Return whether a block or one of its eight neighbours is among some."""
+    steps = (-chunk, 0, chunk)
+    return any((block[0] + down, block[1] + across) in places for down in steps for across in steps)
+
+
+def _grown(canvas: Canvas, block: Rectangle, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a block, and the same after labels have spread so many pixels."""
+    top, left, height, width = block
+    first, start = max(0, top - reach), max(0, left - reach)
+    bottom, end = min(canvas.shape[0], top + height + reach), min(canvas.shape[1], left + width + reach)
+    window = canvas.read(first, start, bottom - first, end - start)
+    core = (slice(top - first, top - first + height), slice(left - start, left - start + width))
+    return window[core], spread(window, reach)[core]
+
+
+def spread(labels: np.ndarray, steps: int) -> np.ndarray:
+    """Let labels spread over marked pixels (255), one pixel a step. Of several at once the upper neighbour's label
+    wins, then the left, right and lower one's."""
+    # Neither a label nor marked, so that nothing leaves at one border and enters at the other.
+    padded = np.pad(labels.astype(np.int16), 1, constant_values=-1)
+    flat, across = padded.ravel(), padded.shape[1]
+    ways = (across, 1, -1, -across)
+    marked = np.flatnonzero(flat == _SMALL)
+    values = np.full(len(marked), _SMALL, dtype=np.int16)
+    for way in reversed(ways):
+        source = flat[marked - way]
+        values = np.where((source >= 0) & (source != _SMALL), source, values)
+    front = marked[values != _SMALL]
+    flat[front] = values[values != _SMALL]
+    for _ in range(steps - 1):
+        if not len(front):
+            break
+        reached = []
+        for way in ways:
+            ahead = front + way
+            free = flat[ahead] == _SMALL
+            flat[ahead[free]] = flat[front[free]]
+            reached.append(ahead[free])
+        front = np.concatenate(reached)
+    return padded[1:-1, 1:-1].astype(np.uint8)
