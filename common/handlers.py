@@ -18,6 +18,7 @@ from .class_curves import ClassCurvesReport
 from .classes import ClassScheme
 from .reports import ScoreReport
 from .roc_report import ROCReport
+from .slides import FieldOfView
 from .weights import load_weights
 
 logger = logging.getLogger(__name__)
@@ -92,13 +93,24 @@ class WeightsLoader:
         path: a state dict, or a dictionary with one under ``"model"``; read without running code from it. None: nothing
             is loaded.
         network: it must be the checkpoint's.
+        fields_of_view, target, scheme: what the network predicts with: weights that were trained on other µm/px or
+            classes are refused; see :func:`load_weights`. None: a training that begins with these weights may differ.
 
     Raises:
-        ValueError: there is no such file, or its weights are another network's; names both.
+        ValueError: there is no such file, its weights are another network's, or they were trained on something else;
+            says what differs.
     """
 
-    def __init__(self, path: str | Path | None, network: nn.Module) -> None:
+    def __init__(
+        self,
+        path: str | Path | None,
+        network: nn.Module,
+        fields_of_view: Sequence[FieldOfView | Mapping[str, Any]] | None = None,
+        target: FieldOfView | Mapping[str, Any] | None = None,
+        scheme: ClassScheme | None = None,
+    ) -> None:
         self.path, self.network = path, network
+        self.fields_of_view, self.target, self.scheme = fields_of_view, target, scheme
 
     def attach(self, engine: Engine) -> None:
         """Called by the trainer or evaluator."""
@@ -107,7 +119,7 @@ class WeightsLoader:
 
     def __call__(self, engine: Engine) -> None:
         assert self.path is not None
-        load_weights(self.network, self.path)
+        load_weights(self.network, self.path, self.fields_of_view, self.target, self.scheme)
         logger.info("weights: %s", self.path)
 
 

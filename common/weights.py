@@ -6,9 +6,12 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+
+from .networks.checkpoint_metadata import CheckpointMetadata, as_view, metadata_path, read_checkpoint_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +25,61 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load ``path`` into ``network`` (or into what a parallel wrapper holds); see :class:`WeightsLoader`."""
+def load_weights(
+    network: nn.Module,
+    path: str | Path,
+    fields_of_view: Sequence[Any] | None = None,
+    target: Any = None,
+    scheme: Any = None,
+) -> None:
+    """Load a checkpoint into a network, or into what a parallel wrapper holds.
+
+    Args:
+        network: the network.
+        path: the checkpoint; see :func:`read_state`.
+        fields_of_view: what the network will see.
+        target: what it will predict.
+        scheme: its classes. Where one of these three is given, the weights are loaded to predict: those that were
+            trained on other µm/px or classes are refused, and what they were trained on is logged.
+
+    Raises:
+        ValueError: there is no such file, its weights are another network's, or it was trained on something else; says
+            what differs and what to do.
+    """
+    path = Path(path)
     bare = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-    _load(bare, read_state(path), Path(path))
+    state, metadata = read_state(path), read_checkpoint_metadata(path)
+    predicts = any(given is not None for given in (fields_of_view, target, scheme))
+    if predicts and metadata is not None:
+        _check_trained_as(path, metadata, fields_of_view, target, None if scheme is None else scheme.names)
+    _load(bare, state, path, metadata.remedy if metadata is not None and metadata.overlays else None)
+    if predicts:
+        _log_trained_on(path, metadata)
+
+
+def _check_trained_as(
+    path: Path,
+    metadata: CheckpointMetadata,
+    fields_of_view: Sequence[Any] | None,
+    target: Any,
+    classes: Sequence[str] | None,
+) -> None:
+    difference = metadata.difference(fields_of_view, target, classes)
+    if difference is not None:
+        remedy = f". {metadata.remedy}" if metadata.remedy else f" ({metadata_path(path).name})"
+        raise ValueError(f"{path} {difference}{remedy}")
+    sizes = [[as_view(view)["size"] for view in views] for views in (fields_of_view or (), metadata.fields_of_view)]
+    if all(sizes) and sizes[0] != sizes[1]:
+        logger.info("%s was trained on views of %d pixels, here they have %d", path, sizes[1][0], sizes[0][0])
+
+
+def _log_trained_on(path: Path, metadata: CheckpointMetadata | None) -> None:
+    note = metadata.note if metadata is not None else None
+    if note is None:
+        logger.info("%s: nothing is known about what these weights were trained on", path)
+        return
+    level = logging.WARNING if metadata is not None and metadata.synthetic else logging.INFO
+    logger.log(level, "%s: %s", path, note)
 
 
 def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: bool = False) -> None:
@@ -129,7 +183,7 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     return dict(state)
 
 
-def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path, remedy: str | None = None) -> None:
     wanted = network.state_dict()
     problems = [f"{key} is missing" for key in wanted if key not in state]
     problems += [f"{key} is none of its weights" for key in state if key not in wanted]
@@ -141,6 +195,7 @@ def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> Non
     if problems:
         raise ValueError(
             f"{path} holds the weights of another network than {type(network).__name__}: {problems[0]} "
-            f"({len(problems)} differences). Set network_def to the network (and widths) it was trained with"
+            f"({len(problems)} differences). "
+            + (remedy or "Set network_def to the network (and widths) it was trained with")
         )
     network.load_state_dict(state)

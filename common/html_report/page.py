@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -120,6 +120,7 @@ def write_report(
         pictures=pictures,
         tables=tables,
         unfinished=_unfinished(folder),
+        banners=_banners(shown),
     )
     out = Path(out) if out is not None else folder / "report.html"
     with written_whole(out) as partial:
@@ -173,6 +174,18 @@ def _views(folder: Path, items: Mapping[str, Mapping[str, Any]], longest: int, p
 
     paths = tqdm(_found(folder, SUMMARY), desc="slides", leave=False)
     return [view for view in (problems.of(path, looked_at) for path in paths) if view is not None]
+
+
+def _banners(views: Sequence[SlideView]) -> list[str]:
+    """What must be read before any result: slides whose classes mean nothing for the tissue."""
+    slides: dict[str, list[str]] = {}
+    for view in views:
+        if view.synthetic:
+            slides.setdefault(view.weights_note, []).append(view.name)
+    return [
+        note if len(names) == len(views) else f"{note} This concerns {', '.join(names)}."
+        for note, names in slides.items()
+    ]
 
 
 def _unfinished(folder: Path) -> list[str]:

@@ -54,6 +54,30 @@ class SlideView:
         ]
 
     @property
+    def outlined(self) -> str:
+        """How many polygons there are, and what they leave out; empty if there are none."""
+        said = self.summary.get("polygons")
+        if said is None:
+            return ""
+        parts = [f"{said['written']:,} polygons in prediction.geojson"]
+        small = sum(figures["regions"] for figures in said["merged"].values())
+        if small:
+            parts.append(f"{small:,} regions smaller than {said['min_area_um2']:g} µm² merged into their surroundings")
+        if said["left_out"]:
+            parts.append(f"without {', '.join(said['left_out'])}")
+        return f"{'; '.join(parts)}. The label map and the areas are exact."
+
+    @property
+    def weights_note(self) -> str:
+        """What the weights were trained on."""
+        return self.summary.get("weights_note") or "What the weights were trained on is not known."
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the weights were trained on synthetic slides only."""
+        return bool((self.summary.get("weights") or {}).get("synthetic"))
+
+    @property
     def areas(self) -> dict[str, float]:
         """mm² of each class."""
         return {name: figures["area_mm2"] for name, figures in self.summary["classes"].items()}

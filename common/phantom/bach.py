@@ -124,7 +124,7 @@ def write_bach(
         paint_slide(root / "WSI" / f"{name}.svs", painter, (size, size))
     if far:
         entries = [
-            {"image": f"WSI/{name}.svs", "label": f"labels/{name}_far.tif"}
+            {"image": f"WSI/{name}.svs", "label": f"labels/{name}_far.tif", "stain": "H&E", "synthetic": True}
             for name in _FAR_SLIDES
             if int(name[1:]) <= slides
         ]

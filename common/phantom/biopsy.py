@@ -158,7 +158,8 @@ def write_breast_biopsies(
 
     Args:
         root: where to; ``regions/<case>_<letter>.tif``, ``labels/<case>_<letter>_labels.tif`` and ``datalist.json``,
-            whose entries have ``case`` and ``diagnosis``. A case has one diagnosis, one stain, and is in one section.
+            whose entries have ``case``, ``diagnosis``, ``stain`` and ``synthetic``. A case has one diagnosis, one
+            laboratory's dyes, and is in one section.
         training, validation, testing: regions of each; diagnoses take turns from case to case.
         size: pixels a side; of each region and side between three and five quarters of that.
         mpp: µm per pixel.
@@ -199,7 +200,7 @@ def _case(root: Path, case: int, regions: int, size: int, mpp: float, seed: int)
         paint_labels(labels, painter, (height, width))
         paint_slide(image, painter, (height, width))
         paths = {"image": image.relative_to(root).as_posix(), "label": labels.relative_to(root).as_posix()}
-        yield {**paths, "case": f"case_{case:03d}", "diagnosis": diagnosis}
+        yield {**paths, "case": f"case_{case:03d}", "diagnosis": diagnosis, "stain": "H&E", "synthetic": True}
 
 
 def _stain(seed: int, case: int) -> Stain:

@@ -61,7 +61,7 @@ def write_camelyon16(
     plan = [("training/normal", f"normal_{i + 1:03d}", False) for i in range(normal)]
     plan += [("training/tumor", f"tumor_{i + 1:03d}", True) for i in range(tumour)]
     plan += [("testing/images", f"test_{i + 1:03d}", i % 2 == 0) for i in range(testing)]
-    look_alikes: list[dict[str, str]] = []
+    look_alikes: list[dict[str, object]] = []
     for number, (folder, name, positive) in enumerate(plan):
         recipe = RECIPES["lymph_node" if positive else "normal_lymph_node"]
         painter = Painter(Layout(recipe, seed + number, size * mpp, size * mpp), mpp)
@@ -94,7 +94,7 @@ def _lesions(painter: Painter) -> Iterator[AnnotatedRegion]:
         yield from both if number % (2 * _GENEROUS_EVERY) else reversed(both)
 
 
-def _write_look_alikes(root: Path, folder: str, name: str, painter: Painter) -> dict[str, str]:
+def _write_look_alikes(root: Path, folder: str, name: str, painter: Painter) -> dict[str, object]:
     """Outlines of everything that is painted as metastases are, with its class; gives the datalist entry."""
     recipe = painter.layout.recipe
     populations = recipe.populations
@@ -106,7 +106,8 @@ def _write_look_alikes(root: Path, folder: str, name: str, painter: Painter) -> 
     ]
     path = root / "labels" / f"{name}_look_alikes.geojson"
     write_geojson(path, regions, recipe.scheme)
-    return {"image": f"{folder}/{name}.tif", "label": path.relative_to(root).as_posix()}
+    paths = {"image": f"{folder}/{name}.tif", "label": path.relative_to(root).as_posix()}
+    return {**paths, "stain": "H&E", "synthetic": True}
 
 
 def _outline(lesion: Structure, mpp: float) -> Polygon:

@@ -246,7 +246,7 @@ def write_multi_stain(
     mpp: float = 0.5,
     seed: int = 0,
 ) -> Path:
-    """Write slides and their datalist with the columns ``stain``, ``scanner``, ``source`` and ``seen``.
+    """Write slides and their datalist with the columns ``stain``, ``scanner``, ``source``, ``seen`` and ``synthetic``.
 
     Training slides have the stains ER, PR, HER2 and Ki67, the scanners A to C and the laboratories 1 to 4 in turn, so
     have the first half of the testing slides; of the others a third each has a stain (H&E), a scanner and laboratory
@@ -274,7 +274,7 @@ def write_multi_stain(
         layout = Layout(MULTI_STAIN[made["stain"]], seed, size * mpp, size * mpp)
         painter = MultiStainPainter(layout, mpp, made["scanner"], made["source"])
         name = f"slide_{seed:04d}"
-        entry: dict[str, object] = {"image": f"{name}.tif", **made}
+        entry: dict[str, object] = {"image": f"{name}.tif", **made, "synthetic": True}
         if section == "testing":
             paint_labels(folder / f"{name}_labels.tif", painter, (size, size))
             entry["label"] = f"{name}_labels.tif"

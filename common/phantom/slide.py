@@ -103,7 +103,8 @@ def write_phantoms(
         for _ in range(count):
             files = write_phantom(folder, f"phantom_{seed:04d}", seed, (size, size), mpp, RECIPES[recipe], style)
             label = files.labels if section == "testing" else files.geojson
-            datalist[section].append({"image": files.slide.name, "label": label.name})
+            entry = {"image": files.slide.name, "label": label.name, "stain": "H&E", "synthetic": True}
+            datalist[section].append(entry)
             logger.info("%s: %.1f %% annotated", files.slide.name, 100 * files.annotated_share)
             seed += 1
     path = folder / "datalist.json"

@@ -18,6 +18,7 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ..networks.checkpoint_metadata import metadata_path, read_checkpoint_metadata
 from ..weights import read_state
 from .archive import CHECKSUMS, check_checksums, files_of, is_of_a_bundle
 from .closure import NAME, named_in, needed_modules
@@ -123,6 +124,21 @@ def weights(folder: Path, notes: list[str]) -> Iterator[str]:
         yield "models/model.pt and models/model.safetensors hold different weights. Export the bundle anew"
 
 
+def weights_metadata(folder: Path, notes: list[str]) -> Iterator[str]:
+    """What the weights are for is said, and of these weights."""
+    model = folder / "models" / "model.pt"
+    if not metadata_path(model).is_file():
+        notes.append("no models/model.json: what the weights are for is not said")
+        return
+    if not model.is_file():
+        return
+    described = read_checkpoint_metadata(model)
+    if described is None:
+        yield "models/model.json describes other weights than models/model.pt. Export the bundle again"
+    elif described.synthetic:
+        notes.append(str(described.note))
+
+
 def metadata(folder: Path, notes: list[str]) -> Iterator[str]:
     """The keys and types of the Model Zoo's schema, the version in the changelog, a version of every package."""
     try:
@@ -207,6 +223,7 @@ STATIC: dict[str, Check] = {
     "files and licences": files,
     "sums of all files": sums,
     "weights without pickled code": weights,
+    "what the weights are for": weights_metadata,
     "metadata": metadata,
     "no places on a machine": paths,
     "carries what it runs on": code,

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,16 @@ import yaml
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from .. import __version__
+from ..classes import ClassScheme
 from ..files import remove, sha256, write_json, written_whole
+from ..networks.checkpoint_metadata import (
+    CheckpointMetadata,
+    as_view,
+    metadata_content,
+    metadata_path,
+    read_checkpoint_metadata,
+)
 from ..weights import load_weights, read_state
 from .archive import CHECKSUMS, files_of, is_of_a_bundle, write_checksums, write_zip
 from .closure import PACKAGE, named_in, needed_modules
@@ -121,13 +130,20 @@ def _stage(bundle: Path, checkpoint: Path, staged: Path, options: ExportOptions)
     steps.update()
     state = read_state(checkpoint)
     parser = parsed(staged / "configs" / "inference.yaml")
+    known = read_checkpoint_metadata(checkpoint)
+    seen = {key: parser.get_parsed_content(key) for key in ("fields_of_view", "target", "scheme")}
+    network = parser.get_parsed_content("network_def")
     try:
-        load_weights(parser.get_parsed_content("network_def"), checkpoint)
+        load_weights(network, checkpoint, **seen)
     except ValueError as error:
-        raise ValueError(f"{error}, or name with --config the overlays that it was trained with") from error
+        # Those that its metadata name are in the message already.
+        named = known is not None and known.overlays
+        hint = "" if named else ", or name with --config the overlays that it was trained with"
+        raise ValueError(f"{error}{hint}") from error
     _write_weights(state, staged / "models")
+    described = _write_checkpoint_metadata(known, staged, type(network).__name__, options.trained_on, **seen)
     steps.update()
-    trained_on = options.trained_on or NOT_SAID
+    trained_on = _said_of_training(described, options.trained_on)
     said = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     own = parsed(bundle / "configs" / "inference.yaml")
     metadata = filled_metadata(said, parser, modules, staged.name, trained_on, own, options.version, options.changes)
@@ -181,6 +197,43 @@ def _write_weights(state: Mapping[str, torch.Tensor], folder: Path) -> None:
     own = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     torch.save(own, folder / "model.pt")
     save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _write_checkpoint_metadata(
+    known: CheckpointMetadata | None,
+    staged: Path,
+    network: str,
+    trained_on: str | None,
+    fields_of_view: Sequence[Any],
+    target: Any,
+    scheme: ClassScheme,
+) -> CheckpointMetadata:
+    """Write ``models/model.json``: what is known of the checkpoint, brought up to what is exported."""
+    weights = staged / "models" / "model.pt"
+    digest = sha256(weights)
+    described = replace(
+        known or CheckpointMetadata(digest, multimag=__version__),
+        sha256=digest,
+        bundle=staged.name,
+        overlays=[],
+        network=network,
+        fields_of_view=[as_view(view) for view in fields_of_view],
+        target=as_view(target),
+        classes=scheme.names,
+    )
+    if trained_on is not None:
+        described = replace(described, trained_on=trained_on)
+    write_json(metadata_path(weights), metadata_content(described))
+    return described
+
+
+def _said_of_training(described: CheckpointMetadata, given: str | None) -> str:
+    """Return what metadata.json, the licence of the data and the model card say of the training slides."""
+    said = given or described.trained_on or NOT_SAID
+    # A training says how many slides; what somebody else says stays word for word.
+    if given is None and said[0].isdigit():
+        said = f"Trained on {said}"
+    return f"{said} {described.note}" if described.synthetic else said
 
 
 def _extra_metadata(path: str | Path | None) -> dict[str, Any]:
@@ -241,7 +294,9 @@ def _for_huggingface(staged: Path, folder: Path, license_id: str | None) -> None
     weights = Path("models") / "model.pt"
     with written_whole(folder) as partial:
         shutil.copytree(staged, partial)
-        card = model_card(metadata, scheme, weights, sha256(staged / weights), license_id)
+        known = read_checkpoint_metadata(staged / weights)
+        warning = known.note if known is not None and known.synthetic else None
+        card = model_card(metadata, scheme, weights, sha256(staged / weights), license_id, warning)
         _write_text(partial / "README.md", card)
         tracked = ("pt", "safetensors", *FORMATS)
         lines = [f"*.{kind} filter=lfs diff=lfs merge=lfs -text\n" for kind in tracked]

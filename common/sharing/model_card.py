@@ -36,16 +36,21 @@ def documentation(text: str, name: str, trained_on: str) -> str:
         f"Weights: `models/model.pt`, and the same as `models/model.safetensors`. {trained_on} "
         "Not a medical device.\n\n"
         "Below is the page of the method's bundle in the project MultiMag. Its commands that begin with "
-        "`python -m common` are that project's, and other checkpoints that it names are not part of this bundle.\n\n"
+        "`multimag` are that project's, and other checkpoints that it names are not part of this bundle.\n\n"
         "---\n\n"
     )
     return head + _LEAVING.sub(r"\1", text)
 
 
 def model_card(
-    metadata: Mapping[str, Any], scheme: ClassScheme, weights: Path, checksum: str, license_id: str | None
+    metadata: Mapping[str, Any],
+    scheme: ClassScheme,
+    weights: Path,
+    checksum: str,
+    license_id: str | None,
+    warning: str | None = None,
 ) -> str:
-    """``README.md`` of a Hugging Face repository."""
+    """Return ``README.md`` of a Hugging Face repository; ``warning`` stands above everything else in it."""
     views = metadata["network_data_format"]["inputs"]["image"]
     mpps = list(dict.fromkeys(text.split(" at ", 1)[1] for text in views["channel_def"].values()))
     rows = "\n".join(f"| {one.label} | {one.name} | {hex_color(one.color)} |" for one in scheme.classes)
@@ -64,7 +69,7 @@ tags:
 ---
 
 # {metadata["name"]}
-
+{f"{chr(10)}> **{warning}**{chr(10)}" if warning else ""}
 {metadata["description"]}
 
 Version {metadata["version"]}, a MONAI bundle. {metadata["authors"]}.

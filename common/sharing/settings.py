@@ -23,7 +23,7 @@ LOCAL = frozenset(
     (
         *("bundle_root", "dataset_dir", "datalist", "slides", "output_dir", "cache_dir", "pack_dir", "packed"),
         *("styled", "restart", "device", "devices", "rank", "world_size", "imports"),
-        *("checkpoint", "checkpoint_dir", "checkpoint_name", "row"),
+        *("checkpoint", "checkpoint_dir", "checkpoint_name", "row", "overlays"),
         *("start_from", "branches_from", "freeze_branches", "encoders_from", "trunk_from"),
         *("slice_encoder_from", "context_encoder_from"),
     )
@@ -31,12 +31,14 @@ LOCAL = frozenset(
 
 _REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*)")
 _NAMED = re.compile(rf"\b{NAME}(?=\.[A-Za-z_])")
+# What only a project that is installed has: it looks for folders that hide the package.
+_CLASH = re.compile(r"^ *- \$import multimag\.clash.*\n", re.MULTILINE)
 _RENAMED = re.compile(rf"\b{SCRIPTS}(?=\.[A-Za-z_])")
 
 
 def renamed(text: str) -> str:
-    """A config in which everything from this package comes from :data:`SCRIPTS`."""
-    return _NAMED.sub(SCRIPTS, text)
+    """Return a config in which everything from this package comes from :data:`SCRIPTS`, which nothing hides."""
+    return _NAMED.sub(SCRIPTS, _CLASH.sub("", text))
 
 
 def parsed(config: Path, package: str = NAME) -> ConfigParser:

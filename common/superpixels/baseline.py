@@ -28,6 +28,7 @@ from ..inference.canvas import Canvas
 from ..inference.folder import FolderInUseError, SlideFolder
 from ..inference.journal import SettingsError
 from ..inference.plan import Plan
+from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
 from ..slides import Slide, SlideError
@@ -139,6 +140,7 @@ class SuperpixelSVM:
         path: str | Path,
         bundle_root: str | Path | None = None,
         overwrite: bool = False,
+        polygons: PolygonOptions | Mapping[str, Any] | None = None,
     ) -> None:
         """Write the label maps of slides, as inference.yaml does: one folder each; those that are finished are left.
 
@@ -149,28 +151,31 @@ class SuperpixelSVM:
             path: the fitted model.
             bundle_root: whose metadata the summary names.
             overwrite: replace what is there.
+            polygons: as of :class:`WholeSlideInferer`.
 
         Raises:
-            ValueError: an output that there is none of.
+            ValueError: an output that there is none of, or options of polygons.
             SystemExit: slides that could not be segmented, after the others are done; names them.
         """
         unknown = [name for name in outputs if name not in OUTPUTS or maps_for([name]) != ("labels",)]
         if unknown:
             made = [name for name in OUTPUTS if maps_for([name]) == ("labels",)]
             raise ValueError(f"no outputs {', '.join(unknown)} of superpixels; there are {', '.join(made)}")
+        outlines = PolygonOptions.of(polygons)
+        chosen = {"polygons": outlines.settings(self.scheme)}
         self.load(path)
         failed: list[str] = []
         store, provenance = SlideStore(), Provenance(bundle_root, path)
         for item in tqdm(one_per_slide(slides), desc="segmenting", unit="slide"):
             try:
                 slide = store.slide(item)
-                settings = {**self._settings(), "model": sha256(path), **_of_slide(slide, item)}
+                settings = {**self._settings(), "model": sha256(path), **chosen, **_of_slide(slide, item)}
                 folder = SlideFolder(Path(output_dir) / item["name"])
                 with folder.held():
                     anew = overwrite or folder.summary(settings) is None
                     missing = tuple(outputs) if anew else folder.missing(tuple(outputs))
                     if missing:
-                        self._segment(slide, item, folder, missing, settings, provenance, anew)
+                        self._segment(slide, item, folder, missing, settings, provenance, outlines, anew)
             except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
                 logger.error("left out: %s", error)
                 failed.append(str(error))
@@ -193,6 +198,7 @@ class SuperpixelSVM:
         outputs: tuple[str, ...],
         settings: dict[str, Any],
         provenance: Provenance,
+        polygons: PolygonOptions,
         anew: bool,
     ) -> None:
         started = time.monotonic()
@@ -212,7 +218,7 @@ class SuperpixelSVM:
             }
             if anew:
                 folder.clear_outputs()
-            write_outputs(folder.path, outputs, slide, {"labels": canvas}, plan, self.scheme, record)
+            write_outputs(folder.path, outputs, slide, {"labels": canvas}, plan, self.scheme, record, polygons)
 
     @staticmethod
     def _paint(canvas: Canvas, found: Superpixels, predicted: np.ndarray) -> None:

@@ -43,6 +43,12 @@ def run(tmp_path):
         "label_map": {"shape": [32, 48], "mpp": 1.0},
         "classes": {one["name"]: area for one in CLASSES},
         "not_predicted_share": 0.125,
+        "polygons": {
+            "min_area_um2": 500.0,
+            "written": 1234,
+            "merged": {"stroma": {"regions": 3, "area_mm2": 0.1}, "not predicted": {"regions": 4, "area_mm2": 0.1}},
+            "left_out": {"carcinoma & <b>more</b>": {"area_mm2": 0.2}},
+        },
         "network": "UNet",
         "bundle": {"name": "my_bundle", "version": "1.0"},
         "weights": {"file": "model.pt", "sha256": "abcdef0123456789"},
@@ -72,6 +78,8 @@ def test_a_slide_and_its_classes_are_two_layers_on_one_lattice(run):
     assert (labels[:, :24] == 1).all()
     assert (labels[:, 24:] == 2).all()
     assert "12.5 % not predicted" in page
+    assert "1,234 polygons in prediction.geojson; 7 regions smaller than 500 µm² merged" in page
+    assert "without carcinoma &amp; &lt;b&gt;more&lt;/b&gt;. The label map" in page
     assert "0.768" in page
     assert "my_bundle" in page
     # The viewer's scale is of the picture, not of the slide's pixels.
@@ -192,3 +200,30 @@ def test_a_browser_draws_it(run, tmp_path):
     for tissue, one in zip(((180, 90, 160), (230, 230, 230)), CLASSES, strict=True):
         mixed = np.round(0.55 * np.array(tissue) + 0.45 * np.array(one["color"]))
         assert any(np.abs(mixed - color).max() <= 6 for color in colors), mixed
+
+
+def noted(run, **said):
+    """The page of the slide, whose weights are said to be these, and of another one that says nothing of its own."""
+    path = run / "a" / "summary.json"
+    summary = json.loads(path.read_text())
+    shutil.copytree(run / "a", run / "b")
+    summary["weights"] |= {"synthetic": said.get("synthetic")}
+    path.write_text(json.dumps({**summary, "weights_note": said["note"]}))
+    return write_report(run).read_text()
+
+
+def test_weights_of_synthetic_slides_are_a_banner_above_everything_that_names_their_slides(run):
+    page = noted(run, synthetic=True, note="Trained on <painted> slides only.")
+    main = page.index("<main>")
+    banner = page.index('<p class="banner" role="alert">Trained on &lt;painted&gt; slides only. This concerns a.</p>')
+    assert main < banner < page.index('<section id="slides">')
+    assert page.count("Trained on &lt;painted&gt; slides only.") == 2  # and in the record below
+    assert page.count('<p class="weights">What the weights were trained on is not known.</p>') == 1
+    shutil.rmtree(run / "b")
+    assert '<p class="banner" role="alert">Trained on &lt;painted&gt; slides only.</p>' in write_report(run).read_text()
+
+
+def test_other_weights_are_a_line_at_each_slide(run):
+    page = noted(run, synthetic=False, note="Weights trained on 12 H&E slides.")
+    assert page.count('<p class="weights">Weights trained on 12 H&amp;E slides.</p>') == 1
+    assert "banner" not in page.split("<body>")[1]

@@ -95,8 +95,9 @@ def test_tiles_do_not_depend_on_what_is_painted_around_them():
 def test_a_datalist_comes_with_a_set(tmp_path):
     path = write_phantoms(tmp_path, 1, 1, 1, size=1024, seed=1)
     content = json.loads(path.read_text())
-    assert content["training"] == [{"image": "phantom_0001.tif", "label": "phantom_0001.geojson"}]
-    assert content["testing"] == [{"image": "phantom_0003.tif", "label": "phantom_0003_labels.tif"}]
+    columns = {"stain": "H&E", "synthetic": True}
+    assert content["training"] == [{"image": "phantom_0001.tif", "label": "phantom_0001.geojson", **columns}]
+    assert content["testing"] == [{"image": "phantom_0003.tif", "label": "phantom_0003_labels.tif", **columns}]
 
 
 def test_nests_keep_their_distance_and_crowd_or_stand_alone():

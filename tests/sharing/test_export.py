@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from common.files import sha256
+from common.networks.checkpoint_metadata import read_checkpoint_metadata
 from common.sharing import ExportOptions, export_bundle, verify_bundle
 from common.sharing.archive import check_checksums
 from common.sharing.closure import needed_modules
@@ -240,3 +244,50 @@ def test_modules_are_followed_through_functions_too(tmp_path):
     assert found == ["__init__.py", "a.py", "late.py", "sub/__init__.py", "sub/deep.py"]
     with pytest.raises(ValueError, match="no module .*none"):
         needed_modules(["none.Thing"], tmp_path)
+
+
+def test_an_exported_bundle_says_what_its_weights_are_for(unpacked_bundle):
+    found = read_checkpoint_metadata(unpacked_bundle / "models" / "model.pt")
+    assert (found.bundle, found.overlays, found.network) == ("pathology_tiny_segmentation", [], "DMMNM3")
+    assert (found.mpp, found.target["size"], found.classes[0]) == ([1.0, 2.0, 4.0], 64, "carcinoma")
+    assert (found.trained_on, found.synthetic, found.slides) == (TRAINED_ON, None, None)
+    assert found.sha256 == sha256(unpacked_bundle / "models" / "model.pt")
+    config = yaml.safe_load((unpacked_bundle / "configs" / "train.yaml").read_text())
+    assert config["overlays"] == []
+
+
+def test_weights_of_synthetic_slides_stay_so_wherever_they_are_handed_on(tmp_path):
+    weights = DMMN / "models" / "demo.pt"
+    before = read_checkpoint_metadata(weights)
+    options = ExportOptions(["demo.yaml"], "pathology_painted_segmentation", trained_on="3 slides of mine.")
+    folder = export_bundle(DMMN, weights, huggingface=tmp_path / "hub", options=options)
+    found = read_checkpoint_metadata(folder / "models" / "model.pt")
+    assert found.sha256 != before.sha256
+    kept = replace(before, sha256=found.sha256, bundle="pathology_painted_segmentation", overlays=[])
+    assert found == replace(kept, trained_on="3 slides of mine.")
+    card = (folder / "README.md").read_text()
+    assert f"# pathology_painted_segmentation\n\n> **{before.note}**\n" in card
+    said = f"3 slides of mine. {before.note}"
+    assert json.loads((folder / "configs" / "metadata.json").read_text())["data_source"] == said
+    for name in ("docs/data_license.txt", "docs/README.md"):
+        assert said in (folder / name).read_text()
+    assert "overlays: []" in (folder / "configs" / "train.yaml").read_text()
+    notes = {finding.check: finding.notes for finding in verify_bundle(folder, run=False)}
+    assert notes["what the weights are for"] == (before.note,)
+
+
+def test_without_a_sentence_of_one_s_own_the_checkpoint_s_is_kept(small_dmmn, tmp_path):
+    overlay, trained = small_dmmn
+    checkpoint = tmp_path / "mine.pt"
+    shutil.copy(trained, checkpoint)
+    known = {"sha256": sha256(checkpoint), "trained_on": "12 H&E slides at 1, 2 and 4 µm/px.", "slides": 12}
+    (tmp_path / "mine.json").write_text(json.dumps(known))
+    folder = export_bundle(DMMN, checkpoint, huggingface=tmp_path / "hub", options=ExportOptions([str(overlay)]))
+    assert read_checkpoint_metadata(folder / "models" / "model.pt").slides == 12
+    said = json.loads((folder / "configs" / "metadata.json").read_text())["data_source"]
+    assert said == "Trained on 12 H&E slides at 1, 2 and 4 µm/px."
+
+
+def test_an_export_without_the_overlays_of_the_checkpoint_names_them(tmp_path):
+    with pytest.raises(ValueError, match=r"the config says 0\.5, 1, 2\. Add the overlay .*: --config demo\.yaml$"):
+        export_bundle(DMMN, DMMN / "models" / "demo.pt", tmp_path / "out.zip")

@@ -46,7 +46,9 @@ def test_pickled_code_is_refused_and_not_run(unpacked_bundle, tmp_path):
     assert not mark.exists()
     write_zip(unpacked_bundle, tmp_path / "evil.zip")
     found = verify_bundle(tmp_path / "evil.zip")
-    assert [finding.check for finding in found if finding.problems] == ["weights without pickled code"]
+    # Nor are they the weights that models/model.json describes.
+    expected = ["weights without pickled code", "what the weights are for"]
+    assert [finding.check for finding in found if finding.problems] == expected
     assert "trains" not in [finding.check for finding in found]
     assert not mark.exists()
 
@@ -136,3 +138,17 @@ def test_an_unfit_zip_is_no_bundle(tmp_path):
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(BundleFileError, match="no whole zip file"):
         verify_bundle(tmp_path / "bad.zip")
+
+
+def test_metadata_of_other_weights_are_found_and_missing_ones_noted(unpacked_bundle):
+    described = unpacked_bundle / "models" / "model.json"
+    described.write_text(json.dumps({**json.loads(described.read_text()), "sha256": "0" * 64}))
+    assert problems(unpacked_bundle) == [
+        "models/model.json describes other weights than models/model.pt. Export the bundle again"
+    ]
+    described.write_text("{")
+    assert "model.json: no JSON that can be read" in problems(unpacked_bundle)[0]
+    described.unlink()
+    assert problems(unpacked_bundle) == []
+    notes = {finding.check: finding.notes for finding in verify_bundle(unpacked_bundle, run=False)}
+    assert notes["what the weights are for"] == ("no models/model.json: what the weights are for is not said",)

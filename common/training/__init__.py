@@ -1,0 +1,1 @@
+"""Handlers and workflows that train."""
