@@ -98,7 +98,7 @@ def write_panels(path: Path, slide: Slide, shown: Mapping[str, LabelSource], sch
     for title, labels in shown.items():
         pictures[title] = blend(view.tissue, view.labels(labels), scheme, opacity=_OPACITY)
     with written_whole(path) as partial:
-        panels(pictures, scheme).save(partial)
+        panels(pictures, scheme, _OPACITY).save(partial)
 
 
 def write_probability_panels(

@@ -16,6 +16,7 @@ from .classes import NO_CLASS
 from .data import all_sections, load_datalist
 from .data.store import PSEUDO_LABEL, label_key
 from .files import remove, sha256, write_json, written_whole
+from .networks.checkpoint_metadata import metadata_path
 from .reports import write_table
 from .slides import slide_name
 
@@ -209,6 +210,10 @@ class IterativeTraining:
         self._work("train", ["train.yaml"], number, training, **{**self._trained(number), **files, **start})
         if not (training / CHECKPOINT).exists():
             raise ValueError(f"{training}: training ended without a checkpoint. Set val_interval to at most epochs")
+        described = metadata_path(CHECKPOINT)
+        # First, as a step whose checkpoint is there counts as trained.
+        if (training / described).exists():
+            (training / described).rename(folder / described)
         (training / CHECKPOINT).rename(folder / CHECKPOINT)
 
     def _score(self, folder: Path, number: int) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
+
 import pytest
 import torch
 
+from common.classes import ClassScheme
+from common.files import sha256
+from common.handlers import WeightsLoader
 from common.networks import DMMNM3, MRN, MultiResolutionEncoderDecoder, UNet
 from common.weights import load_branches, load_encoders, load_trunk, load_weights
 
@@ -112,3 +118,101 @@ def test_all_encoders_begin_as_a_classifier(tmp_path):
         load_trunk(UNet(channels=NARROW), tmp_path / "resnet18.pth")
     with pytest.raises(ValueError, match=r"absent\.pth: no such checkpoint"):
         load_trunk(network, tmp_path / "absent.pth")
+
+
+TWO = ClassScheme([{"name": name, "color": (0, 0, 0), "label": i + 1, "channel": i} for i, name in enumerate("ab")])
+VIEW = {"mpp": 1.0, "size": 64}
+
+
+@pytest.fixture
+def described(unet):
+    """A checkpoint of a U-Net, and what writes the metadata next to it."""
+
+    def describe(**said):
+        plain = {"bundle": "my_bundle", "overlays": ["demo.yaml"], "fields_of_view": [VIEW], "target": VIEW}
+        content = {"sha256": sha256(unet[1]), "classes": ["a", "b"], **plain, **said}
+        unet[1].with_suffix(".json").write_text(json.dumps(content))
+
+    return (*unet, describe)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            {"fields_of_view": [{"mpp": 2.0, "size": 64}]},
+            "was trained with views at 2 µm/px, the config says 1. "
+            "Add the overlay it was trained with: --config demo.yaml",
+        ),
+        (
+            {"classes": ["b", "a"], "overlays": []},
+            "was trained with the classes b, a, the config says a, b. "
+            "It was trained with the bundle my_bundle and no overlay: use the same",
+        ),
+        (
+            {"target": {"mpp": 0.5, "size": 64}, "bundle": None, "overlays": []},
+            "was trained to predict at 0.5 µm/px, the config says 1 (unet.json)",
+        ),
+    ],
+)
+def test_weights_that_were_trained_on_something_else_are_refused_before_they_predict(described, said, message):
+    _, path, describe = described
+    describe(**said)
+    network = UNet(channels=NARROW)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match="was trained") as failure:
+        WeightsLoader(path, network, [VIEW], VIEW, TWO)(None)
+    assert str(failure.value) == f"{path} {message}"
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    # A training may begin with them.
+    WeightsLoader(path, network)(None)
+    assert not all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_other_sizes_are_told_and_not_refused(described, caplog):
+    _, path, describe = described
+    describe(fields_of_view=[{"mpp": 1.0, "size": 512}])
+    with caplog.at_level(logging.INFO):
+        load_weights(UNet(channels=NARROW), path, [VIEW], VIEW, TWO)
+    assert f"{path} was trained on views of 512 pixels, here they have 64" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("said", "level", "message"),
+    [
+        ({"synthetic": True, "trained_on": "8 painted slides."}, "WARNING", "trained on synthetic slides only"),
+        ({"trained_on": "12 H&E slides at 1 µm/px."}, "INFO", "Weights trained on 12 H&E slides at 1 µm/px."),
+        ({}, "INFO", "nothing is known about what these weights were trained on"),
+        (None, "INFO", "nothing is known about what these weights were trained on"),
+    ],
+)
+def test_what_weights_were_trained_on_is_said_once_when_they_are_loaded_to_predict(
+    described, said, level, message, caplog
+):
+    _, path, describe = described
+    if said is not None:
+        describe(**said)
+    with caplog.at_level(logging.INFO):
+        load_weights(UNet(channels=NARROW), path, scheme=TWO)
+        load_weights(UNet(channels=NARROW), path)
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert record.getMessage().startswith(f"{path}: ")
+    assert message in record.getMessage()
+
+
+def test_another_network_s_weights_name_the_overlays_they_were_trained_with(described):
+    _, path, describe = described
+    describe()
+    with pytest.raises(ValueError, match=r"another network than DMMNM3.*Add the overlay .* --config demo\.yaml$"):
+        load_weights(DMMNM3(channels=NARROW), path)
+    describe(overlays=[])
+    with pytest.raises(ValueError, match=r"Set network_def to the network \(and widths\) it was trained with$"):
+        load_weights(DMMNM3(channels=NARROW), path)
+
+
+def test_damaged_metadata_stop_the_loading(described):
+    _, path, _ = described
+    path.with_suffix(".json").write_text("{")
+    with pytest.raises(ValueError, match=r"unet\.json: no JSON that can be read"):
+        load_weights(UNet(channels=NARROW), path)

@@ -3,8 +3,8 @@
 from .bach import Bach, datalist_from_bach
 from .balance import balance_by_elastic_deformation, plot_class_balance
 from .camelyon import Camelyon16, datalist_from_camelyon16
-from .checks import check_views
-from .choice import PatchChoice
+from .checks import check_validation, check_views
+from .choice import PatchChoice, PatchesPerClass
 from .datalist import (
     all_sections,
     check_entries,
@@ -33,12 +33,14 @@ __all__ = [
     "PackedPatches",
     "PatchChoice",
     "PatchIndex",
+    "PatchesPerClass",
     "SlideDataset",
     "SlideStore",
     "all_sections",
     "balance_by_elastic_deformation",
     "build_patch_index",
     "check_entries",
+    "check_validation",
     "check_views",
     "datalist_from_bach",
     "datalist_from_camelyon16",

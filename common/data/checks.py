@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ..classes import ClassScheme
 from ..slides import FieldOfView
+
+if TYPE_CHECKING:
+    from .dataset import MultiMagnificationPatchDataset
+
+logger = logging.getLogger(__name__)
 
 
 def check_views(
@@ -76,4 +82,35 @@ def _check_output(
         raise ValueError(
             f"{type(network).__name__} predicts {height} x {width} pixels, the target has {target.size}. "
             "Set the target's size, or that of the fields of view"
+        )
+
+
+def check_validation(
+    training: MultiMagnificationPatchDataset,
+    validation: MultiMagnificationPatchDataset,
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Check that the validation patches can tell a good checkpoint from a bad one.
+
+    Args:
+        training: patches that the network learns from.
+        validation: patches whose score picks the checkpoint.
+        classes: those that the score counts; all by default.
+
+    Raises:
+        ValueError: validation has no class that is learnt and counted: every checkpoint would score the same.
+    """
+    learnt, seen = training.annotated_classes(), validation.annotated_classes()
+    counted = [name for name in seen if name in learnt and (classes is None or name in classes)]
+    if not counted:
+        among = "" if classes is None else f" (the score counts {', '.join(classes)})"
+        raise ValueError(
+            f"the training slides show {', '.join(learnt)}, the validation slides {', '.join(seen)}{among}: no "
+            "checkpoint could be told from another. Annotate in the validation slides what is annotated for training"
+        )
+    if len(counted) == 1:
+        logger.warning(
+            "of the classes that are learnt, the validation slides show only %s: a network that sees it everywhere "
+            "would score best. Annotate a second class in them",
+            counted[0],
         )

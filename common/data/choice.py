@@ -54,3 +54,26 @@ class PatchChoice:
             (~has).sum(),
         )
         return index.of_rows(sorted(kept))
+
+
+@dataclass(frozen=True)
+class PatchesPerClass:
+    """A bounded number of patches in which every class is shown: for validation in a time that does not grow with the
+    slides.
+
+    Args:
+        count: patches drawn at random for each class among those with a pixel of it; all where there are fewer.
+        seed: random seed of the draw.
+    """
+
+    count: int = 32
+    seed: int = 0
+
+    def of(self, index: PatchIndex) -> PatchIndex:
+        """Return the chosen patches, in the index's order. A patch that was drawn for two classes comes once."""
+        rng = np.random.default_rng(self.seed)
+        kept: set[int] = set()
+        for name in index.class_names:
+            kept.update(rng.permutation(np.nonzero(index.rows[name].to_numpy() > 0)[0])[: self.count].tolist())
+        logger.info("chosen: %d of %d patches, up to %d for each class", len(kept), len(index.rows), self.count)
+        return index.of_rows(sorted(kept))

@@ -15,7 +15,7 @@ from ..classes import ClassScheme
 from ..losses import class_weights
 from ..slides import FieldOfView, PatchReader, slide_name, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
-from .choice import PatchChoice
+from .choice import PatchChoice, PatchesPerClass
 from .datalist import one_per_slide, slide_items
 from .draws import Draw
 from .index import PatchIndex, build_patch_index
@@ -44,7 +44,9 @@ class MultiMagnificationPatchDataset(Dataset):
         snap: see :meth:`Slide.read`.
         cache_dir: for the patch index.
         rates, class_order: class balancing (:func:`balance_by_elastic_deformation`); none without ``rates``.
-        allow_missing: classes that may have no labelled pixel; ``None`` allows all (evaluation).
+        allow_missing: classes that may have no labelled pixel; ``None`` allows all.
+        training: whether a network learns from these patches. It then takes two classes, and a warning names those that
+            are missing.
         elsewhere: also give the centre of another patch of the slide, for :class:`ContextReliance`.
         tissue: also say whether Otsu's threshold finds tissue in the target, for :class:`SlideConfusion`.
         balance_plot: picture of labelled pixels before and after balancing.
@@ -55,7 +57,7 @@ class MultiMagnificationPatchDataset(Dataset):
         seed: of deformations and centres elsewhere.
 
     Raises:
-        ValueError: no patch, or a class without any labelled pixel.
+        ValueError: no patch, a class without any labelled pixel, or a training with a single class.
     """
 
     def __init__(
@@ -76,10 +78,11 @@ class MultiMagnificationPatchDataset(Dataset):
         tissue: bool = False,
         balance_plot: str | Path | None = None,
         packed: PackedPatches | None = None,
-        chosen: PatchChoice | None = None,
+        chosen: PatchChoice | PatchesPerClass | None = None,
         within: FieldOfView | Mapping[str, Any] | None = None,
         otsu: bool = False,
         seed: int = 0,
+        training: bool = False,
     ) -> None:
         self.data, self.scheme, self.transform, self.seed = list(data), scheme, transform, seed
         reader = PatchReader(fields_of_view, snap=snap)
@@ -92,7 +95,7 @@ class MultiMagnificationPatchDataset(Dataset):
         if chosen is not None:
             before = chosen.of(before)
         self.allow_missing = allow_missing
-        self._check_classes(before)
+        self._check_classes(before, training)
         self.index = before
         if rates:
             self.index = balance_by_elastic_deformation(before, rates, class_order, seed)
@@ -136,14 +139,38 @@ class MultiMagnificationPatchDataset(Dataset):
         """Whether it was said that a class may have no labelled pixel."""
         return self.allow_missing is None or name in self.allow_missing
 
-    def _check_classes(self, index: PatchIndex) -> None:
+    def annotated_classes(self) -> list[str]:
+        """Return the names of the classes that have a labelled pixel, in label order."""
+        counts = zip(self.index.class_names, self.index.pixels_per_class(), strict=True)
+        return [name for name, count in counts if count]
+
+    def _check_classes(self, index: PatchIndex, training: bool) -> None:
         counts = dict(zip(index.class_names, index.pixels_per_class(), strict=True))
-        missing = [name for name, count in counts.items() if count == 0 and not self.may_lack(name)]
-        if missing:
+        missing = [name for name, count in counts.items() if count == 0]
+        refused = [name for name in missing if not self.may_lack(name)]
+        if refused:
             raise ValueError(
-                f"no labelled pixel of {', '.join(missing)} in {len(self.data)} slides: the network could never "
+                f"no labelled pixel of {', '.join(refused)} in {len(self.data)} slides: the network could never "
                 "learn it. Annotate it, take it out of the class scheme, or name it in allow_missing"
             )
+        if not missing:
+            return
+        if not training:
+            logger.info("no labelled pixel of %s in %d slides", ", ".join(missing), len(self.data))
+            return
+        present = [name for name in counts if name not in missing]
+        if len(present) < 2:
+            raise ValueError(
+                f"{present[0]} is the only class annotated in the {len(self.data)} training slides: there is nothing "
+                "to tell it from. Annotate a second class, or say what unannotated pixels are with the datalist's "
+                '"unannotated"'
+            )
+        logger.warning(
+            "no labelled pixel of %s in the %d training slides: the network will never learn, and never predict, %s",
+            ", ".join(missing),
+            len(self.data),
+            "it" if len(missing) == 1 else "them",
+        )
 
 
 def _centres_elsewhere(

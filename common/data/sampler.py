@@ -22,10 +22,11 @@ class ClassCycleSampler(Sampler[int]):
     Args:
         dataset: the patches.
         cycle: class names, in the order in which they take turns; a name may stand in it more than once. Those without
-            a patch are passed over if the data set may lack them.
+            a labelled pixel are passed over if the data set may lack them.
         num_samples: patches per epoch.
         seed: of the order.
-        share: a patch stands for the classes that have at least this share of its labelled pixels.
+        share: a patch stands for the classes that have at least this share of its labelled pixels. A class that the
+            data set may lack and that has this share of no patch is stood for by every patch with a pixel of it.
 
     Raises:
         ValueError: a class of the cycle has no patch, and may not be lacking, or none has.
@@ -48,6 +49,9 @@ class ClassCycleSampler(Sampler[int]):
         pixels = dataset.index.rows[names].to_numpy(dtype=np.float64)
         shares = pixels / pixels.sum(axis=1, keepdims=True)
         self._members = {name: np.nonzero(shares[:, names.index(name)] >= share)[0] for name in set(cycle)}
+        for name, members in self._members.items():
+            if not len(members) and dataset.may_lack(name):
+                self._members[name] = np.nonzero(shares[:, names.index(name)] > 0)[0]
         self.cycle = tuple(name for name in cycle if len(self._members[name]) or not dataset.may_lack(name))
         empty = sorted(name for name in set(self.cycle or cycle) if not len(self._members[name]))
         if empty:

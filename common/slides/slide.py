@@ -293,7 +293,7 @@ def _agree(given: float, stored: tuple[float, float]) -> bool:
 
 
 def _checked_mpp(path: Path, axes: tuple[float, float] | None) -> tuple[float, float]:
-    remedy = 'Give the true value as mpp= (or as the datalist\'s "mpp")'
+    remedy = 'Give the true value: --mpp 0.5 for one slide, "mpp": 0.5 in a datalist, mpp=0.5 in Python'
     if axes is None:
         raise SlideError(path, "the file does not say how many micrometres a pixel is", remedy)
     low, high = MPP_RANGE

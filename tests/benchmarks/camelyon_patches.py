@@ -14,11 +14,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from mrn_ablation import OVERLAY
 from phantom_ablation import REPOSITORY, bundle
 
 MRN = REPOSITORY / "bundles" / "pathology_mrn_segmentation"
 PATCHES = REPOSITORY.parent / "shared" / "data" / "camelyon_patches"
-LAID = ["demo.yaml", "ablations/unet_0.5.yaml"]
+LAID = ["small.yaml", str(OVERLAY), "ablations/unet_0.5.yaml"]
 TRAINING = 50
 
 

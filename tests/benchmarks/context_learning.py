@@ -17,6 +17,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from common.annotations import read_annotations
+from common.inference.autocast import autocast
+from common.inference.precision import resolve_dtype
 from common.networks import UNet
 from common.phantom import BREAST, write_phantoms
 from common.slides import FieldOfView, PatchReader, open_slide
@@ -45,7 +47,7 @@ def cut(folder: Path, seeds: range, mpp: float, per_class: int) -> tuple[torch.T
 def predict(network: nn.Module, images: torch.Tensor, side: int) -> torch.Tensor:
     """Logits of the centre."""
     first = (256 - side) // 2
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast("cpu", getattr(torch, resolve_dtype("auto", "cpu"))):
         return network(images)[:, :, first : first + side, first : first + side].float()
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 from monai.bundle import ConfigParser
+from mrn_ablation import OVERLAY as MRN_OVERLAY
 from phantom_ablation import REPOSITORY, bundle
 from real_tissue import OVERLAY
 
@@ -113,8 +114,8 @@ def main() -> None:
         cases["bcss_tumour"] = (run / "datalist.json", scheme, overlays, overrides)
     if arguments.mrn:
         run = Path(arguments.mrn).absolute()
-        overrides = {"root": MRN, "checkpoint": max(run.glob("MRN-transposed_*")) / "demo.pt", "tissue": False}
-        overlays = ["demo.yaml", "ablations/mrn_transposed.yaml"]
+        overrides = {"root": MRN, "checkpoint": max(run.glob("MRN-transposed_*")) / "model.pt", "tissue": False}
+        overlays = ["small.yaml", str(MRN_OVERLAY), "ablations/mrn_transposed.yaml"]
         cases["lymph_node"] = (run / "camelyon16" / "datalist.json", LYMPH_NODE.scheme, overlays, overrides)
     for name, (path, scheme, overlays, overrides) in cases.items():
         table = measure(load_datalist(path, "testing")[0], scheme, overlays, folder / name, **overrides)

@@ -32,6 +32,7 @@ VARIANTS = {
     "dual, concat": "concat_50",
     "dual, attention": "attention_50",
 }
+OVERLAY = Path(__file__).with_suffix(".yaml")
 # Slices per epoch, and of the testing slide with and without benign or in situ.
 LEARNT, CONTAINING, OTHERS = 1500, 600, 300
 
@@ -56,8 +57,8 @@ def measure(title: str, seed: int, epochs: int, threads: int, data: Path, folder
     if result.exists():
         return json.loads(result.read_text())
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    # The overlay names the paper's encoders, which the demo after it makes small again.
-    laid = [f"ablations/{VARIANTS[title]}.yaml", "demo.yaml"]
+    # The overlay names the paper's encoders, which small.yaml after it makes small again.
+    laid = [f"ablations/{VARIANTS[title]}.yaml", "small.yaml", str(OVERLAY)]
     same = {"cache_dir": data / "patch_index", "checkpoint_name": "model.pt"}
     if not (folder / "model.pt").exists():
         files = {"checkpoint_dir": folder / "training", "output_dir": folder / "training"}

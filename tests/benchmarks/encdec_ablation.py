@@ -23,6 +23,7 @@ from common.comparison import compare_runs
 from common.phantom import BIOPSY_CLASSES, write_breast_biopsies
 
 ENCDEC = REPOSITORY / "bundles" / "pathology_multires_encdec_segmentation"
+OVERLAY = Path(__file__).with_suffix(".yaml")
 # Title of Table II -> overlay of one and of several resolutions.
 TABLE = {
     "Plain": ("single_plain", "multi_plain"),
@@ -59,7 +60,7 @@ def painted(folder: Path) -> Path:
 
 def laid(title: str) -> list[str]:
     """Configs over the bundle's own."""
-    return ["demo.yaml", *([f"ablations/{EVERY[title]}.yaml"] if EVERY[title] else [])]
+    return ["small.yaml", str(OVERLAY), *([f"ablations/{EVERY[title]}.yaml"] if EVERY[title] else [])]
 
 
 def run_folder(folder: Path, title: str, seed: int) -> Path:

@@ -29,6 +29,7 @@ from common.phantom import LYMPH_NODE, write_camelyon16
 from common.roc_report import Curve, plot_curves, read_curve
 
 MRN = REPOSITORY / "bundles" / "pathology_mrn_segmentation"
+OVERLAY = Path(__file__).with_suffix(".yaml")
 # Title and overlay.
 NETWORKS = {
     "MRN-bilinear": None,
@@ -64,7 +65,7 @@ def mean_curve(folders: list[Path]) -> Curve:
 
 def laid(title: str) -> list[str]:
     """Configs over the bundle's own."""
-    return ["demo.yaml", *([f"ablations/{OVERLAYS[title]}.yaml"] if OVERLAYS[title] else [])]
+    return ["small.yaml", str(OVERLAY), *([f"ablations/{OVERLAYS[title]}.yaml"] if OVERLAYS[title] else [])]
 
 
 def measure(title: str, seed: int, epochs: int, threads: int, data: Path, folder: Path) -> dict:
@@ -75,15 +76,15 @@ def measure(title: str, seed: int, epochs: int, threads: int, data: Path, folder
     overlay = laid(title)
     same = {"cache_dir": data / "patch_index"}
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    if not (folder / "demo.pt").exists():
+    if not (folder / "model.pt").exists():
         # Validated once, at the end: no network's checkpoint is picked by luck.
         budget: dict = {"seed": seed, "epochs": epochs, "val_interval": epochs}
         if title == BEGUN:
             unets = ("U-Net 0.5", *COARSE)
-            paths = {view: str(folder.parent / f"{named(unet)}_{seed}" / "demo.pt") for view, unet in enumerate(unets)}
+            paths = {view: str(folder.parent / f"{named(unet)}_{seed}" / "model.pt") for view, unet in enumerate(unets)}
             budget["encoders_from"] = paths
         files = {"datalist": data / "datalist.json", "checkpoint_dir": folder, "output_dir": folder / "train"}
-        files["checkpoint_name"] = "demo.pt"
+        files["checkpoint_name"] = "model.pt"
         bundle(["train.yaml", *overlay], MRN, env, **same, **budget, **files)
     at_target = [*overlay, *(["ablations/at_target_mpp.yaml"] if title in COARSE else [])]
     scored = {
@@ -97,7 +98,7 @@ def measure(title: str, seed: int, epochs: int, threads: int, data: Path, folder
     areas = {}
     for name, (configs, datalist, section) in scored.items():
         options = {"datalist": data / datalist, "section": section, "elsewhere": False}
-        files = {"checkpoint": folder / "demo.pt", "output_dir": folder / name}
+        files = {"checkpoint": folder / "model.pt", "output_dir": folder / name}
         bundle(["train.yaml", "evaluate.yaml", *configs], MRN, env, **same, **options, **files)
         areas[name] = json.loads((folder / name / "roc.json").read_text())["pooled"]
     found = {
@@ -117,7 +118,7 @@ def measure(title: str, seed: int, epochs: int, threads: int, data: Path, folder
 def segment(title: str, data: Path, folder: Path) -> None:
     """Whole testing slides, with probabilities."""
     overlay = laid(title)
-    files = {"slides": data / "datalist.json", "checkpoint": folder / "demo.pt", "output_dir": folder / "slides"}
+    files = {"slides": data / "datalist.json", "checkpoint": folder / "model.pt", "output_dir": folder / "slides"}
     outputs = ["prediction.tif", "probabilities.zarr", "summary.json"]
     bundle(["inference.yaml", *overlay], MRN, **files, outputs=outputs)
 

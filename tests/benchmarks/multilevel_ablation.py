@@ -26,6 +26,8 @@ from phantom_ablation import REPOSITORY, bundle
 from common.phantom import write_multi_stain
 
 MULTILEVEL = REPOSITORY / "bundles" / "pathology_multilevel_unet_segmentation"
+OVERLAY = Path(__file__).with_suffix(".yaml")
+SMALL = ["small.yaml", str(OVERLAY)]
 BASIC = ["basic"]
 ALL = ["basic", "heavy_color", "targeted_hsv", "noise", "blur", "contrast", "edges", "distortion", "xy_jitter"]
 ITERATED = "iterated"
@@ -70,7 +72,7 @@ def evaluated(folder: Path, overlays: list[str], env: Mapping[str, str], data: P
     """Figures of each group of testing slides."""
     files = {"checkpoint": folder / "model.pt", "output_dir": folder / "scores", "datalist": data / "scored.json"}
     if not (folder / "scores" / "scores.json").exists():
-        configs = ["train.yaml", "evaluate.yaml", *overlays, "demo.yaml"]
+        configs = ["train.yaml", "evaluate.yaml", *overlays, *SMALL]
         bundle(configs, MULTILEVEL, env, cache_dir=data / "patch_index", group_by=["seen", "stain", "scanner"], **files)
     scores = json.loads((folder / "scores" / "scores.json").read_text())
     groups = {name: figures(found) for name, found in scores["groups"]["seen"].items()}
@@ -95,7 +97,7 @@ def measure(title: str, seed: int, patches: int, threads: int, data: Path, folde
         steps = {"epochs": 1, "val_interval": 1, "samples_per_epoch": patches, "cycle": patches // 8, "seed": seed}
         files = {"datalist": data / "scored.json", "output_dir": training, "checkpoint_dir": training}
         same = {"cache_dir": data / "patch_index", "checkpoint_name": "model.pt", "augmentations": augmentations}
-        bundle(["train.yaml", *overlays, "demo.yaml"], MULTILEVEL, env, **files, **same, **steps)
+        bundle(["train.yaml", *overlays, *SMALL], MULTILEVEL, env, **files, **same, **steps)
         (training / "model.pt").rename(folder / "model.pt")
     return evaluated(folder, overlays, env, data)
 
@@ -117,7 +119,7 @@ def iterate(seed: int, patches: int, threads: int, data: Path, folder: Path) -> 
     ]
     given = {"datalist": data / "scored.json", "output_dir": folder / "steps"}
     given |= {"settings": {"epochs": 1, "seed": seed}}
-    given |= {"iterative#steps": steps, "iterative#configs": ["demo.yaml"]}
+    given |= {"iterative#steps": steps, "iterative#configs": SMALL}
     given |= {"inference": {"outputs": ["prediction.tif", "summary.json"]}}
     bundle(["iterative.yaml"], MULTILEVEL, env, **given)
     found = {}

@@ -37,6 +37,7 @@ from monai.inferers import AvgMerger, PatchInferer, Splitter
 from common.inference import Options, Segmenter
 from common.inference.autocast import AutocastInferer
 from common.inference.memory import freed_memory_kept
+from common.inference.precision import resolve_dtype
 from common.inference.reading import BlockReader
 from common.networks import NETWORKS
 from common.phantom import write_phantom
@@ -68,7 +69,7 @@ class Case:
         )
         scale = config.get_parsed_content("scale_intensity")
         self.preprocess = lambda pixels: scale({"image": pixels})["image"]
-        self.dtype = "bfloat16" if DEVICE.type == "cuda" else config["dtype"]
+        self.dtype = resolve_dtype(config["dtype"], DEVICE)
         torch.manual_seed(0)
         if name in ("demo", "demo_unet", "paper"):
             self.network = config.get_parsed_content("network_def")
@@ -209,7 +210,7 @@ def tiatoolbox_row(python: str, network: str, slide: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "network.ts"
         torch.jit.script(case.network.cpu()).save(str(script))
-        numbers = [case.target.mpp, low, high, segmenter.options.batch_size]
+        numbers = [case.target.mpp, low, high, segmenter.options.batch_size, segmenter.options.dtype]
         row = Path(__file__).parent / "other_environments" / "tiatoolbox_row.py"
         command = [python, "-W", "ignore", str(row), str(script), str(slide)]
         result = subprocess.run([*command, *map(str, numbers)], check=True, stdout=subprocess.PIPE, text=True)

@@ -94,19 +94,19 @@ def test_every_row_is_trained_and_scored_within_the_same_tiles():
         assert parser.get_parsed_content("tile") == {"mpp": 4.67, "size": 500}
 
 
-DEMO = [None, *(path.stem for path in sorted((DA_REFINENET / "configs" / "ablations").glob("*.yaml")))]
+ROWS = [None, *(path.stem for path in sorted((DA_REFINENET / "configs" / "ablations").glob("*.yaml")))]
 
 
-@pytest.mark.parametrize("overlay", DEMO)
-def test_every_row_has_a_small_demonstration_of_its_own(overlay):
+@pytest.mark.parametrize("overlay", ROWS)
+def test_every_row_has_a_small_network_and_a_checkpoint_of_its_own(overlay):
     overlays = [f"ablations/{overlay}.yaml"] if overlay else []
     for config in ("train.yaml", "inference.yaml"):
-        parser = settings(config, *overlays, "demo.yaml")
+        parser = settings(config, *overlays, "small.yaml")
         if overlay == "unet":
-            parser["view_size"] = 128
+            parser["view_size"] = 256
         parser.get_parsed_content("compatible")
         assert sum(p.numel() for p in parser.get_parsed_content("network_def").parameters()) < 2e6
-        assert parser.get_parsed_content("checkpoint_name") == f"demo_{overlay or 'model'}.pt"
+        assert parser.get_parsed_content("checkpoint_name") == f"{overlay or 'model'}.pt"
 
 
 FUSED = [(f"{fusion}_{depth}", depth, fusion, 5) for fusion in ("concat", "attention") for depth in (50, 101)]

@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.networks import DMMNM3, NETWORKS, UNet
+from common.networks.checkpoint_metadata import read_checkpoint_metadata
 from common.weights import load_branches, load_weights
 from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import DMMN
@@ -116,6 +117,10 @@ def test_a_branch_begins_as_the_u_net_that_is_named(tmp_path):
 
 def test_training_leaves_a_checkpoint_and_the_class_balance(trained):
     load_weights(DMMNM3(channels=NARROW["channels"]), trained / "demo.pt")
+    described = read_checkpoint_metadata(trained / "demo.pt")
+    assert described.note.startswith("These weights were trained on synthetic slides only")
+    assert described.trained_on == "1 synthetic H&E slide at 1, 2 and 4 µm/px."
+    assert (described.bundle, described.overlays, described.network) == (DMMN.name, ["demo.yaml"], "DMMNM3")
     assert (trained / "out" / "class_balance.png").stat().st_size > 5000
     assert list((trained / "out").glob("events.out.tfevents*"))
 

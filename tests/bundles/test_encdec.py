@@ -99,7 +99,7 @@ def trained(biopsies, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few steps of training by the bundle's own command."""
     folder = tmp_path_factory.mktemp("trained")
     steps = {"epochs": 1, "samples_per_epoch": 20, "batch_size": 4, "row": "model"}
-    bundle(folder, "train.yaml", "demo.yaml", datalist=biopsies, checkpoint_dir=folder, **steps)
+    bundle(folder, "train.yaml", "small.yaml", datalist=biopsies, checkpoint_dir=folder, **steps)
     return folder / "model.pt"
 
 
@@ -118,13 +118,13 @@ def test_regions_of_a_case_are_in_one_section_and_have_one_diagnosis(biopsies):
 def test_evaluation_and_inference_agree_and_the_ring_is_measured(trained, biopsies, tmp_path):
     load_weights(MultiResolutionEncoderDecoder(channels=CHANNELS), trained)
     same = {"datalist": biopsies, "checkpoint": trained}
-    bundle(tmp_path, "train.yaml", "evaluate.yaml", "demo.yaml", **same, group_by=["diagnosis"])
+    bundle(tmp_path, "train.yaml", "evaluate.yaml", "small.yaml", **same, group_by=["diagnosis"])
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert set(scores["context_reliance"]) == {"ring"}
     assert set(scores["groups"]["diagnosis"]) == {"benign", "atypia", "DCIS", "invasive"}
     assert (tmp_path / "out" / "classes.png").stat().st_size > 5000
     slides = {"slides": biopsies, "checkpoint": trained, "outputs": ["prediction.tif", "summary.json"]}
-    bundle(tmp_path, "inference.yaml", "demo.yaml", **slides, overlap=0.0, output_dir=tmp_path / "edge")
+    bundle(tmp_path, "inference.yaml", "small.yaml", **slides, overlap=0.0, output_dir=tmp_path / "edge")
     run_common(
         "compare", f"m={tmp_path / 'edge'}", "--datalist", biopsies, "--bundle", ENCDEC, "--out", tmp_path / "both"
     )
@@ -138,7 +138,7 @@ def test_evaluation_and_inference_agree_and_the_ring_is_measured(trained, biopsi
 @pytest.mark.all
 def test_two_processes_train_together(biopsies, tmp_path):
     steps = {"epochs": 1, "samples_per_epoch": 8, "batch_size": 2, "row": "model"}
-    configs = ["train.yaml", "demo.yaml", "ablations/single_a3.yaml", "multi_gpu_train.yaml"]
+    configs = ["train.yaml", "small.yaml", "ablations/single_a3.yaml", "multi_gpu_train.yaml"]
     given = {**NARROW, **steps, "datalist": biopsies, "checkpoint_dir": tmp_path}
     run_bundle_command(ENCDEC, tmp_path, *configs, processes=2, **given)
     load_weights(EncoderDecoder(8, "dense", False, False, CHANNELS), tmp_path / "model.pt")

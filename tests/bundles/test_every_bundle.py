@@ -6,14 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
-from tests.bundles.commands import configs_of
+from common.data import PatchIndex
+from common.phantom import BREAST
+from tests.bundles.commands import configs_of, run_bundle
 from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, MULTILEVEL, REPOSITORY, SHARED
 
-BUNDLES = sorted((REPOSITORY / "bundles").iterdir())
+BUNDLES = sorted((REPOSITORY / "bundles").glob("pathology_*"))
 # Configs that overlay others than train.yaml, and those.
 AFTER = {
     "demo_context": ["demo.yaml"],
@@ -88,14 +91,14 @@ def test_metadata_fits_the_schema(bundle, shared_data, tmp_path):
 
 @every_bundle
 def test_what_a_bundle_is_made_of_is_there(bundle):
-    for name in ("configs/multi_gpu_train.yaml", "configs/logging.conf", "configs/demo.yaml", "LICENSE"):
+    for name in ("configs/multi_gpu_train.yaml", "configs/logging.conf", "configs/small.yaml", "LICENSE"):
         assert (bundle / name).is_file()
     assert {path.name for path in (bundle / "docs").iterdir()} >= {"README.md", "data_license.txt"}
 
 
 @every_bundle
 def test_network_takes_and_gives_what_the_metadata_says(bundle):
-    for overlay in ([], ["demo.yaml"]):
+    for overlay in ([], ["small.yaml"]):
         verify_net_in_out(
             net_id="network_def",
             meta_file=str(bundle / "configs" / "metadata.json"),
@@ -136,7 +139,7 @@ def test_train_and_inference_mean_the_same_classes_views_and_network(bundle):
 
 @every_bundle
 def test_a_checkpoint_exports_as_torchscript(bundle, tmp_path):
-    configs = configs_of(bundle, "inference.yaml", "demo.yaml")
+    configs = configs_of(bundle, "inference.yaml", "small.yaml")
     parser = ConfigParser(ConfigParser.load_config_files(configs))
     network = parser.get_parsed_content("network_def").eval()
     torch.save(network.state_dict(), tmp_path / "model.pt")
@@ -165,7 +168,7 @@ def test_every_config_has_the_properties_monai_asks_for(workflow, bundle, ablati
     small = dict(SMALL[bundle.name])
     if ablation == "multi_class":
         small |= {key: SMALL[DMMN.name][key] for key in ("datalist", "allow_missing")}
-    if "demo.yaml" in base and workflow != "infer" and bundle != ENCDEC:
+    if "demo.yaml" in base and workflow != "infer":
         small["sampler#cycle"] = ["stroma", "background"]
     small["datalist"] = str(phantoms / small["datalist"])
     run = ConfigWorkflow(
@@ -194,3 +197,98 @@ def test_the_multi_gpu_overlay_names_only_what_train_has(bundle):
     names = ("train.yaml", "multi_gpu_train.yaml")
     train, overlay = (ConfigParser.load_config_file(path) for path in configs_of(bundle, *names))
     assert set(overlay) - set(train) <= {"backend", "finalize", "frozen_batch_norm", "shared"}
+
+
+# ---- small.yaml
+
+
+# Two of the phantoms' classes, as each bundle calls them.
+TWO_CLASSES = {
+    DMMN.name: {"stroma": "stroma", "background": "background"},
+    DA_REFINENET.name: {"stroma": "benign", "background": "normal"},
+    MULTILEVEL.name: {"stroma": "tumour", "adipose": "others"},
+    MRN.name: {"stroma": "tumour", "background": "normal"},
+    ENCDEC.name: {"stroma": "normal stroma", "background": "background"},
+}
+
+
+# Coarser than small.yaml: fewer targets a slide.
+COARSE = {
+    MULTILEVEL.name: {"fine_mpp": 2.0, "size": 64},
+    MRN.name: {
+        "fields_of_view": [{"mpp": mpp, "size": 256} for mpp in (2.0, 4.0, 8.0, 16.0)],
+        "target": {"mpp": 2.0, "size": 256},
+    },
+    ENCDEC.name: {"view_mpp": 2.0},
+}
+
+
+def narrowed(bundle: Path) -> dict:
+    """What makes a bundle's network tiny; classes may be missing only as far as small.yaml says."""
+    left_out = ("datalist", "allow_missing", "batch_mix", "min_labelled")
+    small = {key: value for key, value in SMALL[bundle.name].items() if key not in left_out}
+    return small | COARSE.get(bundle.name, {})
+
+
+def annotated_in_two_classes(bundle: Path, phantoms: Path, path: Path) -> Path:
+    """Write a datalist of one slide in each section, on which two classes are annotated; of MRN's, which has no more,
+    validation lacks one."""
+    sections = json.loads((phantoms / "datalist.json").read_text())
+    for section, entries in sections.items():
+        called = dict.fromkeys(BREAST.scheme.names) | TWO_CLASSES[bundle.name]
+        if bundle == MRN and section == "validation":
+            called["stroma"] = None
+        for entry in entries:
+            entry["image"] = str(phantoms / entry["image"])
+            entry["label"] = str(Path(entry["image"]).with_suffix(".geojson"))
+            entry["class_map"] = called
+    path.write_text(json.dumps(sections))
+    return path
+
+
+@every_bundle
+def test_small_trains_from_nothing_where_classes_are_missing(bundle, phantoms, tmp_path):
+    data = annotated_in_two_classes(bundle, phantoms, tmp_path / "datalist.json")
+    same = {**narrowed(bundle), "datalist": data, "dtype": "float32", "cache_dir": tmp_path / "patch_index"}
+    steps = {"epochs": 1, "batch_size": 4, "samples_per_epoch": 8, "val_interval": 1}
+    run_bundle(bundle, tmp_path, "train.yaml", "small.yaml", **same, **steps, checkpoint_dir=tmp_path / "models")
+    trained = tmp_path / "models" / "model.pt"
+    assert trained.is_file()
+    of_checkpoint = {"checkpoint": trained, "output_dir": tmp_path / "scores", "elsewhere": False}
+    run_bundle(bundle, tmp_path, "train.yaml", "evaluate.yaml", "small.yaml", **same, **of_checkpoint)
+    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    counted = {name for name, row in scores["classes"].items() if row["labelled_pixels"]}
+    assert counted
+    assert counted <= set(TWO_CLASSES[bundle.name].values())
+    assert all(row["iou"] is None for name, row in scores["classes"].items() if name not in counted)
+    assert 0 <= scores["mean_iou"] <= 1
+    segmented = {"checkpoint": trained, "output_dir": tmp_path / "slides", "slides": data, "dtype": "float32"}
+    run_bundle(bundle, tmp_path, "inference.yaml", "small.yaml", **narrowed(bundle), **segmented)
+    written = {path.name for path in (tmp_path / "slides" / "phantom_0042").iterdir()}
+    assert written >= {"prediction.tif", "prediction.geojson", "overlay.png", "summary.json"}
+
+
+@every_bundle
+def test_small_needs_no_checkpoint_and_keeps_the_name_of_the_one_it_makes(bundle):
+    small = ConfigParser.load_config_file(configs_of(bundle, "small.yaml")[0])
+    assert not {key for key in small if "checkpoint" in key or key.endswith("_from") or key in ("dtype", "row")}
+    for names in (["train.yaml"], ["train.yaml", "evaluate.yaml"], ["inference.yaml"]):
+        parser = ConfigParser(ConfigParser.load_config_files(configs_of(bundle, *names, "small.yaml")))
+        parser["bundle_root"] = "root"
+        asked_for = parser.get_parsed_content("checkpoint" if names != ["train.yaml"] else "checkpoint_name")
+        assert asked_for in ("model.pt", "root/models/model.pt")
+        assert parser.get_parsed_content("overlays") == ["small.yaml"]
+
+
+@every_bundle
+def test_small_bounds_training_and_validation_whatever_the_number_of_slides(bundle):
+    parser = ConfigParser(ConfigParser.load_config_files(configs_of(bundle, "train.yaml", "small.yaml")))
+    epochs, samples = (parser.get_parsed_content(key) for key in ("epochs", "samples_per_epoch"))
+    assert 5_000 <= epochs * samples <= 30_000
+    # A checkpoint early: within a fifth of the training.
+    assert parser["val_interval"] * 5 <= epochs
+    index = PatchIndex(
+        pd.DataFrame({name: [1] * 1000 for name in parser.get_parsed_content("scheme").names}),
+        tuple(parser.get_parsed_content("scheme").names),
+    )
+    assert len(parser.get_parsed_content("validation_patches").of(index).rows) <= 150

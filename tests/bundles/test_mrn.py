@@ -73,7 +73,7 @@ def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     steps = {"epochs": 2, "val_interval": 1, "samples_per_epoch": 16}
     given = {**NARROW, **steps, "datalist": phantoms / "two_classes.json", "checkpoint_dir": folder}
-    result = run_bundle_command(MRN, folder, "train.yaml", "demo.yaml", **given)
+    result = run_bundle_command(MRN, folder, "train.yaml", "small.yaml", **given)
     (folder / "log.txt").write_text(result.stdout + result.stderr)
     return folder
 
@@ -83,8 +83,8 @@ def segmented(trained, phantoms) -> Path:
     """The testing slide, everywhere, with probabilities."""
     options = {"slides": phantoms / "two_classes.json", "outputs": OUTPUTS, "tissue": False, "dtype": "float32"}
     folder = trained / "slides"
-    checkpoint = trained / "demo.pt"
-    bundle(trained, "inference.yaml", "demo.yaml", **options, checkpoint=checkpoint, output_dir=folder)
+    checkpoint = trained / "model.pt"
+    bundle(trained, "inference.yaml", "small.yaml", **options, checkpoint=checkpoint, output_dir=folder)
     return folder
 
 
@@ -92,10 +92,10 @@ def test_training_keeps_the_checkpoint_of_the_lowest_validation_loss(trained, ph
     losses = [float(loss) for loss in re.findall(r"Metrics -- val_loss: (\S+)", (trained / "log.txt").read_text())]
     assert len(losses) == 2
     assert abs(losses[0] - losses[1]) > 0.01 * min(losses)
-    parser = settings("train.yaml", "demo.yaml")
+    parser = settings("train.yaml", "small.yaml")
     parser.update({**NARROW, "datalist": str(phantoms / "two_classes.json"), "cache_dir": None, "num_workers": 0})
     parser.update({"checkpoint_dir": str(tmp_path), "output_dir": str(tmp_path), "bundle_root": str(MRN)})
-    load_weights(parser.get_parsed_content("network_def"), trained / "demo.pt")
+    load_weights(parser.get_parsed_content("network_def"), trained / "model.pt")
     evaluator = parser.get_parsed_content("validate#evaluator")
     evaluator.run()
     assert evaluator.state.metrics["val_loss"] == pytest.approx(min(losses), abs=2e-3 * min(losses))
@@ -105,16 +105,16 @@ def test_training_keeps_the_checkpoint_of_the_lowest_validation_loss(trained, ph
 def test_two_processes_train_together(phantoms, tmp_path):
     same = {"datalist": phantoms / "two_classes.json", "checkpoint_dir": tmp_path, "batch_size": 2}
     steps = {"epochs": 1, "val_interval": 1, "samples_per_epoch": 8}
-    configs = ["train.yaml", "demo.yaml", "multi_gpu_train.yaml"]
+    configs = ["train.yaml", "small.yaml", "multi_gpu_train.yaml"]
     run_bundle_command(MRN, tmp_path, *configs, processes=2, **{**NARROW, **same, **steps})
-    load_weights(Network(channels=NARROW["channels"]), tmp_path / "demo.pt")
+    load_weights(Network(channels=NARROW["channels"]), tmp_path / "model.pt")
 
 
 def test_evaluation_yields_curves_and_agrees_with_segmented_slides(trained, segmented, phantoms, tmp_path):
     """Scored patch by patch, and as a stitched slide whose probabilities FROC and panels are made of."""
-    same = {"checkpoint": trained / "demo.pt", "dtype": "float32"}
+    same = {"checkpoint": trained / "model.pt", "dtype": "float32"}
     data = phantoms / "two_classes.json"
-    bundle(tmp_path, "train.yaml", "evaluate.yaml", "demo.yaml", datalist=data, elsewhere=False, **same)
+    bundle(tmp_path, "train.yaml", "evaluate.yaml", "small.yaml", datalist=data, elsewhere=False, **same)
     figures = json.loads((tmp_path / "out" / "roc.json").read_text())
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert 0 < figures["pooled"]["auc"] < 1
@@ -135,11 +135,11 @@ def test_evaluation_yields_curves_and_agrees_with_segmented_slides(trained, segm
 
 
 def test_slides_run_with_shared_context_and_overlap(trained, segmented, phantoms, tmp_path):
-    same = {"slides": phantoms / "phantom_0042.tif", "checkpoint": trained / "demo.pt", "dtype": "float32"}
+    same = {"slides": phantoms / "phantom_0042.tif", "checkpoint": trained / "model.pt", "dtype": "float32"}
     same |= {"outputs": ["prediction.tif", "summary.json"], "tissue": False}
     maps = {"per_patch": tifffile.imread(segmented / "phantom_0042" / "prediction.tif")}
     for name, options in {"shared": {"context": "shared"}, "overlap": {"overlap": 0.5}}.items():
-        bundle(tmp_path, "inference.yaml", "demo.yaml", **same, **options, output_dir=tmp_path / name)
+        bundle(tmp_path, "inference.yaml", "small.yaml", **same, **options, output_dir=tmp_path / name)
         maps[name] = tifffile.imread(tmp_path / name / "phantom_0042" / "prediction.tif")
     assert maps["per_patch"].shape == (2048, 2048)
     # The coarse branches see what lies beyond a patch's view; after a few steps they say little yet.
@@ -154,7 +154,7 @@ def test_a_coarse_u_net_is_scored_at_its_own_and_at_the_targets_micrometres_per_
     same = {"datalist": phantoms / "two_classes.json", "checkpoint": tmp_path / "unet.pt", "dtype": "float32"}
     found = {}
     for name, overlays in {"own": [], "target": ["ablations/at_target_mpp.yaml"]}.items():
-        configs = ["train.yaml", "evaluate.yaml", "demo.yaml", "ablations/unet_1.yaml", *overlays]
+        configs = ["train.yaml", "evaluate.yaml", "small.yaml", "ablations/unet_1.yaml", *overlays]
         bundle(tmp_path, *configs, **same, output_dir=tmp_path / name)
         found[name] = json.loads((tmp_path / name / "roc.json").read_text())["pooled"]
     pixels = {name: sum(figures["pixels"].values()) for name, figures in found.items()}

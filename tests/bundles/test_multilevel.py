@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser
 
 from common.iterative import IterativeTraining
 from common.networks import EfficientNetUNet, HookNet, MultiLevelUNet, UNet
+from common.networks.checkpoint_metadata import read_checkpoint_metadata
 from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import MULTILEVEL
 
@@ -112,7 +113,7 @@ def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two steps of training by the bundle's own command."""
     folder = tmp_path_factory.mktemp("trained")
     given = {**SMALL, **FEW, **STEPS, "datalist": phantoms / "tissues.json", "checkpoint_dir": folder}
-    run_bundle_command(MULTILEVEL, folder, "train.yaml", "demo.yaml", **given)
+    run_bundle_command(MULTILEVEL, folder, "train.yaml", "small.yaml", **given)
     return folder
 
 
@@ -159,7 +160,7 @@ def varied(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_evaluation_agrees_with_the_segmented_slide_and_draws_curves(varied, phantoms, tmp_path):
     same = {"checkpoint": varied, "scheme#threshold": 0.34}
     data = phantoms / "tissues.json"
-    bundle(tmp_path, "train.yaml", "evaluate.yaml", "demo.yaml", datalist=data, otsu="$None", **FEW, **same)
+    bundle(tmp_path, "train.yaml", "evaluate.yaml", "small.yaml", datalist=data, otsu="$None", **FEW, **same)
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     curves = json.loads((tmp_path / "out" / "curves.json").read_text())
     assert scores["labelled_pixels"] == 1024 * 1024
@@ -168,7 +169,7 @@ def test_evaluation_agrees_with_the_segmented_slide_and_draws_curves(varied, pha
         assert 0 <= figures["auc"] <= 1, name
     assert (tmp_path / "out" / "curves.png").exists()
     slides = {"slides": data, "tissue": False, "outputs": ["prediction.tif"], "output_dir": tmp_path / "slides"}
-    bundle(tmp_path, "inference.yaml", "demo.yaml", **slides, **same)
+    bundle(tmp_path, "inference.yaml", "small.yaml", **slides, **same)
     found = tifffile.imread(tmp_path / "slides" / "phantom_0042" / "prediction.tif")
     assert (np.bincount(found.ravel(), minlength=4)[1:] > 5_000).all()
     run_common("compare", tmp_path / "slides", "--datalist", data, "--bundle", MULTILEVEL, "--out", tmp_path / "both")
@@ -179,18 +180,17 @@ def test_evaluation_agrees_with_the_segmented_slide_and_draws_curves(varied, pha
 
 def test_an_ablations_own_checkpoint_is_evaluated_and_run_in_whichever_order_overlays_come():
     for names in (["train.yaml", "evaluate.yaml"], ["inference.yaml"]):
-        for overlays in (["ablations/crop.yaml"], ["ablations/crop.yaml", "demo.yaml"]):
-            wanted = "demo_crop.pt" if "demo.yaml" in overlays else "crop.pt"
+        for overlays in (["ablations/crop.yaml"], ["ablations/crop.yaml", "small.yaml"]):
             for order in ([*names, *overlays], [names[0], *overlays, *names[1:]]):
                 found = settings(*order, bundle_root="root").get_parsed_content("checkpoint")
-                assert found == f"root/models/{wanted}"
+                assert found == "root/models/crop.pt"
 
 
 @pytest.mark.all
 def test_two_processes_train_together(phantoms, tmp_path):
     given = {**SMALL, **FEW, **STEPS, "datalist": phantoms / "tissues.json", "checkpoint_dir": tmp_path}
-    run_bundle_command(MULTILEVEL, tmp_path, "train.yaml", "demo.yaml", "multi_gpu_train.yaml", processes=2, **given)
-    assert (tmp_path / "demo_model.pt").exists()
+    run_bundle_command(MULTILEVEL, tmp_path, "train.yaml", "small.yaml", "multi_gpu_train.yaml", processes=2, **given)
+    assert (tmp_path / "model.pt").exists()
 
 
 def test_packed_patches_are_the_same_as_read_ones(phantoms, tmp_path):
@@ -240,7 +240,11 @@ def test_each_step_learns_from_what_the_one_before_predicts_where_nobody_annotat
     summary = json.loads((out / "0_base" / "slides" / "phantom_0042" / "summary.json").read_text())
     assert (summary["settings"]["threshold"], summary["settings"]["otherwise"]) == (0.34, "unlabelled")
     for name in ("0_base", "1_second"):
-        assert (out / name / "model.pt").exists()
+        described = read_checkpoint_metadata(out / name / "model.pt")
+        assert described.bundle == MULTILEVEL.name
+        # Nothing says of the slide without annotation what it is.
+        expected = (1, True, ["ablations/single_view.yaml"]) if name == "0_base" else (2, None, [])
+        assert (described.slides, described.synthetic, described.overlays) == expected
         assert (out / name / "validation" / "scores.json").exists()
     assert not (out / "1_second" / "slides").exists()
 

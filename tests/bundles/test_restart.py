@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from common.files import sha256
+from common.networks.checkpoint_metadata import metadata_path
 from common.restart import RestartPoint
 from tests.bundles.commands import configs_of, run_bundle
 from tests.bundles.test_da_refinenet import SMALL as DUAL
@@ -102,7 +105,7 @@ def test_a_stopped_training_goes_on_and_ends_as_if_it_had_not_been(bundle, phant
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         kept = {"restart": folder / "restart.pt", "checkpoint_dir": folder, "epochs": 3}
-        run_bundle(bundle, folder, "train.yaml", "demo.yaml", **{**given, **kept, **more})
+        run_bundle(bundle, folder, "train.yaml", "small.yaml", **{**given, **kept, **more})
 
     reseed = RestartPoint._reseed
 
@@ -128,6 +131,10 @@ def test_a_stopped_training_goes_on_and_ends_as_if_it_had_not_been(bundle, phant
         for name in ("whole", "stopped")
     ]
     assert same(*map(state, models))
+    described = [json.loads(metadata_path(path).read_text()) for path in models]
+    assert described[0] == described[1]
+    assert described[0]["sha256"] == sha256(models[0])
+    assert described[0]["synthetic"] is True
     # Finished, it has nothing more to do, and of another training it is not the beginning.
     train("stopped")
     assert same(state(tmp_path / "stopped" / "restart.pt"), whole)
@@ -163,7 +170,7 @@ def nothing_is_left_running() -> Iterator[None]:
 def launch(bundle: Path, folder: Path, nodes: int, processes: int, **given: Any) -> list[subprocess.Popen]:
     """As on several machines: torchrun once for each."""
     folder.mkdir(exist_ok=True)
-    configs = str(configs_of(bundle, "train.yaml", "demo.yaml", "multi_gpu_train.yaml"))
+    configs = str(configs_of(bundle, "train.yaml", "small.yaml", "multi_gpu_train.yaml"))
     launcher = [f"--nnodes={nodes}", f"--nproc_per_node={processes}", "--max-restarts=3", "--rdzv_backend=c10d"]
     command = [sys.executable, "-m", "torch.distributed.run", *launcher, f"--rdzv_endpoint=127.0.0.1:{free_port()}"]
     command += ["-m", "monai.bundle", "run", "--config_file", configs, "--bundle_root", str(bundle)]
@@ -216,7 +223,7 @@ def test_two_machines_train_as_one_process_and_go_on_when_one_of_theirs_is_kille
 
 def lived_in(bundle: Path, given: dict[str, Any], path: Path) -> Path:
     """A network whose batch normalisation has seen something: of one that has not, frozen, the outputs explode."""
-    parser = ConfigParser(ConfigParser.load_config_files(configs_of(bundle, "train.yaml", "demo.yaml")))
+    parser = ConfigParser(ConfigParser.load_config_files(configs_of(bundle, "train.yaml", "small.yaml")))
     parser.update({key: value for key, value in given.items() if key != "datalist"})
     torch.manual_seed(0)
     network = parser.get_parsed_content("network_def").train()

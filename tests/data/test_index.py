@@ -15,6 +15,7 @@ from common.annotations import AnnotatedRegion, write_geojson
 from common.data import (
     ClassCycleSampler,
     MultiMagnificationPatchDataset,
+    PackedPatches,
     PatchIndex,
     SlideDataset,
     balance_by_elastic_deformation,
@@ -236,3 +237,12 @@ def test_targets_without_tissue_are_left_out_by_otsus_threshold(tmp_path, scheme
     # The mask has pixels of 8 µm and is closed over 16 µm: a column beside the edge may count.
     assert 4 * 4 <= len(sizes[True]) <= 4 * 5
     assert columns.max() <= 320
+
+
+def test_columns_that_say_what_a_slide_is_change_neither_index_nor_packed_patches(entry, scheme, tmp_path, monkeypatch):
+    more = {**entry, "synthetic": True, "stain": "H&E"}
+    first = index(entry, scheme, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr("common.data.index._table", lambda *a: pytest.fail("not taken from the cache"))
+    assert index(more, scheme, cache_dir=tmp_path / "cache").rows.equals(first.rows)
+    packed = PackedPatches(tmp_path / "packed", [], {})
+    assert packed._key(more, np.zeros((1, 3))) == packed._key(entry, np.zeros((1, 3)))

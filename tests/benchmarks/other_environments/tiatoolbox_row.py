@@ -1,6 +1,6 @@
 """TIAToolbox's SemanticSegmentor over a slide; run by whole_slide.py with the Python of another environment.
 
-    python tests/benchmarks/other_environments/tiatoolbox_row.py NETWORK SLIDE MPP LOW HIGH BATCH_SIZE
+    python tests/benchmarks/other_environments/tiatoolbox_row.py NETWORK SLIDE MPP LOW HIGH BATCH_SIZE DTYPE
 
 NETWORK is a TorchScript file, MPP the µm/px of its 256 x 256 pixels, LOW and HIGH what 0 and 255 become. Imports
 nothing of this project: TIAToolbox 2.1.3 wants older versions of much that is used here. An environment for it, with
@@ -36,11 +36,12 @@ from tiatoolbox.wsicore.wsireader import WSIReader  # noqa: E402
 
 
 class Scripted(ModelABC):
-    """A TorchScript network in bfloat16, preprocessed by a linear scale."""
+    """A TorchScript network, preprocessed by a linear scale."""
 
-    def __init__(self, path: str, low: float, high: float) -> None:
+    def __init__(self, path: str, low: float, high: float, dtype: str) -> None:
         super().__init__()
         self.network, self.low, self.high = torch.jit.load(path).eval(), low, high
+        self.dtype = getattr(torch, dtype)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.network(image)
@@ -50,14 +51,15 @@ class Scripted(ModelABC):
         """``(B, h, w, 3)`` -> probabilities ``(B, h, w, C)``."""
         pixels = batch_data.to(device).permute(0, 3, 1, 2).float()
         image = pixels / 255 * (model.high - model.low) + model.low
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+        lower = model.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(device, model.dtype, enabled=lower):
             logits = model(image.contiguous(memory_format=torch.channels_last)).float()
         return torch.softmax(logits, dim=1).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def main() -> None:
     """Segment, print one line of JSON."""
-    network, path, mpp, low, high, batch_size = sys.argv[1:]
+    network, path, mpp, low, high, batch_size, dtype = sys.argv[1:]
     slide = WSIReader.open(path, mpp=(0.5, 0.5), power=20)
     resolution = [{"units": "mpp", "resolution": float(mpp)}]
     side = [256, 256]
@@ -69,7 +71,7 @@ def main() -> None:
         patch_output_shape=side,
         stride_shape=side,
     )
-    segmentor = SemanticSegmentor(Scripted(network, float(low), float(high)), batch_size=int(batch_size))
+    segmentor = SemanticSegmentor(Scripted(network, float(low), float(high), dtype), batch_size=int(batch_size))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         output = {"save_dir": Path(folder) / "output", "output_type": "zarr", "auto_get_mask": False}
