@@ -1,5 +1,8 @@
-"""Tests. They run as on a processor with AVX2 only, which has no bfloat16 of its own: results and times then hardly depend
-on the machine. PyTorch reads this when it is first imported."""
+"""Tests.
+
+They run as on a processor with AVX2 only, which has no bfloat16 of its own, so that results and times hardly depend on
+the machine. PyTorch reads the variable when it is first imported.
+"""
 
 import os
 import platform
