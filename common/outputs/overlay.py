@@ -107,15 +107,13 @@ def with_legend(
     """
     height, width = image.shape[:2]
     size = letter_size(width)
-    letters, small = font(size), font(max(12, round(0.85 * size)))
+    letters = font(size)
     entries = [_Entry.of(tissue, letters, opacity, tissue.label in clear) for tissue in scheme.classes]
     width = max(width, int(max(entry.width for entry in entries) + 1.5 * size))
     lines = _lines(entries, width - size)
-    written = wrapped(caption, small, width - 1.2 * size) if caption else []
+    written = wrapped(caption, letters, width - 1.2 * size) if caption else []
     below = height + int((1.9 * len(lines) + 0.8) * size)
-    picture = Image.new(
-        "RGB", (width, below + int(1.35 * small.size * len(written) + 0.6 * size * bool(written))), "white"
-    )
+    picture = Image.new("RGB", (width, below + int(1.35 * size * len(written) + 0.6 * size * bool(written))), "white")
     picture.paste(Image.fromarray(image))
     draw = ImageDraw.Draw(picture)
     for number, line in enumerate(lines):
@@ -126,7 +124,7 @@ def with_legend(
             draw.text((x + 1.6 * size, y + 0.55 * size), entry.name, fill=_INK, font=letters, anchor="lm")
             x += entry.width
     for number, text in enumerate(written):
-        draw.text((0.6 * size, below + 1.35 * small.size * number), text, fill=_INK, font=small)
+        draw.text((0.6 * size, below + 1.35 * size * number), text, fill=_CAUTION, font=letters)
     return picture
 
 
