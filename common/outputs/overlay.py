@@ -22,6 +22,8 @@ _LONGEST_SIDE = 2000
 _OPACITY = 0.45
 _CLEAR = "not coloured"
 _INK, _FRAME = (20, 20, 20), (90, 90, 90)
+# Of the caption, which says what to beware of.
+_CAUTION = (160, 20, 20)
 
 
 def write_overlay(
