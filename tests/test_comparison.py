@@ -33,7 +33,7 @@ def folder(tmp_path, scheme):
 
 def test_one_row_per_model_and_a_picture_per_slide(folder):
     command = [sys.executable, "-m", "common", "compare", folder / "good", f"worse={folder / 'bad'}"]
-    command += ["--datalist", folder / "d.json", "--out", folder / "out"]
+    command += ["--datalist", folder / "d.json", "--output", folder / "out"]
     result = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
     rows = (folder / "out" / "comparison.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["model", "good", "worse"]

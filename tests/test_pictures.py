@@ -59,18 +59,18 @@ def test_the_command_draws_features_by_column(datalist, tmp_path):
     overlay = tmp_path / "small.json"
     overlay.write_text(json.dumps({"encoder": "efficientnet-b0", "fine_mpp": 2.0, "size": 64}))
     few = ["--config", overlay, "--patches", 6]
-    printed = run_common("features", datalist, "--out", tmp_path, "--by", "scanner", *few)
+    printed = run_common("features", datalist, "--output", tmp_path, "--by", "scanner", *few)
     assert "silhouette" in printed
     with (tmp_path / "features.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["scanner"] for row in rows] == ["A"] * 6 + ["B"] * 12 + ["A"] * 6
     assert Image.open(tmp_path / "features.png").size[0] > 300
-    run_common("features", datalist, "--out", tmp_path / "resnet", "--encoder", "resnet18", "--by", "scanner", *few)
+    run_common("features", datalist, "--output", tmp_path / "resnet", "--encoder", "resnet18", "--by", "scanner", *few)
     assert (tmp_path / "resnet" / "features.png").exists()
     with pytest.raises(SystemExit, match="no column 'stain'"):
-        run_common("features", datalist, "--config", overlay, "--by", "stain", "--out", tmp_path)
+        run_common("features", datalist, "--config", overlay, "--by", "stain", "--output", tmp_path)
     with pytest.raises(SystemExit, match="no part 'encoder'; there are coarse_encoder"):
-        run_common("features", datalist, "--config", overlay, "--module", "encoder", "--out", tmp_path)
+        run_common("features", datalist, "--config", overlay, "--module", "encoder", "--output", tmp_path)
 
 
 def test_every_transform_within_others_is_found_and_done_every_time():
@@ -98,7 +98,7 @@ def test_hues_are_measured_around_the_circle_and_grey_left_out():
 def test_the_command_draws_augmentations(datalist, tmp_path):
     overlay = tmp_path / "small.json"
     overlay.write_text(json.dumps({"size": 64, "fine_mpp": 2.0}))
-    printed = run_common("augmentations", datalist, "--out", tmp_path, "--config", overlay, "--patches", 6)
+    printed = run_common("augmentations", datalist, "--output", tmp_path, "--config", overlay, "--patches", 6)
     assert "saturation range" in printed
     with (tmp_path / "hue_saturation.csv").open() as file:
         original, augmented = list(csv.DictReader(file))
@@ -108,7 +108,7 @@ def test_the_command_draws_augmentations(datalist, tmp_path):
 
 
 def test_the_distribution_of_classes_is_said_by_column_and_section(datalist, phantom, tmp_path):
-    columns = ["inspect", datalist, "--out", tmp_path, "--by", "scanner", "--patches", 1]
+    columns = ["inspect", datalist, "--output", tmp_path, "--by", "scanner", "--patches", 1]
     printed = run_common(*columns, check=False)
     assert "contact_sheet" in printed
     with (tmp_path / "distribution.csv").open() as file:

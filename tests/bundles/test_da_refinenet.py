@@ -171,7 +171,7 @@ def trained(phantoms, tmp_path_factory) -> Path:
 
 
 def test_patches_and_the_stitched_slide_in_one_table(trained, phantoms, tmp_path, capsys):
-    from common.__main__ import compare
+    from common.cli.look import compare
 
     same = {**SMALL, "checkpoint": trained, "datalist": phantoms / "grades.json"}
     every = {"testing_patches": "$None", "stride": 48, "min_labelled": 0.0, "output_dir": tmp_path / "scores"}
@@ -198,7 +198,7 @@ def test_patches_and_the_stitched_slide_in_one_table(trained, phantoms, tmp_path
         f"dual={tmp_path / 'shared'}",
         datalist=str(phantoms / "grades.json"),
         bundle=str(DA_REFINENET),
-        out=str(tmp_path / "table"),
+        output=str(tmp_path / "table"),
         evaluated=f"dual={tmp_path / 'scores'}",
     )
     table = pd.read_csv(tmp_path / "table" / "comparison.csv")

@@ -158,8 +158,8 @@ def test_the_walk_from_qupath_files_to_segmented_slides(phantoms, tmp_path):
             shutil.copy(phantoms / f"phantom_00{number}{ending}", tmp_path / kind)
     datalist = tmp_path / "datalist.json"
     folders = (tmp_path / "slides", tmp_path / "annotations")
-    assert "1 training, 1 validation, 1 testing" in run_common("datalist", "folder", *folders, "--out", datalist)
-    said = run_common("inspect", datalist, "--out", tmp_path / "inspection", "--patches", 2, check=False)
+    assert "1 training, 1 validation, 1 testing" in run_common("datalist", "folder", *folders, "--output", datalist)
+    said = run_common("inspect", datalist, "--output", tmp_path / "inspection", "--patches", 2, check=False)
     assert "training: 1 slides" in said
     same = {"datalist": datalist, "network_def": NARROW}
     arguments = {
@@ -180,7 +180,7 @@ def test_the_walk_from_qupath_files_to_segmented_slides(phantoms, tmp_path):
     assert scores["labelled_pixels"] == scores["slides"][0]["labelled_pixels"] > 10_000
     assert next(iter(scores["groups"]["image"].values()))["mean_iou"] == scores["mean_iou"]
     bundle(tmp_path, "inference.yaml", "demo.yaml", slides=datalist, outputs=list(OUTPUTS), **trained)
-    run_common("compare", f"mine={tmp_path / 'out'}", "--datalist", datalist, "--out", tmp_path / "comparison")
+    run_common("compare", f"mine={tmp_path / 'out'}", "--datalist", datalist, "--output", tmp_path / "comparison")
     assert (tmp_path / "comparison" / "comparison.csv").read_text().splitlines()[1].startswith("mine,")
 
 

@@ -126,7 +126,7 @@ def test_evaluation_and_inference_agree_and_the_ring_is_measured(trained, biopsi
     slides = {"slides": biopsies, "checkpoint": trained, "outputs": ["prediction.tif", "summary.json"]}
     bundle(tmp_path, "inference.yaml", "small.yaml", **slides, overlap=0.0, output_dir=tmp_path / "edge")
     run_common(
-        "compare", f"m={tmp_path / 'edge'}", "--datalist", biopsies, "--bundle", ENCDEC, "--out", tmp_path / "both"
+        "compare", f"m={tmp_path / 'edge'}", "--datalist", biopsies, "--bundle", ENCDEC, "--output", tmp_path / "both"
     )
     stitched = json.loads((tmp_path / "both" / "comparison.json").read_text())["m"]
     assert stitched["labelled_pixels"] == scores["labelled_pixels"]
@@ -154,7 +154,7 @@ def test_superpixels_are_told_apart_and_regions_diagnosed(biopsies, tmp_path):
     assert sorted(path.name for path in maps.iterdir()) == sorted(named)
     assert sorted(path.name for path in (maps / named[0]).iterdir()) == sorted(outputs)
     table = tmp_path / "scores" / "comparison.csv"
-    run_common("compare", f"SP-SVM={maps}", "--datalist", biopsies, "--bundle", ENCDEC, "--out", table.parent)
+    run_common("compare", f"SP-SVM={maps}", "--datalist", biopsies, "--bundle", ENCDEC, "--output", table.parent)
     scores = json.loads(table.with_suffix(".json").read_text())["SP-SVM"]
     assert scores["pixel_accuracy"] > 0.7
     # The same command again leaves what is finished, and adds what is not there; of a part of a slide, only that part
@@ -197,5 +197,7 @@ def test_activations_of_networks_as_a_picture(trained, biopsies, tmp_path):
     (tmp_path / "narrow.yaml").write_text(f"channels: {CHANNELS}\n")
     models = [f"IA-RCU={trained}+{tmp_path / 'narrow.yaml'}"]
     models.append(f"RCU={tmp_path / 'a1.pt'}+ablations/multi_a1.yaml+{tmp_path / 'narrow.yaml'}")
-    run_common("activations", slide, *models, "--center", "150,160", "--layers", layers, "--out", tmp_path / "maps.png")
+    run_common(
+        "activations", slide, *models, "--center", "150,160", "--layers", layers, "--output", tmp_path / "maps.png"
+    )
     assert (tmp_path / "maps.png").stat().st_size > 20_000

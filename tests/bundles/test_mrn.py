@@ -123,14 +123,14 @@ def test_evaluation_yields_curves_and_agrees_with_segmented_slides(trained, segm
     assert figures["pooled"]["sensitivity"] == scores["classes"]["tumour"]["recall"]
     assert {"roc.png", "roc.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
-    run_common("compare", f"mrn={segmented}", "--datalist", data, "--bundle", MRN, "--out", tmp_path / "both")
+    run_common("compare", f"mrn={segmented}", "--datalist", data, "--bundle", MRN, "--output", tmp_path / "both")
     stitched = json.loads((tmp_path / "both" / "comparison.json").read_text())["mrn"]
     difference = np.abs(np.subtract(stitched["confusion_matrix"]["pixels"], scores["confusion_matrix"]["pixels"])).sum()
     assert difference < 1e-3 * 2048 * 2048
     assert (tmp_path / "both" / "phantom_0042_probabilities.png").exists()
-    table = run_common("froc", f"mrn={segmented}", "--datalist", data, "--out", tmp_path / "froc")
+    table = run_common("froc", f"mrn={segmented}", "--datalist", data, "--output", tmp_path / "froc")
     assert "sensitivity at 0.25" in table
-    run_common("roc", f"MRN={tmp_path / 'out'}", "--out", tmp_path / "curves")
+    run_common("roc", f"MRN={tmp_path / 'out'}", "--output", tmp_path / "curves")
     assert (tmp_path / "curves" / "roc.png").exists()
 
 

@@ -172,7 +172,9 @@ def test_evaluation_agrees_with_the_segmented_slide_and_draws_curves(varied, pha
     bundle(tmp_path, "inference.yaml", "small.yaml", **slides, **same)
     found = tifffile.imread(tmp_path / "slides" / "phantom_0042" / "prediction.tif")
     assert (np.bincount(found.ravel(), minlength=4)[1:] > 5_000).all()
-    run_common("compare", tmp_path / "slides", "--datalist", data, "--bundle", MULTILEVEL, "--out", tmp_path / "both")
+    run_common(
+        "compare", tmp_path / "slides", "--datalist", data, "--bundle", MULTILEVEL, "--output", tmp_path / "both"
+    )
     stitched = json.loads((tmp_path / "both" / "comparison.json").read_text())["slides"]
     differing = np.abs(np.subtract(*(each["confusion_matrix"]["pixels"] for each in (stitched, scores)))).sum()
     assert differing < 2e-4 * 1024 * 1024
