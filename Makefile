@@ -16,6 +16,7 @@ $(RUN): pyproject.toml setup.py constraints.txt
 	@$(PIP_INSTALL) torch
 	@$(PIP_INSTALL) --editable .
 	@touch $@
+	@echo "Installed. Next: . $(BIN)/activate && multimag --help"
 
 $(DEV): $(RUN)
 	@echo "Installing what the tests need besides"

@@ -163,7 +163,13 @@ class SaveScores:
         figures = report.write(self.output_dir, lost)
         for views, value in (lost or {}).items():
             logger.info("mean IoU lost when %s come(s) from elsewhere: %.4f", views, value)
+        found = ", ".join(f"{name} {_rounded(one['iou'])}" for name, one in figures["classes"].items())
+        logger.info("IoU: %s", found)
         logger.info("mean IoU %.4f; scores and confusion matrix: %s", figures["mean_iou"] or 0.0, self.output_dir)
+
+
+def _rounded(value: float | None) -> str:
+    return "not annotated" if value is None else f"{value:.3f}"
 
 
 class SaveROC:

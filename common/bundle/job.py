@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import logging
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from .run import command_line, run_configs
 logger = logging.getLogger(__name__)
 
 _DEFAULT = "pathology_dmmn_segmentation"
+# Values of keys that are known before anything is loaded; the engine's options check them again.
+CHOICES = {
+    "context": ("per_patch", "shared", "seamless"),
+    "symmetries": ("none", "flips", "all"),
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+}
 # The overlay that picks the demonstration's network and weights, where a bundle has some.
 _DEMO = "demo.yaml"
 
@@ -84,6 +91,9 @@ def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: st
             "training with the paper's settings, which take days on a GPU. --config small.yaml trains a narrow network"
         )
     _run(folder, ["train.yaml", *overlays], {**given, **settings}, overlays, [datalist])
+    written = Path(output) / "model.pt"
+    if written.is_file():
+        print(f"the checkpoint with the best validation score: {written}")
 
 
 def _trained_with(bundle: str | None, checkpoint: str | None, overlays: Sequence[str]) -> tuple[Path, list[str]]:
@@ -124,10 +134,20 @@ def _run(
     files = config_files(folder, configs)
     check_keys(files, settings, ("bundle", "checkpoint", "config", "output"))
     check_overlays(folder, files)
+    _check_choices(settings)
     _check_inputs(inputs)
     _check_weights(settings.get("checkpoint") or checkpoint_of(files, folder), files, settings)
     print(f"equal to: {command_line(folder, files, settings)}", flush=True)
     run_configs(folder, files, settings)
+
+
+def _check_choices(settings: Mapping[str, Any]) -> None:
+    for key, choices in CHOICES.items():
+        value = settings.get(key, choices[0])
+        if value not in choices and not str(value).startswith(("$", "@", "%")):
+            near = get_close_matches(str(value), choices, 1, 0.5)
+            hint = f". Did you mean {near[0]}?" if near else ""
+            raise ValueError(f"--{key} must be one of {', '.join(choices)}, not {value!r}{hint}")
 
 
 def _check_inputs(paths: Sequence[str]) -> None:
@@ -141,6 +161,10 @@ def _check_inputs(paths: Sequence[str]) -> None:
 
 def _check_weights(checkpoint: Any, files: Sequence[Path], settings: Mapping[str, Any]) -> None:
     """Weights that are to be loaded must be there; training writes its own."""
+    if Path(str(checkpoint)).suffix == ".json":
+        raise ValueError(
+            f"{checkpoint} describes a checkpoint. Name the weights, {Path(checkpoint).with_suffix('.pt')}"
+        )
     trains = not any(path.name in ("inference.yaml", "evaluate.yaml") for path in files)
     path = settings.get("start_from") if trains else checkpoint
     if isinstance(path, str | Path) and not str(path).startswith("$") and not Path(path).is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,12 @@ def _quoted(word: str) -> str:
     return f'"{word}"' if plain else shlex.quote(word)
 
 
+def say_loading() -> None:
+    """Say on the console that libraries are loaded, which takes seconds, if they are not yet."""
+    if "monai" not in sys.modules:
+        print("loading PyTorch and MONAI …", file=sys.stderr, flush=True)
+
+
 def run_configs(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]) -> None:
     """Run configs of a bundle.
 
@@ -39,6 +46,7 @@ def run_configs(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]
         files: the configs, later ones over earlier ones.
         settings: values of their keys.
     """
+    say_loading()
     from monai.bundle import ConfigWorkflow
 
     given = {key: "$None" if value is None else value for key, value in settings.items()}

@@ -47,10 +47,15 @@ def cohort(
         split_mb: slides of less than so many megabytes are never split among workers.
         settings: keys of the configs, as --tissue True.
     """
+    from ..bundle.keys import check_keys, config_files
+    from ..bundle.run import say_loading
+
+    configs = ("inference.yaml", *listed(config))
+    check_keys(config_files(bundle, configs), settings, ("bundle", "slides", "output", "config", "workers", "cache"))
+    say_loading()
     from ..cohort.account import FAILED, LEFT, SUMS, TABLE, shown_failures
     from ..cohort.run import CohortOptions, run_cohort
 
-    configs = ("inference.yaml", *listed(config))
     options = CohortOptions(
         configs, settings, section, name_by, mpp, ray, workers, cpus, gpus, cache, cache_gb, retries, split_mb
     )

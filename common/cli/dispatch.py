@@ -15,6 +15,7 @@ import fire
 from fire.decorators import SetParseFns
 
 from .. import __version__
+from ..bundle.run import say_loading
 from .errors import CommandError, report_errors
 from .help import command_help, overview
 
@@ -22,6 +23,8 @@ PROGRAM = "multimag"
 Commands = Mapping[str, Mapping[str, str]]
 # As fire recognises them: a negative number is a value.
 _FLAG = re.compile(r"^--?([a-zA-Z][\w#:-]*)(=.*)?$", re.DOTALL)
+# Commands that load neither PyTorch nor MONAI.
+_LIGHT = ("bundles",)
 # Options by their earlier names.
 _RENAMED = {"out": "output"}
 
@@ -84,6 +87,9 @@ def _call(function: Callable[..., Any], name: str, words: Sequence[str]) -> None
     words = [_renamed(word, function) for word in words]
     parameters = inspect.signature(function).parameters
     _check_flags(parameters, name, words)
+    _check_arguments(parameters, name, words)
+    if not _takes_keys(parameters) and name not in _LIGHT:
+        say_loading()
     # fire would make a number of a folder called 2023.
     texts = {key: str for key, one in parameters.items() if str(one.annotation) in ("str", "str | None")}
     fire.Fire(SetParseFns(**texts)(function), command=list(words), name=f"{PROGRAM} {name}")
@@ -105,7 +111,7 @@ def _check_flags(parameters: Mapping[str, inspect.Parameter], name: str, words: 
 
     Functions that take further keys (of configs) check these themselves.
     """
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+    if _takes_keys(parameters):
         return
     options = [key for key, one in parameters.items() if one.kind is not inspect.Parameter.VAR_POSITIONAL]
     for word in words:
@@ -118,3 +124,43 @@ def _check_flags(parameters: Mapping[str, inspect.Parameter], name: str, words: 
         near = get_close_matches(key, options, 1, 0.5)
         hint = f" Did you mean --{near[0]}?" if near else ""
         raise CommandError(f"{PROGRAM} {name}: no option --{key}.{hint} {PROGRAM} {name} --help lists all")
+
+
+def _takes_keys(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+
+
+def _check_arguments(parameters: Mapping[str, inspect.Parameter], name: str, words: Sequence[str]) -> None:
+    """Refuse a command without an argument that it needs, and options without a value."""
+    flags, positional = _parsed(words)
+    for key, given in flags.items():
+        one = parameters.get(key)
+        if given is None and one is not None and not isinstance(one.default, bool):
+            raise CommandError(f"{PROGRAM} {name}: --{key} needs a value. {PROGRAM} {name} --help explains it")
+    for key, one in parameters.items():
+        if key in flags or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+            continue
+        if one.kind is one.POSITIONAL_OR_KEYWORD and positional:
+            positional -= 1
+        elif one.default is one.empty:
+            what = f"--{key}" if one.kind is one.KEYWORD_ONLY else key.upper()
+            raise CommandError(f"{PROGRAM} {name}: {what} is missing. {PROGRAM} {name} --help explains it")
+    several = any(one.kind is one.VAR_POSITIONAL for one in parameters.values())
+    if positional and not several:
+        raise CommandError(f"{PROGRAM} {name}: too many arguments. {PROGRAM} {name} --help explains them")
+
+
+def _parsed(words: Sequence[str]) -> tuple[dict[str, str | None], int]:
+    """Return the options with their values, None for those without, and how many other words there are."""
+    flags: dict[str, str | None] = {}
+    positional, rest = 0, list(words)
+    while rest:
+        word = rest.pop(0)
+        found = _FLAG.match(word)
+        if not found:
+            positional += 1
+            continue
+        follows = rest and not _FLAG.match(rest[0])
+        value = found.group(2)
+        flags[found.group(1).replace("-", "_")] = value[1:] if value else (rest.pop(0) if follows else None)
+    return flags, positional

@@ -22,8 +22,7 @@ def overview(commands: Mapping[str, Mapping[str, str]], program: str) -> str:
         for name, place in members.items():
             module, function = place.split(":")
             doc = getattr(import_module(f".{module}", __package__), function).__doc__ or ""
-            first = textwrap.shorten(" ".join(doc.split("\n\n")[0].split()).split(". ")[0].rstrip("."), 90)
-            lines.append(f"  {name:<{width}}  {first}")
+            lines.append(f"  {name:<{width}}  {_first_clause(doc)}")
         lines.append("")
     lines += [
         f"{program} COMMAND --help explains one; {program} --version says which version this is.",
@@ -31,6 +30,12 @@ def overview(commands: Mapping[str, Mapping[str, str]], program: str) -> str:
         "2 the command is wrong, 130 interrupted.",
     ]
     return "\n".join(lines)
+
+
+def _first_clause(doc: str) -> str:
+    """Return the first sentence of a docstring, up to its colon or semicolon where it is long."""
+    sentence = re.split(r"(?<! al)\. ", " ".join(doc.split("\n\n")[0].split()))[0].rstrip(".")
+    return sentence if len(sentence) <= 80 else re.split("[:;,]", sentence)[0]
 
 
 def command_help(function: Callable[..., Any], name: str) -> str:

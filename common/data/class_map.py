@@ -226,7 +226,7 @@ def unknown_names_remark(
     which = "which is no class" if len(unknown) == 1 else "which are no classes"
     lines = [
         f"annotations use {_counted(unknown)}, {which} of {owner} ({', '.join(scheme.names)}). "
-        f"Add for example: {option}"
+        f"Training refuses them: give the command again with, for example, {option}"
     ]
     if None in suggested.values():
         lines.append("null leaves what is drawn in that class unlabelled, also over what was drawn before it")

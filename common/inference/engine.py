@@ -8,6 +8,7 @@ predicting, the caller's thread does both.
 from __future__ import annotations
 
 import copy
+import logging
 import queue
 import threading
 import time
@@ -35,6 +36,8 @@ from .plan import Block, Plan
 from .prediction import Predictor, TensorWindow
 from .reading import BlockReader, Window
 from .stitching import Stitcher
+
+logger = logging.getLogger(__name__)
 
 Preprocess = Callable[[torch.Tensor], torch.Tensor]
 Maps = dict[str, torch.Tensor]
@@ -165,6 +168,8 @@ class Segmenter:
         total, to_do = (sum(int(wanted.sum()) for _, wanted in some) for some in (jobs, left))
         alone = [device.type for device in self.devices] == ["cpu"]
         memory, pipeline = (freed_memory_kept(), _in_turn) if alone else (nullcontext(), _at_once)
+        if journal.resumed:
+            logger.info("%s: resuming, %d of %d patches are in finished blocks", slide.name, total - to_do, total)
         bar = progress.shown(slide.name, total, total - to_do)
         with memory, bar, _named(slide), closing(pipeline(left, reader, workers, self.options.readers)) as blocks:
             for block, _, found in blocks:

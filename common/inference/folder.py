@@ -44,7 +44,7 @@ class SlideFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            message = f"{self.path}: another process is at work here. Wait for it, or choose another output_dir"
+            message = f"{self.path}: another process is at work here. Wait for it, or choose another output folder"
             raise FolderInUseError(message) from error
         try:
             # What a killed run was writing or removing.

@@ -148,7 +148,7 @@ class WholeSlideInferer(Inferer):
             if summary is None or missing:
                 summary = self._make(slide, folder, segmenter, settings, missing, anew=summary is None)
             else:
-                logger.info("%s is segmented already; set overwrite to true to begin anew", folder.path)
+                logger.info("%s is segmented already; --overwrite True starts over", folder.path)
             folder.discard_unfinished()
         self._done.append(folder.path)
         return {"image": item["image"], "output": str(folder.path), **summary}

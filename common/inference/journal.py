@@ -80,8 +80,8 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
     found = differences(before, now)
     if found:
         raise SettingsError(
-            f"{folder} holds the result of other settings: {'; '.join(found)}. Choose another output_dir, or set "
-            "overwrite to true to begin anew"
+            f"{folder} holds the result of other settings: {'; '.join(found)}. Choose another output folder, or start "
+            "over with --overwrite True"
         )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from common.bundle.find import find_bundle, known_bundles, listed_bundles, short_name, trained_as
-from common.bundle.job import run_evaluation, run_inference, run_training
+from common.bundle.job import CHOICES, run_evaluation, run_inference, run_training
 from common.bundle.keys import check_keys, check_overlays, checkpoint_of, config_files
 from common.bundle.run import command_line
+from common.inference.options import CONTEXTS, DTYPES, SYMMETRIES
 
 from ..conftest import DMMN, MRN
 
@@ -171,3 +172,16 @@ def test_the_equal_command_can_be_pasted():
         "python -m monai.bundle run --config_file \"['b/a.yaml', 'b/c d.yaml']\" --bundle_root b "
         "--slides 'my slide.svs' --mpp '$None'"
     )
+
+
+def test_choices_are_those_of_the_engine():
+    assert CHOICES == {"context": CONTEXTS, "symmetries": SYMMETRIES, "dtype": DTYPES}
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_values_that_can_be_known_are_refused_before_anything_is_loaded(slide, tmp_path):
+    with pytest.raises(ValueError, match="--context must be one of per_patch, shared, seamless, not 'sharde'. Did you"):
+        run_inference([slide], None, None, (), "out", {"context": "sharde"})
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"model\.json describes a checkpoint\. Name the weights, .*model\.pt"):
+        run_inference([slide], None, str(tmp_path / "model.json"), (), "out", {})

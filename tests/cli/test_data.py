@@ -71,7 +71,7 @@ def test_from_a_folder_of_slides_and_qupath_s_exports_to_a_datalist_that_trains(
     code, lines = typed(command)
     assert code == 0
     assert lines[0] == "left out, 1 slide without an annotation: P3_7.PNG"
-    suggestion = lines[1].split("Add for example: ")[1]
+    suggestion = lines[1].split("with, for example, ")[1]
     assert "null leaves what is drawn in that class unlabelled, also over what was drawn before it" in lines
     assert "? Whatever: no class could be guessed; replace its null if it stands for one" in lines
     assert lines[-1].endswith(": lists/d.json")

@@ -46,7 +46,7 @@ def test_the_overview_names_every_command_with_what_it_does(capsys):
     lines = capsys.readouterr().out.splitlines()
     for name in PLACES:
         (line,) = [line for line in lines if line.startswith(f"  {name} ")]
-        assert len(line.removeprefix(f"  {name}").strip()) > 20
+        assert len(line.removeprefix(f"  {name}").strip()) >= 12
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -94,6 +94,14 @@ def test_every_command_refuses_a_misspelt_option_before_it_runs(name, capsys, tm
     if "output" in inspect.signature(function).parameters or name in ("segment", "train", "evaluate", "cohort"):
         assert "output" in line.split("otput", 1)[1]
     assert [path.name for path in tmp_path.iterdir() if path.name != "x.json"] == []
+
+
+def test_a_missing_argument_is_named(capsys):
+    assert "multimag evaluate: CHECKPOINT is missing." in refused(capsys, "evaluate", "datalist.json")
+    assert "multimag compare: --datalist is missing." in refused(capsys, "compare", "a", "b")
+    assert "multimag report: --output needs a value." in refused(capsys, "report", "a", "--output")
+    assert "multimag report: --output needs a value." in refused(capsys, "report", "--output", "--slides", "a")
+    assert "multimag report: too many arguments." in refused(capsys, "report", *"abcdef")
 
 
 def test_the_earlier_name_of_an_option_is_understood(capsys, tmp_path):

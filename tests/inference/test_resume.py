@@ -130,7 +130,7 @@ def test_other_settings_are_refused_with_the_difference_named(slide, scheme, tmp
     other = Stepwise()
     other.edges.data += 0.1
     for arguments, network, difference in (
-        ({"fill": "black"}, Stepwise(), r"fill is 'white' there, 'black' now\. Choose another output_dir"),
+        ({"fill": "black"}, Stepwise(), r"fill is 'white' there, 'black' now\. Choose another output folder"),
         ({"options": {"overlap": 0.5}}, Stepwise(), r"overlap is 0\.0 there, 0\.5 now"),
         (
             {"polygons": {"min_area": 900, "skip": ["stroma"]}},
