@@ -166,7 +166,7 @@ class MultiMagnificationPatchDataset(Dataset):
                 '"unannotated"'
             )
         logger.warning(
-            "no labelled pixel of %s in the %d training slides: the network will never learn, and never predict, %s",
+            "no labelled pixel of %s in the %d training slides: the network will not learn %s",
             ", ".join(missing),
             len(self.data),
             "it" if len(missing) == 1 else "them",

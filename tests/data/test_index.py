@@ -132,7 +132,7 @@ def test_an_empty_index_says_what_to_do(entry, scheme):
 
 def test_a_slide_without_mpp_stops_before_training(entry, scheme):
     del entry["mpp"]
-    with pytest.raises(SlideError, match='datalist\'s "mpp"'):
+    with pytest.raises(SlideError, match='"mpp": 0.5 in a datalist'):
         dataset(entry, scheme)
 
 
