@@ -91,8 +91,8 @@ def test_the_remark_counts_slides_and_keeps_what_is_mapped(scheme):
     first, *rest = unknown_names_remark(found, scheme, "mine", {"Fat": "adipose"})
     assert first == (
         "annotations use Tumor (3 slides), Stroma (2), Foo (1), Immune cells (1), which are no classes of mine "
-        "(carcinoma, benign epithelial, background, stroma, necrotic, adipose). Training refuses them: give the command "
-        "again with, for example, --class_map "
+        "(carcinoma, benign epithelial, background, stroma, necrotic, adipose). Training refuses them: give the "
+        "command again with, for example, --class_map "
         "\"{'Fat': 'adipose', 'Tumor': 'carcinoma', 'Stroma': 'stroma', 'Foo': null, 'Immune cells': null}\""
     )
     assert rest == [
