@@ -55,9 +55,10 @@ def run_inference(
     folder, overlays = _trained_with(bundle, checkpoint, overlays)
     if checkpoint is None and not overlays:
         overlays = _own_or_demonstration(folder)
-    given: dict[str, Any] = {"slides": slides[0] if len(slides) == 1 else list(slides), "output_dir": output}
+    slides = [_as_path(slide) for slide in slides]
+    given: dict[str, Any] = {"slides": slides[0] if len(slides) == 1 else slides, "output_dir": _as_path(output)}
     if checkpoint is not None:
-        given["checkpoint"] = checkpoint
+        given["checkpoint"] = _as_path(checkpoint)
     _run(folder, ["inference.yaml", *overlays], {**given, **settings}, overlays, slides)
 
 
@@ -71,13 +72,14 @@ def run_evaluation(
 ) -> None:
     """Score a checkpoint; see :func:`run_inference`."""
     folder, overlays = _trained_with(bundle, checkpoint, overlays)
-    given = {"datalist": datalist, "checkpoint": checkpoint, "output_dir": output}
+    given = {"datalist": _as_path(datalist), "checkpoint": _as_path(checkpoint), "output_dir": _as_path(output)}
     _run(folder, ["train.yaml", "evaluate.yaml", *overlays], {**given, **settings}, overlays, [datalist])
 
 
 def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: str, settings: Mapping[str, Any]) -> None:
     """Train a network; see :func:`run_inference`."""
     folder = find_bundle(bundle)
+    datalist, output = _as_path(datalist), _as_path(output)
     given: dict[str, Any] = {
         "datalist": datalist,
         "output_dir": output,
@@ -94,6 +96,11 @@ def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: st
     written = Path(output) / "model.pt"
     if written.is_file():
         print(f"the checkpoint with the best validation score: {written}")
+
+
+def _as_path(path: str) -> str:
+    """Return a path that configs take for one: what begins with these characters they would evaluate, or follow."""
+    return f"./{path}" if path.startswith(("$", "@", "%", "~")) else path
 
 
 def _trained_with(bundle: str | None, checkpoint: str | None, overlays: Sequence[str]) -> tuple[Path, list[str]]:

@@ -185,3 +185,11 @@ def test_values_that_can_be_known_are_refused_before_anything_is_loaded(slide, t
     (tmp_path / "model.json").write_text("{}")
     with pytest.raises(ValueError, match=r"model\.json describes a checkpoint\. Name the weights, .*model\.pt"):
         run_inference([slide], None, str(tmp_path / "model.json"), (), "out", {})
+
+
+def test_a_name_that_looks_like_an_expression_stays_a_name(tmp_path, monkeypatch, runs):
+    monkeypatch.chdir(tmp_path)
+    for name in ("$print('x').svs", "@slides.svs", "%a.svs"):
+        Path(name).touch()
+        run_inference([name], None, None, (), name, {})
+        assert runs.pop()[2] == {"slides": f"./{name}", "output_dir": f"./{name}"}
