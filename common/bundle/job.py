@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -100,7 +101,10 @@ def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: st
 
 def _as_path(path: str) -> str:
     """Return a path that configs take for one: what begins with these characters they would evaluate, or follow."""
-    return f"./{path}" if path.startswith(("$", "@", "%", "~")) else path
+    if path.startswith(("$", "@", "%")):
+        return f"./{path}"
+    # In quotes, a shell leaves the home folder to the command.
+    return os.path.expanduser(path)
 
 
 def _trained_with(bundle: str | None, checkpoint: str | None, overlays: Sequence[str]) -> tuple[Path, list[str]]:
