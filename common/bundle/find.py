@@ -1,4 +1,4 @@
-"""Where the bundles are, and which one a name means. Imports nothing heavy: commands ask before they load anything."""
+"""Find bundles by name or folder. Imports nothing heavy, so that commands can ask before they load anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which keys a bundle's configs know. Reads YAML only: a misspelt key is refused before anything is loaded."""
+"""Check keys against a bundle's configs. Reads YAML only, so that a misspelt key is refused before anything is loaded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _config_file(folder: Path, name: str) -> Path:
 
 def merged_configs(files: Iterable[Path]) -> dict[str, Any]:
     """Return the top-level keys of configs, later ones over earlier ones; keys of overlays that reach into others
-    (``validate#data#section``) stay as they are spelt.
+    (``validate#data#section``) keep their spelling.
 
     Raises:
         ValueError: a file is no YAML mapping.

@@ -89,7 +89,7 @@ def cohort_estimate(
         mm2: predicted of a slide.
         slide_gb: gigabytes of a slide.
         output_gb: gigabytes of its outputs.
-        seconds_per_slide: of one worker beside.
+        seconds_per_slide: seconds of one worker for each slide, besides those for its area.
         gbit: Gbit/s between the store and all workers.
         worker_gbit: Gbit/s of one worker.
         dispatched: slides per second that the driver gives out at most.

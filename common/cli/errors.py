@@ -1,4 +1,4 @@
-"""What a user sees of an error: one line that says what to do, or, of a fault of ours, where it arose."""
+"""Report errors: one line that says what to do, or a traceback where the fault is ours."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _explained(listed: str) -> dict[str, str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Return paragraphs wrapped; lines that are indented (examples) stay as they are."""
+    """Return paragraphs wrapped; indented lines (examples) are kept."""
     lines: list[str] = []
     for paragraph in text.strip().split("\n\n"):
         if paragraph.startswith(" "):

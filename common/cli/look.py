@@ -62,7 +62,7 @@ def compare(
     patches = None if evaluated is None else titled(listed(evaluated), "compare … --evaluated TITLE=FOLDER")
     table = compare_runs(folders, datalist, scheme, output, section, chosen, name_by, patches)
     print(table.round(3).to_string(index=False))
-    print(f"{Path(output) / 'comparison.csv'}, and a picture of each slide beside it")
+    print(f"{Path(output) / 'comparison.csv'}, and a picture of each slide in the same folder")
 
 
 def score(
@@ -81,7 +81,7 @@ def score(
         slide: the slide.
         bundle: name (dmmn, mrn, ...) or folder of the bundle whose class scheme is meant.
         mpp: micrometres per pixel of the slide, in place of what the file says.
-        output: folder to write to; beside the prediction by default.
+        output: folder to write to; by default scores, next to the prediction.
     """
     from ..annotations import read_annotations
     from ..bundle.parser import bundle_settings
@@ -108,7 +108,7 @@ def roc(*runs: str, output: str = "roc") -> None:
 
     table = compare_curves(titled(runs, "roc RUN…"), output)
     print(table.round(4).to_string(index=False))
-    print(f"{Path(output) / 'roc.png'}, and roc_comparison.csv beside it")
+    print(f"{Path(output) / 'roc.png'}, and roc_comparison.csv in the same folder")
 
 
 def froc(
@@ -148,7 +148,7 @@ def froc(
     scheme = bundle_settings(bundle, ["inference.yaml", *listed(config)], ["scheme"])["scheme"]
     table = lesion_froc(folders, datalist, scheme, output, section, mpp, box, probability, smallest, grown, name_by)
     print(table.round(3).to_string(index=False))
-    print(f"{Path(output) / 'froc.csv'}, and the curves in froc.json beside it")
+    print(f"{Path(output) / 'froc.csv'}, and the curves in froc.json")
 
 
 def activations(
@@ -204,7 +204,7 @@ def augmentations(
 
     table = AugmentationReport(datalist, bundle, listed(config), patches, seed).write(output, styled)
     print(table.round(1).to_string(index=False))
-    print(f"{Path(output) / 'augmentations.png'}, hue_saturation.png and .csv beside it")
+    print(f"{Path(output) / 'augmentations.png'}, hue_saturation.png and .csv")
 
 
 def features(
