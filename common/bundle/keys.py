@@ -1,4 +1,4 @@
-"""Check keys against a bundle's configs. Reads YAML only, so that a misspelt key is refused before anything is loaded."""
+"""Check keys against a bundle's configs. Reads YAML only: a misspelt key is refused before anything is loaded."""
 
 from __future__ import annotations
 
