@@ -43,4 +43,4 @@ benchmark: $(DEV)
 	@for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean:
-	rm -rf $(VENV) output
+	rm -rf $(VENV) output/demo

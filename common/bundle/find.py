@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..files import sha256
+
 # Installed, the bundles are a package of this name; see bundles/__init__.py.
 _PACKAGE = "multimag"
 _METADATA = Path("configs") / "metadata.json"
@@ -67,14 +69,18 @@ def find_bundle(name_or_path: str | Path) -> Path:
 
 def trained_as(checkpoint: str | Path) -> tuple[str | None, list[str]]:
     """Return the bundle and the overlays that a checkpoint was trained with, as the JSON file next to it says; None
-    and no overlays where it says nothing."""
+    and no overlays where it says nothing, or describes another file."""
     path = Path(checkpoint).with_suffix(".json")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return content.get("bundle"), [str(name) for name in content.get("overlays") or ()]
-    except (OSError, ValueError, AttributeError):
+        if not isinstance(content, dict) or content.get("sha256") != sha256(checkpoint):
+            return None, []
+    except (OSError, ValueError, RecursionError):
         # Missing is common; a damaged file is reported when the weights are loaded.
         return None, []
+    bundle, overlays = content.get("bundle"), content.get("overlays")
+    overlays = overlays if isinstance(overlays, list) else []
+    return bundle if isinstance(bundle, str) else None, [name for name in overlays if isinstance(name, str)]
 
 
 def listed_bundles() -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .find import find_bundle, known_bundles, short_name, trained_as
-from .keys import check_keys, check_overlays, checkpoint_of, config_files
+from .keys import check_keys, check_overlays, checked_settings, checkpoint_of, config_files
 from .run import command_line, run_configs
 
 logger = logging.getLogger(__name__)
@@ -101,6 +101,8 @@ def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: st
 
 def _as_path(path: str) -> str:
     """Return a path that configs take for one: what begins with these characters they would evaluate, or follow."""
+    if "#" in path:
+        raise ValueError(f"{path}: MONAI reads # in a path as ::. Rename it, or name the slide in a datalist")
     if path.startswith(("$", "@", "%")):
         return f"./{path}"
     # In quotes, a shell leaves the home folder to the command.
@@ -115,9 +117,22 @@ def _trained_with(bundle: str | None, checkpoint: str | None, overlays: Sequence
         known = None
     folder = find_bundle(bundle or known or _DEFAULT)
     if not overlays and with_overlays and folder.name == (known or folder.name):
+        _check_own(folder, checkpoint, with_overlays)
         logger.info("as the weights were trained: bundle %s with %s", short_name(folder.name), ", ".join(with_overlays))
         return folder, with_overlays
     return folder, list(overlays)
+
+
+def _check_own(folder: Path, checkpoint: str | None, overlays: Sequence[str]) -> None:
+    """Configs are code: of those that a file next to weights names, only the bundle's own are run unasked."""
+    configs = (folder / "configs").resolve()
+    for name in overlays:
+        path = (configs / name).resolve()
+        if not (path.is_file() and path.is_relative_to(configs)):
+            raise ValueError(
+                f"{checkpoint} was trained with {name}, which is no config of {folder.name}. Name it with "
+                "--config PATH if you trust it"
+            )
 
 
 def _own_or_demonstration(folder: Path) -> list[str]:
@@ -145,6 +160,7 @@ def _run(
     files = config_files(folder, configs)
     check_keys(files, settings, ("bundle", "checkpoint", "config", "output"))
     check_overlays(folder, files)
+    settings = checked_settings(files, settings)
     _check_choices(settings)
     _check_inputs(inputs)
     _check_weights(settings.get("checkpoint") or checkpoint_of(files, folder), files, settings)

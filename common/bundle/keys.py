@@ -84,6 +84,27 @@ def check_keys(files: Sequence[Path], keys: Iterable[str], reserved: Iterable[st
         raise ValueError(f"{', '.join(path.name for path in files)}: {what}.{hint}")
 
 
+def checked_settings(files: Sequence[Path], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as the configs take them: a list where a config has one, for a text with commas.
+
+    Raises:
+        ValueError: an option has no value, or no number where the configs have one.
+    """
+    content = merged_configs(files)
+    checked = dict(settings)
+    for key, value in settings.items():
+        default = content.get(key)
+        expression = isinstance(value, str) and value.startswith(("$", "@", "%"))
+        if value is True and not isinstance(default, bool):
+            raise ValueError(f"--{key} needs a value")
+        if isinstance(default, int | float) and not isinstance(default, bool) and not expression:
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ValueError(f"--{key} must be a number, not {value!r}")
+        elif isinstance(default, list) and isinstance(value, str) and not expression:
+            checked[key] = value.split(",")
+    return checked
+
+
 def check_overlays(bundle: Path, files: Sequence[Path]) -> None:
     """Check that what overlays from outside the bundle set is known to its configs, or used by an overlay.
 

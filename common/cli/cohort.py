@@ -47,11 +47,13 @@ def cohort(
         split_mb: slides of less than so many megabytes are never split among workers.
         settings: keys of the configs, as --tissue True.
     """
-    from ..bundle.keys import check_keys, config_files
+    from ..bundle.keys import check_keys, checked_settings, config_files
     from ..bundle.run import say_loading
 
     configs = ("inference.yaml", *listed(config))
-    check_keys(config_files(bundle, configs), settings, ("bundle", "slides", "output", "config", "workers", "cache"))
+    files = config_files(bundle, configs)
+    check_keys(files, settings, ("bundle", "slides", "output", "config", "workers", "cache"))
+    settings = checked_settings(files, settings)
     say_loading()
     from ..cohort.account import FAILED, LEFT, SUMS, TABLE, shown_failures
     from ..cohort.run import CohortOptions, run_cohort

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import re
@@ -12,12 +13,13 @@ from importlib import import_module
 from typing import Any
 
 import fire
-from fire.decorators import SetParseFns
+from fire.decorators import SetParseFn, SetParseFns
 
 from .. import __version__
 from ..bundle.run import say_loading
 from .errors import CommandError, report_errors
 from .help import command_help, overview
+from .output import unbroken_output
 
 PROGRAM = "multimag"
 Commands = Mapping[str, Mapping[str, str]]
@@ -43,7 +45,7 @@ def run(commands: Commands, words: Sequence[str] | None = None) -> None:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with report_errors(debug):
+    with unbroken_output(), report_errors(debug):
         if words[:1] in (["--version"], ["version"]):
             print(f"{PROGRAM} {__version__}")
             return
@@ -90,9 +92,39 @@ def _call(function: Callable[..., Any], name: str, words: Sequence[str]) -> None
     _check_arguments(parameters, name, words)
     if not _takes_keys(parameters) and name not in _LIGHT:
         say_loading()
-    # fire would make a number of a folder called 2023.
-    texts = {key: str for key, one in parameters.items() if str(one.annotation) in ("str", "str | None")}
-    fire.Fire(SetParseFns(**texts)(function), command=list(words), name=f"{PROGRAM} {name}")
+    fire.Fire(_reading_values(function, name), command=list(words), name=f"{PROGRAM} {name}")
+
+
+def _reading_values(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return a function that gets its values as they were typed, and reads those that are no text.
+
+    fire by itself makes a number of a folder called 2023, and cuts "h #1.tif" at its #.
+    """
+    parameters = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*given: Any, **options: Any) -> Any:
+        read = {key: _read(value, parameters.get(key), key, name) for key, value in options.items()}
+        return function(*given, **read)
+
+    plain = {key: one for key, one in parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD}
+    typed = {key: functools.partial(_read, one=one, key=key, name=name) for key, one in plain.items()}
+    return SetParseFns(**typed)(SetParseFn(str)(call))
+
+
+def _read(value: Any, one: inspect.Parameter | None, key: str, name: str) -> Any:
+    """Return an option's value: text where the function takes text, else what Python makes of it."""
+    if not isinstance(value, str):
+        return value
+    annotation = str(one.annotation) if one is not None else ""
+    if annotation in ("str", "str | None"):
+        return value
+    comment = "#" in value and not value.lstrip().startswith(("[", "{", "(", "'", '"'))
+    read = value if comment else fire.parser.DefaultParseValue(value)
+    number = annotation.split(" ")[0] in ("int", "float")
+    if number and not (read is None or (isinstance(read, int | float) and not isinstance(read, bool))):
+        raise CommandError(f"{PROGRAM} {name}: --{key} must be a number, not {value!r}")
+    return read
 
 
 def _renamed(word: str, function: Callable[..., Any]) -> str:
@@ -132,10 +164,12 @@ def _takes_keys(parameters: Mapping[str, inspect.Parameter]) -> bool:
 
 def _check_arguments(parameters: Mapping[str, inspect.Parameter], name: str, words: Sequence[str]) -> None:
     """Refuse a command without an argument that it needs, and options without a value."""
+    if "--" in words:
+        raise CommandError(f"{PROGRAM} {name}: nothing is read behind --. Leave it out")
     flags, positional = _parsed(words)
     for key, given in flags.items():
         one = parameters.get(key)
-        if given is None and one is not None and not isinstance(one.default, bool):
+        if not given and one is not None and not isinstance(one.default, bool):
             raise CommandError(f"{PROGRAM} {name}: --{key} needs a value. {PROGRAM} {name} --help explains it")
     for key, one in parameters.items():
         if key in flags or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
@@ -160,7 +194,9 @@ def _parsed(words: Sequence[str]) -> tuple[dict[str, str | None], int]:
         if not found:
             positional += 1
             continue
+        key, value = found.group(1).replace("-", "_"), found.group(2)
+        if key in flags:
+            raise CommandError(f"--{key} is given twice. Separate several values with commas")
         follows = rest and not _FLAG.match(rest[0])
-        value = found.group(2)
-        flags[found.group(1).replace("-", "_")] = value[1:] if value else (rest.pop(0) if follows else None)
+        flags[key] = value[1:] if value else (rest.pop(0) if follows else None)
     return flags, positional

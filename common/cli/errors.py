@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -33,10 +32,6 @@ def report_errors(debug: bool = False) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         _leave("interrupted. Segmenting, training and cohorts resume when the same command is given again", INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output, such as head, has enough. Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
     except Exception as error:
         line = one_line(error)
         if line is None or debug:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -113,7 +114,7 @@ def with_legend(
     entries = [_Entry.of(tissue, letters, opacity, tissue.label in clear) for tissue in scheme.classes]
     width = max(width, int(max(entry.width for entry in entries) + 1.5 * size))
     lines = _lines(entries, width - size)
-    written = wrapped(caption, letters, width - 1.2 * size) if caption else []
+    written = wrapped(textwrap.shorten(caption, 400, placeholder=" …"), letters, width - 1.2 * size) if caption else []
     below = height + int((1.9 * len(lines) + 0.8) * size)
     picture = Image.new("RGB", (width, below + int(1.35 * size * len(written) + 0.6 * size * bool(written))), "white")
     picture.paste(Image.fromarray(image))

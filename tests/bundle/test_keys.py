@@ -9,12 +9,14 @@ import pytest
 
 from common.bundle.find import find_bundle, known_bundles, listed_bundles, short_name, trained_as
 from common.bundle.job import CHOICES, run_evaluation, run_inference, run_training
-from common.bundle.keys import check_keys, check_overlays, checkpoint_of, config_files
+from common.bundle.keys import check_keys, check_overlays, checked_settings, checkpoint_of, config_files
 from common.bundle.run import command_line
 from common.inference.options import CONTEXTS, DTYPES, SYMMETRIES
 
 from ..conftest import DMMN, MRN
 
+# SHA-256 of a file without content.
+EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 INFERENCE = [DMMN / "configs" / "inference.yaml"]
 
 
@@ -138,7 +140,7 @@ def test_without_weights_of_its_own_a_bundle_shows_the_demonstration_or_says_how
 
 def test_a_checkpoint_brings_its_bundle_and_overlays_along(slide, tmp_path, runs):
     (tmp_path / "model.pt").write_bytes(b"")
-    metadata = {"bundle": "pathology_mrn_segmentation", "overlays": ["ablations/mrn_2.yaml"]}
+    metadata = {"bundle": "pathology_mrn_segmentation", "overlays": ["ablations/mrn_2.yaml"], "sha256": EMPTY}
     (tmp_path / "model.json").write_text(json.dumps(metadata))
     checkpoint = str(tmp_path / "model.pt")
     assert trained_as(checkpoint) == ("pathology_mrn_segmentation", ["ablations/mrn_2.yaml"])
@@ -193,3 +195,53 @@ def test_a_name_that_looks_like_an_expression_stays_a_name(tmp_path, monkeypatch
         Path(name).touch()
         run_inference([name], None, None, (), name, {})
         assert runs.pop()[2] == {"slides": f"./{name}", "output_dir": f"./{name}"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"bundle": "pathology_mrn_segmentation", "overlays": ["ablations/mrn_2.yaml"], "sha256": 64 * "0"},
+        {"bundle": ["x"], "overlays": 7, "sha256": EMPTY},
+        ["x"],
+    ],
+)
+def test_metadata_of_another_file_and_damaged_ones_decide_nothing(tmp_path, content):
+    (tmp_path / "model.pt").write_bytes(b"")
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    assert trained_as(tmp_path / "model.pt") == (None, [])
+    (tmp_path / "model.json").write_text(100_000 * "[")
+    assert trained_as(tmp_path / "model.pt") == (None, [])
+
+
+@pytest.mark.usefixtures("nothing_loads")
+@pytest.mark.parametrize("name", ["evil.yaml", "../../../../evil.yaml", "/evil.yaml"])
+def test_configs_that_only_a_file_next_to_weights_names_are_not_run(slide, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("evil.yaml").write_text("run: [$print('x')]\n")
+    Path("model.pt").write_bytes(b"")
+    metadata = {"bundle": "pathology_mrn_segmentation", "overlays": [name], "sha256": EMPTY}
+    Path("model.json").write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match=r"trained with .*evil\.yaml, which is no config of .*--config PATH"):
+        run_inference([slide], None, "model.pt", (), "out", {})
+
+
+def test_values_are_what_the_configs_have():
+    assert checked_settings(INFERENCE, {"outputs": "overlay.png,summary.json", "mpp": 0.5, "batch_size": 4}) == {
+        "outputs": ["overlay.png", "summary.json"],
+        "mpp": 0.5,
+        "batch_size": 4,
+    }
+    assert checked_settings(INFERENCE, {"tissue": True, "compile": True}) == {"tissue": True, "compile": True}
+    for key, value, message in (
+        ("mpp", True, "--mpp needs a value"),
+        ("batch_size", "big", "--batch_size must be a number, not 'big'"),
+        ("overlap", (0, 5), r"--overlap must be a number, not \(0, 5\)"),
+        ("outputs", True, "--outputs needs a value"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            checked_settings(INFERENCE, {key: value})
+
+
+def test_a_path_that_monai_would_change_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"h #1\.svs: MONAI reads # in a path as ::"):
+        run_inference([str(tmp_path / "h #1.svs")], None, None, (), "out", {})

@@ -104,6 +104,42 @@ def test_a_missing_argument_is_named(capsys):
     assert "multimag report: too many arguments." in refused(capsys, "report", *"abcdef")
 
 
+def test_words_that_would_be_dropped_are_refused(capsys):
+    assert "multimag report: nothing is read behind --." in refused(capsys, "report", "a", "--", "--output", "b")
+    assert "--output is given twice." in refused(capsys, "report", "a", "--output", "b", "--output", "c")
+    assert "multimag report: --output needs a value." in refused(capsys, "report", "a", "--output=")
+    assert "--seed must be a number, not 'abc'" in refused(capsys, "phantom", "a", "--seed", "abc")
+
+
+def test_names_stay_as_they_are_typed(monkeypatch):
+    given = []
+
+    def segment(*slides: str, output: str = "out", config: str | tuple[str, ...] = (), **settings: object) -> None:
+        given.append((slides, output, config, settings))
+
+    monkeypatch.setattr("common.cli.segment.segment", segment)
+    words = ["segment", "2024", "h #1.tif", "--output", "3", "--name_by", "col #1", "--mpp", "0.5", "--tissue"]
+    run(COMMANDS, [*words, "--config", "a.yaml,b.yaml", "--outputs", "['prediction.dcm']"])
+    settings = {"name_by": "col #1", "mpp": 0.5, "tissue": True, "outputs": ["prediction.dcm"]}
+    assert given == [(("2024", "h #1.tif"), "3", "a.yaml,b.yaml", settings)]
+
+
+def test_a_closed_output_neither_stops_the_work_nor_changes_the_code(tmp_path):
+    code = (
+        "import sys; from common.cli.dispatch import run; import common.cli.share as share;"
+        "share.bundles = lambda: [print('x', flush=True), open('done', 'w').close(), sys.exit(1)];"
+        "run({'a': {'bundles': 'share:bundles'}}, ['bundles'])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.wait() == 1
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert (tmp_path / "done").exists()
+
+
 def test_the_earlier_name_of_an_option_is_understood(capsys, tmp_path):
     with pytest.raises(SystemExit) as leaving:
         run(COMMANDS, ["report", str(tmp_path / "nothing"), "--out", "page.html"])
