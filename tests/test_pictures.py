@@ -55,7 +55,7 @@ def test_two_dimensions_keep_what_is_apart_apart():
     assert np.linalg.norm(places[:30].mean(axis=0) - places[30:].mean(axis=0)) > near
 
 
-def test_the_command_draws_features_by_column(datalist, tmp_path):
+def test_the_command_draws_features_by_column(datalist, tmp_path, capsys):
     overlay = tmp_path / "small.json"
     overlay.write_text(json.dumps({"encoder": "efficientnet-b0", "fine_mpp": 2.0, "size": 64}))
     few = ["--config", overlay, "--patches", 6]
@@ -67,10 +67,13 @@ def test_the_command_draws_features_by_column(datalist, tmp_path):
     assert Image.open(tmp_path / "features.png").size[0] > 300
     run_common("features", datalist, "--output", tmp_path / "resnet", "--encoder", "resnet18", "--by", "scanner", *few)
     assert (tmp_path / "resnet" / "features.png").exists()
-    with pytest.raises(SystemExit, match="no column 'stain'"):
-        run_common("features", datalist, "--config", overlay, "--by", "stain", "--output", tmp_path)
-    with pytest.raises(SystemExit, match="no part 'encoder'; there are coarse_encoder"):
-        run_common("features", datalist, "--config", overlay, "--module", "encoder", "--output", tmp_path)
+    for option, value, message in (
+        ("--by", "stain", "no column 'stain'"),
+        ("--module", "encoder", "no part 'encoder'; there are coarse_encoder"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            run_common("features", datalist, "--config", overlay, option, value, "--output", tmp_path)
+        assert message in capsys.readouterr().err
 
 
 def test_every_transform_within_others_is_found_and_done_every_time():

@@ -151,6 +151,8 @@ def read_checkpoint_metadata(checkpoint: str | Path, sha256: str | None = None) 
     if not path.is_file():
         return None
     found = _parsed(path)
+    if found is None:
+        return None
     if found.sha256 != (sha256 or _sha256(Path(checkpoint))):
         logger.warning(
             "%s describes another file than %s, and is not used: its sha256 differs. Delete it, or copy the one that "
@@ -167,12 +169,15 @@ def metadata_content(metadata: CheckpointMetadata) -> dict[str, Any]:
     return asdict(metadata)
 
 
-def _parsed(path: Path) -> CheckpointMetadata:
+def _parsed(path: Path) -> CheckpointMetadata | None:
+    """Return the metadata in a JSON file; None if it holds something else, as those of style transfer do."""
     remedy = "Delete it, or copy it again from where the checkpoint is from"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: no JSON that can be read ({error}). {remedy}") from error
+    if isinstance(content, dict) and content and not {"sha256", "fields_of_view", "classes"} & set(content):
+        return None
     problem = _problem(content)
     if problem:
         raise ValueError(f"{path}: not the metadata of a checkpoint, {problem}. {remedy}")
