@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,11 @@ def test_a_given_mpp_that_the_file_contradicts_is_said(tmp_path, caplog):
     path = write_pyramid(tmp_path / "slide.tif", [ramp(48, 48)], (0.5, 0.5))
     assert open_slide(path, mpp=0.25).mpp == 0.25
     assert "the file says 0.5" in caplog.text
+
+
+def test_without_cucim_the_error_names_the_extra(shared_data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cucim", None)
+    with pytest.raises(
+        SlideError, match=r"cuCIM is not installed\. Install the extra, pip install 'multimag\[cucim\]'"
+    ):
+        open_slide(shared_data / "slides" / "CMU-1-Small-Region.svs", "cucim")

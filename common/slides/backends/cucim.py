@@ -85,7 +85,9 @@ def _cu_image(path: Path) -> Any:
         from cucim import CuImage  # type: ignore[attr-defined]
     except ImportError as error:
         raise SlideError(
-            path, "cuCIM is not installed", "Install cucim-cu13 (Linux only), or use backend='auto'"
+            path,
+            "cuCIM is not installed",
+            "Install the extra, pip install 'multimag[cucim]' (Linux only), or use backend='auto'",
         ) from error
     try:
         return CuImage(str(path))
