@@ -1,4 +1,4 @@
-"""Which precision a forward pass is run in: what the device computes natively."""
+"""Choose the precision of a forward pass: what the device computes natively."""
 
 from __future__ import annotations
 

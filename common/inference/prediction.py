@@ -99,7 +99,7 @@ class Predictor:
 
     @property
     def passes(self) -> int:
-        """How often every target is predicted: once per symmetry."""
+        """Return how often every target is predicted: once per symmetry."""
         return len(_GROUPS[self.options.symmetries])
 
     def __call__(self, windows: Sequence[TensorWindow]) -> Iterator[Predicted]:
