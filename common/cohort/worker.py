@@ -46,6 +46,7 @@ _INDIFFERENT = frozenset(
             "device",
             "devices",
             "readers",
+            "streams",
             "dataset",
             "dataloader",
             "handlers",

@@ -43,8 +43,6 @@ Preprocess = Callable[[torch.Tensor], torch.Tensor]
 Maps = dict[str, torch.Tensor]
 # Blocks read ahead of each worker, at least.
 _AHEAD = 2
-# Workers per GPU: one computes while the other's maps come back and its next block goes there.
-_STREAMS = 2
 # Pixels that are preprocessed at once on a CPU.
 _STRIP = 2**15
 
@@ -153,7 +151,7 @@ class Segmenter:
         workers = [
             _Worker(self, network, plan, reader.steps, maps, progress)
             for network, device in zip(self.networks, self.devices, strict=True)
-            for _ in range(_STREAMS if device.type == "cuda" else 1)
+            for _ in range(self.options.streams if device.type == "cuda" else 1)
         ]
         journal = Journal(folder, {**settings, "maps": list(maps), **self._circumstances()}, overwrite)
         planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}

@@ -29,6 +29,8 @@ class Options:
         dtype: precision of the forward pass; ``"auto"`` is what the device computes natively (:func:`resolve_dtype`).
         compile: whether ``torch.compile`` prepares the network first.
         readers: threads that read ahead.
+        streams: workers per GPU, each in a stream of its own: one computes while the other's maps come back and its
+            next block goes there. Each holds a block on the GPU. A CPU always has one worker.
     """
 
     context: str = "per_patch"
@@ -39,6 +41,7 @@ class Options:
     dtype: str = "auto"
     compile: bool = False
     readers: int = 2
+    streams: int = 2
 
     def __post_init__(self) -> None:
         for name, known in (("context", CONTEXTS), ("symmetries", SYMMETRIES), ("dtype", DTYPES)):
@@ -46,7 +49,7 @@ class Options:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap must be a share from 0 to below 1, not {self.overlap}")
-        for name in ("batch_size", "block", "readers"):
+        for name in ("batch_size", "block", "readers", "streams"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.context == "seamless" and self.overlap > 0:
@@ -62,5 +65,5 @@ class Options:
         return replace(self, dtype=resolve_dtype(self.dtype, device))
 
     def decisive(self) -> dict[str, Any]:
-        """What a result depends on, if only in the last bit: all but how many threads read."""
-        return {name: value for name, value in asdict(self).items() if name != "readers"}
+        """Return the options that affect the output: all but the numbers of threads and streams."""
+        return {name: value for name, value in asdict(self).items() if name not in ("readers", "streams")}

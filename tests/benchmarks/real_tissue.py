@@ -24,9 +24,9 @@ LAID = ["demo.yaml", str(OVERLAY)]
 UNLABELLED = 255
 
 
-def make_datalist(folder: Path) -> Path:
+def make_datalist(folder: Path, regions: Path = REGIONS) -> Path:
     """1019's left half trains, its right half validates: each half is unlabelled in the other's label image."""
-    mask = np.asarray(Image.open(REGIONS / "1019_tumour.png"))
+    mask = np.asarray(Image.open(regions / "1019_tumour.png"))
     values = {"0": "other", "1": "tumour", str(UNLABELLED): None}
     half = mask.shape[1] // 2
     for name, columns in (("left", slice(half, None)), ("right", slice(0, half))):
@@ -35,12 +35,12 @@ def make_datalist(folder: Path) -> Path:
         Image.fromarray(labels).save(folder / f"1019_{name}.png")
 
     def entry(region: str, label: Path) -> dict:
-        return {"image": str(REGIONS / f"{region}.tif"), "label": str(label.absolute()), "label_values": values}
+        return {"image": str(regions / f"{region}.tif"), "label": str(label.absolute()), "label_values": values}
 
     content = {
-        "training": [entry("1008", REGIONS / "1008_tumour.png"), entry("1019", folder / "1019_left.png")],
+        "training": [entry("1008", regions / "1008_tumour.png"), entry("1019", folder / "1019_left.png")],
         "validation": [entry("1019", folder / "1019_right.png")],
-        "testing": [entry("1015", REGIONS / "1015_tumour.png")],
+        "testing": [entry("1015", regions / "1015_tumour.png")],
     }
     path = folder / "datalist.json"
     path.write_text(json.dumps(content, indent=2))

@@ -23,9 +23,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -33,6 +36,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import WSIReader
 from monai.inferers import AvgMerger, PatchInferer, Splitter
+from slides import write_repeated_slide
 
 from common.inference import Options, Segmenter
 from common.inference.autocast import AutocastInferer
@@ -40,7 +44,6 @@ from common.inference.memory import freed_memory_kept
 from common.inference.precision import resolve_dtype
 from common.inference.reading import BlockReader
 from common.networks import NETWORKS
-from common.phantom import write_phantom
 from common.slides import FieldOfView, PatchReader, Slide, open_slide
 from common.slides.backends import TiffBackend
 from common.weights import load_weights
@@ -92,10 +95,11 @@ class Case:
 class ViewSplitter(Splitter):
     """All views of every target, read one by one as MONAI's reader gives them."""
 
-    def __init__(self, case: Case, slide: Slide, reader: WSIReader) -> None:
-        super().__init__(patch_size=case.target.size)
-        self.case, self.reader, self.plan = case, reader, case.segmenter("per_patch", 1).plan(slide)
-        self.levels = [slide.lattice(view.mpp).level for view in case.views]
+    def __init__(self, segmenter: Segmenter, slide: Slide, reader: WSIReader) -> None:
+        super().__init__(patch_size=segmenter.target.size)
+        self.segmenter, self.reader, self.plan = segmenter, reader, segmenter.plan(slide)
+        self.views = segmenter.reader.fields_of_view
+        self.levels = [slide.lattice(view.mpp).level for view in self.views]
 
     def get_input_shape(self, inputs: Any) -> tuple:
         return self.plan.shape
@@ -106,11 +110,10 @@ class ViewSplitter(Splitter):
     def __call__(self, inputs: Any) -> Iterable[tuple[torch.Tensor, tuple[int, int]]]:
         for row, column in np.ndindex(self.plan.grid):
             center = self.plan.center(row, column)
-            patch = [
-                self._view(inputs, center, view, level)
-                for view, level in zip(self.case.views, self.levels, strict=True)
+            views = [
+                self._view(inputs, center, view, level) for view, level in zip(self.views, self.levels, strict=True)
             ]
-            stacked = self.case.preprocess(torch.from_numpy(np.concatenate(patch).astype(np.float32)))
+            stacked = self.segmenter.preprocess(torch.from_numpy(np.concatenate(views).astype(np.float32)))
             yield stacked[None], (row * self.plan.target, column * self.plan.target)
 
     def _view(self, wsi: Any, center: tuple[float, float], view: FieldOfView, level: int) -> np.ndarray:
@@ -123,23 +126,22 @@ class ViewSplitter(Splitter):
 def run_row(row: str, case: Case, path: Path, readers: int) -> dict[str, Any]:
     """Measure one row in this process."""
     slide = open_slide(path)
-    decoded = _count_decoded()
     segmenter = case.segmenter(row if row in CONTEXTS else "per_patch", readers)
     plan = segmenter.plan(slide)
     patches = plan.grid[0] * plan.grid[1]
     found: dict[str, Any] = {"row": row, "patches": patches}
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode(), count_decoded() as decoded:
+        started = time.perf_counter()
         if row in CONTEXTS:
             result = segmenter.segment(slide, Path(folder), {})
             found["device computes"] = result.predicting / result.seconds
         elif row == "plain forward":
             _plain_forward(case, patches, segmenter.options.batch_size)
         elif row == "decoding alone":
-            _decode(segmenter, slide)
+            decode_all(segmenter, slide)
         else:
-            _patch_inferer(case, slide, path, segmenter.options.batch_size)
-    found["seconds"] = time.perf_counter() - started
+            patch_inferer(segmenter, slide, path)
+        found["seconds"] = time.perf_counter() - started
     found["patches/s"] = patches / found["seconds"]
     found["peak GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if decoded:
@@ -159,9 +161,8 @@ def _plain_forward(case: Case, patches: int, batch_size: int) -> None:
         torch.cuda.synchronize()
 
 
-def _decode(segmenter: Segmenter, slide: Slide) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
+def decode_all(segmenter: Segmenter, slide: Slide) -> None:
+    """Read every block of a slide as the engine does, with as many threads."""
     plan = segmenter.plan(slide)
     reader = BlockReader(segmenter.reader, slide, plan, segmenter.target.mpp)
     with ThreadPoolExecutor(segmenter.options.readers) as pool:
@@ -170,18 +171,21 @@ def _decode(segmenter: Segmenter, slide: Slide) -> None:
             pass
 
 
-def _patch_inferer(case: Case, slide: Slide, path: Path, batch_size: int) -> None:
+def patch_inferer(segmenter: Segmenter, slide: Slide, path: Path) -> torch.Tensor:
+    """Return the labels of a slide by MONAI's PatchInferer, with the network, patches and precision of the engine."""
     reader = WSIReader(backend="openslide")
     wsi = reader.read(str(path))
-    splitter = ViewSplitter(case, slide, reader)
-    forward = AutocastInferer(case.dtype)
-    inferer = PatchInferer(splitter, AvgMerger, batch_size=batch_size, buffer_size=2 * batch_size)
-    logits = inferer(wsi, lambda batch: forward(batch.to(DEVICE), case.network).cpu())
-    case.scheme.labels_from_logits(logits)
+    splitter = ViewSplitter(segmenter, slide, reader)
+    forward, size = AutocastInferer(segmenter.options.dtype), segmenter.options.batch_size
+    network, device = segmenter.networks[0], segmenter.devices[0]
+    inferer = PatchInferer(splitter, AvgMerger, batch_size=size, buffer_size=2 * size)
+    logits = inferer(wsi, lambda batch: forward(batch.to(device), network).cpu())
+    return segmenter.scheme.labels_from_logits(logits)
 
 
-def _count_decoded() -> list[int]:
-    """Bytes of every tile that is decoded from now on."""
+@contextmanager
+def count_decoded() -> Iterator[list[int]]:
+    """Within, note the bytes of every tile that is decoded."""
     sizes: list[int] = []
     decode = TiffBackend._decode
 
@@ -190,8 +194,8 @@ def _count_decoded() -> list[int]:
         sizes.append(tile.nbytes)
         return tile
 
-    TiffBackend._decode = counted  # type: ignore[method-assign]
-    return sizes
+    with patch.object(TiffBackend, "_decode", counted):
+        yield sizes
 
 
 def in_process(row: str, network: str, slide: Path, readers: int) -> dict[str, Any]:
@@ -289,10 +293,10 @@ def main() -> None:
         return
     folder = Path(arguments.output).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"phantom_{'x'.join(map(str, arguments.size))}.tif"
+    name = f"repeated_{'x'.join(map(str, arguments.size))}.tif"
     slide = Path(arguments.slide).absolute() if arguments.slide else folder / name
     if not slide.exists():
-        write_phantom(folder, slide.stem, seed=3, size=(arguments.size[0], arguments.size[-1]))
+        write_repeated_slide(slide, (arguments.size[0], arguments.size[-1]))
     runs = []
     for _ in range(arguments.repeats):
         runs.append([in_process(row, arguments.network, slide, arguments.readers) for row in arguments.rows])

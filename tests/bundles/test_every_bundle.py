@@ -11,9 +11,11 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
+from common.bundle.find import short_name
 from common.data import PatchIndex
 from common.phantom import BREAST
 from tests.bundles.commands import configs_of, run_bundle
+from tests.bundles.narrow import NARROW
 from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, MULTILEVEL, REPOSITORY, SHARED
 
 BUNDLES = sorted((REPOSITORY / "bundles").glob("pathology_*"))
@@ -23,45 +25,6 @@ AFTER = {
     "demo_unet": ["demo.yaml"],
     "at_target_mpp": ["ablations/unet_2.yaml"],
     "at_5x": ["ablations/single_own.yaml"],
-}
-# What makes each bundle small, and fit for phantoms on which some classes are missing.
-SMALL = {
-    DMMN.name: {
-        "datalist": "datalist.json",
-        "network_def#channels": [4, 6, 8, 10, 12],
-        "allow_missing": ["carcinoma", "benign epithelial", "necrotic"],
-    },
-    DA_REFINENET.name: {
-        "datalist": "grades.json",
-        "slice_encoder": "resnet18",
-        "context_encoder": "resnet18",
-        "channels": [2, 2, 2, 2],
-        "decoder_channels": [2, 2, 2, 2],
-        "allow_missing": ["in situ", "invasive"],
-    },
-    MULTILEVEL.name: {
-        "datalist": "tissues.json",
-        "encoder": "efficientnet-b0",
-        "decoder_channels": [4, 4, 4, 4, 4],
-        "merged_channels": 8,
-        "channels": [2, 2, 2, 2, 2],
-        "min_labelled": 0.01,
-        "batch_mix": ["normal"],
-        "allow_missing": ["tumour", "others"],
-    },
-    MRN.name: {"datalist": "two_classes.json", "channels": [2, 2, 2, 2, 2]},
-    ENCDEC.name: {
-        "datalist": "biopsies.json",
-        "channels": [2, 2, 2, 2],
-        "allow_missing": [
-            "benign epithelium",
-            "malignant epithelium",
-            "desmoplastic stroma",
-            "secretion",
-            "blood",
-            "necrosis",
-        ],
-    },
 }
 
 
@@ -165,9 +128,9 @@ def test_every_config_has_the_properties_monai_asks_for(workflow, bundle, ablati
         pytest.skip("only evaluation enlarges what a network says")
     base = {"train": ["train.yaml"], "infer": ["inference.yaml"], "evaluate": ["train.yaml", "evaluate.yaml"]}[workflow]
     base += AFTER.get(ablation, [])
-    small = dict(SMALL[bundle.name])
+    small = dict(NARROW[short_name(bundle.name)])
     if ablation == "multi_class":
-        small |= {key: SMALL[DMMN.name][key] for key in ("datalist", "allow_missing")}
+        small |= {key: NARROW["dmmn"][key] for key in ("datalist", "allow_missing")}
     if "demo.yaml" in base and workflow != "infer":
         small["sampler#cycle"] = ["stroma", "background"]
     small["datalist"] = str(phantoms / small["datalist"])
@@ -226,7 +189,7 @@ COARSE = {
 def narrowed(bundle: Path) -> dict:
     """What makes a bundle's network tiny; classes may be missing only as far as small.yaml says."""
     left_out = ("datalist", "allow_missing", "batch_mix", "min_labelled")
-    small = {key: value for key, value in SMALL[bundle.name].items() if key not in left_out}
+    small = {key: value for key, value in NARROW[short_name(bundle.name)].items() if key not in left_out}
     return small | COARSE.get(bundle.name, {})
 
 

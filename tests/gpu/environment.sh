@@ -1,0 +1,23 @@
+# Sourced from the repository's root by run.sh and train.sh: makes this project and what it needs importable.
+site="$(mktemp -d)"
+trap 'rm -rf "$site"' EXIT
+missing() {
+    "$python" - <<'PYTHON'
+from importlib.util import find_spec
+
+needed = "torch monai ignite fire imagecodecs tifffile simplejpeg openslide openslide_bin nibabel shapely zarr skops cv2 psutil"
+print(" ".join(name for name in needed.split() if find_spec(name) is None))
+PYTHON
+}
+export PYTHONPATH="$PWD:$PWD/tests/benchmarks:$site${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONUNBUFFERED=1 TQDM_DISABLE=1
+if [[ -n "$(missing)" ]] && compgen -G ".whl/*.whl" > /dev/null; then
+    "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --target "$site" .whl/*.whl
+fi
+lacking="$(missing)"
+if [[ -n "$lacking" ]]; then
+    echo "$python lacks $lacking. Run tests/gpu/wheels.sh where there is a network and bring .whl/ along" >&2
+    exit 2
+fi
+# Where the project is not installed, its bundles are still the package multimag.
+ln -sfn "$PWD/bundles" "$site/multimag"

@@ -1,0 +1,49 @@
+"""Train ten steps on the CPU and on the GPU from the same weights on the same batches, and compare the losses."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from tests.gpu.cases import BUNDLES, DEVICE
+from tests.gpu.kit import Kit
+from tests.gpu.steps.labels import tf32
+from tests.gpu.trainings import train_on, trainer_of, training_parser, without_reports
+
+# Of float32 without TF32. Rounding grows from step to step: Adam's first steps follow a gradient's sign.
+TOLERANCE = 0.02
+
+
+def run(kit: Kit) -> None:
+    """Add a row per bundle and precision.
+
+    Raises:
+        AssertionError: losses in float32 differ by more than the tolerance, or are not finite.
+    """
+    wrong = []
+    for name in BUNDLES:
+        if not kit.has_time_for(name, 8):
+            continue
+        steps = 2 if kit.miniature else 10
+        batches: list = []
+        expected: list[float] = []
+        runs = [(torch.device("cpu"), "float32"), (DEVICE, "float32"), (DEVICE, "bfloat16")]
+        # A CPU that has to emulate bfloat16 is slow: one network is enough to rehearse.
+        for device, dtype in runs if not kit.miniature or name == "dmmn" else runs[:2]:
+            parser = training_parser(name, kit.work / "training", kit.work / f"first_{name}", device, kit.miniature)
+            # Two patches of the larger networks are enough for batch normalisation and quick on a CPU.
+            settings = {"num_workers": 0, "dtype": dtype, "batch_size": min(2, parser.get_parsed_content("batch_size"))}
+            parser.update(settings)
+            trainer = trainer_of(without_reports(parser))
+            batches = batches or list(itertools.islice(parser.get_parsed_content("train#dataloader"), steps))
+            with tf32(False):
+                losses = train_on(trainer, batches)
+            if not expected:
+                expected = losses
+                continue
+            apart = max(abs(loss / right - 1) for loss, right in zip(losses, expected, strict=True))
+            kit.add(f"{name}, {dtype}", first_loss=losses[0], last_loss=losses[-1], farthest_from_cpu=apart)
+            if not apart < (TOLERANCE if dtype == "float32" else float("inf")):
+                wrong.append(f"{name}, {dtype}")
+    assert not wrong, f"losses unlike the CPU's: {', '.join(wrong)}"

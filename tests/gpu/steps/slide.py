@@ -1,0 +1,146 @@
+"""DMMN-M3 at the paper's width over the slide that took Ho et al. 2021 14 min 52 s: 53,711 x 38,380 pixels."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from whole_slide import count_decoded, decode_all
+
+from common.inference import Options
+from common.inference.autocast import AutocastInferer
+from common.inference.memory import freed_memory_kept
+from common.slides import open_slide
+from tests.gpu.cases import DEVICE, Case, bundle_case
+from tests.gpu.kit import Kit
+from tests.gpu.measure import Figures, measured, segment_one_block, segment_part
+
+CONTEXTS = ("per_patch", "shared", "seamless")
+# Of a Hopper GPU in bfloat16, measured on such machines with matrices of 8192 x 8192.
+RATE = 790e12
+# One of so many parts of the slide for variants whose rate is enough.
+PART = 8
+
+
+def run(kit: Kit) -> None:
+    """Add the rows, the most valuable first; what there is no time for is named."""
+    case = bundle_case("dmmn", kit.miniature)
+    flops = case.flops()
+    path = kit.work / "large.tif"
+    options = replace(case.options, batch_size=64, readers=16)
+    if kit.miniature:
+        options = replace(options, batch_size=4, block=4, readers=2)
+    with open_slide(path) as slide:
+        plan = case.segmenter(options).plan(slide)
+    patches = plan.grid[0] * plan.grid[1]
+    kit.add("floor", patches=patches, seconds=patches * flops / RATE, note=f"{flops / 1e9:.1f} GFLOP a patch")
+    rows = _Rows(kit, case, path, flops, patches)
+    for batch_size in (2, 4) if kit.miniature else (8, 16, 32, 64, 128):
+        rows.plain(batch_size)
+    for context in CONTEXTS:
+        rows.whole(context, options)
+    for context in ("per_patch", "seamless"):
+        rows.profiled(context, options)
+    rows.decoding(options)
+    for label, changed in _variants(options, kit.miniature):
+        rows.part(label, replace(options, **changed))
+
+
+def _variants(options: Options, miniature: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Return options to try, a part of the slide each."""
+    if miniature:
+        return [("per_patch, batch 2", {"batch_size": 2}), ("per_patch, streams 1", {"streams": 1})]
+    found: list[tuple[str, dict[str, Any]]] = [("per_patch", {})]
+    found += [(f"per_patch, batch {size}", {"batch_size": size}) for size in (16, 32, 128, 256)]
+    found += [(f"per_patch, streams {count}", {"streams": count}) for count in (1, 3)]
+    found += [(f"per_patch, block {side}", {"block": side, "batch_size": side * side}) for side in (4, 16)]
+    found += [(f"per_patch, readers {count}", {"readers": count}) for count in (4, 8, 24)]
+    found += [(f"seamless, block {side}", {"context": "seamless", "block": side}) for side in (4, 8, 16)]
+    found += [(f"seamless, streams {count}", {"context": "seamless", "streams": count}) for count in (1, 3)]
+    found += [("per_patch, float32", {"dtype": "float32"})]
+    # Last: what compiling takes is not known.
+    return found + [(f"{context}, compiled", {"context": context, "compile": True}) for context in CONTEXTS]
+
+
+class _Rows:
+    """Measures rows over one slide with one network."""
+
+    def __init__(self, kit: Kit, case: Case, path: Path, flops: float, patches: int) -> None:
+        self.kit, self.case, self.path, self.flops, self.patches = kit, case, path, flops, patches
+        self.plain_rate = 0.0
+        self.seconds: dict[str, float] = {}
+
+    def plain(self, batch_size: int) -> None:
+        """The forward pass of as many patches as are needed to know its rate."""
+        count = 2 * batch_size if self.kit.miniature else max(1024, 8 * batch_size)
+        network = self.case.segmenter(replace(self.case.options, dtype="auto")).networks[0]
+        size = self.case.views[0].size
+        batch = torch.rand(batch_size, 3 * len(self.case.views), size, size, device=DEVICE)
+        forward = AutocastInferer("auto")
+        with torch.inference_mode(), freed_memory_kept():
+            forward(batch, network)
+            with measured() as figures:
+                for _ in range(count // batch_size):
+                    forward(batch, network)
+        rate = count / figures["seconds"]
+        self.plain_rate = max(self.plain_rate, rate)
+        figures["seconds"] = self.patches / rate
+        self._add(f"plain forward, batch {batch_size}", {"patches": self.patches, "patches_per_s": rate, **figures})
+
+    def whole(self, context: str, options: Options) -> None:
+        """The engine over the whole slide."""
+        self._segment(context, replace(options, context=context), (0, 1), 25)
+
+    def part(self, label: str, options: Options) -> None:
+        """The engine over a part of the slide."""
+        part = (0, 1) if self.kit.miniature else (3, PART)
+        self._segment(f"a part: {label}", options, part, 60 if options.compile else 8)
+
+    def decoding(self, options: Options) -> None:
+        """Reading and decoding the whole slide, without a network."""
+        if self.kit.has_time_for("decoding alone", 10):
+            with open_slide(self.path) as slide, count_decoded() as decoded, measured() as figures:
+                decode_all(self.case.segmenter(options), slide)
+            rate = self.patches / figures["seconds"]
+            row = {"patches": self.patches, "patches_per_s": rate, **figures, "decoded_gb": sum(decoded) / 1e9}
+            self._add("decoding alone", row)
+
+    def profiled(self, context: str, options: Options) -> None:
+        """A small part under PyTorch's profiler: the device time of its kernels, and the ten longest operations."""
+        if not self.kit.has_time_for(f"profile: {context}", 15):
+            return
+        segmenter = self.case.segmenter(replace(options, context=context))
+        part = (1, 2) if self.kit.miniature else (30, 100)
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if DEVICE.type == "cuda" else [])]
+        segment_one_block(segmenter, self.path)
+        with profile(activities=activities) as profiler:
+            figures = segment_part(segmenter, self.path, part)
+        averages = profiler.key_averages()
+        kind = "device" if DEVICE.type == "cuda" else "cpu"
+        total = sum(getattr(event, f"self_{kind}_time_total") for event in averages) / 1e6
+        self._add(f"profile: {context}", {**figures, "kernels_s": total})
+        with (self.kit.out / "profile.txt").open("a", encoding="utf-8") as file:
+            sorted_by = "self_cuda_time_total" if DEVICE.type == "cuda" else "self_cpu_time_total"
+            file.write(f"{context}\n{averages.table(sort_by=sorted_by, row_limit=10, max_name_column_width=80)}\n")
+
+    def _segment(self, row: str, options: Options, part: tuple[int, int], least: float) -> None:
+        # What a variant over the whole slide takes is known once another one has been measured.
+        known = max(self.seconds.values(), default=0.0)
+        if not self.kit.has_time_for(row, max(least, 1.5 * known) if part == (0, 1) else least):
+            return
+        segmenter = self.case.segmenter(options)
+        began = time.perf_counter()
+        segment_one_block(segmenter, self.path)
+        warm = time.perf_counter() - began
+        figures = segment_part(segmenter, self.path, part)
+        if part == (0, 1):
+            self.seconds[row] = figures["seconds"]
+        self._add(row, {**figures, "of_plain": figures["patches_per_s"] / self.plain_rate, "warm_up_s": warm})
+
+    def _add(self, row: str, figures: Figures) -> None:
+        rate = figures["patches_per_s"]
+        self.kit.add(row, **figures, of_floor=rate * self.flops / RATE, slide_s=self.patches / rate)

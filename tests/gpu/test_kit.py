@@ -1,0 +1,104 @@
+"""The GPU kit, rehearsed on the CPU: every step runs, and a step that fails does not take the others along."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.gpu.cases import BUNDLES
+from tests.gpu.kit import STEPS, Step, run_steps
+from tests.gpu.records import Records, as_markdown, parse_markdown
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``run.sh --miniature`` wrote."""
+    out = tmp_path_factory.mktemp("gpu")
+    environment = {**os.environ, "OUT": str(out), "PYTHON": sys.executable}
+    command = ["bash", str(REPOSITORY / "tests" / "gpu" / "run.sh"), "--miniature"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def tables(rehearsed: Path) -> dict[str, list[dict[str, str]]]:
+    return parse_markdown((rehearsed / "table.md").read_text())
+
+
+def test_every_step_ends_well_and_has_a_table(tables):
+    assert [(row["row"], row["outcome"]) for row in tables["steps"]] == [(step.name, "done") for step in STEPS]
+    assert set(tables) == {"steps", *(step.name for step in STEPS)}
+    assert not [row for rows in tables.values() for row in rows if "left out" in row.get("note", "")]
+
+
+def test_tables_hold_every_row_that_was_measured(rehearsed, tables):
+    measured = [json.loads(line) for line in (rehearsed / "results.jsonl").read_text().splitlines()]
+    assert sum(map(len, tables.values())) == len(measured)
+
+
+def test_on_the_cpu_labels_equal_the_cpus(tables):
+    rows = {row["row"]: row for row in tables["labels"]}
+    for name in (*BUNDLES, "demo", "demo_unet"):
+        row = rows[f"{name}, per_patch, float32"]
+        assert (row["labels_equal"], row["farthest_probability"]) == ("1", "0")
+        # A map of one label would be equal whatever went wrong.
+        assert int(row["labels_seen"]) > 1
+    assert {"dmmn, seamless, bfloat16", "mrn, shared, bfloat16", "da_refinenet, shared, float32"} <= set(rows)
+
+
+def test_the_floor_is_the_papers_slide_in_operations(tables):
+    # 79.3 GFLOP a patch at full width, 31,500 patches, 790 TFLOP/s: 3.2 s. In miniature: counted by hand elsewhere.
+    from tests.gpu.cases import bundle_case
+    from tests.gpu.steps.inputs import LARGE
+    from tests.gpu.steps.slide import RATE
+
+    patches = -(-LARGE[0] // 256) * -(-LARGE[1] // 256)
+    assert patches == 31_500
+    assert patches * bundle_case("dmmn").flops() / RATE == pytest.approx(3.16, abs=0.01)
+    assert tables["slide"][0]["row"] == "floor"
+
+
+def test_a_step_that_fails_or_hangs_does_not_stop_the_next(tmp_path):
+    names = ("raises", "dies", "hangs", "ends")
+    steps = [Step(name, f"tests.gpu.failing:{name}", 2 if name == "hangs" else 60) for name in names]
+    assert not run_steps(steps, tmp_path, miniature=True, seconds=60)
+    tables = parse_markdown((tmp_path / "table.md").read_text())
+    outcomes = {row["row"]: row["outcome"] for row in tables["steps"]}
+    assert outcomes == {
+        "raises": "failed",
+        "dies": "failed: SIGKILL",
+        "hangs": "stopped after 2 s",
+        "ends": "done",
+    }
+    assert tables["raises"][0]["note"] == "ValueError: on purpose"
+    # What was measured before it hung is kept.
+    assert tables["hangs"][0]["figure"] == "1"
+    # Nor does a process that it started outlive it.
+    child = int(tables["hangs"][0]["child"].replace(",", ""))
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_without_time_steps_are_named_as_left_out(tmp_path):
+    assert not run_steps([Step("ends", "tests.gpu.failing:ends", 60)], tmp_path, miniature=True, seconds=1)
+    assert parse_markdown((tmp_path / "table.md").read_text())["steps"][0]["outcome"] == "left out: no time left"
+
+
+def test_tables_keep_figures_and_awkward_texts(tmp_path):
+    records = Records(tmp_path / "r.jsonl")
+    records.add("a step", "first", rate=1234.5678, same=True)
+    records.add("a step", "second", note="one | two\nthree", rate=0.00012345)
+    found = parse_markdown(as_markdown(records.rows()))
+    assert found == {
+        "a step": [
+            {"row": "first", "rate": "1,234.6", "same": "yes", "note": ""},
+            {"row": "second", "rate": "0.0001234", "same": "", "note": "one / two three"},
+        ]
+    }
