@@ -19,11 +19,13 @@ from common.inference import Options, Segmenter
 from common.slides import FieldOfView, PatchReader, Slide
 from common.weights import load_weights
 from tests.bundles.narrow import NARROW
+from tests.gpu.sight import gpu_in_sight
 
 BUNDLES = ("dmmn", "mrn", "multires_encdec", "da_refinenet", "multilevel_unet")
 # Shipped checkpoints of the DMMN bundle, and the overlays that they belong to.
 CHECKPOINTS = {"demo": ["demo.yaml"], "demo_unet": ["demo.yaml", "ablations/demo_unet.yaml"]}
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# Where there is a GPU that PyTorch cannot use, steps fail: nothing runs on the CPU unnoticed.
+DEVICE = torch.device("cuda" if gpu_in_sight() else "cpu")
 
 
 @dataclass(frozen=True)

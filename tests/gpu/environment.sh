@@ -5,8 +5,11 @@ missing() {
     "$python" - <<'PYTHON'
 from importlib.util import find_spec
 
-needed = "torch monai ignite fire imagecodecs tifffile simplejpeg openslide openslide_bin nibabel shapely zarr skops cv2 psutil"
-print(" ".join(name for name in needed.split() if find_spec(name) is None))
+needed = [
+    *("torch", "monai", "ignite", "fire", "imagecodecs", "tifffile", "simplejpeg", "openslide", "openslide_bin"),
+    *("nibabel", "shapely", "zarr", "skops", "cv2", "psutil"),
+]
+print(" ".join(name for name in needed if find_spec(name) is None))
 PYTHON
 }
 export PYTHONPATH="$PWD:$PWD/tests/benchmarks:$site${PYTHONPATH:+:$PYTHONPATH}"

@@ -324,3 +324,10 @@ def test_views_may_be_preprocessed_differently(slide, scheme, tmp_path):
     with torch.no_grad():
         expected = scheme.labels_from_logits(network(((patch - means) / 99)[None]))[0].numpy()
     assert (found["labels"].read(0, 256, 256, 256) == expected).mean() > 0.999
+
+
+def test_numbers_of_threads_and_streams_are_no_part_of_a_results_settings():
+    assert Options(readers=1, streams=1).decisive() == Options(readers=7, streams=3).decisive()
+    assert Options(batch_size=1).decisive() != Options(batch_size=2).decisive()
+    with pytest.raises(ValueError, match="streams must be at least 1, not 0"):
+        Options(streams=0)

@@ -32,9 +32,8 @@ def run(kit: Kit) -> None:
         # A CPU that has to emulate bfloat16 is slow: one network is enough to rehearse.
         for device, dtype in runs if not kit.miniature or name == "dmmn" else runs[:2]:
             parser = training_parser(name, kit.work / "training", kit.work / f"first_{name}", device, kit.miniature)
-            # Two patches of the larger networks are enough for batch normalisation and quick on a CPU.
-            settings = {"num_workers": 0, "dtype": dtype, "batch_size": min(2, parser.get_parsed_content("batch_size"))}
-            parser.update(settings)
+            # One patch a step: DA-RefineNet's ten would otherwise take a CPU of 16 cores most of a minute.
+            parser.update({"num_workers": 0, "dtype": dtype, "batch_size": 1})
             trainer = trainer_of(without_reports(parser))
             batches = batches or list(itertools.islice(parser.get_parsed_content("train#dataloader"), steps))
             with tf32(False):

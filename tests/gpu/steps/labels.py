@@ -35,7 +35,7 @@ def run(kit: Kit) -> None:
                 continue
             case = bundle_case(name, kit.miniature)
             if name in BUNDLES:
-                case = settled(case, slide)
+                case = settled(case, slide, 1 if kit.miniature else 4)
             for context in CONTEXTS:
                 wrong += _compare(kit, case, context, slide)
     assert not wrong, f"unlike the CPU's: {', '.join(wrong)}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.gpu.cases import BUNDLES, bundle_case
+from tests.gpu.floor import floor_seconds
 from tests.gpu.kit import Kit
 from tests.gpu.measure import segment_one_block, segment_part
-from tests.gpu.steps.slide import CONTEXTS, RATE
+from tests.gpu.steps.slide import CONTEXTS
 
 
 def run(kit: Kit) -> None:
@@ -24,11 +25,12 @@ def run(kit: Kit) -> None:
                 continue
             segmenter = case.segmenter(options)
             try:
-                segment_one_block(segmenter, path)
+                figures = segment_one_block(segmenter, path)
             except ValueError as error:
                 if "cannot be run with context" not in str(error) and "share nothing" not in str(error):
                     raise
                 continue
-            figures = segment_part(segmenter, path)
-            floor = figures["patches"] * flops / RATE / figures["seconds"]
+            if not kit.miniature:
+                figures = segment_part(segmenter, path)
+            floor = floor_seconds(figures["patches"], flops) / figures["seconds"]
             kit.add(f"{name}, {context}", **figures, of_floor=floor, gflop_a_patch=flops / 1e9)

@@ -32,8 +32,9 @@ def run(kit: Kit) -> None:
     before, wrong = {}, []
     for context in CONTEXTS:
         folder = kit.work / f"resume_{context}" / "killed"
-        # Forked before this process uses the GPU, which a child could not use any more.
-        process = multiprocessing.get_context("fork").Process(target=_die, args=(slide, folder, context, block))
+        process = multiprocessing.get_context(kit.start_method).Process(
+            target=_die, args=(slide, folder, context, block)
+        )
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL, f"ended with {process.exitcode} instead of being killed"
