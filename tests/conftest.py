@@ -46,8 +46,8 @@ def phantom(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def camelyon16(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """CAMELYON16 in miniature: six lymph nodes of 1,536 pixels a side at 2 µm/px."""
-    return write_camelyon16(tmp_path_factory.mktemp("camelyon16"), 2, 2, 2, size=1536, mpp=2.0, seed=500, labels=True)
+    """CAMELYON16 in miniature: six lymph nodes of 1,152 pixels a side at 2 µm/px."""
+    return write_camelyon16(tmp_path_factory.mktemp("camelyon16"), 2, 2, 2, size=1152, mpp=2.0, seed=500, labels=True)
 
 
 # Steep, so that rounding to 8 bits hides little of a pixel, and tilted, so that over neighbouring pixels it averages
