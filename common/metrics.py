@@ -155,8 +155,18 @@ def of_batch(engine: Engine, key: str) -> Any:
 
 
 def _confusion(scheme: ClassScheme, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    prediction = scheme.labels_from_logits(logits).cpu().numpy()
-    return torch.from_numpy(confusion_matrix(prediction, labels[:, 0].cpu().numpy(), len(scheme)))
+    """Return :func:`confusion_matrix` of a batch, on the CPU; pixels are counted where the logits are."""
+    prediction, truth, classes = scheme.labels_from_logits(logits).long(), labels[:, 0].long(), len(scheme)
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} differ in shape")
+    # One more row and column than there are: unlabelled pixels, and labels that there are not.
+    side = classes + 2
+    pairs = truth.clamp(max=classes + 1).flatten() * side + prediction.clamp(max=classes + 1).flatten()
+    counts = torch.bincount(pairs, minlength=side * side).reshape(side, side).cpu()
+    if counts[-1].any() or counts[1:, -1].any():
+        raise ValueError(f"a label above {classes}, the number of classes")
+    # Pixels without a prediction come last.
+    return torch.cat([counts[1:-1, 1:-1], counts[1:-1, :1]], dim=1)
 
 
 def _batched(part: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:

@@ -50,6 +50,22 @@ def test_labels_outside_the_scheme_are_refused():
         confusion_matrix(np.zeros((2, 2)), np.zeros((2, 3)), 2)
 
 
+def test_a_batch_counts_as_its_label_maps_do(scheme):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, scheme.num_channels, 9, 9, generator=generator)
+    labels = torch.randint(0, len(scheme) + 1, (3, 1, 9, 9), generator=generator).to(torch.uint8)
+    expected = np.zeros((len(scheme), len(scheme) + 1), dtype=int)
+    for predicted, truth in zip(scheme.labels_from_logits(logits).flatten(), labels.flatten(), strict=True):
+        if truth > 0:
+            expected[int(truth) - 1, int(predicted) - 1] += 1
+    metric = MeanIoU(scheme)
+    metric.update((logits, labels))
+    assert (metric._matrix.numpy() == expected).all()
+    labels[0, 0, 0, 0] = len(scheme) + 1
+    with pytest.raises(ValueError, match="a label above 6"):
+        metric.update((logits, labels))
+
+
 def one_hot_logits(labels, channels=7):
     return torch.nn.functional.one_hot(labels.long(), channels).movedim(-1, 1).float() * 9
 

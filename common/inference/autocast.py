@@ -37,6 +37,9 @@ class AutocastInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         dtype = self.dtype_on(inputs.device)
+        if dtype == "float16" and torch.is_grad_enabled() and getattr(network, "training", False):
+            # Small gradients would become 0, and nothing would say so.
+            raise ValueError("float16 cannot be trained in: its gradients need scaling. Set dtype to bfloat16 or auto")
         if not self._logged:
             logger.info("precision: %s on %s", dtype, inputs.device)
             self._logged = True

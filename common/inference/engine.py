@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,9 @@ class Segmenter:
         # Weights laid out as the images are: convolutions would otherwise turn them round at every call.
         network = network.to(self.devices[0]).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.networks = [network, *(copy.deepcopy(network).to(device) for device in self.devices[1:])]
+        # Kept from slide to slide: freed memory on a GPU is its stream's, and a thread has chosen its convolutions.
+        self._streams = [self._streams_on(device) for device in self.devices]
+        self._threads: ThreadPoolExecutor | None = None
 
     def plan(self, slide: Slide) -> Plan:
         """The grid over a slide."""
@@ -149,9 +152,9 @@ class Segmenter:
         reader = BlockReader(self.reader, slide, plan, mpp, margins)
         progress = _Progress()
         workers = [
-            _Worker(self, network, plan, reader.steps, maps, progress)
-            for network, device in zip(self.networks, self.devices, strict=True)
-            for _ in range(self.options.streams if device.type == "cuda" else 1)
+            _Worker(self, network, stream, plan, reader.steps, maps, progress)
+            for network, streams in zip(self.networks, self._streams, strict=True)
+            for stream in streams
         ]
         journal = Journal(folder, {**settings, "maps": list(maps), **self._circumstances()}, overwrite)
         planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}
@@ -165,11 +168,16 @@ class Segmenter:
         left = [job for job in jobs if (job[0].top, job[0].left) not in finished]
         total, to_do = (sum(int(wanted.sum()) for _, wanted in some) for some in (jobs, left))
         alone = [device.type for device in self.devices] == ["cpu"]
-        memory, pipeline = (freed_memory_kept(), _in_turn) if alone else (nullcontext(), _at_once)
+        memory = freed_memory_kept() if alone else nullcontext()
         if journal.resumed:
             logger.info("%s: resuming, %d of %d patches are in finished blocks", slide.name, total - to_do, total)
         bar = progress.shown(slide.name, total, total - to_do)
-        with memory, bar, _named(slide), closing(pipeline(left, reader, workers, self.options.readers)) as blocks:
+        running = (
+            _in_turn(left, reader, workers[0], self.options.readers)
+            if alone
+            else _at_once(left, reader, workers, self.options.readers, self._pool(len(workers)))
+        )
+        with memory, bar, _named(slide), closing(running) as blocks:
             for block, _, found in blocks:
                 glass = ~_tissue_of(block, plan, tissue) if tissue is not None and pixelwise else None
                 for name, pixels in found.items():
@@ -180,6 +188,18 @@ class Segmenter:
                 journal.tick(block.top, block.left)
         predicting = sum(worker.seconds for worker in workers) / len(workers)
         return Segmented(canvases, plan, time.monotonic() - started, predicting)
+
+    def _streams_on(self, device: torch.device) -> list[torch.cuda.Stream | None]:
+        """Return a stream for each worker on a device; a CPU's one worker has none."""
+        if device.type != "cuda":
+            return [None]
+        return [torch.cuda.Stream(device) for _ in range(self.options.streams)]
+
+    def _pool(self, workers: int) -> ThreadPoolExecutor:
+        """Return the threads that predict."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(workers, "predicting")
+        return self._threads
 
     def _renew_copies(self) -> None:
         """What is loaded into the network after its copies were made is theirs, too."""
@@ -223,6 +243,7 @@ class _Worker:
         self,
         segmenter: Segmenter,
         network: nn.Module,
+        stream: torch.cuda.Stream | None,
         plan: Plan,
         steps: Sequence[int] | None,
         maps: tuple[str, ...],
@@ -233,17 +254,17 @@ class _Worker:
         self.device = next(network.parameters()).device
         views = segmenter.reader.fields_of_view
         self.predictor = Predictor(network, plan, views, segmenter.target, steps, segmenter.options)
-        self.stream = None
-        if self.device.type == "cuda":
-            self.stream = torch.cuda.Stream(self.device)
+        self.stream = stream
+        if stream is not None:
             # The weights came in another stream.
             torch.cuda.synchronize(self.device)
 
     def predict(self, block: Block, wanted: np.ndarray, windows: Sequence[Window]) -> Maps:
         """The maps of a block, on the CPU."""
         started = time.monotonic()
-        # Both hold for one thread only.
-        with torch.inference_mode(), torch.cuda.stream(self.stream):
+        # Both hold for one thread only. Without a stream, a GPU that is there is not to be touched.
+        in_stream = nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
+        with torch.inference_mode(), in_stream:
             on_device = [self._prepared(window) for window in windows]
             options, scheme = self.segmenter.options, self.segmenter.scheme
             stitcher = Stitcher(self.plan, block, wanted, scheme, options, self.maps, self.device)
@@ -278,7 +299,7 @@ class _Worker:
 
 
 def _in_turn(
-    jobs: Sequence[tuple[Block, np.ndarray]], reader: BlockReader, workers: Sequence[_Worker], readers: int
+    jobs: Sequence[tuple[Block, np.ndarray]], reader: BlockReader, worker: _Worker, readers: int
 ) -> Generator[tuple[Block, np.ndarray, Maps]]:
     """Finished blocks of one worker that predicts in the caller's thread, while a few are read ahead."""
     waiting = iter(jobs)
@@ -291,21 +312,23 @@ def _in_turn(
                 if not ahead:
                     return
                 (block, wanted), read = ahead.popleft()
-                yield block, wanted, workers[0].predict(block, wanted, read.result())
+                yield block, wanted, worker.predict(block, wanted, read.result())
         finally:
             # What is queued when a block fails, or the caller is interrupted, is not begun.
             reading.shutdown(wait=False, cancel_futures=True)
 
 
 def _at_once(
-    jobs: Sequence[tuple[Block, np.ndarray]], reader: BlockReader, workers: Sequence[_Worker], readers: int
+    jobs: Sequence[tuple[Block, np.ndarray]],
+    reader: BlockReader,
+    workers: Sequence[_Worker],
+    readers: int,
+    predicting: ThreadPoolExecutor,
 ) -> Generator[tuple[Block, np.ndarray, Maps]]:
     """Finished blocks of several workers, or one on a GPU, in the order in which they become so; at most a few are
     anywhere on the way."""
     waiting = iter(jobs)
-    with ExitStack() as stack:
-        reading = stack.enter_context(ThreadPoolExecutor(readers))
-        predicting = stack.enter_context(ThreadPoolExecutor(len(workers)))
+    with ThreadPoolExecutor(readers) as reading:
         free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in workers:
             free.put(worker)
@@ -332,7 +355,9 @@ def _at_once(
                     yield block, wanted, future.result()
         finally:
             reading.shutdown(wait=False, cancel_futures=True)
-            predicting.shutdown(wait=False, cancel_futures=True)
+            for future in running:
+                future.cancel()
+            wait(running)
 
 
 @contextmanager

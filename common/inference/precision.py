@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -30,7 +32,9 @@ def has_native_bfloat16(device: torch.device | str) -> bool:
     """Return whether a device has instructions for bfloat16: GPUs since Ampere, CPUs with AMX or AVX512-BF16."""
     kind = torch.device(device).type
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        # It answers for the current GPU.
+        with torch.cuda.device(device) if torch.cuda.is_available() else nullcontext():
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind != "cpu":
         return False
     # What PyTorch was told to use counts, too: ATEN_CPU_CAPABILITY=avx2 makes a newer CPU an older one.

@@ -6,6 +6,7 @@ tiles, and yields logits with the places they belong to.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from .autocast import autocast
 from .options import Options
 from .plan import Plan
 
+_COMPILING = threading.Lock()
 # Turns and mirrorings of the square: quarter turns, then whether mirrored left to right.
 _GROUPS = {
     "none": [(0, False)],
@@ -320,4 +322,13 @@ def _batches(jobs: list, size: int) -> Iterator[list]:
 
 
 def _compiled(function: Any, options: Options) -> Any:
-    return torch.compile(function) if options.compile and function is not None else function
+    if not options.compile or function is None:
+        return function
+    compiled = torch.compile(function)
+
+    def one_at_a_time(*arguments: Any) -> Any:
+        # While one thread compiles, another one's call of any compiled function is an error of PyTorch's.
+        with _COMPILING:
+            return compiled(*arguments)
+
+    return one_at_a_time

@@ -17,8 +17,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -76,6 +77,7 @@ class Kit:
         miniature: small sizes and narrow networks: everything runs, nothing is measured.
         deadline: seconds of the monotonic clock until which it may go on.
         start_method: of processes that a step starts before it uses the GPU and that use it themselves.
+        failed: rows that went wrong so far.
     """
 
     step: str
@@ -84,10 +86,21 @@ class Kit:
     miniature: bool
     deadline: float
     start_method: str
+    failed: list[str] = field(default_factory=list)
 
     def add(self, row: str, **figures: object) -> None:
         """Add a row to this step's table."""
         Records(self.out / "results.jsonl").add(self.step, row, **figures)
+
+    @contextmanager
+    def attempt(self, row: str) -> Iterator[None]:
+        """Within, what goes wrong is noted in the row, and the step fails at its end: further rows are still made."""
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc()
+            self.add(row, note=f"{type(error).__name__}: {str(error)[:300]}")
+            self.failed.append(row)
 
     def left(self) -> float:
         """Return the seconds that are left."""
@@ -148,8 +161,14 @@ def _start_method() -> str:
     if not gpu_in_sight():
         return "forkserver"
     probe = context.Process(target=_use_gpu)
-    probe.start()
-    probe.join()
+    try:
+        probe.start()
+        probe.join(60)
+    except (EOFError, OSError) as error:
+        print(f"what is loaded ahead cannot be: {error}", flush=True)
+        return "spawn"
+    if probe.is_alive():
+        probe.kill()
     return "forkserver" if probe.exitcode == 0 else "spawn"
 
 
@@ -180,6 +199,8 @@ def _run(function: str, kit: Kit) -> None:
     module, name = function.split(":")
     try:
         getattr(importlib.import_module(module), name)(kit)
+        if kit.failed:
+            raise RuntimeError(f"went wrong: {', '.join(kit.failed)}")
     except BaseException as error:
         traceback.print_exc()
         kit.add("error", note=f"{type(error).__name__}: {str(error)[:300]}")

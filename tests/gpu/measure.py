@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import threading
 import time
@@ -25,11 +26,16 @@ Figures = dict[str, Any]
 
 @contextmanager
 def measured() -> Iterator[Figures]:
-    """Within, measure; the figures are filled in at the end: ``seconds``, ``host_gib``, ``device_gib``."""
+    """Within, measure; the figures are filled in at the end: ``seconds``, and the peak memory of both sides.
+
+    ``device_gib`` is what tensors took, ``reserved_gib`` what PyTorch took from the GPU for them.
+    """
     figures: Figures = {}
     cuda = DEVICE.type == "cuda"
     if cuda:
+        gc.collect()
         torch.cuda.synchronize()
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     with _peak_of_host() as peak:
         began = time.perf_counter()
@@ -39,6 +45,7 @@ def measured() -> Iterator[Figures]:
         figures["seconds"] = time.perf_counter() - began
     figures["host_gib"] = peak[0] / 2**30
     figures["device_gib"] = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
+    figures["reserved_gib"] = torch.cuda.max_memory_reserved() / 2**30 if cuda else 0.0
 
 
 def segment_part(segmenter: Segmenter, path: Path, part: tuple[int, int] = (0, 1)) -> Figures:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
+import torch
 
 from tests.conftest import REPOSITORY
 from tests.gpu.cases import BUNDLES, bundle_case
@@ -99,3 +102,32 @@ def test_tables_keep_figures_and_awkward_texts(tmp_path):
             {"row": "second", "rate": "0.0001234", "same": "", "note": "one / two three"},
         ]
     }
+
+
+def test_weights_in_pieces_are_the_weights(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "tests" / "benchmarks"))
+    from tests.gpu.train import write_in_pieces
+
+    network = torch.nn.Conv2d(3, 64, 3)
+    paths = write_in_pieces(network, tmp_path, 0.001)
+    assert len(paths) > 2
+    assert max(path.stat().st_size for path in paths) <= 0.001 * 2**20
+    whole = b"".join(path.read_bytes() for path in sorted(tmp_path.iterdir()))
+    state = torch.load(io.BytesIO(whole), weights_only=True)["model"]
+    assert {name: value.dtype for name, value in state.items()} == {"weight": torch.bfloat16, "bias": torch.bfloat16}
+    assert torch.equal(state["weight"], network.weight.to(torch.bfloat16))
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize("data", ["phantoms", "bcss_tumour"])
+def test_each_bundle_trains_for_a_while(name, data, tmp_path, request):
+    where = [] if data == "phantoms" else ["--data", str(request.getfixturevalue("shared_data") / data)]
+    environment = {**os.environ, "OUT": str(tmp_path), "PYTHON": sys.executable}
+    command = ["bash", str(REPOSITORY / "tests" / "gpu" / "train.sh"), name, "0.02", "--miniature", *where]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    assert result.returncode == 0, result.stdout[-3000:]
+    curve = pd.read_csv(tmp_path / "curve.csv")
+    assert curve["training_loss"].notna().all()
+    assert curve["validation_mean_iou"].between(0, 1).all()
+    assert {"curve.png", "last.pt", "model.pt", "model.json"} <= {path.name for path in tmp_path.iterdir()}

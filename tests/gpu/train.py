@@ -110,7 +110,7 @@ def write_in_pieces(network: torch.nn.Module, output: Path, mib: float) -> list[
     content, size = buffer.getvalue(), int(mib * 2**20)
     paths = []
     for number, start in enumerate(range(0, len(content), size)):
-        paths.append(output / f"weights.pt.{number:02d}")
+        paths.append(output / f"weights.pt.{number:03d}")
         paths[-1].write_bytes(content[start : start + size])
     return paths
 
@@ -122,7 +122,7 @@ def configured(name: str, data: str, output: Path, start_from: str | None, minia
         folder = output / "phantoms"
         datalist = folder if (folder / "tissues.json").exists() else write_phantoms_for_all(folder, *sizes)
     else:
-        datalist = make_datalist(output, Path(data))
+        datalist = make_datalist(output, Path(data).resolve())
     parser = training_parser(name, datalist, output, DEVICE, miniature)
     settings: dict[str, Any] = {"dtype": "bfloat16", "start_from": start_from, "epochs": 10**6}
     if data != "phantoms":

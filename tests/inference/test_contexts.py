@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -331,3 +334,41 @@ def test_numbers_of_threads_and_streams_are_no_part_of_a_results_settings():
     assert Options(batch_size=1).decisive() != Options(batch_size=2).decisive()
     with pytest.raises(ValueError, match="streams must be at least 1, not 0"):
         Options(streams=0)
+
+
+class Watched(torch.nn.Module):
+    """Notes which threads it runs in, and how many at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.arange(7.0))
+        self.threads, self.running, self.most = set(), 0, 0
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, image):
+        self.threads.add(threading.get_ident())
+        self.running += 1
+        self.most = max(self.most, self.running)
+        time.sleep(0.01)
+        self.running -= 1
+        return self.logits[None, :, None, None].expand(len(image), -1, *image.shape[2:])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_threads_are_kept_from_slide_to_slide_and_call_compiled_networks_one_at_a_time(
+    slide, scheme, tmp_path, monkeypatch, compiled
+):
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    network = Watched()
+    made = segmenter(network, scheme, VIEWS[:1], devices=("cpu", "cpu"), block=1, compile=compiled)
+    for name in ("first", "second", "third"):
+        made.segment(slide, tmp_path / name, {})
+    assert len(network.threads) == 2
+    assert network.most == (1 if compiled else 2)
+
+
+def test_on_a_cpu_no_gpu_is_touched(slide, scheme, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: pytest.fail("a GPU's stream is asked for"))
+    segmenter(Watched(), scheme, VIEWS[:1]).segment(slide, tmp_path, {})

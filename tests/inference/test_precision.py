@@ -69,3 +69,12 @@ def test_the_forward_pass_runs_in_what_auto_means(monkeypatch):
         monkeypatch.setattr("common.inference.precision.has_native_bfloat16", lambda device, native=native: native)
         assert AutocastInferer()(torch.ones(1, 3, 4, 4), network).dtype == torch.float32
         assert seen[-1] == dtype
+
+
+def test_float16_is_not_trained_in():
+    network, image = torch.nn.Conv2d(3, 2, 1), torch.rand(1, 3, 4, 4)
+    inferer = AutocastInferer("float16")
+    with pytest.raises(ValueError, match="gradients need scaling. Set dtype to bfloat16 or auto"):
+        inferer(image, network.train())
+    with torch.no_grad():
+        assert inferer(image, network).dtype == torch.float32

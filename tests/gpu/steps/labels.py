@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -72,10 +73,10 @@ def _compare(kit: Kit, case: Case, context: str, slide: Slide) -> list[str]:
 
 def _maps(kit: Kit, case: Case, options: Options, slide: Slide, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Return a slide's labels ``(h, w)`` and probabilities ``(C, h, w)``, uint8."""
-    folder = Path(kit.work / f"maps_{case.name}_{options.context}_{options.dtype}_{device.type}")
-    segmenter = case.segmenter(options, device)
-    found = segmenter.segment(slide, folder, {}, maps=("labels", "probabilities"), overwrite=True)
-    return found.maps["labels"].array[:], found.maps["probabilities"].array[:]
+    # A folder of its own each: in one that holds the maps already, nothing would be predicted.
+    with tempfile.TemporaryDirectory(dir=kit.work) as folder:
+        found = case.segmenter(options, device).segment(slide, Path(folder), {}, maps=("labels", "probabilities"))
+        return found.maps["labels"].array[:], found.maps["probabilities"].array[:]
 
 
 @contextmanager

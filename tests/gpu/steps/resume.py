@@ -10,6 +10,9 @@ import signal
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
+import tifffile
+
 from common.bundle.parser import bundle_parser
 from common.inference.journal import DONE, Journal
 from common.weights import load_weights
@@ -42,9 +45,11 @@ def run(kit: Kit) -> None:
     for context in CONTEXTS:
         folder = kit.work / f"resume_{context}"
         whole, after = (_blocks_made(slide, folder / name, context, block) for name in ("whole", "killed"))
+        maps = [tifffile.imread(folder / name / slide.stem / "prediction.tif") for name in ("whole", "killed")]
+        share = float(np.mean(maps[0] == maps[1]))
         same = _digest(folder / "whole" / slide.stem) == _digest(folder / "killed" / slide.stem)
         figures = {"blocks": whole, "before_kill": before[context], "after_kill": after}
-        kit.add(context, **figures, outputs_bit_identical=same)
+        kit.add(context, **figures, labels_equal=share, outputs_bit_identical=same)
         if not same or before[context] < _KILLED_AFTER or before[context] + after != whole:
             wrong.append(context)
     assert not wrong, f"not resumed as it should be: {', '.join(wrong)}"

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from common.inference import Segmenter
-from common.slides import Slide, open_slide
-from tests.gpu.cases import DEVICE, bundle_case
+from common.slides import open_slide
+from tests.gpu.cases import bundle_case
 from tests.gpu.kit import Kit
+from tests.gpu.measure import segment_one_block
 
 
 def run(kit: Kit) -> None:
@@ -23,22 +24,24 @@ def run(kit: Kit) -> None:
     """
     wrong = []
     case = bundle_case("demo")
-    with open_slide(kit.work / "medium.tif") as slide:
-        for context in ("per_patch", "shared", "seamless"):
-            alone = None
-            for streams in (1, 2, 3):
-                options = replace(case.options, context=context, block=4, readers=8, streams=streams)
-                labels, seconds = _labels(case.segmenter(options, DEVICE), slide, kit.work)
-                alone = labels if alone is None else alone
-                same = bool(np.array_equal(labels, alone))
-                kit.add(f"{context}, {streams}", seconds=seconds, bit_identical_to_one=same)
-                if not same:
-                    wrong.append(f"{context}, {streams}")
+    path = kit.work / "medium.tif"
+    for context in ("per_patch", "shared", "seamless"):
+        alone = None
+        for streams in (1, 2, 3):
+            options = replace(case.options, context=context, block=4, readers=8, streams=streams)
+            segmenter = case.segmenter(options)
+            segment_one_block(segmenter, path)
+            labels, seconds = _labels(segmenter, path)
+            alone = labels if alone is None else alone
+            same = bool(np.array_equal(labels, alone))
+            kit.add(f"{context}, {streams}", seconds=seconds, bit_identical_to_one=same)
+            if not same:
+                wrong.append(f"{context}, {streams}")
     assert not wrong, f"labels depend on the streams: {', '.join(wrong)}"
 
 
-def _labels(segmenter: Segmenter, slide: Slide, work: Path) -> tuple[np.ndarray, float]:
-    with tempfile.TemporaryDirectory(dir=work) as folder:
+def _labels(segmenter: Segmenter, path: Path) -> tuple[np.ndarray, float]:
+    with open_slide(path) as slide, tempfile.TemporaryDirectory(dir=path.parent) as folder:
         began = time.perf_counter()
         labels = segmenter.segment(slide, Path(folder), {}).maps["labels"].array[:]
         return labels, time.perf_counter() - began

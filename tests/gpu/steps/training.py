@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import Any
 
@@ -40,8 +41,9 @@ def run(kit: Kit) -> None:
             del memory["seconds"]
             figures = {"batch_size": parser.get_parsed_content("batch_size"), "prepared_s": prepared}
             kit.add(f"{name}, {feed}", **figures, **timer.figures(), **memory)
-            # Its loader's workers end with it.
-            del trainer
+            # Its loader's workers and its memory on the GPU end with it.
+            del trainer, timer, parser
+            gc.collect()
 
 
 class _StepTimer:
