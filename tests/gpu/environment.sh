@@ -1,4 +1,6 @@
-# Sourced from the repository's root by run.sh and train.sh: makes this project and what it needs importable.
+# Sourced by run.sh and train.sh: makes this project and what it needs importable, whatever the current folder.
+repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+python="${PYTHON:-python3}"
 site="$(mktemp -d)"
 trap 'rm -rf "$site"' EXIT
 missing() {
@@ -12,10 +14,13 @@ needed = [
 print(" ".join(name for name in needed if find_spec(name) is None))
 PYTHON
 }
-export PYTHONPATH="$PWD:$PWD/tests/benchmarks:$site${PYTHONPATH:+:$PYTHONPATH}"
+# Not from the current folder, which may hold other modules of these names.
+export PYTHONSAFEPATH=1
+export PYTHONPATH="$repository:$repository/tests/benchmarks:$site${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1 TQDM_DISABLE=1
-if [[ -n "$(missing)" ]] && compgen -G ".whl/*.whl" > /dev/null; then
-    "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --target "$site" .whl/*.whl
+if [[ -n "$(missing)" ]] && compgen -G "$repository/.whl/*.whl" > /dev/null; then
+    "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --target "$site" \
+        "$repository"/.whl/*.whl
 fi
 lacking="$(missing)"
 if [[ -n "$lacking" ]]; then
@@ -23,4 +28,4 @@ if [[ -n "$lacking" ]]; then
     exit 2
 fi
 # Where the project is not installed, its bundles are still the package multimag.
-ln -sfn "$PWD/bundles" "$site/multimag"
+ln -sfn "$repository/bundles" "$site/multimag"

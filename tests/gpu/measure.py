@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import tempfile
 import threading
@@ -31,9 +32,12 @@ def measured() -> Iterator[Figures]:
     ``device_gib`` is what tensors took, ``reserved_gib`` what PyTorch took from the GPU for them.
     """
     figures: Figures = {}
+    # What earlier work has freed is not this one's peak.
+    gc.collect()
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
     cuda = DEVICE.type == "cuda"
     if cuda:
-        gc.collect()
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -38,11 +38,12 @@ class Records:
 
 
 def as_markdown(rows: Iterable[Row]) -> str:
-    """Return one table per step, in the order in which steps first appear, with the columns that its rows have."""
+    """Return one table per step, with the columns that its rows have: first the run, last how the steps ended."""
     steps: dict[str, list[Row]] = {}
     for row in rows:
         steps.setdefault(row["step"], []).append(row)
-    return "\n".join(_table(step, some) for step, some in steps.items())
+    ordered = sorted(steps, key=lambda step: (step == "steps") - (step == "run"))
+    return "\n".join(_table(step, steps[step]) for step in ordered)
 
 
 def _table(step: str, rows: list[Row]) -> str:

@@ -3,12 +3,11 @@
 #
 #   bash tests/gpu/run.sh [--miniature] [--only STEP ...] [--seconds 520]
 #
-# Results go to $OUT (output/gpu by default) as they come. Packages that wheels.sh collected in .whl are used where the
-# machine's own Python lacks them; nothing is fetched.
+# Results go to $OUT (output/gpu by default) as they come. $PYTHON is the Python to use (python3 by default). Packages
+# that wheels.sh collected in .whl/ are used where it lacks them; nothing is downloaded.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-export OUT="${OUT:-$PWD/output/gpu}"
-mkdir -p "$OUT"
-python="${PYTHON:-python3}"
-source tests/gpu/environment.sh
-"$python" -m tests.gpu.kit "$OUT" "$@" 2>&1 | tee "$OUT/log.txt"
+out="${OUT:-output/gpu}"
+source "$(dirname "$0")/environment.sh"
+# A mistake in the arguments must not touch earlier results.
+"$python" -m tests.gpu.run "$out" "$@" --prepare
+"$python" -m tests.gpu.run "$out" "$@" 2>&1 | tee --ignore-interrupts "$out/log.txt"

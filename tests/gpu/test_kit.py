@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,9 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.gpu.cases import BUNDLES, bundle_case
 from tests.gpu.floor import LARGE, floor_seconds
-from tests.gpu.kit import STEPS, Step, run_steps
+from tests.gpu.output import prepare_output
 from tests.gpu.records import Records, as_markdown, parse_markdown
+from tests.gpu.run import STEPS, Step, run_steps
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +40,11 @@ def tables(rehearsed: Path) -> dict[str, list[dict[str, str]]]:
 
 
 def test_every_step_ends_well_and_has_a_table(tables):
-    assert [(row["row"], row["outcome"]) for row in tables["steps"]] == [(step.name, "done") for step in STEPS]
-    assert set(tables) == {"steps", *(step.name for step in STEPS)}
-    assert not [row for rows in tables.values() for row in rows if "left out" in row.get("note", "")]
+    outcomes = [(row["row"], row["outcome"]) for row in tables["steps"]]
+    assert outcomes == [("loading", "done"), *((step.name, "done") for step in STEPS)]
+    assert list(tables) == ["run", *(step.name for step in STEPS), "steps"]
+    assert not [row for rows in tables.values() for row in rows if "skipped" in row.get("note", "")]
+    assert "miniature" in tables["run"][0]["size"]
 
 
 def test_tables_hold_every_row_that_was_measured(rehearsed, tables):
@@ -52,7 +56,7 @@ def test_on_the_cpu_labels_equal_the_cpus(tables):
     rows = {row["row"]: row for row in tables["labels"]}
     for name in (*BUNDLES, "demo", "demo_unet"):
         row = rows[f"{name}, per_patch, float32"]
-        assert (row["labels_equal"], row["farthest_probability"]) == ("1", "0")
+        assert (row["labels_equal"], row["largest_probability_difference"], row["passed"]) == ("1", "0", "yes")
         # A map of one label would be equal whatever went wrong.
         assert int(row["labels_seen"]) > 1
     assert {"dmmn, seamless, bfloat16", "mrn, shared, float32", "da_refinenet, shared, float32"} <= set(rows)
@@ -66,6 +70,10 @@ def test_the_floor_is_the_papers_slide_in_operations(tables):
     assert tables["slide"][0]["row"] == "floor"
 
 
+def is_running(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
 def test_a_step_that_fails_or_hangs_does_not_stop_the_next(tmp_path):
     names = ("raises", "dies", "hangs", "ends")
     steps = [Step(name, f"tests.gpu.failing:{name}", 2 if name == "hangs" else 60) for name in names]
@@ -73,6 +81,7 @@ def test_a_step_that_fails_or_hangs_does_not_stop_the_next(tmp_path):
     tables = parse_markdown((tmp_path / "table.md").read_text())
     outcomes = {row["row"]: row["outcome"] for row in tables["steps"]}
     assert outcomes == {
+        "loading": "done",
         "raises": "failed",
         "dies": "failed: SIGKILL",
         "hangs": "stopped after 2 s",
@@ -82,13 +91,62 @@ def test_a_step_that_fails_or_hangs_does_not_stop_the_next(tmp_path):
     # What was measured before it hung is kept.
     assert tables["hangs"][0]["figure"] == "1"
     # Nor does a process that it started outlive it.
-    child = int(tables["hangs"][0]["child"].replace(",", ""))
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert not is_running(int(tables["hangs"][0]["child"]))
 
 
-def test_without_time_steps_are_named_as_left_out(tmp_path):
-    assert not run_steps([Step("ends", "tests.gpu.failing:ends", 60)], tmp_path, miniature=True, seconds=1)
-    assert parse_markdown((tmp_path / "table.md").read_text())["steps"][0]["outcome"] == "left out: no time left"
+def test_without_time_steps_are_named_as_skipped(tmp_path):
+    assert not run_steps([Step("ends", "tests.gpu.failing:ends", 60)], tmp_path, miniature=True, seconds=0.1)
+    assert parse_markdown((tmp_path / "table.md").read_text())["steps"][1]["outcome"] == "skipped: no time left"
+
+
+def test_an_interrupted_run_keeps_what_was_measured_and_leaves_no_process(tmp_path):
+    code = (
+        "from pathlib import Path; import signal; from tests.gpu import run\n"
+        "run.STEPS = (run.Step('hangs', 'tests.gpu.failing:hangs', 60),)\n"
+        f"import sys; sys.argv = ['run', {str(tmp_path)!r}, '--miniature']\n"
+        "run.main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = next(line for line in process.stdout if "child" in line)
+    process.send_signal(signal.SIGTERM)
+    rest = process.communicate(timeout=30)[0]
+    assert process.returncode == 130
+    assert f"interrupted; what was measured is in {tmp_path}" in rest
+    tables = parse_markdown((tmp_path / "table.md").read_text())
+    assert tables["hangs"][0]["figure"] == "1"
+    assert tables["steps"][-1]["outcome"] == "interrupted"
+    assert not is_running(int(line.rsplit(" ", 1)[1]))
+
+
+def test_earlier_results_are_kept(tmp_path):
+    for content in ("first", "second", "third"):
+        prepare_output(tmp_path)
+        (tmp_path / "table.md").write_text(content)
+    assert (tmp_path / "earlier-1" / "table.md").read_text() == "first"
+    assert (tmp_path / "earlier-2" / "table.md").read_text() == "second"
+    prepare_output(tmp_path, keep=tmp_path / "table.md")
+    assert (tmp_path / "table.md").read_text() == "third"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "says"),
+    [
+        ("run.sh", ["--only", "slides", "--miniature"], "no step slides; there are inputs"),
+        ("run.sh", [], "no GPU in sight. --miniature rehearses"),
+        ("train.sh", ["dmm", "1", "--miniature"], "invalid choice: 'dmm'"),
+        ("train.sh", ["dmmn", "1", "--miniature", "--data", "/no/folder"], "/no/folder lacks 1008.tif"),
+        ("train.sh", ["dmmn", "1", "--miniature", "--start_from", "none.pt"], "none.pt: no such checkpoint"),
+    ],
+)
+def test_mistakes_are_told_at_once_and_touch_no_results(script, arguments, says, tmp_path):
+    (tmp_path / "table.md").write_text("of yesterday")
+    environment = {**os.environ, "OUT": str(tmp_path), "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+    command = ["bash", str(REPOSITORY / "tests" / "gpu" / script), *arguments]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["table.md"]
 
 
 def test_tables_keep_figures_and_awkward_texts(tmp_path):
@@ -106,7 +164,7 @@ def test_tables_keep_figures_and_awkward_texts(tmp_path):
 
 def test_weights_in_pieces_are_the_weights(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "tests" / "benchmarks"))
-    from tests.gpu.train import write_in_pieces
+    from tests.gpu.minutes import write_in_pieces
 
     network = torch.nn.Conv2d(3, 64, 3)
     paths = write_in_pieces(network, tmp_path, 0.001)

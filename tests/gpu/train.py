@@ -1,162 +1,58 @@
 """Train a bundle's network at full width for so many minutes, in bfloat16, with a checkpoint and a curve every minute.
 
-    python -m tests.gpu.train NAME MINUTES [--data phantoms|FOLDER] [--start_from CHECKPOINT] [--output FOLDER]
+    python -m tests.gpu.train NAME MINUTES [--data FOLDER] [--start_from CHECKPOINT] [--output FOLDER]
 
-Writes to the output folder: curve.csv and curve.png, last.pt (every minute), model.pt and model.json (the best so far),
-and, with --piece_mib, at the end the last weights in bfloat16 as files of at most so many MiB, which
-``cat weights.pt.* > weights.pt`` puts together.
+Writes to the output folder: curve.csv and curve.png; last.pt (every minute); model.pt and model.json (the best so far
+by the bundle's own key metric). With --piece_mib, the last weights in bfloat16 also as files of at most so many MiB,
+which ``cat weights.pt.* > weights.pt`` puts together.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import time
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-import torch
-from ignite.engine import Engine, Events
-from matplotlib.figure import Figure
-from monai.bundle import ConfigParser
-from real_tissue import make_datalist
+from common.bundle.find import known_bundles, short_name
+from tests.gpu.output import prepare_output
+from tests.gpu.sight import gpu_in_sight
 
-from common.files import written_whole
-from tests.bundles.narrow import write_phantoms_for_all
-from tests.gpu.cases import BUNDLES, DEVICE
-from tests.gpu.real_regions import SETTINGS
-from tests.gpu.trainings import trainer_of, training_parser
-
-_KEPT = ("WeightsLoader", "LrScheduleHandler", "GradientClipping")
-# Minutes between two points of the curve.
-_EVERY = 1.0
-
-
-class MinuteReport:
-    """Validates every minute, keeps the weights, draws the curve, and ends the training when its time is up.
-
-    Args:
-        parser: the training's configuration.
-        output: folder.
-        minutes: how long to train.
-        every: minutes between two reports.
-    """
-
-    def __init__(self, parser: ConfigParser, output: Path, minutes: float, every: float = _EVERY) -> None:
-        self.validator = parser.get_parsed_content("validate#evaluator")
-        self.network = parser.get_parsed_content("network_def")
-        self.output, self.minutes, self.every = output, minutes, every
-        self.began = self.last = time.monotonic()
-        self.patches, self.losses, self.points = 0, [], list[dict[str, float]]()
-
-    def attach(self, engine: Engine) -> None:
-        """Called by the trainer."""
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-
-    def _start(self, engine: Engine) -> None:
-        self.began = self.last = time.monotonic()
-
-    def __call__(self, engine: Engine) -> None:
-        self.losses.append(engine.state.output[0]["loss"])
-        self.patches += len(engine.state.batch)
-        now = time.monotonic()
-        over = now - self.began >= 60 * self.minutes
-        if now - self.last >= 60 * self.every or over:
-            self._report(engine)
-            self.last = time.monotonic()
-        if over:
-            engine.terminate()
-
-    def _report(self, engine: Engine) -> None:
-        loss = float(torch.as_tensor([float(each) for each in self.losses]).mean())
-        minutes = (time.monotonic() - self.began) / 60
-        self.validator.run(engine.state.iteration)
-        point = {
-            "minutes": minutes,
-            "steps": engine.state.iteration,
-            "patches": self.patches,
-            "training_loss": loss,
-            "validation_mean_iou": float(self.validator.state.metrics["val_mean_iou"]),
-        }
-        self.losses.clear()
-        self.points.append(point)
-        print(", ".join(f"{name} {value:.4g}" for name, value in point.items()), flush=True)
-        with written_whole(self.output / "last.pt") as partial:
-            torch.save({"model": self.network.state_dict()}, partial)
-        table = pd.DataFrame(self.points)
-        table.to_csv(self.output / "curve.csv", index=False)
-        _draw(table, self.output / "curve.png")
-
-
-def _draw(table: pd.DataFrame, path: Path) -> None:
-    figure = Figure(figsize=(7, 3.5))
-    for number, name in enumerate(("training_loss", "validation_mean_iou")):
-        axes = figure.add_subplot(1, 2, number + 1)
-        axes.plot(table["minutes"], table[name], marker="o")
-        axes.set_xlabel("minutes")
-        axes.set_title(name.replace("_", " "))
-    figure.tight_layout()
-    with written_whole(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")
-
-
-def write_in_pieces(network: torch.nn.Module, output: Path, mib: float) -> list[Path]:
-    """Write a network's weights in bfloat16 as files of at most so many MiB; return their paths."""
-    buffer = io.BytesIO()
-    state = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in network.state_dict().items()}
-    torch.save({"model": state}, buffer)
-    content, size = buffer.getvalue(), int(mib * 2**20)
-    paths = []
-    for number, start in enumerate(range(0, len(content), size)):
-        paths.append(output / f"weights.pt.{number:03d}")
-        paths[-1].write_bytes(content[start : start + size])
-    return paths
-
-
-def configured(name: str, data: str, output: Path, start_from: str | None, miniature: bool) -> ConfigParser:
-    """Return a training's configuration that validates only when it is told to."""
-    if data == "phantoms":
-        sizes = (1, 1, 0, 1024) if miniature else (6, 2, 0, 6144)
-        folder = output / "phantoms"
-        datalist = folder if (folder / "tissues.json").exists() else write_phantoms_for_all(folder, *sizes)
-    else:
-        datalist = make_datalist(output, Path(data).resolve())
-    parser = training_parser(name, datalist, output, DEVICE, miniature)
-    settings: dict[str, Any] = {"dtype": "bfloat16", "start_from": start_from, "epochs": 10**6}
-    if data != "phantoms":
-        settings |= SETTINGS[name]
-    if miniature:
-        settings |= {"num_workers": 0, "batch_size": 1, "dtype": "float32"}
-    else:
-        settings["num_workers"] = 12
-    parser.update(settings)
-    kept = [each for each in parser["train#handlers"] if each["_target_"].rsplit(".", 1)[-1] in _KEPT]
-    parser["train#handlers"] = kept
-    return parser
+REGIONS = ("1008", "1015", "1019")
 
 
 def main() -> None:
-    """Train, and say where the weights are."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=BUNDLES)
+    """Check the arguments, then train."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="train.sh")
+    parser.add_argument("name", choices=[short_name(name) for name in known_bundles()])
     parser.add_argument("minutes", type=float)
-    parser.add_argument("--data", default="phantoms", help="phantoms, or a folder with the real regions")
+    parser.add_argument("--data", default="phantoms", help="folder with the real regions instead of phantoms")
     parser.add_argument("--start_from", metavar="CHECKPOINT")
     parser.add_argument("--output", type=Path, default=Path("output/gpu_training"))
     parser.add_argument("--piece_mib", type=float)
     parser.add_argument("--miniature", action="store_true", help="a narrow network")
+    parser.add_argument("--prepare", action="store_true", help="check the arguments and prepare the output folder only")
     arguments = parser.parse_args()
+    if not gpu_in_sight() and not arguments.miniature:
+        parser.error("no GPU in sight. --miniature rehearses with a narrow network on the CPU")
+    wanted = [f"{region}{end}" for region in REGIONS for end in (".tif", "_tumour.png")]
+    absent = [name for name in wanted if not (Path(arguments.data) / name).is_file()]
+    if arguments.data != "phantoms" and absent:
+        parser.error(f"{arguments.data} lacks {', '.join(absent)}: name the folder with the three real regions")
+    if arguments.start_from is not None and not Path(arguments.start_from).is_file():
+        parser.error(f"{arguments.start_from}: no such checkpoint")
+    if arguments.prepare:
+        try:
+            start = arguments.start_from
+            prepare_output(arguments.output, None if start is None else Path(start))
+        except OSError as error:
+            parser.error(f"cannot write the results: {error}. Set OUT to a folder that can be written to")
+        return
+    print("loading", flush=True)
+    # Takes seconds, which a mistake in the arguments need not wait for.
+    from tests.gpu.minutes import train
+
     output = arguments.output.absolute()
-    output.mkdir(parents=True, exist_ok=True)
-    training = configured(arguments.name, arguments.data, output, arguments.start_from, arguments.miniature)
-    training.get_parsed_content("compatible")
-    trainer = trainer_of(training)
-    MinuteReport(training, output, arguments.minutes).attach(trainer)
-    trainer.run()
-    if arguments.piece_mib:
-        write_in_pieces(training.get_parsed_content("network_def"), output, arguments.piece_mib)
+    settings = (arguments.start_from, arguments.piece_mib, arguments.miniature)
+    train(arguments.name, arguments.minutes, arguments.data, output, *settings)
     print(output)
 
 

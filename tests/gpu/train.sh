@@ -3,11 +3,9 @@
 #
 #   bash tests/gpu/train.sh NAME MINUTES [--data FOLDER] [--start_from CHECKPOINT] [--piece_mib 15]
 #
-# NAME: dmmn, mrn, multires_encdec, da_refinenet, multilevel_unet. Writes to $OUT (output/gpu_training by default).
+# NAME: dmmn, mrn, multires_encdec, da_refinenet, multilevel_unet. Results go to $OUT (output/gpu_training by default).
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-export OUT="${OUT:-$PWD/output/gpu_training}"
-mkdir -p "$OUT"
-python="${PYTHON:-python3}"
-source tests/gpu/environment.sh
-"$python" -m tests.gpu.train "$@" --output "$OUT" 2>&1 | tee "$OUT/log.txt"
+out="${OUT:-output/gpu_training}"
+source "$(dirname "$0")/environment.sh"
+"$python" -m tests.gpu.train "$@" --output "$out" --prepare
+"$python" -m tests.gpu.train "$@" --output "$out" 2>&1 | tee --ignore-interrupts "$out/log.txt"

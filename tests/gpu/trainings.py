@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def training_parser(
         miniature: the narrow network of the tests instead of the paper's.
         overlays: of the bundle's configs.
     """
+    # That a few phantoms do not show every class needs no saying.
+    logging.getLogger("common.data").setLevel(logging.ERROR)
     parser = bundle_parser(name, ["train.yaml", *overlays])
     narrow = dict(NARROW[name])
     datalist = narrow.pop("datalist")

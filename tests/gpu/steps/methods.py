@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.gpu.cases import BUNDLES, bundle_case
+from tests.gpu.cases import BUNDLES, DEVICE, bundle_case
 from tests.gpu.floor import floor_seconds
 from tests.gpu.kit import Kit
 from tests.gpu.measure import segment_one_block, segment_part
@@ -32,5 +32,5 @@ def run(kit: Kit) -> None:
                 continue
             if not kit.miniature:
                 figures = segment_part(segmenter, path)
-            floor = floor_seconds(figures["patches"], flops) / figures["seconds"]
+            floor = floor_seconds(figures["patches"], flops) / figures["seconds"] if DEVICE.type == "cuda" else ""
             kit.add(f"{name}, {context}", **figures, of_floor=floor, gflop_a_patch=flops / 1e9)

@@ -23,9 +23,9 @@ def run(kit: Kit) -> None:
         # So that neither pays for what is chosen or loaded once.
         segment_one_block(segmenter, path)
         engine = segment_part(segmenter, path)
-        kit.add("engine, per_patch", **engine, to_engine=1.0)
+        kit.add("engine, per_patch", **engine, speed_to_engine=1.0)
         with torch.inference_mode(), measured() as figures:
             patch_inferer(segmenter, slide, path)
         rate = engine["patches"] / figures["seconds"]
         ratio = engine["seconds"] / figures["seconds"]
-        kit.add("PatchInferer", patches=engine["patches"], patches_per_s=rate, **figures, to_engine=ratio)
+        kit.add("PatchInferer", patches=engine["patches"], patches_per_s=rate, **figures, speed_to_engine=ratio)

@@ -37,7 +37,7 @@ def run(kit: Kit) -> None:
     with open_slide(path) as slide:
         plan = case.segmenter(options).plan(slide)
     patches = plan.grid[0] * plan.grid[1]
-    kit.add("floor", patches=patches, seconds=floor_seconds(patches, flops), note=f"{flops / 1e9:.1f} GFLOP a patch")
+    kit.add("floor", patches=patches, slide_s=floor_seconds(patches, flops), note=f"{flops / 1e9:.1f} GFLOP a patch")
     rows = _Rows(kit, case, path, flops, patches)
     for batch_size in (2, 4) if kit.miniature else (8, 16, 32, 64, 128):
         rows.plain(batch_size)
@@ -90,8 +90,7 @@ class _Rows:
                     forward(batch, network)
         rate = count / figures["seconds"]
         self.plain_rate = max(self.plain_rate, rate)
-        figures["seconds"] = self.patches / rate
-        self._add(f"plain forward, batch {batch_size}", {"patches": self.patches, "patches_per_s": rate, **figures})
+        self._add(f"plain forward, batch {batch_size}", {"patches": count, "patches_per_s": rate, **figures})
 
     def whole(self, context: str, options: Options) -> None:
         """The engine over the whole slide, or over a part of it where others of this step leave no time for that."""
@@ -114,7 +113,7 @@ class _Rows:
                 decode_all(self.case.segmenter(options), slide)
             rate = self.patches / figures["seconds"]
             row = {"patches": self.patches, "patches_per_s": rate, **figures, "decoded_gb": sum(decoded) / 1e9}
-            self._add("decoding alone", row)
+            self._add("decoding alone", row, dtype=None)
 
     def profiled(self, context: str, options: Options) -> None:
         """A small part under PyTorch's profiler: the device time of its kernels, and the ten longest operations."""
@@ -146,8 +145,11 @@ class _Rows:
             figures = segment_part(segmenter, self.path, part)
             if part == (0, 1):
                 self.seconds.append(figures["seconds"])
-            self._add(row, {**figures, "of_plain": figures["patches_per_s"] / self.plain_rate, "warm_up_s": warm})
+            of_plain = figures["patches_per_s"] / self.plain_rate
+            self._add(row, {**figures, "of_plain": of_plain, "warm_up_s": warm}, segmenter.options.dtype)
 
-    def _add(self, row: str, figures: Figures) -> None:
+    def _add(self, row: str, figures: Figures, dtype: str | None = "bfloat16") -> None:
         rate = figures["patches_per_s"]
-        self.kit.add(row, **figures, of_floor=floor_seconds(1, self.flops) * rate, slide_s=self.patches / rate)
+        # The floor is that of a GPU in bfloat16.
+        of_floor = floor_seconds(1, self.flops) * rate if dtype == "bfloat16" and DEVICE.type == "cuda" else ""
+        self.kit.add(row, **figures, slide_s=self.patches / rate, of_floor=of_floor)

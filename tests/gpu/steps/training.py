@@ -59,7 +59,11 @@ class _StepTimer:
     def figures(self) -> dict[str, Any]:
         """Return patches per second, and the share of the time spent waiting for data."""
         seconds = self.ended - self.began
-        return {"patches": self.patches, "patches_per_s": self.patches / seconds, "waiting": self.waited / seconds}
+        return {
+            "patches": self.patches,
+            "patches_per_s": self.patches / seconds,
+            "waiting_share": self.waited / seconds,
+        }
 
     def _ask(self, engine: Engine) -> None:
         self._asked = time.perf_counter()
