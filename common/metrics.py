@@ -156,10 +156,11 @@ def of_batch(engine: Engine, key: str) -> Any:
 
 def _confusion(scheme: ClassScheme, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return :func:`confusion_matrix` of a batch, on the CPU; pixels are counted where the logits are."""
-    prediction, truth, classes = scheme.labels_from_logits(logits).long(), labels[:, 0].long(), len(scheme)
+    prediction, classes = scheme.labels_from_logits(logits).long(), len(scheme)
+    truth = labels[:, 0].to(logits.device).long()
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} differ in shape")
-    # One more row and column than there are: unlabelled pixels, and labels that there are not.
+    # Row and column 0 are unlabelled pixels, the last ones all labels that the scheme does not have.
     side = classes + 2
     pairs = truth.clamp(max=classes + 1).flatten() * side + prediction.clamp(max=classes + 1).flatten()
     counts = torch.bincount(pairs, minlength=side * side).reshape(side, side).cpu()

@@ -262,7 +262,7 @@ class _Worker:
     def predict(self, block: Block, wanted: np.ndarray, windows: Sequence[Window]) -> Maps:
         """The maps of a block, on the CPU."""
         started = time.monotonic()
-        # Both hold for one thread only. Without a stream, a GPU that is there is not to be touched.
+        # Both hold for one thread only. Without a stream, CUDA must not be initialised.
         in_stream = nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
         with torch.inference_mode(), in_stream:
             on_device = [self._prepared(window) for window in windows]

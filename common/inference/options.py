@@ -27,10 +27,10 @@ class Options:
         batch_size: patches per forward pass.
         block: targets a side that are read, predicted and written at once.
         dtype: precision of the forward pass; ``"auto"`` is what the device computes natively (:func:`resolve_dtype`).
-        compile: whether ``torch.compile`` prepares the network first.
+        compile: whether ``torch.compile`` prepares the network first. Workers then start their passes in turn.
         readers: threads that read ahead.
-        streams: workers per GPU, each in a stream of its own: one computes while the other's maps come back and its
-            next block goes there. Each holds a block on the GPU. A CPU always has one worker.
+        streams: workers per GPU, each in a stream of its own: one computes while another transfers its block. Each
+            holds a block on the GPU. A CPU always has one worker.
     """
 
     context: str = "per_patch"

@@ -1,13 +1,10 @@
 """Write large slides in seconds, for benchmarks that need size and not content.
 
-    python tests/benchmarks/slides.py [SLIDE] [--size 38380 53711]
-
-One small phantom is painted and its encoded tiles are repeated over the whole slide.
+One small phantom is painted, and its encoded tiles are repeated over the whole slide.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -98,19 +95,3 @@ def _repeated(tiles: list[list[bytes]], shape: tuple[int, int]) -> Iterator[byte
     rows, columns = (-(-side // TILE) for side in shape)
     for row, column in product(range(rows), range(columns)):
         yield tiles[row % len(tiles)][column % len(tiles)]
-
-
-def main() -> None:
-    """Write the slide."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("slide", nargs="?", default="output/repeated_slide.tif")
-    parser.add_argument(
-        "--size", type=int, nargs="+", default=[38380, 53711], metavar="PIXELS", help="height, and width"
-    )
-    arguments = parser.parse_args()
-    Path(arguments.slide).absolute().parent.mkdir(parents=True, exist_ok=True)
-    print(write_repeated_slide(arguments.slide, (arguments.size[0], arguments.size[-1])))
-
-
-if __name__ == "__main__":
-    main()

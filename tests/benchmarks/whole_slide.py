@@ -185,7 +185,7 @@ def patch_inferer(segmenter: Segmenter, slide: Slide, path: Path) -> torch.Tenso
 
 @contextmanager
 def count_decoded() -> Iterator[list[int]]:
-    """Within, note the bytes of every tile that is decoded."""
+    """Note the bytes of every tile that is decoded in the block."""
     sizes: list[int] = []
     decode = TiffBackend._decode
 

@@ -1,4 +1,4 @@
-"""What makes each bundle small and fit for the one phantom that all are tried on."""
+"""Narrow networks of all bundles, and phantoms with a datalist for each of them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What has to be shown and measured on a GPU, prepared so that a few minutes with one are enough: see README.md."""
+"""The GPU kit: see README.md."""

@@ -53,6 +53,20 @@ class Case:
     resample: str
     options: Options
 
+    def contexts(self) -> list[Options]:
+        """Return the bundle's options for each context that the network offers."""
+        separable = getattr(self.network, "period", None) is not None
+        offered = ["per_patch"]
+        if len(self.views) > 1 and (separable or getattr(self.network, "context_as_a_whole", False)):
+            offered.append("shared")
+        if separable:
+            offered.append("seamless")
+        # Seamless inference has no borders to blend.
+        return [
+            replace(self.options, context=context, overlap=0.0 if context == "seamless" else self.options.overlap)
+            for context in offered
+        ]
+
     @property
     def reader(self) -> PatchReader:
         """Return what reads its patches."""

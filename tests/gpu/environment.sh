@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 needed = [
     *("torch", "monai", "ignite", "fire", "imagecodecs", "tifffile", "simplejpeg", "openslide", "openslide_bin"),
-    *("nibabel", "shapely", "zarr", "skops", "cv2", "psutil"),
+    *("shapely", "zarr", "cv2", "psutil"),
 ]
 print(" ".join(name for name in needed if find_spec(name) is None))
 PYTHON

@@ -17,7 +17,9 @@ def raises(kit: Kit) -> None:
 
 
 def dies(kit: Kit) -> None:
-    """End as a process does that runs out of memory."""
+    """End as a process does that runs out of memory, with one that it has started still running."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    kit.add("first", child=child.pid)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""What a step of the kit works with."""
+"""The interface between the kit and a step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.gpu.records import Records
 
 @dataclass(frozen=True)
 class Kit:
-    """What a step works with.
+    """Gives a step its folders, its time and its table.
 
     Attributes:
         step: its name.
@@ -40,7 +40,7 @@ class Kit:
 
     @contextmanager
     def attempt(self, row: str) -> Iterator[None]:
-        """Note an error in the row's table and go on; the step fails at its end."""
+        """Note an error in the row and swallow it; the step fails at its end."""
         try:
             yield
         except Exception as error:

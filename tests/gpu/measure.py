@@ -27,19 +27,14 @@ Figures = dict[str, Any]
 
 @contextmanager
 def measured() -> Iterator[Figures]:
-    """Within, measure; the figures are filled in at the end: ``seconds``, and the peak memory of both sides.
+    """Measure the block; at its end the figures hold ``seconds`` and the peak memory of both sides.
 
-    ``device_gib`` is what tensors took, ``reserved_gib`` what PyTorch took from the GPU for them.
+    ``device_gib`` is the peak of all tensors, ``reserved_gib`` what PyTorch held on the GPU for them.
     """
     figures: Figures = {}
-    # What earlier work has freed is not this one's peak.
-    gc.collect()
-    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)
     cuda = DEVICE.type == "cuda"
     if cuda:
         torch.cuda.synchronize()
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     with _peak_of_host() as peak:
         began = time.perf_counter()
@@ -52,13 +47,22 @@ def measured() -> Iterator[Figures]:
     figures["reserved_gib"] = torch.cuda.max_memory_reserved() / 2**30 if cuda else 0.0
 
 
+def free_memory() -> None:
+    """Return memory that earlier rows have freed, so that it does not count in the next one's peak."""
+    gc.collect()
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+    if DEVICE.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def segment_part(segmenter: Segmenter, path: Path, part: tuple[int, int] = (0, 1)) -> Figures:
     """Segment a part of a slide's blocks; return patches, seconds, rates and memory.
 
-    The slide is opened anew: nothing of it has been decoded before. Maps go next to it.
+    The slide is opened for it, so that no tile is in its cache. The maps are written next to the slide.
 
-    ``device_busy`` is the share of the time in which a network's forward pass was under way on the device, by events
-    of its own stream around each; those of several streams are counted once where they overlap.
+    ``device_busy`` is the share of the time in which a forward pass was under way on the device, by events in its
+    stream. Where those of several streams overlap they count once.
     """
     with (
         open_slide(path) as slide,
@@ -82,15 +86,21 @@ def segment_part(segmenter: Segmenter, path: Path, part: tuple[int, int] = (0, 1
     }
 
 
-def segment_one_block(segmenter: Segmenter, path: Path) -> Figures:
-    """Segment a block in the middle: what is loaded, chosen or compiled once is then done."""
+def warm_up(segmenter: Segmenter, path: Path) -> Figures:
+    """Free memory, then segment a few blocks in the middle of a slide, enough for every worker.
+
+    Each of them chooses, loads or compiles its kernels in its first block.
+    """
+    free_memory()
     with open_slide(path) as slide:
         blocks = sum(1 for _ in segmenter.plan(slide).blocks())
-    return segment_part(segmenter, path, (blocks // 2, blocks))
+    wanted = 2 * segmenter.options.streams if DEVICE.type == "cuda" else 1
+    parts = max(1, blocks // wanted)
+    return segment_part(segmenter, path, (parts // 2, parts))
 
 
 class ForwardPasses:
-    """When forward passes began and ended."""
+    """Collects when forward passes began and ended."""
 
     def __init__(self) -> None:
         self._spans: list[tuple[Any, Any]] = []
@@ -114,7 +124,7 @@ class ForwardPasses:
 
 @contextmanager
 def forward_passes() -> Iterator[ForwardPasses]:
-    """Within, the engine's forward passes are noted."""
+    """Note the engine's forward passes in the block."""
     found = ForwardPasses()
 
     def noted(call: Any) -> Any:
@@ -148,7 +158,7 @@ def _since(origin: Any, mark: Any) -> float:
 
 @contextmanager
 def _peak_of_host() -> Iterator[list[int]]:
-    """Within, look at this process's memory every few milliseconds; its peak is the first entry."""
+    """Look at this process's memory every few milliseconds; the first entry is its peak."""
     process, peak, ended = psutil.Process(), [0], threading.Event()
 
     def look() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,13 @@ class MinuteReport:
         parser: the training's configuration.
         output: folder.
         minutes: how long to train.
-        every: minutes between two reports.
+        piece_mib: write the weights in bfloat16 as files of at most so many MiB instead of ``last.pt``.
     """
 
-    def __init__(self, parser: ConfigParser, output: Path, minutes: float, every: float = _EVERY) -> None:
+    def __init__(self, parser: ConfigParser, output: Path, minutes: float, piece_mib: float | None = None) -> None:
         self.validator = parser.get_parsed_content("validate#evaluator")
         self.network = parser.get_parsed_content("network_def")
-        self.output, self.minutes, self.every = output, minutes, every
+        self.output, self.minutes, self.piece_mib = output, minutes, piece_mib
         self.began = self.last = time.monotonic()
         self.patches, self.losses, self.points = 0, [], list[dict[str, float]]()
         self.interrupted = False
@@ -62,7 +63,7 @@ class MinuteReport:
         self.patches += len(engine.state.batch)
         now = time.monotonic()
         over = self.interrupted or now - self.began >= 60 * self.minutes
-        if now - self.last >= 60 * self.every or over:
+        if now - self.last >= 60 * _EVERY or over:
             self._report(engine)
             self.last = time.monotonic()
         if over:
@@ -82,8 +83,11 @@ class MinuteReport:
         self.losses.clear()
         self.points.append(point)
         print(", ".join(f"{name} {value:.4g}" for name, value in point.items()), flush=True)
-        with written_whole(self.output / "last.pt") as partial:
-            torch.save({"model": self.network.state_dict()}, partial)
+        if self.piece_mib:
+            write_in_pieces(self.network, self.output, self.piece_mib)
+        else:
+            with written_whole(self.output / "last.pt") as partial:
+                torch.save({"model": self.network.state_dict()}, partial)
         table = pd.DataFrame(self.points)
         table.to_csv(self.output / "curve.csv", index=False)
         _draw(table, self.output / "curve.png")
@@ -110,19 +114,19 @@ def write_in_pieces(network: torch.nn.Module, output: Path, mib: float) -> list[
     paths = []
     for number, start in enumerate(range(0, len(content), size)):
         paths.append(output / f"weights.pt.{number:03d}")
-        paths[-1].write_bytes(content[start : start + size])
+        with written_whole(paths[-1]) as partial:
+            partial.write_bytes(content[start : start + size])
     return paths
 
 
-def configured(name: str, data: str, output: Path, start_from: str | None, miniature: bool) -> ConfigParser:
-    """Return a training's configuration that validates only when it is told to."""
+def configured(name: str, data: str, work: Path, start_from: str | None, miniature: bool) -> ConfigParser:
+    """Return the configuration of a training that validates only when told to; its inputs go to ``work``."""
     if data == "phantoms":
-        sizes = (1, 1, 0, 1024) if miniature else (6, 2, 0, 6144)
-        folder = output / "phantoms"
-        datalist = folder if (folder / "tissues.json").exists() else write_phantoms_for_all(folder, *sizes)
+        sizes = (1, 1, 0, 1024) if miniature else (4, 1, 0, 4096)
+        datalist = write_phantoms_for_all(work / "phantoms", *sizes)
     else:
-        datalist = make_datalist(output, Path(data).resolve())
-    parser = training_parser(name, datalist, output, DEVICE, miniature)
+        datalist = make_datalist(work, Path(data).resolve())
+    parser = training_parser(name, datalist, work, DEVICE, miniature)
     settings: dict[str, Any] = {"dtype": "bfloat16", "start_from": start_from, "epochs": 10**6}
     if data != "phantoms":
         settings |= SETTINGS[name]
@@ -158,17 +162,18 @@ def train(
         data: ``"phantoms"``, or a folder with the real regions.
         output: folder for the curve and the checkpoints.
         start_from: a checkpoint whose weights to start from.
-        piece_mib: also write the last weights in bfloat16 as files of at most so many MiB.
+        piece_mib: see :class:`MinuteReport`.
         miniature: train the narrow network of the tests.
     """
-    training = configured(name, data, output, start_from, miniature)
-    training.get_parsed_content("compatible")
-    trainer = trainer_of(training)
-    report = MinuteReport(training, output, minutes)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, report.interrupt)
-    report.attach(trainer)
-    print("training; the first report comes after a minute", flush=True)
-    trainer.run()
-    if piece_mib:
-        write_in_pieces(training.get_parsed_content("network_def"), output, piece_mib)
+    with tempfile.TemporaryDirectory(prefix="multimag-gpu-") as work:
+        training = configured(name, data, Path(work), start_from, miniature)
+        # In pieces or as they are, not both: large files may be no use where pieces are asked for.
+        training["checkpoint_dir"] = work if piece_mib else str(output)
+        training.get_parsed_content("compatible")
+        trainer = trainer_of(training)
+        report = MinuteReport(training, output, minutes, piece_mib)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, report.interrupt)
+        report.attach(trainer)
+        print("training; the first report comes after a minute", flush=True)
+        trainer.run()

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
@@ -64,25 +65,25 @@ def run_in_process(context: BaseContext, function: str, kit: Kit, seconds: float
     process.start()
     try:
         process.join(seconds)
-    finally:
         late = process.is_alive()
-        if late:
-            _kill(process)
+    finally:
+        _kill_group(process)
     if late:
         return f"stopped after {seconds:.0f} s"
     if process.exitcode == 0:
         return "done"
+    assert process.exitcode is not None
     return "failed" if process.exitcode > 0 else f"failed: {signal.Signals(-process.exitcode).name}"
 
 
-def _kill(process: BaseProcess) -> None:
+def _kill_group(process: BaseProcess) -> None:
+    """Kill a process and all that it has started: workers of a data loader, say, outlive a crash."""
     assert process.pid is not None
-    try:
-        # Its group: the workers of a data loader would otherwise outlive it.
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        process.kill()
-    process.join()
+    process.kill()
+    # A process that hangs in the driver may never end.
+    process.join(10)
 
 
 def _run(function: str, kit: Kit, parent: int) -> None:

@@ -8,4 +8,4 @@ from pathlib import Path
 
 def gpu_in_sight() -> bool:
     """Return whether the machine has an NVIDIA GPU that is not hidden from this process."""
-    return Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    return Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")

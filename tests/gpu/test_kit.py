@@ -8,26 +8,33 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import torch
+from ignite.engine import Engine, Events
 
+from common.slides import open_slide
+from tests.bundles.narrow import write_phantoms_for_all
 from tests.conftest import REPOSITORY
 from tests.gpu.cases import BUNDLES, bundle_case
 from tests.gpu.floor import LARGE, floor_seconds
 from tests.gpu.output import prepare_output
 from tests.gpu.records import Records, as_markdown, parse_markdown
 from tests.gpu.run import STEPS, Step, run_steps
+from tests.gpu.sight import gpu_in_sight
 
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``run.sh --miniature`` wrote."""
     out = tmp_path_factory.mktemp("gpu")
-    environment = {**os.environ, "OUT": str(out), "PYTHON": sys.executable}
+    environment = {**os.environ, "OUT": str(out), "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
     command = ["bash", str(REPOSITORY / "tests" / "gpu" / "run.sh"), "--miniature"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
@@ -92,6 +99,7 @@ def test_a_step_that_fails_or_hangs_does_not_stop_the_next(tmp_path):
     assert tables["hangs"][0]["figure"] == "1"
     # Nor does a process that it started outlive it.
     assert not is_running(int(tables["hangs"][0]["child"]))
+    assert not is_running(int(tables["dies"][0]["child"]))
 
 
 def test_without_time_steps_are_named_as_skipped(tmp_path):
@@ -162,8 +170,8 @@ def test_tables_keep_figures_and_awkward_texts(tmp_path):
     }
 
 
-def test_weights_in_pieces_are_the_weights(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(REPOSITORY / "tests" / "benchmarks"))
+@pytest.mark.usefixtures("benchmarks")
+def test_weights_in_pieces_are_the_weights(tmp_path):
     from tests.gpu.minutes import write_in_pieces
 
     network = torch.nn.Conv2d(3, 64, 3)
@@ -189,3 +197,82 @@ def test_each_bundle_trains_for_a_while(name, data, tmp_path, request):
     assert curve["training_loss"].notna().all()
     assert curve["validation_mean_iou"].between(0, 1).all()
     assert {"curve.png", "last.pt", "model.pt", "model.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "tests" / "benchmarks"))
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_forward_passes_that_overlap_count_once():
+    from tests.gpu.measure import ForwardPasses
+
+    passes = ForwardPasses()
+    origin = passes._origin
+    for began, ended in ((5, 6), (0, 2), (1, 3), (1.5, 1.7), (8, 10)):
+        passes.add(origin + began, origin + ended)
+    assert passes.seconds() == pytest.approx(3 + 1 + 2)
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_waiting_for_data_is_told_from_training():
+    from tests.gpu.steps.training import StepTimer
+
+    def slow() -> Iterator[int]:
+        for number in range(100):
+            time.sleep(0.03)
+            yield number
+
+    trainer = Engine(lambda engine, batch: time.sleep(0.01))
+    trainer.state.batch = []
+    timer = StepTimer(trainer, warm_up=2, seconds=0.4)
+    trainer.add_event_handler(Events.GET_BATCH_COMPLETED, lambda engine: setattr(engine.state, "batch", [0, 0]))
+    trainer.run(slow(), epoch_length=100)
+    figures = timer.figures()
+    assert figures["patches"] % 2 == 0
+    assert 6 <= figures["patches"] <= 2 * 11
+    assert figures["waiting_share"] == pytest.approx(0.75, abs=0.12)
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_a_repeated_slide_is_one_phantom_at_every_level(tmp_path):
+    from slides import write_repeated_slide
+
+    size, period = (1300, 2200), 1024
+    with open_slide(write_repeated_slide(tmp_path / "slide.tif", size, period=period)) as slide:
+        assert slide.shape == size
+        assert slide.mpp == 0.5
+        assert [level.shape for level in slide.levels] == [(1300, 2200), (650, 1100)]
+        for mpp in (0.5, 1.0):
+            first = slide.read((130, 300), mpp, 128)
+            assert np.array_equal(first, slide.read((130 + period, 300), mpp, 128))
+            assert np.array_equal(first, slide.read((130, 300 + period), mpp, 128))
+        assert not np.array_equal(first, slide.read((130 + 512, 300), mpp, 128))
+        # A level is the one above it, averaged; both are JPEG.
+        fine = slide.read((512, 512), 0.5, 512).reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
+        assert np.abs(fine - slide.read((512, 512), 1.0, 256)).mean() < 3
+    with pytest.raises(ValueError, match="times a power of two, not 1500"):
+        write_repeated_slide(tmp_path / "slide.tif", size, period=1500)
+
+
+def test_a_gpu_that_is_hidden_is_not_in_sight(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/dev/nvidiactl")
+    for value, seen in ((None, True), ("0", True), ("", False), ("-1", False)):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if value is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert gpu_in_sight() is seen
+
+
+@pytest.mark.all
+@pytest.mark.usefixtures("benchmarks")
+def test_the_kits_phantoms_have_patches_for_all_five_trainings_at_full_width(tmp_path):
+    from tests.gpu.trainings import training_parser
+
+    write_phantoms_for_all(tmp_path / "training", 2, 0, 0, 4096)
+    for name in BUNDLES:
+        parser = training_parser(name, tmp_path / "training", tmp_path / name, torch.device("cpu"))
+        parser.update({"num_workers": 0, "batch_size": 1})
+        assert len(parser.get_parsed_content("train#dataset")) >= 16
+        assert next(iter(parser.get_parsed_content("train#dataloader")))["image"].isfinite().all()

@@ -2,9 +2,9 @@
 
     python -m tests.gpu.train NAME MINUTES [--data FOLDER] [--start_from CHECKPOINT] [--output FOLDER]
 
-Writes to the output folder: curve.csv and curve.png; last.pt (every minute); model.pt and model.json (the best so far
-by the bundle's own key metric). With --piece_mib, the last weights in bfloat16 also as files of at most so many MiB,
-which ``cat weights.pt.* > weights.pt`` puts together.
+Writes to the output folder every minute: curve.csv and curve.png; the weights, last.pt; the best so far by the
+bundle's own key metric, model.pt and model.json. With --piece_mib, instead of the latter three, the weights in bfloat16
+as files of at most so many MiB, which ``cat weights.pt.* > weights.pt`` puts together.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def run(kit: Kit) -> None:
     dtype = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
     left, right = (torch.randn(side, side, device=DEVICE).to(dtype) for _ in range(2))
     seconds = _seconds(lambda: left @ right)
-    kit.add("matrix product", value=2 * side**3 / seconds / 1e12, note=f"TFLOP/s, {dtype}, {side} pixels a side")
+    kit.add("matrix product", value=2 * side**3 / seconds / 1e12, note=f"TFLOP/s, {dtype}, {side} x {side}")
     source = torch.empty((2**18 if kit.miniature else 2**32), dtype=torch.uint8, device=DEVICE)
     copied = torch.empty_like(source)
     seconds = _seconds(lambda: copied.copy_(source))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,9 +17,8 @@ from common.slides import Slide, open_slide
 from tests.gpu.cases import BUNDLES, CHECKPOINTS, DEVICE, Case, bundle_case, settled
 from tests.gpu.kit import Kit
 
-CONTEXTS = ("per_patch", "shared", "seamless")
-# What of float32 without TF32 must agree. The lower precisions may turn labels where two classes are nearly as
-# probable; a tenth would be a fault.
+# The least share of equal labels in float32 without TF32, and in lower precisions, which may turn labels where two
+# classes are nearly equally probable. The largest difference of a probability in float32.
 SAME_IN_FLOAT32, SAME_AT_ALL = 0.999, 0.9
 FARTHEST_IN_FLOAT32 = 0.02
 
@@ -34,26 +34,24 @@ def run(kit: Kit) -> None:
         for name in (*CHECKPOINTS, *BUNDLES):
             if not kit.has_time_for(name, 10):
                 continue
-            case = bundle_case(name, kit.miniature)
-            if name in BUNDLES:
-                case = settled(case, slide, 1 if kit.miniature else 4)
-            for context in CONTEXTS:
-                wrong += _compare(kit, case, context, slide)
+            with kit.attempt(name):
+                case = bundle_case(name, kit.miniature)
+                if name in BUNDLES:
+                    case = settled(case, slide, 1 if kit.miniature else 4)
+                seconds = 0.0
+                for options in case.contexts():
+                    # One context takes about as long as another.
+                    if kit.has_time_for(f"{name}, {options.context}", 1.3 * seconds):
+                        began = time.monotonic()
+                        wrong += _compare(kit, case, options, slide)
+                        seconds = time.monotonic() - began
     assert not wrong, f"unlike the CPU's: {', '.join(wrong)}"
 
 
-def _compare(kit: Kit, case: Case, context: str, slide: Slide) -> list[str]:
-    # Blended seamless inference is refused: there are no borders to blend.
-    overlap = 0.0 if context == "seamless" else case.options.overlap
-    options = replace(case.options, context=context, overlap=overlap, dtype="float32", readers=4)
-    if context == "shared" and len(case.views) == 1:
-        return []
-    try:
-        labels, probabilities = _maps(kit, case, options, slide, torch.device("cpu"))
-    except ValueError as error:
-        if "cannot be run with context" not in str(error) and "share nothing" not in str(error):
-            raise
-        return []
+def _compare(kit: Kit, case: Case, options: Options, slide: Slide) -> list[str]:
+    """Add the rows of one context; return those that do not agree with the CPU's."""
+    options = replace(options, dtype="float32", readers=4)
+    labels, probabilities = _maps(kit, case, options, slide, torch.device("cpu"))
     wrong = []
     # A CPU that has to emulate bfloat16 is slow: one network is enough to rehearse.
     every = not kit.miniature or case.name == "dmmn"
@@ -63,7 +61,7 @@ def _compare(kit: Kit, case: Case, context: str, slide: Slide) -> list[str]:
             found, likely = _maps(kit, case, made, slide, DEVICE)
         same = float((found == labels).mean())
         farthest = float(np.abs(likely.astype(int) - probabilities).max()) / 255
-        row = f"{case.name}, {context}, {precision}"
+        row = f"{case.name}, {options.context}, {precision}"
         least, most = (SAME_IN_FLOAT32, FARTHEST_IN_FLOAT32) if precision == "float32" else (SAME_AT_ALL, 1.0)
         passed = same >= least and farthest <= most
         figures = {"labels_equal": same, "at_least": least, "largest_probability_difference": farthest, "at_most": most}
@@ -83,8 +81,7 @@ def _maps(kit: Kit, case: Case, options: Options, slide: Slide, device: torch.de
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Within, float32 convolutions and products may round to TF32 on the GPU, as PyTorch's convolutions do by
-    default."""
+    """Let float32 convolutions and matrix products round to TF32 on the GPU, or not."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
     try:

@@ -10,7 +10,7 @@ from whole_slide import patch_inferer
 from common.slides import open_slide
 from tests.gpu.cases import bundle_case
 from tests.gpu.kit import Kit
-from tests.gpu.measure import measured, segment_one_block, segment_part
+from tests.gpu.measure import measured, segment_part, warm_up
 
 
 def run(kit: Kit) -> None:
@@ -20,8 +20,7 @@ def run(kit: Kit) -> None:
     options = replace(case.options, batch_size=4 if kit.miniature else 64, readers=8)
     with open_slide(path) as slide:
         segmenter = case.segmenter(options)
-        # So that neither pays for what is chosen or loaded once.
-        segment_one_block(segmenter, path)
+        warm_up(segmenter, path)
         engine = segment_part(segmenter, path)
         kit.add("engine, per_patch", **engine, speed_to_engine=1.0)
         with torch.inference_mode(), measured() as figures:

@@ -1,4 +1,4 @@
-"""Kill a slide's segmentation on the GPU in the middle, go on, and compare with one that was left alone."""
+"""Kill a segmentation on the GPU, resume it, and compare its outputs with those of an undisturbed one."""
 
 from __future__ import annotations
 

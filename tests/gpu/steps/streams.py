@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from common.inference import Segmenter
+from common.inference.options import CONTEXTS
 from common.slides import open_slide
 from tests.gpu.cases import bundle_case
 from tests.gpu.kit import Kit
-from tests.gpu.measure import segment_one_block
+from tests.gpu.measure import warm_up
 
 
 def run(kit: Kit) -> None:
@@ -25,12 +26,12 @@ def run(kit: Kit) -> None:
     wrong = []
     case = bundle_case("demo")
     path = kit.work / "medium.tif"
-    for context in ("per_patch", "shared", "seamless"):
+    for context in CONTEXTS:
         alone = None
         for streams in (1, 2, 3):
             options = replace(case.options, context=context, block=4, readers=8, streams=streams)
             segmenter = case.segmenter(options)
-            segment_one_block(segmenter, path)
+            warm_up(segmenter, path)
             labels, seconds = _labels(segmenter, path)
             alone = labels if alone is None else alone
             same = bool(np.array_equal(labels, alone))
