@@ -95,11 +95,12 @@ class MinuteReport:
 
 def _draw(table: pd.DataFrame, path: Path) -> None:
     figure = Figure(figsize=(7, 3.5))
-    for number, name in enumerate(("training_loss", "validation_mean_iou")):
+    titles = {"training_loss": "training loss", "validation_mean_iou": "validation mean IoU"}
+    for number, (name, title) in enumerate(titles.items()):
         axes = figure.add_subplot(1, 2, number + 1)
         axes.plot(table["minutes"], table[name], marker="o")
         axes.set_xlabel("minutes")
-        axes.set_title(name.replace("_", " "))
+        axes.set_title(title)
     figure.tight_layout()
     with written_whole(path) as partial:
         figure.savefig(partial, dpi=120, format="png")

@@ -84,7 +84,7 @@ def run_steps(steps: Sequence[Step], out: Path, miniature: bool, seconds: float,
     context = load_ahead()
     records.add("steps", "loading", outcome="done", seconds=seconds - (end - time.monotonic()))
     work = Path(tempfile.mkdtemp(prefix="multimag-gpu-"))
-    step = steps[0]
+    step, began = steps[0], time.monotonic()
     try:
         for number, step in enumerate(steps):
             began = time.monotonic()
