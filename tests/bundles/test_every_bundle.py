@@ -28,11 +28,18 @@ AFTER = {
 }
 
 
-def ablations() -> list:
+def workflows() -> list:
+    """Return every workflow of every bundle, plain and with each ablation. An ablation's evaluation differs little from
+    its training: it is left to the slow tier."""
     found = []
     for bundle in BUNDLES:
         names = [None, *(path.stem for path in sorted((bundle / "configs" / "ablations").glob("*.yaml")))]
-        found += [pytest.param(bundle, name, id=f"{bundle.name}-{name or 'plain'}") for name in names]
+        for name in names:
+            for workflow in ("train", "infer", "evaluate"):
+                slow = workflow == "evaluate" and name not in (None, "at_target_mpp")
+                marks = [pytest.mark.all] if slow else []
+                identity = f"{workflow}-{bundle.name}-{name or 'plain'}"
+                found.append(pytest.param(workflow, bundle, name, id=identity, marks=marks))
     return found
 
 
@@ -121,8 +128,7 @@ def test_a_checkpoint_exports_as_torchscript(bundle, tmp_path):
         assert torch.allclose(torch.jit.load(str(tmp_path / "model.ts"))(image), network(image), atol=1e-4)
 
 
-@pytest.mark.parametrize(("bundle", "ablation"), ablations())
-@pytest.mark.parametrize("workflow", ["train", "infer", "evaluate"])
+@pytest.mark.parametrize(("workflow", "bundle", "ablation"), workflows())
 def test_every_config_has_the_properties_monai_asks_for(workflow, bundle, ablation, phantoms, tmp_path):
     if workflow == "infer" and ablation == "at_target_mpp":
         pytest.skip("only evaluation enlarges what a network says")
