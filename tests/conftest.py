@@ -23,7 +23,9 @@ DA_REFINENET = REPOSITORY / "bundles" / "pathology_da_refinenet_segmentation"
 MULTILEVEL = REPOSITORY / "bundles" / "pathology_multilevel_unet_segmentation"
 ENCDEC = REPOSITORY / "bundles" / "pathology_multires_encdec_segmentation"
 
-torch.set_num_threads(int(os.environ.get("TEST_THREADS", "2")))
+# Processes that run tests at the same time share two threads.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", str(max(1, 2 // _PROCESSES)))))
 
 
 @pytest.fixture(scope="session")
