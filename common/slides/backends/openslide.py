@@ -95,14 +95,16 @@ class OpenSlideBackend(Backend):
         """Return OpenSlide's and the file's number of each level that both know to be the slide's."""
         assert self._structure is not None
         own = self._structure.level_shapes
-        if shapes[0] != own[0]:
-            (height, width), (shown_height, shown_width) = own[0], shapes[0]
+        (height, width), (shown_height, shown_width) = own[0], shapes[0]
+        if not self._structure.is_first or own[0] != shapes[0]:
             raise SlideError(
                 self.path,
-                f"OpenSlide shows an image of {shown_width} x {shown_height} pixels, but the slide is the one of "
+                f"OpenSlide shows an image of {shown_width} x {shown_height} pixels, but the slide is another one of "
                 f"{width} x {height}",
                 _USE_TIFF,
             )
+        if any(shapes.count(shape) > 1 for shape in own):
+            raise SlideError(self.path, "two images have the size of one level, and OpenSlide shows either", _USE_TIFF)
         return [(shapes.index(shape), number) for number, shape in enumerate(own) if shape in shapes]
 
     def _damaged(self, level: int, top: int, left: int, height: int, width: int, problem: str) -> SlideError:

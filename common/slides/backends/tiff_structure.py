@@ -29,6 +29,7 @@ class TiffStructure:
         file: the file, open in tifffile.
         pages: the levels, finest first.
         level_shapes: their (height, width).
+        is_first: whether the slide is the file's first image.
         alpha: how the pixels store transparency; None: they have colours only.
         colormaps: per level the colours of its indices, or None where pixels are no indices.
         pixel_size: what the file says of its µm/px.
@@ -83,6 +84,7 @@ class TiffStructure:
             self._check_count(page)
         self._check_places()
         self.level_shapes = [(page.imagelength, page.imagewidth) for page in self.pages]
+        self.is_first = image.base.index == 0
         self.alpha = alpha_of(image.base)
         self.colormaps = [_colormap(page) for page in self.pages]
         self.pixel_size = image.pixel_size
