@@ -177,4 +177,4 @@ def test_hundreds_of_random_tiffs(tmp_path, first):
     # Not everything may be refused.
     assert read["auto"] > 80
     assert read["tiff"] > 70
-    assert read["openslide"] > 20
+    assert read["openslide"] > 10
