@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .backends import Backend, open_backend
+from .decimals import parse_number
 from .errors import SlideError
 from .outside import FILLS, read_with_fill
 from .resample import Axis, area_axis, combine, cubic_axis, quantise, stride_axis
@@ -24,6 +26,7 @@ RESAMPLINGS = ("area", "decimate")
 # Levels whose two axes differ by less than this in µm/px count as square pixels.
 _SQUARE = 1e-3
 _FINEST_STEP = 0.5
+_GIVE_MPP = 'Give the true value: --mpp 0.5 for one slide, "mpp": 0.5 in a datalist, mpp=0.5 in Python'
 # Source bytes held at once while resampling; a larger read goes band by band.
 _BAND_BYTES = 24 << 20
 
@@ -52,19 +55,25 @@ class Lattice:
         return self.step == (1.0, 1.0)
 
 
-def open_slide(path: str | Path, backend: str = "auto", mpp: float | None = None) -> Slide:
+def open_slide(
+    path: str | Path, backend: str = "auto", mpp: float | str | None = None, series: int | None = None
+) -> Slide:
     """Open a slide.
 
     Args:
         path: the file (for MIRAX and VMS the index file).
         backend: ``"tiff"``, ``"openslide"``, ``"cucim"``, ``"image"`` or ``"auto"``, which takes the fastest that is
             correct for the file and says which in the log.
-        mpp: µm per level-0 pixel, in place of what the file says or where it says nothing.
+        mpp: µm per level-0 pixel, in place of what the file says or where it says nothing; a number, or a text that is
+            one.
+        series: which image of a TIFF is the slide, by its number in the file. The default is the largest that has
+            tiles and a pyramid; labels, macros and thumbnails are left out.
 
     Raises:
-        SlideError: the file is missing or unreadable, or its µm/px is missing or absurd and ``mpp`` is not given.
+        SlideError: the file is missing or unreadable, several of its images may be the slide and ``series`` is not
+            given, or its µm/px is missing or absurd and ``mpp`` is not given.
     """
-    return Slide(Path(path), backend, mpp)
+    return Slide(Path(path), backend, mpp, series)
 
 
 class Slide:
@@ -77,11 +86,14 @@ class Slide:
         backend: name of the library behind it.
     """
 
-    def __init__(self, path: Path, backend: str = "auto", mpp: float | None = None) -> None:
+    def __init__(
+        self, path: Path, backend: str = "auto", mpp: float | str | None = None, series: int | None = None
+    ) -> None:
         self.path = path
-        self._asked_backend = backend
-        self._asked_mpp = mpp
-        self._backend: Backend = open_backend(path, backend)
+        mpp = _given_mpp(path, mpp)
+        series = _given_series(path, series)
+        self._asked = {"backend": backend, "mpp": mpp, "series": series}
+        self._backend: Backend = open_backend(path, backend, series)
         if backend == "auto":
             logger.info("%s: read through %s", path.name, self._backend.name)
         self.backend = self._backend.name
@@ -91,7 +103,7 @@ class Slide:
             logger.warning(
                 "%s: read at the %g µm/px that were given; the file says %g", path.name, mpp, self._backend.mpp[0]
             )
-        self._mpp_axes = _checked_mpp(path, axes)
+        self._mpp_axes = _checked_mpp(path, axes, self._backend.mpp_quote if mpp is None else "")
         self.mpp = math.sqrt(self._mpp_axes[0] * self._mpp_axes[1])
         self.levels = [self._level(shape) for shape in self._backend.level_shapes]
         self._warned_upsampling = False
@@ -107,10 +119,10 @@ class Slide:
         return self._backend.properties
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "backend": self._asked_backend, "mpp": self._asked_mpp}
+        return {"path": self.path, **self._asked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"], state["backend"], state["mpp"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"Slide({self.path.name!r}, {self.shape[0]} x {self.shape[1]} at {self.mpp:.4g} µm/px, {self.backend})"
@@ -292,11 +304,27 @@ def _agree(given: float, stored: tuple[float, float]) -> bool:
     return all(abs(given / axis - 1) < 0.01 for axis in stored if axis > 0)
 
 
-def _checked_mpp(path: Path, axes: tuple[float, float] | None) -> tuple[float, float]:
-    remedy = 'Give the true value: --mpp 0.5 for one slide, "mpp": 0.5 in a datalist, mpp=0.5 in Python'
+def _given_mpp(path: Path, mpp: float | str | None) -> float | None:
+    """Return a given µm/px as a number; tables and configs may hold it as text."""
+    number = parse_number(mpp) if isinstance(mpp, str) else mpp
+    if mpp is None or (isinstance(number, Real) and not isinstance(number, bool)):
+        return None if number is None else float(number)
+    raise SlideError(path, f"the mpp that was given, {mpp!r}, is no number", _GIVE_MPP)
+
+
+def _given_series(path: Path, series: int | None) -> int | None:
+    number = int(series) if isinstance(series, str) and series.strip().isdecimal() else series
+    if number is None or (isinstance(number, Integral) and not isinstance(number, bool)):
+        return None if number is None else int(number)
+    raise SlideError(path, f"the series that was given, {series!r}, is no whole number", "Give an image's number")
+
+
+def _checked_mpp(path: Path, axes: tuple[float, float] | None, quote: str) -> tuple[float, float]:
+    said = f" ({quote})" if quote else ""
     if axes is None:
-        raise SlideError(path, "the file does not say how many micrometres a pixel is", remedy)
+        raise SlideError(path, f"the file does not say how many micrometres a pixel is{said}", _GIVE_MPP)
     low, high = MPP_RANGE
     if not all(math.isfinite(axis) and low <= axis <= high for axis in axes):
-        raise SlideError(path, f"a pixel of {axes[0]:g} x {axes[1]:g} µm is outside {low:g}–{high:g} µm", remedy)
+        problem = f"a pixel of {axes[0]:g} x {axes[1]:g} µm is outside {low:g}–{high:g} µm{said}"
+        raise SlideError(path, problem, _GIVE_MPP)
     return axes

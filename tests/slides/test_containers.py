@@ -105,19 +105,32 @@ def test_aperio_svs_in_jpeg_2000(tmp_path):
     assert_reads(slide, [LEVELS[0], LEVELS[2]])
 
 
-@pytest.mark.parametrize(
-    ("pixels", "options", "says"),
-    [
-        (LEVELS[0].astype(np.uint16) * 257, {}, "16 bits"),
-        (LEVELS[0].transpose(2, 0, 1), {"planarconfig": "separate"}, "colour planes"),
-    ],
-)
-def test_what_tifffile_tiles_do_not_fit_goes_to_openslide(tmp_path, pixels, options, says):
-    slide = write(tmp_path / "a.tif", [pixels], compression="adobe_deflate", **options)
+def test_what_tifffile_tiles_do_not_fit_goes_to_openslide(tmp_path):
+    slide = write(tmp_path / "a.tif", [LEVELS[0].astype(np.uint16) * 257], compression="adobe_deflate")
     assert slide.backend == "openslide"
     assert np.array_equal(slide.read((24, 24), 0.5, 48), LEVELS[0])
-    with pytest.raises(SlideError, match=says):
+    with pytest.raises(SlideError, match="16 bits"):
         open_slide(tmp_path / "a.tif", "tiff")
+
+
+@pytest.mark.parametrize("backend", ["auto", "tiff", "openslide"])
+@pytest.mark.parametrize("tile", [(16, 16), (32, 16), (64, 64)], ids=str)
+def test_colour_planes_stored_apart(tmp_path, tile, backend):
+    planes = [level.transpose(2, 0, 1) for level in LEVELS]
+    options = {"photometric": "rgb", "planarconfig": "separate", "metadata": None, "tile": tile, "compression": "lzw"}
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for number, level in enumerate(planes):
+            writer.write(level, subfiletype=int(number > 0), **RESOLUTION, **options)
+    slide = open_slide(tmp_path / "a.tif", backend)
+    assert slide.backend == ("tiff" if backend == "auto" else backend)
+    assert_reads(slide)
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_grey_of_16_bits_is_refused(tmp_path, photometric):
+    """OpenSlide opens it, and shows other pixels where a tile reaches over the border."""
+    with pytest.raises(SlideError, match="16 bits.*Convert"):
+        write(tmp_path / "a.tif", [np.zeros((40, 40), np.uint16)], photometric=photometric)
 
 
 def test_pixels_that_no_library_reads_are_refused_at_once(tmp_path):

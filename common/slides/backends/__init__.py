@@ -30,8 +30,8 @@ _TIFF_FORMATS = (None, "aperio", "generic-tiff")
 __all__ = ["BACKENDS", "SLIDE_SUFFIXES", "Backend", "TiffBackend", "open_backend"]
 
 
-def open_backend(path: Path, name: str = "auto") -> Backend:
-    """Open ``path`` with the named backend, or the best one for it."""
+def open_backend(path: Path, name: str = "auto", series: int | None = None) -> Backend:
+    """Open ``path`` with the named backend, or the best one for it; ``series`` chooses among a TIFF's images."""
     if name != "auto" and name not in BACKENDS:
         raise ValueError(f"unknown slide backend {name!r}: use auto, {', '.join(BACKENDS)}")
     if not path.exists():
@@ -39,24 +39,24 @@ def open_backend(path: Path, name: str = "auto") -> Backend:
     if path.is_dir():
         raise SlideError(path, "a folder, not a slide", "Name a slide's file; of MIRAX the .mrxs, of DICOM one .dcm")
     try:
-        return _open(path, name)
+        return _open(path, name, series)
     except OSError as error:
         raise SlideError(path, f"cannot be opened ({error})", "Check your rights, and the drive it is on") from error
 
 
-def _open(path: Path, name: str) -> Backend:
+def _open(path: Path, name: str, series: int | None) -> Backend:
     if name != "auto":
-        return BACKENDS[name](path)
-    if path.suffix.lower() in PLAIN_SUFFIXES:
-        return ImageBackend(path)
+        return BACKENDS[name](path, series)
+    if path.suffix.lower() in PLAIN_SUFFIXES and not is_tiff(path):
+        return ImageBackend(path, series)
     vendor = detect_format(path)
     if vendor not in _TIFF_FORMATS:
-        return OpenSlideBackend(path)
+        return OpenSlideBackend(path, series)
     if not is_tiff(path):
         raise SlideError(path, "neither OpenSlide, tifffile nor Pillow knows this format", "Convert it to a tiled TIFF")
     try:
-        return TiffBackend(path)
+        return TiffBackend(path, series)
     except UnsupportedLayoutError:
         if vendor is None:
             raise
-        return OpenSlideBackend(path)
+        return OpenSlideBackend(path, series)

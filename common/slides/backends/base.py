@@ -15,6 +15,7 @@ class Backend(ABC):
     Attributes:
         level_shapes: (height, width) of each level, finest first.
         mpp: µm per level-0 pixel as (row, column), or None where the file does not say.
+        mpp_quote: what the file says of it, for an error; nothing where it says nothing.
         properties: what else the file says.
     """
 
@@ -22,15 +23,17 @@ class Backend(ABC):
     path: Path
     level_shapes: list[tuple[int, int]]
     mpp: tuple[float, float] | None
+    mpp_quote: str = ""
     properties: dict[str, str]
 
     @abstractmethod
-    def __init__(self, path: Path) -> None: ...
+    def __init__(self, path: Path, series: int | None = None) -> None:
+        """Open a file; ``series`` chooses among the images of a TIFF."""
 
     @abstractmethod
     def read(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
         """``(height, width, 3)`` uint8 RGB of a rectangle inside the level, in the level's pixels; safe to call
-        from several threads.
+        from several threads. What is stored as transparent is white.
 
         Raises:
             SlideError: a part of it cannot be decoded.

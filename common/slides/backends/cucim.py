@@ -32,16 +32,17 @@ class CucimBackend(Backend):
 
     name: ClassVar[str] = "cucim"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, series: int | None = None) -> None:
         self.path = path
-        structure = TiffBackend(path)
+        structure = TiffBackend(path, series)
         try:
             for page in structure.pages:
                 if page.compression != COMPRESSION.JPEG or not page.is_tiled or page.samplesperpixel != 3:
                     raise UnsupportedLayoutError(
                         path, "cuCIM reads only RGB JPEG tiles reliably", "Use backend='auto' or 'tiff'"
                     )
-            self.level_shapes, self.mpp, self.properties = structure.level_shapes, structure.mpp, structure.properties
+            self.level_shapes, self.properties = structure.level_shapes, structure.properties
+            self.mpp, self.mpp_quote = structure.mpp, structure.mpp_quote
             self._slide = _cu_image(path)
             sizes = [(height, width) for width, height in self._slide.resolutions["level_dimensions"]]
             if sizes != self.level_shapes:

@@ -52,6 +52,7 @@ def _tiles(path: Path) -> list[tuple[int, int, int, int]]:
                 for level, page in enumerate(page.aspage() for page in file.pages)
                 if page.compression in _DEFLATE
                 for index, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=False))
+                if offset and count  # reading a missing one raises
             ]
     except Exception as error:  # tifffile stumbles over damaged tags in many ways
         raise SlideError(

@@ -11,7 +11,9 @@ from PIL import Image
 from ..errors import SlideError
 from ..jpeg import jpeg_damage
 from ..png import damaged_png_chunk
+from .alpha import on_white
 from .base import Backend
+from .tiff import TiffBackend, is_tiff
 
 # Of 8 bits; what is transparent lies on white.
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
@@ -19,12 +21,24 @@ PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 class ImageBackend(Backend):
-    """One level. Their resolution fields hold printing resolutions, so µm/px always comes from the user."""
+    """One level, whole in memory; a TIFF's largest.
+
+    Their resolution fields hold printing resolutions, so µm/px always comes from the user.
+    """
 
     name: ClassVar[str] = "image"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, series: int | None = None) -> None:
         self.path = path
+        self._pixels = _tiff_pixels(path, series) if is_tiff(path) else self._decoded(path, series)
+        self.level_shapes = [self._pixels.shape[:2]]
+        self.mpp = None
+        self.properties = {}
+
+    @staticmethod
+    def _decoded(path: Path, series: int | None) -> np.ndarray:
+        if series:
+            raise SlideError(path, f"it holds one image, not series {series}", "Leave series out")
         damage = damaged_png_chunk(path)
         if damage is not None:
             raise SlideError(path, damage, "Get an undamaged copy of the file")
@@ -32,19 +46,20 @@ class ImageBackend(Backend):
             with Image.open(path) as image:
                 if image.mode not in _MODES:
                     raise SlideError(path, f"pixels of Pillow's mode {image.mode}", "Convert the file to 8-bit RGB")
-                damage = jpeg_damage(path.read_bytes()) if image.format == "JPEG" else None
+                frames = getattr(image, "n_frames", 1)
+                # Further images of a camera's JPEG (MPO) are previews of the first.
+                if frames > 1 and image.format != "MPO":
+                    raise SlideError(path, f"it holds {frames} pictures", "Export one as a file of its own")
+                damage = jpeg_damage(path.read_bytes()) if image.format in ("JPEG", "MPO") else None
                 if damage is not None:
                     raise SlideError(path, damage, "Get an undamaged copy of the file")
-                self._pixels = np.asarray(_on_white(image))
+                return _on_white(image)
         except SlideError:
             raise
         except Image.DecompressionBombError as error:
             raise SlideError(path, f"too large to hold in memory ({error})", "Convert it to a tiled TIFF") from error
         except Exception as error:  # whatever a damaged file makes Pillow stumble over
             raise SlideError(path, f"Pillow cannot read it ({error})", "Get an undamaged copy of the file") from error
-        self.level_shapes = [self._pixels.shape[:2]]
-        self.mpp = None
-        self.properties = {}
 
     def close(self) -> None:
         self._pixels = np.empty((0, 0, 3), dtype=np.uint8)
@@ -53,8 +68,22 @@ class ImageBackend(Backend):
         return self._pixels[top : top + height, left : left + width]
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _on_white(image: Image.Image) -> np.ndarray:
     if not image.has_transparency_data:
-        return image.convert("RGB")
-    shown = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
+        return np.asarray(image.convert("RGB"))
+    shown = np.asarray(image.convert("RGBA"))
+    return on_white(shown[..., :3], shown[..., 3:])
+
+
+def _tiff_pixels(path: Path, series: int | None) -> np.ndarray:
+    """Read a TIFF's slide as every other backend does: Pillow shows the first page, whatever it is."""
+    tiff = TiffBackend(path, series)
+    try:
+        height, width = tiff.level_shapes[0]
+        if Image.MAX_IMAGE_PIXELS is not None and height * width > 2 * Image.MAX_IMAGE_PIXELS:
+            raise SlideError(
+                path, f"{width} x {height} pixels are too many to hold in memory", "Use backend='auto' or 'tiff'"
+            )
+        return tiff.read(0, 0, 0, height, width)
+    finally:
+        tiff.close()

@@ -1,0 +1,284 @@
+"""Which images a TIFF holds, and which of them is the slide.
+
+A TIFF is a list of pages. Levels of a pyramid, focal planes, channels, labels, macros and thumbnails are all pages, in
+whatever order their writer chose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, prod
+from pathlib import Path
+
+import tifffile
+from tifffile import PHOTOMETRIC
+
+from ..errors import SlideError
+from .ome import OmeImage, ome_images
+from .pixel_size import PixelSize, pixel_size
+
+# Names that scanners and converters give to what is not the scan.
+_AUXILIARY = re.compile(r"\W*(slide[ _-]?)?(label|macro|overview|thumb(nail)?|barcode|preview|map)\b", re.IGNORECASE)
+# An image of which a quarter as many pixels are there may be another scan; a macro or thumbnail has fewer.
+_COMPARABLE_AREA = 4
+# A macro's pixels are several times as large as the scan's.
+_COMPARABLE_MPP = 1.5
+_LONGEST_NAME = 40
+_SAME_SCALE = 0.1
+
+
+@dataclass
+class TiffImage:
+    """One image of a TIFF.
+
+    Attributes:
+        levels: its pages, finest first.
+        name: what the file calls it, or nothing.
+        declared_planes: how many channels, focal planes and time points its header declares.
+        pixel_size: what the file says of its µm/px.
+        pages_of_full_size: how many pages of its full size the file has.
+    """
+
+    levels: list[tifffile.TiffPage]
+    name: str
+    declared_planes: int
+    pixel_size: PixelSize
+    pages_of_full_size: int = 1
+
+    @property
+    def base(self) -> tifffile.TiffPage:
+        """The finest level."""
+        return self.levels[0]
+
+    @property
+    def planes(self) -> int:
+        """Channels, focal planes and time points."""
+        return max(self.declared_planes, self.pages_of_full_size)
+
+    @property
+    def area(self) -> int:
+        """Pixels of the finest level."""
+        return self.base.imagewidth * self.base.imagelength
+
+    @property
+    def is_auxiliary(self) -> bool:
+        """Whether the file says that this is not the scan itself."""
+        return bool(self.base.is_reduced or _AUXILIARY.match(self.name))
+
+    @property
+    def rank(self) -> tuple[bool, bool, int]:
+        """How much the image looks like a scan: tiles, then a pyramid, then its size."""
+        return self.base.is_tiled, len(self.levels) > 1, self.area
+
+    def absorb(self, page: tifffile.TiffPage) -> bool:
+        """Take a page that is a plane or a further level of this image; return whether it is."""
+        repeated = next((level for level in self.levels if _same_kind(level, page) and _same_size(level, page)), None)
+        if repeated is not None:
+            self.pages_of_full_size += repeated is self.base and not page.is_reduced
+            return True
+        if not self._is_next_level(page):
+            return False
+        self.levels.append(page)
+        return True
+
+    def _is_next_level(self, page: tifffile.TiffPage) -> bool:
+        finer = self.levels[-1]
+        # Writers mark either every smaller level as reduced or none.
+        unmarked = len(self.levels) > 1 and finer.is_reduced and not page.is_reduced
+        return not unmarked and _same_kind(finer, page) and _is_smaller_copy(finer, page)
+
+
+def slide_image(path: Path, file: tifffile.TiffFile, series: int | None = None) -> TiffImage:
+    """Return the image that is the slide.
+
+    Args:
+        path: the file.
+        file: the same, open.
+        series: number of the image that the user chose, in the order of the file.
+
+    Raises:
+        SlideError: several images may be the slide, there is no such image, or it has several planes.
+    """
+    images = tiff_images(path, file)
+    if series is None:
+        chosen = _likeliest(path, images)
+    elif 0 <= series < len(images):
+        chosen = images[series]
+    else:
+        raise SlideError(path, f"it has no image {series}: it holds {_listed(images, images)}", "Give another series=")
+    if chosen.planes > 1:
+        raise SlideError(
+            path,
+            f"it has {chosen.planes} planes of {chosen.base.imagewidth} x {chosen.base.imagelength} pixels (channels, "
+            "focal planes or time points)",
+            "Export one plane as a file of its own, as interleaved 8-bit RGB",
+        )
+    return chosen
+
+
+def tiff_images(path: Path, file: tifffile.TiffFile) -> list[TiffImage]:
+    """Return all images of a TIFF in the order of their first pages."""
+    described = ome_images(file.ome_metadata or "", path.name) if file.is_ome else {}
+    images: list[TiffImage] = []
+    for number, page in _pages(file):
+        _check_no_mask(path, page)
+        described_here = described.get(number)
+        image = TiffImage(
+            [page],
+            _name(page, described_here),
+            _declared_planes(page, described_here),
+            pixel_size(page, described_here),
+        )
+        if any(_belongs(image, described_here, earlier) and earlier.absorb(page) for earlier in reversed(images)):
+            continue
+        for smaller in page.pages or []:
+            _check_no_mask(path, smaller.aspage())
+            image.absorb(smaller.aspage())
+        images.append(image)
+    return images
+
+
+def _pages(file: tifffile.TiffFile) -> Iterator[tuple[int, tifffile.TiffPage]]:
+    """Yield each page once with its number; a damaged chain may lead to one again."""
+    seen: set[int] = set()
+    for number, page in enumerate(file.pages):
+        if page.offset not in seen:
+            seen.add(page.offset)
+            yield number, page.aspage()
+
+
+def _belongs(image: TiffImage, described: OmeImage | None, earlier: TiffImage) -> bool:
+    """Return whether a page, as an image of its own, may be a plane or level of an earlier image."""
+    same_size = _same_size(earlier.base, image.base)
+    if image.name != earlier.name and not _may_differ(image, earlier):
+        return False
+    # Where levels are SubIFDs, pages are only planes.
+    if earlier.base.subifds and not same_size:
+        return False
+    if described is None:
+        return True
+    # OME lists it as another image: an older writer's level, whose pixels are as much larger as they are fewer.
+    if same_size:
+        return False
+    own, finest = image.pixel_size.row, earlier.pixel_size.row
+    if own is None or finest is None:
+        return bool(image.name) and image.name == earlier.name
+    return abs(own / finest / (earlier.base.imagelength / image.base.imagelength) - 1) < _SAME_SCALE
+
+
+def _may_differ(image: TiffImage, earlier: TiffImage) -> bool:
+    """Return whether a page is a level of an earlier image though the file calls them differently."""
+    if _AUXILIARY.match(image.name):
+        return False
+    if not _AUXILIARY.match(earlier.name) or image.base.is_reduced:
+        return True
+    # Behind a label or macro comes its own pyramid, shrunk by whole numbers and without names, or the scan.
+    down = earlier.base.imagelength / image.base.imagelength
+    return not image.name and abs(down - round(down)) <= down / image.base.imagelength
+
+
+def _same_kind(one: tifffile.TiffPage, other: tifffile.TiffPage) -> bool:
+    return (
+        one.is_tiled == other.is_tiled
+        and one.samplesperpixel == other.samplesperpixel
+        and one.bitspersample == other.bitspersample
+        and one.extrasamples == other.extrasamples
+        and (one.photometric == PHOTOMETRIC.PALETTE) == (other.photometric == PHOTOMETRIC.PALETTE)
+    )
+
+
+def _same_size(one: tifffile.TiffPage, other: tifffile.TiffPage) -> bool:
+    return (one.imagewidth, one.imagelength) == (other.imagewidth, other.imagelength)
+
+
+def _is_smaller_copy(finer: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
+    """Whether a page is smaller and of the same shape."""
+    if not 0 < page.imagewidth < finer.imagewidth or not 0 < page.imagelength < finer.imagelength:
+        return False
+    down = finer.imagelength / page.imagelength
+    # One pixel of rounding on the shorter side changes the ratio by this much.
+    tolerance = 2 * down / min(page.imagelength, page.imagewidth)
+    return abs(down - finer.imagewidth / page.imagewidth) <= tolerance + 0.01
+
+
+def _check_no_mask(path: Path, page: tifffile.TiffPage) -> None:
+    if page.photometric == PHOTOMETRIC.MASK:
+        raise SlideError(
+            path, "its transparency is a mask page of its own", "Store it as an alpha channel, or fill with white"
+        )
+
+
+def _name(page: tifffile.TiffPage, described: OmeImage | None) -> str:
+    """Return what the file calls a page, or nothing."""
+    if described is not None:
+        return described.name
+    kind = re.search(r"<ImageType>(\w+)</ImageType>", page.description)
+    if kind:
+        return kind[1]
+    if page.is_svs:
+        lines = page.description.splitlines()
+        return lines[1].split(" ")[0] if len(lines) > 1 and _AUXILIARY.match(lines[1]) else ""
+    name = str(page.tags.valueof("PageName") or page.description).strip()
+    return name if len(name) <= _LONGEST_NAME and name.isprintable() and not name.startswith("{") else ""
+
+
+def _declared_planes(page: tifffile.TiffPage, described: OmeImage | None) -> int:
+    """Return how many planes the header declares behind one page; their pixels need no pages of their own."""
+    if described is not None:
+        return max(1, ceil(described.samples / page.samplesperpixel))
+    if page.is_stk:
+        return max(1, page.tags["UIC2tag"].count)
+    found = re.search(r"^images=(\d+)", page.description, re.MULTILINE) if page.is_imagej else None
+    if found:
+        return max(1, int(found[1]))
+    shape = re.search(r"shape\W+((\d+,? ?)+)", page.shaped_description or "")
+    if shape:
+        values = prod(int(side) for side in re.findall(r"\d+", shape[1]))
+        return max(1, values // (page.imagewidth * page.imagelength * page.samplesperpixel))
+    return 1
+
+
+def _likeliest(path: Path, images: list[TiffImage]) -> TiffImage:
+    candidates = [image for image in images if not image.is_auxiliary]
+    candidates = candidates or [image for image in images if not image.base.is_reduced] or images
+    best = max(candidates, key=lambda image: image.rank)
+    rivals = [image for image in candidates if image is not best and _may_be_the_slide_too(image, best)]
+    if rivals:
+        listed = _listed(images, [image for image in images if image is best or image in rivals])
+        raise SlideError(
+            path,
+            f"each of these images may be the slide: {listed}",
+            "Choose one with series= of open_slide, or export it as a file of its own",
+        )
+    return best
+
+
+def _may_be_the_slide_too(other: TiffImage, best: TiffImage) -> bool:
+    """Whether an image could be a scan as well as the one that looks most like it."""
+    own, finest = other.pixel_size.row, best.pixel_size.row
+    # Aperio repeats the scan's µm/px on the thumbnail.
+    if own is not None and finest is not None and not other.base.is_svs:
+        coarser = own / finest
+        if coarser >= _COMPARABLE_MPP:
+            return False
+        if other.base.is_tiled == best.base.is_tiled or coarser <= 1 / _COMPARABLE_MPP:
+            return True
+    if other.area > best.area:
+        return True
+    if _is_smaller_copy(best.base, other.base):
+        return False
+    if not best.base.is_tiled and len(best.levels) == 1:
+        # Neither tiles nor a pyramid tell a scan from other pictures.
+        return True
+    return other.rank[:2] == best.rank[:2] and other.area * _COMPARABLE_AREA > best.area
+
+
+def _listed(images: list[TiffImage], named: list[TiffImage]) -> str:
+    return ", ".join(
+        f"{number}{f' {image.name!r}' if image.name else ''} "
+        f"({image.base.imagewidth} x {image.base.imagelength} pixels)"
+        for number, image in enumerate(images)
+        if any(image is one for one in named)
+    )
