@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import check_entries, one_per_slide
+from ..data import check_entries, one_per_slide, output_names
+from ..files import same_name
 from ..slides import slide_name
 from .locations import filesystem, folder_of, is_url, lists_files, location_of, name_of, shown
 from .patience import patiently
@@ -52,31 +53,32 @@ def read_manifest(
         mpp: µm per pixel of slides whose entry says none, in place of what the file says.
 
     Raises:
-        ValueError: a list is missing or lists nothing, or two slides have one name; names them.
+        ValueError: a list is missing or lists nothing, or two slides would share a folder; names them.
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)
     entries = [entry for given in listed for entry in _entries(location_of(given), section)]
     if not entries:
         raise ValueError("no slides given: name a datalist, a table, a slide or a glob")
     default = {} if mpp is None else {"mpp": mpp}
-    found: dict[str, CohortSlide] = {}
-    for entry in one_per_slide(entries):
+    listed_once = one_per_slide(entries)
+    found: list[CohortSlide] = []
+    for entry, name in zip(listed_once, _names(listed_once, name_by), strict=True):
         location = entry["image"]
         if "mpp" in entry and not 0 < float(entry["mpp"]) < float("inf"):
             raise ValueError(f"{shown(location)}: {entry['mpp']} is no mpp. Give its µm per pixel")
-        if name_by is not None and entry.get(name_by) in (None, ""):
-            raise ValueError(f"{shown(location)}: its entry has no column {name_by!r} to name it by")
-        name = str(entry[name_by]) if name_by is not None else slide_name(name_of(location))
-        if name in found:
-            raise ValueError(
-                f"two slides are called {name!r}: {shown(found[name].location)} and {shown(location)}. Name them by a "
-                "column with name_by"
-            )
-        if not name or name.startswith(".") or set(name) & set("/\\") or name in _TAKEN:
-            raise ValueError(f"{shown(location)}: {name!r} cannot be the name of its output folder. Choose name_by")
         rest = {key: value for key, value in entry.items() if key != "image"}
-        found[name] = CohortSlide(name, location, {**default, **rest})
-    return list(found.values())
+        found.append(CohortSlide(name, location, {**default, **rest}))
+    return found
+
+
+def _names(entries: Sequence[Mapping[str, Any]], name_by: str | None) -> list[str]:
+    """Return the names of the slides' output folders."""
+    named = [{**entry, "image": shown(entry["image"])} for entry in entries]
+    names = output_names(named, name_by, lambda location: slide_name(name_of(location)))
+    for entry, name in zip(named, names, strict=True):
+        if same_name(name) in _TAKEN:
+            raise ValueError(f"{entry['image']}: {name!r} cannot be the name of its output folder. Choose name_by")
+    return names
 
 
 def _entries(location: str, section: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..classes import ClassScheme
-from ..files import written_whole
+from ..files import safe_name, written_whole
 from ..slides import FieldOfView, PatchReader, Slide
 from .processes import share_out
 from .store import SlideStore, label_key
@@ -117,7 +117,7 @@ def _cached_table(
         "grid": [asdict(target), stride, min_labelled, views, reader.snap, None if within is None else asdict(within)],
     }
     key = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:24]
-    path = Path(cache_dir) / f"{slide.name}-{key}.csv"
+    path = Path(cache_dir) / f"{safe_name(slide.name)}-{key}.csv"
     if path.exists():
         return pd.read_csv(path)
     table = _table(slide, item, scheme, reader, target, min_labelled, stride, store, within)

@@ -22,7 +22,7 @@ from ..classes import ClassScheme
 from ..data import SlideStore, one_per_slide
 from ..data.store import label_key
 from ..errors import OutputError
-from ..files import sha256
+from ..files import inside, sha256
 from ..fitted import load_fitted, save_fitted
 from ..inference.canvas import Canvas
 from ..inference.folder import FolderInUseError, SlideFolder
@@ -170,7 +170,7 @@ class SuperpixelSVM:
             try:
                 slide = store.slide(item)
                 settings = {**self._settings(), "model": sha256(path), **chosen, **_of_slide(slide, item)}
-                folder = SlideFolder(Path(output_dir) / item["name"])
+                folder = SlideFolder(inside(output_dir, item["name"]))
                 with folder.held():
                     anew = overwrite or folder.summary(settings) is None
                     missing = tuple(outputs) if anew else folder.missing(tuple(outputs))
