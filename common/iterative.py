@@ -16,6 +16,7 @@ from .classes import NO_CLASS
 from .data import all_sections, load_datalist, output_name, output_names
 from .data.store import PSEUDO_LABEL, label_key
 from .files import remove, safe_name, sha256, write_json, written_whole
+from .literal import as_path, literal
 from .networks.checkpoint_metadata import metadata_path
 from .reports import write_table
 
@@ -82,7 +83,7 @@ class IterativeTraining:
         settings: Mapping[str, Any] | None = None,
         inference: Mapping[str, Any] | None = None,
     ) -> None:
-        self.bundle, self.datalist, self.output_dir = Path(bundle_root), Path(datalist), Path(output_dir)
+        self.bundle, self.datalist, self.output_dir = Path(bundle_root), Path(datalist), Path(as_path(output_dir))
         self.steps = [step if isinstance(step, Step) else Step(**step) for step in steps]
         self.configs, self.settings, self.inference = list(configs), dict(settings or {}), dict(inference or {})
         names = [step.name for step in self.steps]
@@ -265,9 +266,9 @@ class IterativeTraining:
             meta_file=str(self._config("metadata.json")),
             logging_file=False,
             workflow_type=kind,
-            bundle_root=str(self.bundle),
-            output_dir=str(output_dir),
-            **given,
+            bundle_root=literal(str(self.bundle)),
+            output_dir=literal(str(output_dir)),
+            **literal(given),
         )
         workflow.initialize()
         workflow.run()

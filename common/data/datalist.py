@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..literal import as_path
+
 SECTIONS = ("training", "validation", "testing")
 _PATHS = ("image", "label", "pseudo_label")
 
@@ -68,6 +70,7 @@ def _content(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        as_path(path)  # What a config made of "#" has a reason of its own.
         raise ValueError(f"{path}: no such datalist. Set datalist to a JSON file of slides and labels") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
@@ -136,6 +139,11 @@ def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(merged.values())
 
 
+def _given(slide: str | int | Path) -> str:
+    """Return a path, glob or URL of slides as a config gives it; see :func:`common.literal.as_path`."""
+    return slide if isinstance(slide, str) and "::" in slide and Path(slide).exists() else as_path(slide)
+
+
 def slide_items(slides: str | Path | Sequence[str | Path], section: str = "testing") -> list[dict[str, Any]]:
     """Slides to segment, from paths, globs or datalists, alone or in a list.
 
@@ -144,11 +152,11 @@ def slide_items(slides: str | Path | Sequence[str | Path], section: str = "testi
         section: which part of a datalist.
 
     Raises:
-        ValueError: a glob matches nothing, or the list is empty.
+        ValueError: a glob matches nothing, the list is empty, or an entry is no path.
     """
-    listed = [slides] if isinstance(slides, str | Path) else list(slides)
+    listed = list(slides) if isinstance(slides, list | tuple) else [slides]
     items: list[dict[str, Any]] = []
-    for entry in map(str, listed):
+    for entry in map(_given, listed):
         if entry.endswith(".json"):
             items.extend(load_datalist(entry, section, require_label=False))
         elif glob.has_magic(entry) and not Path(entry).exists():

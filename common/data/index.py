@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..classes import ClassScheme
 from ..files import safe_name, written_whole
+from ..literal import as_path
 from ..slides import FieldOfView, PatchReader, Slide
 from .processes import share_out
 from .store import SlideStore, label_key
@@ -76,6 +77,7 @@ def build_patch_index(
         ValueError: no target is left.
         SlideError, AnnotationError: a slide or annotation cannot be read.
     """
+    cache_dir = None if cache_dir is None else as_path(cache_dir)
     store = store or SlideStore(scheme)
     stride = stride or target.size
 

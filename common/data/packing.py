@@ -17,6 +17,7 @@ from tqdm import tqdm
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ..files import written_whole
+from ..literal import as_path
 from ..slides import SlideError
 from .index import PatchIndex
 from .output_names import output_name
@@ -50,7 +51,7 @@ class PackedPatches:
         settings: Mapping[str, Any],
         threads: int = 2,
     ) -> None:
-        self.folder, self.transforms = Path(folder), list(transforms)
+        self.folder, self.transforms = Path(as_path(folder)), list(transforms)
         self.settings, self.threads = settings, threads
         self._groups: dict[int, Path] = {}
         self._places: np.ndarray | None = None

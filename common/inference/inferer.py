@@ -18,6 +18,7 @@ from torch import nn
 from ..classes import ClassScheme
 from ..errors import OutputError
 from ..files import inside, safe_name
+from ..literal import as_path
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
@@ -102,7 +103,7 @@ class WholeSlideInferer(Inferer):
             raise ValueError(f"no outputs {', '.join(unknown)}; there are {', '.join(OUTPUTS)}")
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
         self.target, self.scheme = FieldOfView.of(target), scheme
-        self.output_dir, self.outputs = Path(output_dir), tuple(outputs)
+        self.output_dir, self.outputs = Path(as_path(output_dir)), tuple(outputs)
         if tissue not in (False, True, "pixels"):
             raise ValueError(f'tissue must be true, false or "pixels", not {tissue!r}')
         self.preprocessing, self.tissue, self.overwrite = preprocessing, tissue, overwrite

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..data import output_names
 from ..data.styled import MADE, note_styled_slides
 from ..files import safe_name, write_json, written_whole
+from ..literal import as_path
 from ..outputs.pyramid import TILE, write_image_pyramid
 from ..slides import Slide, open_slide
 from .generator import REACH, StyleGenerator
@@ -55,7 +56,7 @@ class SlideRestyler:
         seed: int = 0,
     ) -> None:
         self.generator, self.slides = generator, list(slides)
-        self.folder, self.style = Path(folder), safe_name(style)
+        self.folder, self.style = Path(as_path(folder)), safe_name(style)
         self.mpp, self.device, self.seed = mpp, torch.device(device), seed
         self.names = output_names(self.slides)
 

@@ -28,6 +28,7 @@ from ..inference.canvas import Canvas
 from ..inference.folder import FolderInUseError, SlideFolder
 from ..inference.journal import SettingsError
 from ..inference.plan import Plan
+from ..literal import as_path
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
@@ -170,7 +171,7 @@ class SuperpixelSVM:
             try:
                 slide = store.slide(item)
                 settings = {**self._settings(), "model": sha256(path), **chosen, **_of_slide(slide, item)}
-                folder = SlideFolder(inside(output_dir, item["name"]))
+                folder = SlideFolder(inside(as_path(output_dir), item["name"]))
                 with folder.held():
                     anew = overwrite or folder.summary(settings) is None
                     missing = tuple(outputs) if anew else folder.missing(tuple(outputs))
