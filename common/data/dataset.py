@@ -23,6 +23,7 @@ from .output_names import output_names
 from .packing import PackedPatches
 from .processes import share_out
 from .store import SlideStore
+from .tables import mpp_of
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +240,7 @@ class SlideDataset(Dataset):
     def __init__(
         self, slides: Any, section: str = "testing", mpp: float | None = None, name_by: str | None = None
     ) -> None:
-        default = {"mpp": mpp} if mpp is not None else {}
+        default = {"mpp": mpp_of(mpp)} if mpp is not None else {}
         items = [{**default, **item} for item in one_per_slide(slide_items(slides, section))]
         names = output_names(items, name_by)
         self.items = [{**item, "name": name} for item, name in zip(items, names, strict=True)]
