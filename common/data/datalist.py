@@ -187,7 +187,7 @@ def slide_items(slides: str | Path | Sequence[str | Path], section: str = "testi
     Raises:
         ValueError: a glob matches nothing, the list is empty, or an entry is no path.
     """
-    listed = list(slides) if isinstance(slides, list | tuple) else [slides]
+    listed: list[Any] = list(slides) if isinstance(slides, list | tuple) else [slides]
     items: list[dict[str, Any]] = []
     for entry in map(_given, listed):
         if entry.endswith(".json"):

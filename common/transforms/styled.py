@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from monai.transforms import RandomizableTransform, Transform
 
@@ -45,7 +45,7 @@ class RandStyledSlided(RandomizableTransform, Transform):
         self.randomize(None)
         if self.styled and not isinstance(data["image"], str | Path):
             raise ValueError("packed patches cannot be taken from slides in other styles: leave styles or packing out")
-        found = self.styled.get(output_name(data)) if self.styled else None
+        found = self.styled.get(output_name(cast(Mapping[str, Any], data))) if self.styled else None
         if not self._do_transform or found is None:
             return dict(data)
         self._check(str(data["image"]), found)
