@@ -14,11 +14,12 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from .bundle.parser import bundle_settings
+from .data.output_names import output_name
 from .data.styled import styled_slides
 from .files import written_whole
 from .outputs.overlay import font
 from .reports import write_table
-from .slides import FieldOfView, slide_name
+from .slides import FieldOfView
 from .tissue_patches import slide_entries, tissue_patches
 from .transforms import ChosenTransforms
 from .transforms.views import as_pixels
@@ -142,7 +143,7 @@ class AugmentationReport:
     def _styled(self, folder: str | Path) -> list[np.ndarray]:
         """As many patches of slides in other styles."""
         versions = styled_slides(folder)
-        found_of = [versions.get(slide_name(entry["image"])) for entry in self.entries]
+        found_of = [versions.get(output_name(entry)) for entry in self.entries]
         paths = [path for known in found_of for path in (known.versions if known else ())]
         if not paths:
             raise ValueError(f"{folder}: none of its slides is a training slide of the datalist")

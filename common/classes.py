@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .literal import is_misread
+
 UNLABELLED = 0
 # Of annotations: left unlabelled on purpose, which bare pixels of a class (`unannotated`) do not reach.
 LEFT_OUT = 255
@@ -200,6 +202,12 @@ class ClassScheme:
         labels = [c.label for c in self.classes]
         if labels != list(range(1, len(labels) + 1)) or len(labels) > 254:
             raise ValueError(f"class labels must be 1, 2, 3, … in this order, not {labels} (0 is unlabelled)")
+        misread = [name for name in self.names if is_misread(name)]
+        if misread:
+            raise ValueError(
+                f"class {misread[0]!r}: MONAI's configs read # as ::, and what begins with $, @ or % as no text. "
+                "Rename the class; class_map keeps its name in annotations"
+            )
         if len(set(self.names)) != len(labels):
             raise ValueError(f"two classes of one name: {', '.join(self.names)}")
         channels = sorted([*self._channels(), *self.unnamed_channels])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +14,19 @@ from tqdm import tqdm
 
 from .annotations import LabelSource, PredictedLabels
 from .classes import ClassScheme
-from .data import SlideStore, load_datalist
+from .data import SlideStore, load_datalist, output_name
 from .evaluation import score_slide
-from .files import write_json, written_whole
+from .files import same_name, write_json, written_whole
 from .outputs.ome_zarr import read_probability
 from .outputs.overlay import blend
 from .outputs.panels import panels
 from .reports import FIGURES, ScoreReport, plot_classes, score_column, write_table
-from .slides import Slide, slide_name
+from .slides import Slide
 
 _PANEL = 700
 _OPACITY = 0.6
+# The picture of the figures of every class, and what a picture of probabilities adds to its slide's name.
+_CLASSES, _MAPS = "classes", "_probabilities"
 
 
 def compare_runs(
@@ -64,7 +65,7 @@ def compare_runs(
     predictions = {
         title: [_prediction(Path(folder), item, name_by) for item in items] for title, folder in runs.items()
     }
-    names = _distinct([_name(item, name_by) for item in items])
+    names = _distinct([output_name(item, name_by) for item in items])
     store = SlideStore(scheme)
     matrices: dict[str, list[np.ndarray]] = {title: [] for title in runs}
     for number, item in enumerate(tqdm(items, desc="comparing", unit="slide", delay=2, leave=False)):
@@ -78,12 +79,12 @@ def compare_runs(
         maps = {title: paths[number].with_name("probabilities.zarr") for title, paths in predictions.items()}
         maps = {title: path for title, path in maps.items() if path.is_dir()}
         if scheme.activation == "sigmoid" and maps:
-            write_probability_panels(out / f"{name}_probabilities.png", slide, truth, maps, scheme)
+            write_probability_panels(out / f"{name}{_MAPS}.png", slide, truth, maps, scheme)
     reports = {
         title: ScoreReport(scheme, np.stack(found), items, classes).figures() for title, found in matrices.items()
     }
     write_json(out / "comparison.json", reports)
-    plot_classes(reports, scheme, out / "classes.png")
+    plot_classes(reports, scheme, out / f"{_CLASSES}.png")
     table = pd.DataFrame([_row(title, figures) for title, figures in [*patches.items(), *reports.items()]])
     if patches:
         table.insert(1, "over", ["patches"] * len(patches) + ["slides"] * len(reports))
@@ -181,7 +182,7 @@ def _probability_colors() -> np.ndarray:
 
 
 def _prediction(folder: Path, item: Mapping[str, Any], name_by: str | None) -> Path:
-    path = folder / _name(item, name_by) / "prediction.tif"
+    path = folder / output_name(item, name_by) / "prediction.tif"
     if not path.exists():
         raise ValueError(f"{path}: no such prediction. Segment the slide with output_dir {folder} first")
     return path
@@ -198,17 +199,18 @@ def _evaluation(folder: Path, scheme: ClassScheme) -> dict[str, Any]:
     return figures
 
 
-def _name(item: Mapping[str, Any], name_by: str | None) -> str:
-    return str(item[name_by]) if name_by is not None else slide_name(item["image"])
-
-
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Names for files: of several regions of one slide, the second is ``<name>_2``."""
-    seen: Counter[str] = Counter()
-    distinct = []
+    """Return names for pictures: of several regions of one slide, the second is ``<name>_2``.
+
+    No name is another picture's, nor that of the figures of every class.
+    """
+    taken, distinct = {_CLASSES}, []
     for name in names:
-        seen[name] += 1
-        distinct.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        numbered = (name, *(f"{name}_{number}" for number in range(2, len(names) + 3)))
+        # Case aside, as on Windows and macOS two such names are one file.
+        free = next(one for one in numbered if not {same_name(one), same_name(f"{one}{_MAPS}")} & taken)
+        taken |= {same_name(free), same_name(f"{free}{_MAPS}")}
+        distinct.append(free)
     return distinct
 
 

@@ -1,11 +1,13 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and names that are safe for them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import shutil
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,16 @@ from typing import Any
 
 # How the names of what is being written begin.
 PARTIAL = ".partial-"
+# The most bytes of a name: file systems allow 255, and names of partial files, caches and locks add to it.
+_LONGEST = 180
+# What Windows does not allow in names, and "/".
+_NOT_IN_NAMES = frozenset('<>:"/\\|?*')
+# Control characters, line and paragraph separators, and bytes of a name that are not UTF-8.
+_UNPRINTED = frozenset(("Cc", "Zl", "Zp", "Cs"))
+# Characters that are not seen and reverse or join what is around them.
+_INVISIBLE = frozenset("\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Names that Windows keeps for devices, whatever ending follows.
+_DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 
 
 @contextmanager
@@ -59,3 +71,51 @@ def sha256(path: str | Path) -> str:
     """The file's SHA-256 in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safe_name(name: str) -> str:
+    """Return a name as that of one file or folder, which every file system takes and which leads nowhere else.
+
+    Ordinary names stay as they are. ``_`` replaces separators, characters that Windows does not allow, and dots at
+    either end: ``S21/1234`` becomes ``S21_1234``. Accented letters become one character, as macOS may write them as
+    two. A name of a Windows device gets a ``_`` before it. A long name is cut and ends with a part of its SHA-256.
+
+    Raises:
+        ValueError: the name is empty.
+    """
+    text = unicodedata.normalize("NFC", name).strip()
+    if not text:
+        raise ValueError(f"{name!r} cannot be the name of a folder")
+    safe = "".join("_" if _is_unsafe(character) else character for character in text)
+    # What begins with a dot is hidden, or leads elsewhere; Windows drops dots at the end.
+    safe = re.sub(r"^\.+|\.+$", lambda dots: "_" * len(dots[0]), safe)
+    if _DEVICES.match(safe):
+        safe = f"_{safe}"
+    return safe if len(safe.encode()) <= _LONGEST else _shortened(safe, name)
+
+
+def same_name(name: str) -> str:
+    """Return what two names have in common that are one on a file system that ignores case."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def inside(folder: str | Path, name: str) -> Path:
+    """Return the path of a name in a folder.
+
+    Raises:
+        ValueError: the name leads out of the folder, or is the folder.
+    """
+    path = Path(os.path.normpath(Path(folder) / name))
+    if Path(os.path.normpath(folder)) not in path.parents:
+        raise ValueError(f"{name!r} leads out of {folder}. Choose another name")
+    return path
+
+
+def _is_unsafe(character: str) -> bool:
+    return character in _NOT_IN_NAMES or character in _INVISIBLE or unicodedata.category(character) in _UNPRINTED
+
+
+def _shortened(safe: str, name: str) -> str:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    kept = safe.encode()[: _LONGEST - len(digest) - 1].decode(errors="ignore")
+    return f"{kept.rstrip()}-{digest}"

@@ -16,6 +16,7 @@ from torch import nn
 
 from .class_curves import ClassCurvesReport
 from .classes import ClassScheme
+from .literal import as_path
 from .reports import ScoreReport
 from .roc_report import ROCReport
 from .slides import FieldOfView
@@ -147,7 +148,7 @@ class SaveScores:
         confusion: str = "confusion",
         reliance: str = "context_reliance",
     ) -> None:
-        self.output_dir, self.scheme, self.data = Path(output_dir), scheme, list(data)
+        self.output_dir, self.scheme, self.data = Path(as_path(output_dir)), scheme, list(data)
         self.classes, self.group_by = classes, tuple(group_by)
         self.confusion, self.reliance = confusion, reliance
 
@@ -191,7 +192,7 @@ class SaveROC:
         roc: str = "roc",
         confusion: str = "confusion",
     ) -> None:
-        self.output_dir, self.scheme, self.data = Path(output_dir), scheme, list(data)
+        self.output_dir, self.scheme, self.data = Path(as_path(output_dir)), scheme, list(data)
         self.roc, self.confusion = roc, confusion
 
     def attach(self, engine: Engine) -> None:
@@ -216,7 +217,7 @@ class SaveClassCurves:
     """
 
     def __init__(self, output_dir: str | Path, scheme: ClassScheme, curves: str = "curves") -> None:
-        self.output_dir, self.scheme, self.curves = Path(output_dir), scheme, curves
+        self.output_dir, self.scheme, self.curves = Path(as_path(output_dir)), scheme, curves
 
     def attach(self, engine: Engine) -> None:
         """Called by the evaluator."""

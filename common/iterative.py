@@ -13,12 +13,12 @@ import pandas as pd
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from .classes import NO_CLASS
-from .data import all_sections, load_datalist
+from .data import all_sections, load_datalist, output_name, output_names
 from .data.store import PSEUDO_LABEL, label_key
-from .files import remove, sha256, write_json, written_whole
+from .files import remove, safe_name, sha256, write_json, written_whole
+from .literal import as_path, literal
 from .networks.checkpoint_metadata import metadata_path
 from .reports import write_table
-from .slides import slide_name
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class IterativeTraining:
         settings: Mapping[str, Any] | None = None,
         inference: Mapping[str, Any] | None = None,
     ) -> None:
-        self.bundle, self.datalist, self.output_dir = Path(bundle_root), Path(datalist), Path(output_dir)
+        self.bundle, self.datalist, self.output_dir = Path(bundle_root), Path(datalist), Path(as_path(output_dir))
         self.steps = [step if isinstance(step, Step) else Step(**step) for step in steps]
         self.configs, self.settings, self.inference = list(configs), dict(settings or {}), dict(inference or {})
         names = [step.name for step in self.steps]
@@ -139,7 +139,7 @@ class IterativeTraining:
 
     def folder(self, number: int) -> Path:
         """Of a step."""
-        return self.output_dir / f"{number}_{self.steps[number].name}"
+        return self.output_dir / safe_name(f"{number}_{self.steps[number].name}")
 
     def _claim(self, folder: Path, number: int) -> None:
         """Write down what a step is made with, or check that it is the same."""
@@ -182,7 +182,7 @@ class IterativeTraining:
         if self.steps[number].predictions:
             before = self.folder(number - 1) / "slides"
             sections["training"] = [
-                {**item, PSEUDO_LABEL: str((before / slide_name(item["image"]) / _PREDICTION).absolute())}
+                {**item, PSEUDO_LABEL: str((before / output_name(item) / _PREDICTION).absolute())}
                 for item in sections["training"]
             ]
         write_json(folder / "datalist.json", sections)
@@ -191,13 +191,13 @@ class IterativeTraining:
         """All slides to learn from, by the names of their output folders."""
         sections = [name for name in ("training", "unlabelled") if name in all_sections(self.datalist)]
         items = [item for name in sections for item in load_datalist(self.datalist, name, require_label=False)]
-        named = {slide_name(item["image"]): item for item in items}
-        if len(named) < len(items):
+        try:
+            return dict(zip(output_names(items), items, strict=True))
+        except ValueError as error:
             raise ValueError(
                 f"{self.datalist}: two training entries of one slide, or of one file name. Put all regions of a slide "
-                "into one entry, and rename files"
-            )
-        return named
+                f"into one entry, and rename files ({error})"
+            ) from error
 
     def _train(self, folder: Path, number: int) -> None:
         if (folder / CHECKPOINT).exists():
@@ -266,9 +266,9 @@ class IterativeTraining:
             meta_file=str(self._config("metadata.json")),
             logging_file=False,
             workflow_type=kind,
-            bundle_root=str(self.bundle),
-            output_dir=str(output_dir),
-            **given,
+            bundle_root=literal(str(self.bundle)),
+            output_dir=literal(str(output_dir)),
+            **literal(given),
         )
         workflow.initialize()
         workflow.run()

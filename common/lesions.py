@@ -17,11 +17,10 @@ from monai.metrics import compute_froc_curve_data, compute_froc_score
 from tqdm import tqdm
 
 from .classes import ClassScheme
-from .data import SlideStore, load_datalist
+from .data import SlideStore, load_datalist, output_name
 from .files import write_json
 from .outputs.ome_zarr import read_probability
 from .reports import write_table
-from .slides import slide_name
 
 # CAMELYON16's: false positives per slide at which sensitivity is averaged.
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -72,9 +71,8 @@ def lesion_froc(
     for title, folder in runs.items():
         found = []
         for item in tqdm(items, desc=f"detections of {title}", unit="slide", delay=2, leave=False):
-            name = str(item[name_by]) if name_by is not None else slide_name(item["image"])
             with tempfile.TemporaryDirectory() as scratch:
-                maps = Path(folder) / name / "probabilities.zarr"
+                maps = Path(folder) / output_name(item, name_by) / "probabilities.zarr"
                 sample = _sample(maps, item, store, scheme, mpp, Path(scratch) / "slide")
                 scorer = LesionFROC(
                     [sample],

@@ -19,6 +19,7 @@ from .data import MultiMagnificationPatchDataset, NumberedDraws
 from .files import written_whole
 from .inference.autocast import AutocastInferer
 from .inference.journal import differences
+from .literal import as_path
 from .weights import weights_digest
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class RestartPoint:
         best: CheckpointSaver,
         seed: int = 0,
     ) -> None:
-        self.path = Path(path) if path is not None else None
+        self.path = Path(as_path(path)) if path is not None else None
         self.network, self.optimizer, self.lr_scheduler = network, optimizer, lr_scheduler
         self.draws, self.dataset, self.validator, self.best, self.seed = draws, dataset, validator, best, seed
         several = distributed.is_available() and distributed.is_initialized()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.comparison import compare_runs
+from common.comparison import _distinct, compare_runs
 from common.outputs.pyramid import write_label_pyramid
 from common.reports import ScoreReport
 
@@ -73,3 +73,9 @@ def test_scores_over_patches_and_over_slides_in_one_table(folder, scheme):
     assert table["BACH score"].tolist() == pytest.approx([1 - 3 / (5 + 4 * 3), 1 - 3072 * 3 / (3072 * 5 + 6144 * 3)])
     with pytest.raises(ValueError, match=r"other/scores\.json: no such scores\. Run evaluate\.yaml"):
         compare_runs(runs, folder / "d.json", scheme, folder / "out", evaluated={"bad": folder / "other"})
+
+
+def test_no_picture_replaces_another():
+    """Slides called as another's second region, as its probabilities, or as the figures; case aside."""
+    assert _distinct(["a", "a", "a_2", "A"]) == ["a", "a_2", "a_2_2", "A_3"]
+    assert _distinct(["classes", "b", "b_probabilities"]) == ["classes_2", "b", "b_probabilities_2"]

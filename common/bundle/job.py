@@ -101,8 +101,6 @@ def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: st
 
 def _as_path(path: str) -> str:
     """Return a path that configs take for one: what begins with these characters they would evaluate, or follow."""
-    if "#" in path:
-        raise ValueError(f"{path}: MONAI reads # in a path as ::. Rename it, or name the slide in a datalist")
     if path.startswith(("$", "@", "%")):
         return f"./{path}"
     # In quotes, a shell leaves the home folder to the command.

@@ -8,6 +8,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from ..literal import literal
 from .find import find_bundle
 from .keys import config_files
 
@@ -25,7 +26,7 @@ def bundle_parser(bundle: str | Path, configs: Sequence[str]) -> ConfigParser:
     folder = find_bundle(bundle)
     parser = ConfigParser(ConfigParser.load_config_files([str(path) for path in config_files(folder, configs)]))
     # Configs name files relative to it; "." would mean the current folder.
-    parser["bundle_root"] = str(folder)
+    parser["bundle_root"] = literal(str(folder))
     return parser
 
 

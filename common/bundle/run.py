@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fire
+
+from ..literal import literal
+
 _ENGINES = ("SupervisedEvaluator", "SupervisedTrainer", "AdversarialTrainer")
 # Of ignite's engines and MONAI's StatsHandler: that a run begins, ends, or is about to fail.
 _NOISE = re.compile(r"Engine run|Epoch\[\d+\] Complete|Exception:")
@@ -19,11 +23,22 @@ _NOISE = re.compile(r"Engine run|Epoch\[\d+\] Complete|Exception:")
 def command_line(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]) -> str:
     """Return the command that runs the same configs through MONAI alone."""
     configs = str(files[0]) if len(files) == 1 else str([str(path) for path in files])
-    words = ["python", "-m", "monai.bundle", "run", "--config_file", configs, "--bundle_root", str(bundle)]
-    for key, value in settings.items():
-        # MONAI drops a key that is set to None; as an expression it is kept.
-        words += [f"--{key}", "$None" if value is None else str(value)]
+    words = ["python", "-m", "monai.bundle", "run", "--config_file", configs]
+    for key, value in {"bundle_root": str(bundle), **settings}.items():
+        words += [f"--{key}", _typed(value)]
     return " ".join(map(_quoted, words))
+
+
+def _typed(value: Any) -> str:
+    """Return a config's value as MONAI's command line takes it."""
+    if value is None:
+        # MONAI drops a key that is set to None; as an expression it is kept.
+        return "$None"
+    given = literal(value)
+    if isinstance(given, str) and fire.parser.DefaultParseValue(given) != given:
+        # In quotes, a folder called 2023 is no number.
+        return repr(given)
+    return str(given)
 
 
 def _quoted(word: str) -> str:
@@ -49,14 +64,14 @@ def run_configs(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]
     say_loading()
     from monai.bundle import ConfigWorkflow
 
-    given = {key: "$None" if value is None else value for key, value in settings.items()}
+    given = {key: "$None" if value is None else literal(value) for key, value in settings.items()}
     with _quiet():
         workflow = ConfigWorkflow(
             [str(path) for path in files],
             meta_file=str(bundle / "configs" / "metadata.json"),
             logging_file=False,
             workflow_type=None,
-            bundle_root=str(bundle),
+            bundle_root=literal(str(bundle)),
             **given,
         )
         workflow.initialize()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import check_entries, one_per_slide
+from ..data import check_entries, one_per_slide, output_names
+from ..data.datalist import in_dicom_folder, once_per_series, slides_at
+from ..data.tables import mpp_of, rows_of, text_of
+from ..files import same_name
 from ..slides import slide_name
 from .locations import filesystem, folder_of, is_url, lists_files, location_of, name_of, shown
 from .patience import patiently
@@ -52,37 +53,42 @@ def read_manifest(
         mpp: µm per pixel of slides whose entry says none, in place of what the file says.
 
     Raises:
-        ValueError: a list is missing or lists nothing, or two slides have one name; names them.
+        ValueError: a list is missing or lists nothing, or two slides would share a folder; names them.
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)
     entries = [entry for given in listed for entry in _entries(location_of(given), section)]
     if not entries:
         raise ValueError("no slides given: name a datalist, a table, a slide or a glob")
-    default = {} if mpp is None else {"mpp": mpp}
-    found: dict[str, CohortSlide] = {}
-    for entry in one_per_slide(entries):
+    default = {} if mpp is None else {"mpp": mpp_of(mpp)}
+    listed_once = one_per_slide(_once_per_series(entries))
+    found: list[CohortSlide] = []
+    for entry, name in zip(listed_once, _names(listed_once, name_by), strict=True):
         location = entry["image"]
-        if "mpp" in entry and not 0 < float(entry["mpp"]) < float("inf"):
-            raise ValueError(f"{shown(location)}: {entry['mpp']} is no mpp. Give its µm per pixel")
-        if name_by is not None and entry.get(name_by) in (None, ""):
-            raise ValueError(f"{shown(location)}: its entry has no column {name_by!r} to name it by")
-        name = str(entry[name_by]) if name_by is not None else slide_name(name_of(location))
-        if name in found:
-            raise ValueError(
-                f"two slides are called {name!r}: {shown(found[name].location)} and {shown(location)}. Name them by a "
-                "column with name_by"
-            )
-        if not name or name.startswith(".") or set(name) & set("/\\") or name in _TAKEN:
-            raise ValueError(f"{shown(location)}: {name!r} cannot be the name of its output folder. Choose name_by")
         rest = {key: value for key, value in entry.items() if key != "image"}
-        found[name] = CohortSlide(name, location, {**default, **rest})
-    return list(found.values())
+        found.append(CohortSlide(name, location, {**default, **rest}))
+    return found
+
+
+def _once_per_series(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return entries with only one of the files of a DICOM slide on the local disk."""
+    local = {id(entry) for entry in once_per_series([one for one in entries if not is_url(one["image"])])}
+    return [entry for entry in entries if is_url(entry["image"]) or id(entry) in local]
+
+
+def _names(entries: Sequence[Mapping[str, Any]], name_by: str | None) -> list[str]:
+    """Return the names of the slides' output folders."""
+    named = [{**entry, "image": shown(entry["image"])} for entry in entries]
+    names = output_names(named, name_by, lambda location: slide_name(name_of(location)))
+    for entry, name in zip(named, names, strict=True):
+        if same_name(name) in _TAKEN:
+            raise ValueError(f"{entry['image']}: {name!r} cannot be the name of its output folder. Choose name_by")
+    return names
 
 
 def _entries(location: str, section: str) -> list[dict[str, Any]]:
     suffix = Path(name_of(location)).suffix.lower()
     if suffix not in _LISTS:
-        return [{"image": path} for path in _matching(location)]
+        return [entry for path in _matching(location) for entry in _slides_at(path)]
     text, folder = _text(location), folder_of(location)
     if suffix == ".json":
         entries = _of_datalist(text, location, section)
@@ -92,15 +98,23 @@ def _entries(location: str, section: str) -> list[dict[str, Any]]:
         entries = [{"image": line.strip()} for line in text.splitlines() if line.strip()]
     if not entries:
         raise ValueError(f"{shown(location)}: lists no slides")
-    return [{**entry, "image": location_of(entry["image"], folder)} for entry in entries]
+    return [_located({**entry, "image": location_of(entry["image"], folder)}) for entry in entries]
+
+
+def _slides_at(location: str) -> list[dict[str, Any]]:
+    return [{"image": location}] if is_url(location) else slides_at(location)
+
+
+def _located(entry: dict[str, Any]) -> dict[str, Any]:
+    return entry if is_url(entry["image"]) else in_dicom_folder(entry)
 
 
 def _text(location: str) -> str:
     try:
         if not is_url(location):
-            return Path(location).read_text(encoding="utf-8-sig")
+            return text_of(Path(location).read_bytes())
         files, path = filesystem(location)
-        return patiently(lambda: files.cat_file(path), shown(location)).decode("utf-8-sig")
+        return text_of(patiently(lambda: files.cat_file(path), shown(location)))
     except FileNotFoundError as error:
         raise ValueError(f"{shown(location)}: no such file. Name a datalist, a table or slides") from error
     except UnicodeDecodeError as error:
@@ -116,15 +130,14 @@ def _of_datalist(text: str, location: str, section: str) -> list[dict[str, Any]]
 
 
 def _of_table(text: str, location: str) -> list[dict[str, Any]]:
-    rows = list(csv.DictReader(io.StringIO(text)))
     found: list[dict[str, Any]] = []
-    for number, row in enumerate(rows, start=2):
-        entry: dict[str, Any] = {key: value for key, value in row.items() if key and value not in (None, "")}
+    for number, row in rows_of(text, ("image", "mpp", "regions")):
+        entry: dict[str, Any] = {key: value for key, value in row.items() if value}
         if "image" not in entry:
             raise ValueError(f'{shown(location)}: line {number} has no slide in a column "image"')
         try:
             if "mpp" in entry:
-                entry["mpp"] = float(entry["mpp"])
+                entry["mpp"] = mpp_of(entry["mpp"])
             if "regions" in entry:
                 entry["regions"] = json.loads(entry["regions"])
         except ValueError as error:

@@ -24,6 +24,7 @@ from ..bundle.parser import bundle_parser
 from ..errors import UnreadableFileError
 from ..files import remove
 from ..inference.folder import FolderInUseError
+from ..literal import literal
 from ..outputs.writer import SUMMARY
 from ..weights import load_weights
 from .cache import SlideCache
@@ -241,9 +242,9 @@ def load_bundle(given: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[str, 
             raise ValueError(
                 f"--{key} is no option of a cohort, nor a key of {', '.join(given.configs)}. Is it misspelt?"
             )
-        parser[key] = value
+        parser[key] = literal(value)
     config = {key: value for key, value in dict(parser.get()).items() if key not in _INDIFFERENT}
-    parser["bundle_root"], parser["devices"] = str(root), None
+    parser["bundle_root"], parser["devices"] = literal(str(root)), None
     parser["device"] = f"$torch.device('{given.device}')"
     if "compatible" in parser:
         parser.get_parsed_content("compatible")

@@ -19,6 +19,7 @@ from .draws import Draw, NumberedDraws
 from .folders import datalist_from_folders
 from .folds import write_folds
 from .index import PatchIndex, build_patch_index
+from .output_names import output_name, output_names
 from .packing import PackedPatches
 from .sampler import ClassCycleSampler
 from .store import SlideStore
@@ -49,6 +50,8 @@ __all__ = [
     "load_datalist",
     "load_sections",
     "one_per_slide",
+    "output_name",
+    "output_names",
     "plot_class_balance",
     "slide_items",
     "write_folds",

@@ -8,8 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..literal import as_path
+from .dicom_series import one_of_each_slide, slides_of_folder
+from .tables import mpp_of, text_of
+
 SECTIONS = ("training", "validation", "testing")
 _PATHS = ("image", "label", "pseudo_label")
+# The name of the folder that an entry names in place of a DICOM slide's files.
+DICOM_FOLDER = "dicom_folder"
 
 
 def load_datalist(
@@ -20,7 +26,8 @@ def load_datalist(
     Args:
         path: a JSON file
             ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
-            relative paths in it are relative to its own folder. ``cut_out`` (group names of ASAP's XML) lie over all
+            relative paths in it are relative to its own folder; a DICOM slide's ``image`` may be the folder of its
+            files. ``cut_out`` (group names of ASAP's XML) lie over all
             other outlines. ``regions`` (``[top, left, height, width]``, level-0 pixels) are the parts that count;
             ``unannotated`` (``{"class", "within": "slide" | "tissue" | "region"}``) says what bare pixels are;
             ``pseudo_label``, a ``prediction.tif``, what they are then still. Further columns are kept.
@@ -39,7 +46,7 @@ def load_datalist(
 
 
 def check_entries(content: Any, path: str | Path, section: str, require_label: bool = True) -> list[dict[str, Any]]:
-    """The entries of a section of a datalist's content, paths as they stand there; see :func:`load_datalist`.
+    """Return the entries of a section of a datalist's content, paths as they stand there; see :func:`load_datalist`.
 
     Raises:
         ValueError: the section or a needed field is missing; names it, and ``path``.
@@ -61,15 +68,28 @@ def check_entries(content: Any, path: str | Path, section: str, require_label: b
         missing = [key for key in needed if item.get(key) is None]
         if missing:
             raise ValueError(f'{path}: entry {number} of "{section}" has no "{missing[0]}"')
-    return items
+    return [_with_number(item, f'{path}: entry {number} of "{section}"') for number, item in enumerate(items)]
+
+
+def _with_number(item: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return an entry with its mpp as a number."""
+    if item.get("mpp") is None:
+        return item
+    try:
+        return {**item, "mpp": mpp_of(item["mpp"])}
+    except ValueError as error:
+        raise ValueError(f"{place}: mpp: {error}") from error
 
 
 def _content(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(text_of(path.read_bytes()))
     except FileNotFoundError as error:
+        as_path(path)  # What a config made of "#" has a reason of its own.
         raise ValueError(f"{path}: no such datalist. Set datalist to a JSON file of slides and labels") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not JSON in UTF-8 ({error}). Save it as UTF-8") from error
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
 
 
@@ -101,7 +121,22 @@ def load_sections(path: str | Path, sections: Sequence[str]) -> list[dict[str, A
 def _resolved(item: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Paths from the datalist's folder on; where label or regions are null there are none."""
     given = {key: value for key, value in item.items() if key not in (*_PATHS, "regions") or value is not None}
-    return {key: str(folder / value) if key in _PATHS else value for key, value in given.items()}
+    return in_dicom_folder({key: str(folder / value) if key in _PATHS else value for key, value in given.items()})
+
+
+def in_dicom_folder(item: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry whose image is the folder of a DICOM slide's files with one of these; others as they are.
+
+    Raises:
+        ValueError: several slides lie in the folder.
+    """
+    image = Path(item["image"])
+    if not image.is_dir():
+        return item
+    slides = slides_of_folder(image)
+    if len(slides) > 1:
+        raise ValueError(f"{image}: {len(slides)} DICOM slides lie in it. Name a file of one of them")
+    return {**item, "image": str(slides[0]), DICOM_FOLDER: image.resolve().name} if slides else item
 
 
 def _without(items: Sequence[dict[str, Any]], leave_out: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -136,28 +171,50 @@ def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(merged.values())
 
 
+def _given(slide: str | int | Path) -> str:
+    """Return a path, glob or URL of slides as a config gives it; see :func:`common.literal.as_path`."""
+    return slide if isinstance(slide, str) and "::" in slide and Path(slide).exists() else as_path(slide)
+
+
 def slide_items(slides: str | Path | Sequence[str | Path], section: str = "testing") -> list[dict[str, Any]]:
     """Slides to segment, from paths, globs or datalists, alone or in a list.
 
     Args:
-        slides: a slide's path, a glob (``"slides/*.svs"``), a datalist's path (``.json``), or several of them.
+        slides: a slide's path, a glob (``"slides/*.svs"``), a datalist's path (``.json``), or several of them. Files of
+            one DICOM slide are one slide, and so is their folder.
         section: which part of a datalist.
 
     Raises:
-        ValueError: a glob matches nothing, or the list is empty.
+        ValueError: a glob matches nothing, the list is empty, or an entry is no path.
     """
-    listed = [slides] if isinstance(slides, str | Path) else list(slides)
+    listed: list[Any] = list(slides) if isinstance(slides, list | tuple) else [slides]
     items: list[dict[str, Any]] = []
-    for entry in map(str, listed):
+    for entry in map(_given, listed):
         if entry.endswith(".json"):
             items.extend(load_datalist(entry, section, require_label=False))
         elif glob.has_magic(entry) and not Path(entry).exists():
             found = sorted(glob.glob(entry, recursive=True))
             if not found:
                 raise ValueError(f"no slide matches {entry!r}")
-            items.extend({"image": path} for path in found)
+            items.extend(_found_slides(found))
         else:
-            items.append({"image": entry})
+            items.extend(_found_slides([entry]))
     if not items:
         raise ValueError("no slides given: set slides to a path, a glob or a datalist")
-    return items
+    return once_per_series(items)
+
+
+def _found_slides(paths: Sequence[str]) -> list[dict[str, Any]]:
+    return [item for path in paths for item in slides_at(path)]
+
+
+def slides_at(path: str) -> list[dict[str, Any]]:
+    """Return an entry of the slide at a path, or of each DICOM slide in the folder that it is."""
+    slides = slides_of_folder(Path(path)) if Path(path).is_dir() else []
+    return [{"image": str(slide)} for slide in slides] if len(slides) > 1 else [in_dicom_folder({"image": path})]
+
+
+def once_per_series(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return entries with, of several files of one DICOM slide, only the first one's."""
+    kept = {str(path) for path in one_of_each_slide(dict.fromkeys(Path(item["image"]) for item in items))}
+    return [item for item in items if str(Path(item["image"])) in kept]

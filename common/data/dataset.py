@@ -13,15 +13,17 @@ from torch.utils.data import Dataset
 
 from ..classes import ClassScheme
 from ..losses import class_weights
-from ..slides import FieldOfView, PatchReader, slide_name, tissue_mask
+from ..slides import FieldOfView, PatchReader, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
 from .choice import PatchChoice, PatchesPerClass
 from .datalist import one_per_slide, slide_items
 from .draws import Draw
 from .index import PatchIndex, build_patch_index
+from .output_names import output_names
 from .packing import PackedPatches
 from .processes import share_out
 from .store import SlideStore
+from .tables import mpp_of
 
 logger = logging.getLogger(__name__)
 
@@ -232,26 +234,16 @@ class SlideDataset(Dataset):
         name_by: column that names the output folders; the file's name by default.
 
     Raises:
-        ValueError: two slides of one name.
+        ValueError: a slide without a name, or two of one folder.
     """
 
     def __init__(
         self, slides: Any, section: str = "testing", mpp: float | None = None, name_by: str | None = None
     ) -> None:
-        default = {"mpp": mpp} if mpp is not None else {}
-        self.items: list[dict[str, Any]] = []
-        named: dict[str, str] = {}
-        for item in ({**default, **item} for item in one_per_slide(slide_items(slides, section))):
-            if name_by is not None and name_by not in item:
-                raise ValueError(f"{item['image']}: its datalist entry has no column {name_by!r} to name it by")
-            item["name"] = str(item[name_by]) if name_by is not None else slide_name(item["image"])
-            if item["name"] in named:
-                raise ValueError(
-                    f"two slides are called {item['name']!r}: {named[item['name']]} and {item['image']}. Name them "
-                    "by a column of the datalist with name_by"
-                )
-            named[item["name"]] = str(item["image"])
-            self.items.append(item)
+        default = {"mpp": mpp_of(mpp)} if mpp is not None else {}
+        items = [{**default, **item} for item in one_per_slide(slide_items(slides, section))]
+        names = output_names(items, name_by)
+        self.items = [{**item, "name": name} for item, name in zip(items, names, strict=True)]
 
     def __len__(self) -> int:
         return len(self.items)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 import unicodedata
@@ -21,14 +19,18 @@ from ..files import write_json
 from ..slides import SLIDE_SUFFIXES, slide_name
 from .class_map import checked_class_map, names_in_use, unknown_names_remark, unused_names_remark
 from .datalist import SECTIONS
+from .dicom_series import one_of_each_slide
 from .store import LABEL_FIELDS, PSEUDO_LABEL
+from .tables import mpp_of, rows_of, text_of
 
+# Endings of annotation files; QuPath also exports compressed GeoJSON.
+_ENDINGS = tuple(dict.fromkeys((*ANNOTATION_SUFFIXES, ".geojson.gz", ".json.gz")))
+_COMPRESSED, _DICOM = ".gz", ".dcm"
 # What annotation tools and people put behind a slide's name.
 _ENDING = re.compile(r"_(labels?|masks?|annotations?)$", re.IGNORECASE)
 # QuPath's name of an image in a file of several; further series are other images than the one that is read.
 _SERIES = re.compile(r"\s+-\s+series\s+[01]$", re.IGNORECASE)
 _MOST_SHOWN = 20
-_DELIMITERS = (",", ";", "\t")
 
 
 @dataclass
@@ -64,8 +66,8 @@ def pair_by_name(slides: str | Path, annotations: str | Path) -> Pairing:
     for folder in (slides, annotations):
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
-    images = _files(slides, SLIDE_SUFFIXES)
-    drawn = _files(annotations, ANNOTATION_SUFFIXES)
+    images = one_of_each_slide(_files(slides, SLIDE_SUFFIXES))
+    drawn = _files(annotations, _ENDINGS)
     fits = _fits(images, drawn, slides, annotations)
     candidates: dict[Path, list[Path]] = {image: [] for image in images}
     for path, fitting in fits.items():
@@ -95,7 +97,7 @@ def _fits(
     """Return how well each annotation fits each slide that it fits at all."""
     by_key: dict[str, list[tuple[Path, str, int]]] = {}
     for image in images:
-        for kind, key in enumerate(dict.fromkeys((image.name, slide_name(image), image.stem))):
+        for kind, key in enumerate(_names_of(image)):
             by_key.setdefault(_folded(key), []).append((image, key, min(kind, 1)))
     fits: dict[Path, dict[Path, _Fit]] = {}
     for path in drawn:
@@ -109,8 +111,16 @@ def _fits(
     return fits
 
 
+def _names_of(image: Path) -> list[str]:
+    """Return what a slide may be called: its file's name, with ending first, and of DICOM also its folder's."""
+    folder = [image.parent.name] if image.suffix.lower() == _DICOM else []
+    return list(dict.fromkeys((image.name, slide_name(image), image.stem, *folder)))
+
+
 def _slide_names(annotation: Path) -> Iterator[tuple[str, int]]:
     """Yield what the slide of an annotation may be called, and how much was taken off the annotation's name."""
+    if annotation.suffix.lower() == _COMPRESSED:
+        annotation = annotation.with_suffix("")
     for name in dict.fromkeys((annotation.stem, slide_name(annotation))):
         bare = _ENDING.sub("", name)
         yield name, 0
@@ -263,7 +273,8 @@ def datalist_from_folders(
     columns = None if table is None else _SlideTable(table)
     entries: list[dict[str, Any]] = []
     for image, label in sorted(pairing.pairs.items()):
-        entry: dict[str, Any] = {"image": relative_path(image, output), "label": relative_path(label, output)}
+        named = _named_by(image, pairing, Path(slides))
+        entry: dict[str, Any] = {"image": relative_path(named, output), "label": relative_path(label, output)}
         if columns is not None:
             entry.update(columns.of(image))
         if patient is not None:
@@ -274,6 +285,14 @@ def datalist_from_folders(
     content = {name: [e for e, section in zip(entries, sections, strict=True) if section == name] for name in SECTIONS}
     write_json(output, content)
     return output, pairing, {name: len(content[name]) for name in SECTIONS}
+
+
+def _named_by(image: Path, pairing: Pairing, slides: Path) -> Path:
+    """Return a slide's path, or of a DICOM slide that has a subfolder to itself that folder, which names it."""
+    if image.suffix.lower() != _DICOM or image.parent == slides:
+        return image
+    here = [one for one in (*pairing.pairs, *pairing.slides_alone) if one.parent == image.parent]
+    return image.parent if len(here) == 1 else image
 
 
 def folder_remarks(
@@ -308,8 +327,9 @@ def _groups(entries: Sequence[Mapping[str, Any]], split_by: str | None) -> list[
     return [str(entry[key]) for entry in entries]
 
 
-def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file() and p.name[0] != ".")
+def _files(folder: Path, endings: Sequence[str]) -> list[Path]:
+    ends = tuple(endings)
+    return sorted(p for p in folder.rglob("*") if p.name.lower().endswith(ends) and p.is_file() and p.name[0] != ".")
 
 
 def files_by_name(folder: Path, pattern: re.Pattern[str]) -> dict[str, Path]:
@@ -376,27 +396,25 @@ class _SlideTable:
         Raises:
             ValueError: it has no row.
         """
-        for name in (image.name, slide_name(image), image.stem):
+        for name in _names_of(image):
             if _folded(name) in self._rows:
                 return self._rows[_folded(name)]
         raise ValueError(f"{self.path}: no row for {image.name} in its column slide")
 
     def _read(self) -> list[dict[str, str]]:
         try:
-            text = self.path.read_text(encoding="utf-8-sig")
+            text = text_of(self.path.read_bytes())
         except OSError as error:
             raise ValueError(f"{self.path}: the table cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path}: not UTF-8. Save the table as CSV UTF-8") from error
-        header = text.split("\n", 1)[0]
-        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count))
-        return [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in rows]
+        return [row for _, row in rows_of(text, ("slide", "mpp", "image", PSEUDO_LABEL, *LABEL_FIELDS))]
 
     def _entry(self, row: Mapping[str, str]) -> dict[str, Any]:
         entry: dict[str, Any] = {key: value for key, value in row.items() if key != "slide" and value}
         if "mpp" in entry:
             try:
-                entry["mpp"] = float(entry["mpp"])
+                entry["mpp"] = mpp_of(entry["mpp"])
             except ValueError as error:
                 raise ValueError(f"{self.path}: the mpp of {row['slide']}, {row['mpp']!r}, is no number") from error
         return entry

@@ -15,7 +15,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..classes import ClassScheme
-from ..files import written_whole
+from ..files import safe_name, written_whole
+from ..literal import as_path
 from ..slides import FieldOfView, PatchReader, Slide
 from .processes import share_out
 from .store import SlideStore, label_key
@@ -76,6 +77,7 @@ def build_patch_index(
         ValueError: no target is left.
         SlideError, AnnotationError: a slide or annotation cannot be read.
     """
+    cache_dir = None if cache_dir is None else as_path(cache_dir)
     store = store or SlideStore(scheme)
     stride = stride or target.size
 
@@ -117,7 +119,7 @@ def _cached_table(
         "grid": [asdict(target), stride, min_labelled, views, reader.snap, None if within is None else asdict(within)],
     }
     key = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:24]
-    path = Path(cache_dir) / f"{slide.name}-{key}.csv"
+    path = Path(cache_dir) / f"{safe_name(slide.name)}-{key}.csv"
     if path.exists():
         return pd.read_csv(path)
     table = _table(slide, item, scheme, reader, target, min_labelled, stride, store, within)

@@ -17,8 +17,10 @@ from tqdm import tqdm
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ..files import written_whole
-from ..slides import SlideError, slide_name
+from ..literal import as_path
+from ..slides import SlideError
 from .index import PatchIndex
+from .output_names import output_name
 from .store import label_key
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,8 @@ class PackedPatches:
         settings: Mapping[str, Any],
         threads: int = 2,
     ) -> None:
-        self.folder, self.transforms, self.settings, self.threads = Path(folder), list(transforms), settings, threads
+        self.folder, self.transforms = Path(as_path(folder)), list(transforms)
+        self.settings, self.threads = settings, threads
         self._groups: dict[int, Path] = {}
         self._places: np.ndarray | None = None
         self._open: dict[int, zarr.Group] = {}
@@ -68,7 +71,7 @@ class PackedPatches:
             self._places[here] = np.arange(len(here))
             item = data[int(number)]
             wanted = rows.iloc[here][["row", "column", "deformation"]].to_numpy(dtype=float)
-            path = self.folder / f"{slide_name(item['image'])}-{self._key(item, wanted)}.zarr"
+            path = self.folder / f"{output_name(item)}-{self._key(item, wanted)}.zarr"
             self._groups[int(number)] = path
             self.folder.mkdir(parents=True, exist_ok=True)
             # Of several training processes one packs, the others wait for it.

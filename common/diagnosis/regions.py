@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from ..annotations import LabelSource, PredictedLabels
 from ..classes import ClassScheme
-from ..data import SlideStore
+from ..data import SlideStore, output_name
 from ..data.store import label_key
 from ..evaluation import segmented_regions
 from ..files import sha256, write_json
-from ..slides import Slide, slide_name
+from ..slides import Slide
 from ..superpixels import Region, Superpixels, majority_labels, superpixels
 from ..superpixels.segmentation import AREA_UM2
 from .histograms import LabelHistograms
@@ -46,8 +46,7 @@ class LabelMaps:
         Raises:
             ValueError: there is none.
         """
-        name = str(item[self.name_by]) if self.name_by is not None else slide_name(item["image"])
-        path = self.folder / name / "prediction.tif"
+        path = self.folder / output_name(item, self.name_by) / "prediction.tif"
         if not path.exists():
             raise ValueError(f"{path}: no such label map. Segment the slide with output_dir {self.folder} first")
         return path
@@ -134,7 +133,7 @@ class _Source:
         file = Path(item["image"]).stat()
         described = [_FORMAT, file.st_size, file.st_mtime_ns, item.get("mpp"), item.get("regions"), self.digest]
         text = json.dumps([*described, self.scheme.names, division.described()], default=str)
-        return f"{slide_name(item['image'])}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
+        return f"{output_name(item)}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
     def count(self, divided: Superpixels) -> LabelHistograms:
         labels = majority_labels(divided, self.labels, len(self.scheme))

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..classes import ClassScheme
 from ..fitted import load_fitted, save_fitted
+from ..literal import as_path
 from ..reports import write_table
 from .crossvalidation import Found, check_enough, cross_validate
 from .histograms import LabelHistograms
@@ -70,7 +71,7 @@ class Diagnosis:
         if not self.maps:
             raise ValueError("no label maps to diagnose from: name output folders in label_maps")
         self.stroma, self.division = tuple(stroma), Division(mpp, area, compactness)
-        self.diagnosis, self.case, self.seed, self.cache_dir = diagnosis, case, seed, Path(cache_dir)
+        self.diagnosis, self.case, self.seed, self.cache_dir = diagnosis, case, seed, Path(as_path(cache_dir))
 
     def cross_validate(
         self,

@@ -17,10 +17,22 @@ from torch import nn
 
 from ..classes import ClassScheme
 from ..errors import OutputError
+from ..files import inside, safe_name
+from ..literal import as_path
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
-from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask, open_slide, tissue_mask
+from ..slides import (
+    FieldOfView,
+    PatchReader,
+    RegionMask,
+    Slide,
+    SlideError,
+    TissueMask,
+    open_slide,
+    slide_name,
+    tissue_mask,
+)
 from ..weights import weights_digest
 from .autocast import AutocastInferer
 from .engine import Segmented, Segmenter, sample_pixels
@@ -91,7 +103,7 @@ class WholeSlideInferer(Inferer):
             raise ValueError(f"no outputs {', '.join(unknown)}; there are {', '.join(OUTPUTS)}")
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
         self.target, self.scheme = FieldOfView.of(target), scheme
-        self.output_dir, self.outputs = Path(output_dir), tuple(outputs)
+        self.output_dir, self.outputs = Path(as_path(output_dir)), tuple(outputs)
         if tissue not in (False, True, "pixels"):
             raise ValueError(f'tissue must be true, false or "pixels", not {tissue!r}')
         self.preprocessing, self.tissue, self.overwrite = preprocessing, tissue, overwrite
@@ -202,10 +214,11 @@ class WholeSlideInferer(Inferer):
         self, item: Mapping[str, Any], network: nn.Module
     ) -> Iterator[tuple[Slide, Segmenter, dict[str, Any], SlideFolder]]:
         """A slide, what segments it, what its outputs depend on, and its folder, which is held."""
+        name = item.get("name") or safe_name(slide_name(item["image"]))
+        folder = SlideFolder(inside(self.output_dir, name))
         with open_slide(item["image"], item.get("backend", "auto"), item.get("mpp")) as slide:
             self._fit(slide)
             segmenter = self._segmenter(network)
-            folder = SlideFolder(self.output_dir / item.get("name", slide.name))
             settings = self._settings(slide, segmenter)
             regions = item.get("regions") if self.only_regions else None
             if regions is not None:

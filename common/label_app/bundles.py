@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 
 from ..errors import UnreadableFileError
 from ..files import sha256, written_whole
+from ..literal import literal
 from ..networks.checkpoint_metadata import metadata_path
 from ..sharing.archive import check_checksums, files_of, is_of_a_bundle, unpacked
 from ..sharing.closure import NAME
@@ -50,7 +51,7 @@ class ServedBundle:
     def parser(self, config: str) -> ConfigParser:
         """One of its configs, of its own modules: of another bundle's, results would be another's."""
         parser = parsed(self.folder / "configs" / config, self.package or NAME)
-        parser["bundle_root"] = str(self.folder)
+        parser["bundle_root"] = literal(str(self.folder))
         return parser
 
 

@@ -46,6 +46,11 @@ def _metadata(bundle: Path) -> str:
     return str(bundle / "configs" / "metadata.json")
 
 
+def _text(path: str | Path) -> str:
+    """Return a path as a config takes it: MONAI reads a plain # as ::."""
+    return "$" + repr(str(path)).replace("#", "\\x23").replace("@", "\\x40")
+
+
 def outline(bundle: Path) -> None:
     """Print, as JSON, fields of view, target and labels of ``inference.yaml``, and where the metadata differs."""
     import json
@@ -53,7 +58,7 @@ def outline(bundle: Path) -> None:
     from monai.bundle import ConfigParser
 
     parser = ConfigParser(ConfigParser.load_config_files(_configs(bundle, "inference")))
-    parser["bundle_root"] = str(bundle)
+    parser["bundle_root"] = _text(bundle)
     views, target, scheme = (parser.get_parsed_content(key) for key in ("fields_of_view", "target", "scheme"))
     formats = json.loads(Path(_metadata(bundle)).read_text(encoding="utf-8"))["network_data_format"]
     image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
@@ -88,9 +93,9 @@ def properties(bundle: Path, datalist: str) -> None:
             config_file=_configs(bundle, *names),
             meta_file=_metadata(bundle),
             logging_file=str(bundle / "configs" / "logging.conf"),
-            bundle_root=str(bundle),
-            datalist=datalist,
-            slides=datalist,
+            bundle_root=_text(bundle),
+            datalist=_text(datalist),
+            slides=_text(datalist),
             output_dir=output.name,
         )
         workflow.initialize()

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import UnreadableFileError
+from ..literal import literal
 from .archive import unpacked
 from .checks import STATIC, Check
 from .export import run_isolated
@@ -125,8 +126,8 @@ def _outlines(folder: Path, work: Path) -> list[str]:
 
 def _command(folder: Path, *configs: str, **settings: object) -> list[str]:
     files = [str(folder / "configs" / f"{name}.yaml") for name in configs]
-    command = ["run", "--config_file", str(files), "--bundle_root", str(folder)]
-    return command + [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+    command = ["run", "--config_file", str(files), "--bundle_root", literal(str(folder))]
+    return command + [part for key, value in settings.items() for part in (f"--{key}", literal(str(value)))]
 
 
 def _train(folder: Path, work: Path) -> list[str]:

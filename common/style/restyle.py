@@ -14,10 +14,12 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ..data import output_names
 from ..data.styled import MADE, note_styled_slides
-from ..files import write_json, written_whole
+from ..files import safe_name, write_json, written_whole
+from ..literal import as_path
 from ..outputs.pyramid import TILE, write_image_pyramid
-from ..slides import Slide, open_slide, slide_name
+from ..slides import Slide, open_slide
 from .generator import REACH, StyleGenerator
 
 logger = logging.getLogger(__name__)
@@ -53,12 +55,10 @@ class SlideRestyler:
         device: str | torch.device = "cpu",
         seed: int = 0,
     ) -> None:
-        self.generator, self.slides, self.folder, self.style = generator, list(slides), Path(folder), style
+        self.generator, self.slides = generator, list(slides)
+        self.folder, self.style = Path(as_path(folder)), safe_name(style)
         self.mpp, self.device, self.seed = mpp, torch.device(device), seed
-        names = [slide_name(entry["image"]) for entry in self.slides]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two slides are called {', '.join(twice)}: their versions in a style would be one file")
+        self.names = output_names(self.slides)
 
     def run(self) -> None:
         """Write what is missing.
@@ -72,7 +72,7 @@ class SlideRestyler:
         shown: list[np.ndarray] = []
         for number, entry in enumerate(tqdm(self.slides, desc=f"restyling as {self.style}", unit="slide")):
             slide = open_slide(entry["image"], entry.get("backend", "auto"), entry.get("mpp"))
-            path = self.folder / self.style / f"{slide_name(entry['image'])}.tif"
+            path = self.folder / self.style / f"{self.names[number]}.tif"
             torch.manual_seed(self.seed + number)
             latent = torch.randn(1, self.generator.latent, device=self.device)
             file = Path(entry["image"]).stat()

@@ -22,12 +22,13 @@ from ..classes import ClassScheme
 from ..data import SlideStore, one_per_slide
 from ..data.store import label_key
 from ..errors import OutputError
-from ..files import sha256
+from ..files import inside, sha256
 from ..fitted import load_fitted, save_fitted
 from ..inference.canvas import Canvas
 from ..inference.folder import FolderInUseError, SlideFolder
 from ..inference.journal import SettingsError
 from ..inference.plan import Plan
+from ..literal import as_path
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
@@ -170,7 +171,7 @@ class SuperpixelSVM:
             try:
                 slide = store.slide(item)
                 settings = {**self._settings(), "model": sha256(path), **chosen, **_of_slide(slide, item)}
-                folder = SlideFolder(Path(output_dir) / item["name"])
+                folder = SlideFolder(inside(as_path(output_dir), item["name"]))
                 with folder.held():
                     anew = overwrite or folder.summary(settings) is None
                     missing = tuple(outputs) if anew else folder.missing(tuple(outputs))

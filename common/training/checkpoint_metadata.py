@@ -13,6 +13,7 @@ from torch import nn
 from .. import __version__
 from ..classes import ClassScheme
 from ..files import sha256, write_json
+from ..literal import as_path
 from ..networks.checkpoint_metadata import CheckpointMetadata, as_view, metadata_content, metadata_path
 from ..slides import FieldOfView
 
@@ -44,7 +45,7 @@ class CheckpointMetadataWriter:
         bundle_root: str | Path,
         overlays: Sequence[str] = (),
     ) -> None:
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint = Path(as_path(checkpoint))
         self.network, self.scheme = network, scheme
         self.fields_of_view, self.target = fields_of_view, target
         self.data, self.bundle_root, self.overlays = list(data), Path(bundle_root), list(overlays)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from monai.transforms import RandomizableTransform, Transform
 
+from ..data.output_names import output_name
 from ..data.styled import StyledSlide, styled_slides
-from ..slides import slide_name
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class RandStyledSlided(RandomizableTransform, Transform):
         self.randomize(None)
         if self.styled and not isinstance(data["image"], str | Path):
             raise ValueError("packed patches cannot be taken from slides in other styles: leave styles or packing out")
-        found = self.styled.get(slide_name(data["image"])) if self.styled else None
+        found = self.styled.get(output_name(cast(Mapping[str, Any], data))) if self.styled else None
         if not self._do_transform or found is None:
             return dict(data)
         self._check(str(data["image"]), found)

@@ -10,7 +10,7 @@ import pytest
 from common.bundle.find import find_bundle, known_bundles, listed_bundles, short_name, trained_as
 from common.bundle.job import CHOICES, run_evaluation, run_inference, run_training
 from common.bundle.keys import check_keys, check_overlays, checked_settings, checkpoint_of, config_files
-from common.bundle.run import command_line
+from common.bundle.run import command_line, run_configs
 from common.inference.options import CONTEXTS, DTYPES, SYMMETRIES
 
 from ..conftest import DMMN, MRN
@@ -242,6 +242,14 @@ def test_values_are_what_the_configs_have():
             checked_settings(INFERENCE, {key: value})
 
 
-def test_a_path_that_monai_would_change_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"h #1\.svs: MONAI reads # in a path as ::"):
-        run_inference([str(tmp_path / "h #1.svs")], None, None, (), "out", {})
+def test_paths_that_monai_would_change_reach_the_configs_as_they_are(tmp_path):
+    bundle = tmp_path / "b #1"
+    (bundle / "configs").mkdir(parents=True)
+    (bundle / "configs" / "metadata.json").write_text("{}")
+    config = bundle / "configs" / "inference.yaml"
+    config.write_text(
+        "bundle_root: '.'\nslides: a\noutput_dir: b\nname_by: null\n"
+        "run: [\"$open(@bundle_root + '/seen', 'w').write(repr([@slides, @output_dir + '/x', @name_by]))\"]\n"
+    )
+    run_configs(bundle, [config], {"slides": ["h #1.svs", "2023"], "output_dir": "run #1", "name_by": None})
+    assert (bundle / "seen").read_text() == "[['h #1.svs', '2023'], 'run #1/x', None]"

@@ -71,7 +71,8 @@ def test_no_secret_of_a_url_is_shown():
         ("slide\na.svs\n", 's.csv: line 2 has no slide in a column "image"'),
         ("image,mpp\na.svs,half\n", "s.csv: line 2: could not convert"),
         ("image\nx/a.svs\ny/a.tif\n", "two slides are called 'a': .*x/a.svs and .*y/a.tif"),
-        ("image\nx/.svs\n", "cannot be the name of its output folder"),
+        ("image\nx/cohort.csv.svs\n", "'cohort.csv' cannot be the name of its output folder"),
+        ("image\nx/A.svs\ny/a.svs\n", "'A' and 'a' would share the folder 'a': .*x/A.svs and .*y/a.svs"),
     ],
 )
 def test_a_list_out_of_order_says_where(tmp_path, content, message):
@@ -80,9 +81,13 @@ def test_a_list_out_of_order_says_where(tmp_path, content, message):
         read_manifest(str(tmp_path / "s.csv"))
 
 
-def test_names_that_lead_out_of_the_outputs_are_refused(tmp_path):
-    (tmp_path / "s.csv").write_text("image,case\na.svs,../../home\n")
-    with pytest.raises(ValueError, match=r"'\.\./\.\./home' cannot be the name of its output folder"):
-        read_manifest(str(tmp_path / "s.csv"), name_by="case")
+def test_names_of_a_column_stay_in_the_outputs(tmp_path):
+    (tmp_path / "s.csv").write_text("image,case\na.svs,../../home\nb.svs,S21/1234\n.svs,c1\n")
+    names = [slide.name for slide in read_manifest(str(tmp_path / "s.csv"), name_by="case")]
+    assert names == ["___.._home", "S21_1234", "c1"]
+    assert [slide.name for slide in read_manifest(str(tmp_path / "s.csv"))] == ["a", "b", "_svs"]
+
+
+def test_a_manifest_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"absent.json: no such file"):
         read_manifest(str(tmp_path / "absent.json"))

@@ -147,7 +147,7 @@ def test_styles_are_mixed_in_with_their_probability_and_only_where_there_are_som
 
 
 def test_two_slides_of_one_name_are_not_made_into_one_file(tmp_path):
-    with pytest.raises(ValueError, match="two slides are called s"):
+    with pytest.raises(ValueError, match="two slides are called 's'"):
         SlideRestyler(Inverted(), [{"image": "a/s.tif"}, {"image": "b/s.tif"}], tmp_path, "negative", 0.5)
 
 

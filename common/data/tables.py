@@ -1,0 +1,56 @@
+"""Tables and lists that people write, as spreadsheets and editors save them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+_DELIMITERS = (",", ";", "\t")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def text_of(content: bytes) -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 with a byte order mark, without that mark.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
+
+
+def rows_of(text: str, known: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield a table's rows, those without a value left out, each with the line that it ends on.
+
+    Args:
+        text: the table, with commas, semicolons or tabs.
+        known: columns that may be written in any case.
+    """
+    header = text.split("\n", 1)[0]
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count))
+    names = {key: _known(key.strip(), known) for key in table.fieldnames or () if key}
+    for row in table:
+        values = {names[key]: (value or "").strip() for key, value in row.items() if key in names}
+        if any(values.values()):
+            yield table.line_num, values
+
+
+def mpp_of(value: Any) -> float:
+    """Return µm per pixel as a number; in a text, a comma may stand for the point.
+
+    Raises:
+        ValueError: the value is no positive number.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r} is no number of µm per pixel")
+    number = float(value.strip().replace(",", ".") if isinstance(value, str) else value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{value!r} is no mpp. Give its µm per pixel")
+    return number
+
+
+def _known(name: str, known: Sequence[str]) -> str:
+    return next((one for one in known if one == name.casefold()), name)
