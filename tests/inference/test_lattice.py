@@ -59,6 +59,8 @@ def patch_by_patch(slide: Slide, reader: PatchReader, plan: Plan, scheme) -> np.
         patch = torch.from_numpy(reader.read(slide, plan.center(row, column)).astype(np.float32))
         found = scheme.labels_from_logits(Checksum()(patch[None]))[0].numpy()
         labels[row * SIDE : row * SIDE + SIDE, column * SIDE : column * SIDE + SIDE] = found
+    # Pixels that reach over the slide's edge are not predicted.
+    labels[plan.covered[0] :] = labels[:, plan.covered[1] :] = 0
     return labels[: plan.shape[0], : plan.shape[1]]
 
 
