@@ -58,6 +58,18 @@ class Plan:
         return height, width
 
     @property
+    def covered(self) -> tuple[int, int]:
+        """Height and width of the part of the label map whose pixels lie wholly on the slide.
+
+        The pixels after it reach over the slide's lower or right edge. The network sees there a mixture of slide and
+        fill, which it may take for another class, so they are not predicted.
+        """
+        height, width = (
+            math.floor(side / step + 1e-6) for side, step in zip(self.slide_shape, self.pixel, strict=True)
+        )
+        return height, width
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of targets."""
         height, width = (max(1, -(-(side - self.target) // self.stride) + 1) for side in self.shape)

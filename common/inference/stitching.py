@@ -104,13 +104,17 @@ class Stitcher:
         return found
 
     def _covered(self) -> torch.Tensor:
-        """Pixels of wanted targets, as uint8."""
+        """Pixels of wanted targets that lie wholly on the slide, as uint8."""
         shape = [(count - 1) * self.plan.stride + self.plan.target for count in self.wanted.shape]
         covered = np.ones(shape, dtype=np.uint8)
         if not self.wanted.all():
             covered[:] = 0
             for row, column in np.argwhere(self.wanted) * self.plan.stride:
                 covered[row : row + self.plan.target, column : column + self.plan.target] = 1
+        bottom = self.plan.covered[0] - self.block.row * self.plan.stride
+        right = self.plan.covered[1] - self.block.column * self.plan.stride
+        covered[max(0, bottom) :] = 0
+        covered[:, max(0, right) :] = 0
         return torch.from_numpy(covered).to(self.device)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ..inference.canvas import Canvas
+    from ..inference.plan import Plan
 
 Rectangle = tuple[int, int, int, int]
 
@@ -21,12 +22,26 @@ def blocks(canvas: Canvas) -> Iterator[Rectangle]:
         yield top, left, min(canvas.chunk, height - top), min(canvas.chunk, width - left)
 
 
-def label_counts(canvas: Canvas) -> np.ndarray:
-    """Return the number of pixels of each label, ``(256,)``."""
-    counts = np.zeros(256, dtype=np.int64)
+def label_areas(canvas: Canvas, plan: Plan) -> np.ndarray:
+    """Return the area of each label on the slide, ``(256,)``, in pixels of the map.
+
+    Of a pixel that reaches over the slide's edge the part on the slide counts, as in polygons.
+
+    Args:
+        canvas: the label map.
+        plan: its lattice on the slide.
+    """
+    sides = zip(plan.slide_shape, plan.pixel, canvas.shape, strict=True)
+    down, across = (np.clip(side / step - np.arange(count), 0, 1) for side, step, count in sides)
+    areas = np.zeros(256)
     for block in blocks(canvas):
-        if canvas.written(*block):
-            counts += np.bincount(canvas.read(*block).ravel(), minlength=256)
-        else:
-            counts[0] += block[2] * block[3]
-    return counts
+        top, left, height, width = block
+        rows, columns = down[top : top + height], across[left : left + width]
+        if not canvas.written(*block):
+            areas[0] += rows.sum() * columns.sum()
+            continue
+        labels = canvas.read(*block)
+        # Weights are needed only at the edge.
+        weights = None if min(rows[-1], columns[-1]) == 1 else np.outer(rows, columns).ravel()
+        areas += np.bincount(labels.ravel(), weights, minlength=256)
+    return areas

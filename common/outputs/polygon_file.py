@@ -11,7 +11,7 @@ import numpy as np
 
 from ..annotations import AnnotatedRegion, write_geojson
 from ..classes import ClassScheme
-from .blocks import label_counts
+from .blocks import label_areas
 from .polygon_options import PolygonOptions
 from .polygons import slide_polygons
 from .sieve import Sieved, sieved
@@ -47,13 +47,13 @@ def write_polygons(
         regions = _Counted(slide_polygons(made.canvas, plan, options.simplify / level0, skipped.values()))
         write_geojson(path, regions, scheme)
         if made.empty:
-            left_out = made.pixels
+            left_out = label_areas(canvas, plan)
             merged = pixels = np.zeros(256, dtype=np.int64)
         else:
-            left_out = np.zeros(256, dtype=np.int64)
+            left_out = np.zeros(256)
             if skipped:
                 labels = list(skipped.values())
-                left_out[labels] = label_counts(made.canvas)[labels]
+                left_out[labels] = label_areas(made.canvas, plan)[labels]
             merged, pixels = made.regions, made.pixels
     square_mm = (mpp / 1000) ** 2
     named = {**{tissue.name: tissue.label for tissue in scheme.classes}, _NOT_PREDICTED: 0}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..classes import ClassScheme
 from ..files import write_json
 from ..slides import Slide
-from .blocks import label_counts
+from .blocks import label_areas
 from .confidence import write_confidence
 from .dicom import check_dicom, write_dicom
 from .nifti import check_nifti, write_nifti
@@ -97,7 +97,7 @@ def write_outputs(
         write_probabilities(folder / "probabilities.zarr", canvases["probabilities"], mpp, scheme)
     if "confidence.png" in outputs:
         write_confidence(folder / "confidence.png", slide, canvases["probabilities"], plan, scheme)
-    summary = _summary(slide, canvas, scheme, mpp, outlined, record)
+    summary = _summary(slide, canvas, plan, scheme, mpp, outlined, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
     write_json(folder / SUMMARY, summary)
     return summary
@@ -115,13 +115,14 @@ def _outlined_before(folder: Path) -> dict[str, Any] | None:
 def _summary(
     slide: Slide,
     canvas: Canvas,
+    plan: Plan,
     scheme: ClassScheme,
     mpp: float,
     polygons: dict[str, Any] | None,
     record: dict[str, Any],
 ) -> dict[str, Any]:
-    counts = label_counts(canvas)
-    predicted = int(counts[1:].sum())
+    areas = label_areas(canvas, plan)
+    predicted = areas[1:].sum()
     square_mm = (mpp / 1000) ** 2
     return {
         "slide": {
@@ -133,12 +134,12 @@ def _summary(
         "label_map": {"shape": list(canvas.shape), "mpp": mpp},
         "classes": {
             tissue.name: {
-                "area_mm2": round(float(counts[tissue.label] * square_mm), 6),
-                "share": round(float(counts[tissue.label] / predicted), 6) if predicted else None,
+                "area_mm2": round(float(areas[tissue.label] * square_mm), 6),
+                "share": round(float(areas[tissue.label] / predicted), 6) if predicted else None,
             }
             for tissue in scheme.classes
         },
-        "not_predicted_share": round(float(counts[0] / counts.sum()), 6),
+        "not_predicted_share": round(float(areas[0] / areas.sum()), 6),
         **({} if polygons is None else {"polygons": polygons}),
         **record,
     }

@@ -12,6 +12,8 @@ import numpy as np
 from .slide import Slide
 
 ANCHORS = ("center", "tile")
+# Relative difference of a level's pixel from a square one that adds up to less than 1e-6 pixels over the largest slide.
+_SAME = 1e-11
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ class FieldOfView:
 class PatchReader:
     """Reads the fields of view around a centre, stacked.
 
-    The finest view decides the lattice: where a level within ``snap`` of its µm/px exists, it is read as stored and
-        the other
-    views keep their ratios to the level's own µm/px. All share the centre of the finest view's whole pixels.
+    The finest view decides the lattice: where a level within ``snap`` of its µm/px exists, and its pixels are exactly
+    square, it is read as stored and the other views keep their ratios to the level's own µm/px. All share the centre of
+    the finest view's whole pixels.
 
     Args:
         fields_of_view: finest first, all of one size in pixels.
@@ -81,7 +83,7 @@ class PatchReader:
     def actual_mpp(self, slide: Slide, mpp: float) -> float:
         """The µm/px at which this slide is read where ``mpp`` is asked, as the finest view's lattice has it."""
         finest = self.fields_of_view[0].mpp
-        return mpp * slide.lattice(finest, self.snap).mpp / finest
+        return mpp * slide.lattice(finest, self._snap_on(slide)).mpp / finest
 
     def actual(self, slide: Slide) -> tuple[FieldOfView, ...]:
         """The fields of view with the µm/px at which this slide is read."""
@@ -128,21 +130,36 @@ class PatchReader:
     ) -> np.ndarray:
         """One view's pixels over any ``size`` around ``center``: ``(height, width, 3)``, on the lattice of
         :meth:`read`."""
-        view = self.actual(slide)[index]
+        view, snap = self.actual(slide)[index], self._snap_on(slide)
         if index == 0:
-            return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, snap=self.snap)
-        level = slide.lattice(self.fields_of_view[0].mpp, self.snap).level if self.resample == "decimate" else None
+            return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, snap=snap)
+        level = slide.lattice(self.fields_of_view[0].mpp, snap).level if self.resample == "decimate" else None
         return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, snap=0, level=level)
 
     def align(self, slide: Slide, center: tuple[float, float]) -> tuple[float, float]:
         """The centre that the finest view has once it is moved to whole pixels of its level; labels are taken around
         it too."""
-        lattice = slide.lattice(self.fields_of_view[0].mpp, self.snap)
-        if self.snap == 0 or not lattice.as_stored:
+        snap = self._snap_on(slide)
+        lattice = slide.lattice(self.fields_of_view[0].mpp, snap)
+        if snap == 0 or not lattice.as_stored:
             return center
         down, half = slide.levels[lattice.level].downsample, self.fields_of_view[0].size / 2
         start = [math.floor(center[axis] / down[axis] - half + 0.5 + 1e-6) for axis in (0, 1)]
         return (start[0] + half) * down[0], (start[1] + half) * down[1]
+
+    def _snap_on(self, slide: Slide) -> float:
+        """Return ``snap``, or 0 where the pixels of the level that would be read as stored are only nearly square.
+
+        Label maps and the coarser views have square pixels. Stored pixels of 0.4672 x 0.4668 µm drift from them by one
+        in 2,300 along each axis. Each patch would be moved to whole pixels by another part of one, so that patches cut
+        from one large read would differ from patches read one by one.
+        """
+        lattice = slide.lattice(self.fields_of_view[0].mpp, self.snap)
+        if not lattice.as_stored:
+            return self.snap
+        pixel, down = slide.pixel(lattice.mpp), slide.levels[lattice.level].downsample
+        square = all(abs(asked / stored - 1) < _SAME for asked, stored in zip(pixel, down, strict=True))
+        return self.snap if square else 0.0
 
     def _cell(self, slide: Slide, index: int) -> tuple[float, float]:
         """Height and width of a view in level-0 pixels."""
