@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +28,11 @@ class AnnotationError(UnreadableFileError):
 @dataclass(frozen=True)
 class AnnotatedRegion:
     """An outline in level-0 ``(x, y)`` pixels, holes kept, and its label. Label 0 takes back what lies under it, 255
-    leaves it out: not labelled whatever bare pixels are."""
+    leaves it out: not labelled whatever bare pixels are. ``place`` says where in its file it stands."""
 
     label: int
     outline: Polygon | MultiPolygon
+    place: str = field(default="", compare=False)
 
 
 def class_of(region: AnnotatedRegion, scheme: ClassScheme) -> TissueClass:

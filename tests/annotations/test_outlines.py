@@ -101,12 +101,6 @@ def test_asap_polygons_rectangles_and_groups(tmp_path, slide, scheme):
     assert np.array_equal(labels, expected)
 
 
-def test_an_unread_asap_type_is_an_error(tmp_path, scheme):
-    (tmp_path / "a.xml").write_text(ASAP.replace('"Rectangle"', '"Lasso"'))
-    with pytest.raises(AnnotationError, match="Lasso"):
-        read_annotations(tmp_path / "a.xml", scheme)
-
-
 @pytest.mark.parametrize(("write", "name"), [(write_geojson, "a.geojson"), (write_asap_xml, "a.xml")])
 def test_what_is_written_reads_the_same(tmp_path, slide, scheme, write, name):
     ring = shapely.Polygon(square(5, 5, 95, 85), [square(20, 20, 40, 40), square(60, 50, 80, 70)])
