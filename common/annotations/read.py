@@ -29,6 +29,8 @@ def read_annotations(
     label_values: Mapping[Any, str | None] | None = None,
     image: str | None = None,
     cut_out: Sequence[str] = (),
+    label_channel: int | str | None = None,
+    label_pages: Mapping[Any, str | None] | None = None,
 ) -> LabelSource:
     """Read an annotation file.
 
@@ -41,6 +43,9 @@ def read_annotations(
             labels.
         image: the slide's file name, which picks its part of a file about several (CVAT).
         cut_out: of ASAP's XML: groups whose outlines lie over all others, wherever they stand in the file.
+        label_channel: of label images of several channels: the one with the labels, by number from 0 or as ``"red"``,
+            ``"green"``, ``"blue"`` or ``"alpha"``.
+        label_pages: of label images of several pages: page, from 0 -> class of what is not 0 on it, or None.
 
     Objects that cannot be used are left out, and named in one warning; those that later ones cover wholly in another.
 
@@ -52,19 +57,20 @@ def read_annotations(
     if not path.exists():
         raise AnnotationError(path, "no such file", 'Check the datalist\'s "label"')
     try:
-        return _read(path, scheme, class_map, label_values, image, cut_out)
+        if annotation_suffix(path) in _IMAGES and not cut_out:
+            return LabelImage(path, scheme, label_values, label_channel, label_pages)
+        return _read_outlines(path, scheme, class_map, image, cut_out)
     except OSError as error:
         raise AnnotationError(path, f"cannot be read ({error.strerror})", "Check the file") from error
 
 
-def _read(
+def _read_outlines(
     path: Path,
     scheme: ClassScheme,
     class_map: Mapping[str, str | None] | None,
-    label_values: Mapping[Any, str | None] | None,
     image: str | None,
     cut_out: Sequence[str],
-) -> LabelSource:
+) -> Annotations:
     suffix = annotation_suffix(path)
     if cut_out and suffix != ".xml":
         raise _no_groups(path)
@@ -72,8 +78,6 @@ def _read(
         return _outlines(path, read_geojson(path, scheme, class_map))
     if suffix in _XML:
         return _read_xml(path, scheme, class_map, image, cut_out)
-    if suffix in _IMAGES:
-        return LabelImage(path, scheme, label_values)
     raise AnnotationError(path, f"unknown annotation format {suffix!r}", f"Known are {', '.join(ANNOTATION_SUFFIXES)}")
 
 
