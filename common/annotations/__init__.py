@@ -5,7 +5,7 @@ from .geojson import write_geojson
 from .layers import write_imagescope_xml
 from .names import OutlineName, outline_names
 from .predicted import PredictedLabels, check_classes, label_map_mpp, written_scheme
-from .read import ANNOTATION_SUFFIXES, read_annotations, region_names
+from .read import ANNOTATION_SUFFIXES, annotation_suffix, read_annotations, region_names
 from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
 from .scope import FirstLabels, ScopedLabels, Unannotated
 
@@ -20,6 +20,7 @@ __all__ = [
     "PredictedLabels",
     "ScopedLabels",
     "Unannotated",
+    "annotation_suffix",
     "check_classes",
     "label_map_mpp",
     "outline_names",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,7 +12,8 @@ import shapely
 
 from ..classes import ClassScheme, hex_color
 from ..files import written_whole
-from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of, polygonal, without_holes
+from .objects import LeftOutObjects, UnusableObjectError
+from .regions import AnnotatedRegion, ClassNames, class_of, without_holes
 from .spline import closed_spline
 from .xml import numbers, ring
 
@@ -30,32 +32,28 @@ def read_asap_xml(
     """Read polygons, rectangles and splines; the class is the group, or the nearest group above it that the scheme or
     map knows.
 
-    Annotations in no group (unless the map knows ``"None"``) and those without area are passed over with a warning that
-    counts them. Those of the groups ``cut_out`` lie over all others, wherever they stand in the file.
+    Annotations in no group (unless the map knows ``"None"``) and dots and measurements are passed over with a warning
+    that counts them; those that cannot be used are left out with one that names them. Those of the groups ``cut_out``
+    lie over all others, wherever they stand in the file.
     """
     names = ClassNames(path, scheme, class_map)
+    left_out = LeftOutObjects(path)
     parents = _parents(root)
     below: list[AnnotatedRegion] = []
     above: list[AnnotatedRegion] = []
     passed_over = 0
-    for annotation in root.iter("Annotation"):
+    for number, annotation in enumerate(root.iter("Annotation")):
         kind, group = annotation.get("Type", ""), annotation.get("PartOfGroup", "None")
         if kind in _WITHOUT_AREA or (group == "None" and not names.knows(group)):
             passed_over += 1
             continue
-        if kind not in _AREAS:
-            raise AnnotationError(
-                path,
-                f"annotation {annotation.get('Name')!r} is of type {kind!r}",
-                "Polygons, rectangles and splines are read",
-            )
-        outline = polygonal(_outline(path, annotation))
-        if outline is None:
-            passed_over += 1
-            continue
-        known = _known_group(group, parents, names)
-        (above if known in cut_out else below).append(AnnotatedRegion(names.label(known), outline))
+        place = f"annotation {number} {annotation.get('Name', '')!r}"
+        outline = left_out.outline(place, partial(_outline, annotation))
+        if outline is not None:
+            known = _known_group(group, parents, names)
+            (above if known in cut_out else below).append(AnnotatedRegion(names.label(known), outline, place))
     names.check()
+    left_out.report([*below, *above])
     if passed_over:
         logger.warning("%s: %d annotations without group or area are left unlabelled", path.name, passed_over)
     return [*below, *above]
@@ -95,13 +93,13 @@ def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme:
         ElementTree.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
 
 
-def _outline(path: Path, annotation: ElementTree.Element) -> shapely.Geometry:
-    what = f"annotation {annotation.get('Name')!r}"
-    points = sorted(
-        tuple(numbers(path, what, (c.get("Order"), c.get("X"), c.get("Y")))) for c in annotation.iter("Coordinate")
-    )
+def _outline(annotation: ElementTree.Element) -> shapely.Geometry:
+    kind = annotation.get("Type", "")
+    if kind not in _AREAS:
+        raise UnusableObjectError(f"type {kind!r}; polygons, rectangles and splines are read")
+    points = sorted(tuple(numbers((c.get("Order"), c.get("X"), c.get("Y")))) for c in annotation.iter("Coordinate"))
     corners = [(x, y) for _, x, y in points]
-    return ring(closed_spline(corners) if annotation.get("Type") == "Spline" else corners)
+    return ring(closed_spline(corners) if kind == "Spline" else corners)
 
 
 def group_names(root: ElementTree.Element) -> list[list[str]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import shapely
-from shapely import affinity
+from shapely import Polygon, affinity
 
 from ..classes import ClassScheme
-from .regions import AnnotatedRegion, AnnotationError, ClassNames, polygonal
+from .objects import LeftOutObjects, UnusableObjectError
+from .regions import AnnotatedRegion, AnnotationError, ClassNames
 from .xml import ellipse, numbers, ring
 
 logger = logging.getLogger(__name__)
@@ -40,21 +42,35 @@ def read_cvat(
         smaller picture of the slide.
     """
     chosen = _image(path, root, image)
-    height, width = numbers(path, "its image", (chosen.get("height"), chosen.get("width")))
+    canvas = _canvas(path, chosen)
     names = ClassNames(path, scheme, class_map)
-    shapes = sorted((e for e in chosen if e.tag in _AREAS), key=lambda e: int(e.get("z_order", "0") or 0))
-    regions: list[AnnotatedRegion] = []
-    passed_over = sum(element.tag in _WITHOUT_AREA for element in chosen)
-    for shape in shapes:
-        outline = polygonal(_outline(path, shape))
-        if outline is None:
-            passed_over += 1
-        else:
-            regions.append(AnnotatedRegion(names.label(shape.get("label", "")), outline))
+    left_out = LeftOutObjects(path)
+    drawn: list[tuple[float, AnnotatedRegion]] = []
+    for number, shape in enumerate(chosen):
+        if shape.tag not in _AREAS:
+            continue
+        place = f"object {number}, a {shape.tag} labelled {shape.get('label', '')!r}"
+        outline = left_out.outline(place, partial(_outline, shape))
+        if outline is not None:
+            drawn.append((_z_order(shape), AnnotatedRegion(names.label(shape.get("label", "")), outline, place)))
     names.check()
+    regions = [region for _, region in sorted(drawn, key=lambda one: one[0])]
+    left_out.report(regions)
+    passed_over = sum(element.tag in _WITHOUT_AREA for element in chosen)
     if passed_over:
         logger.warning("%s: %d objects without area are left unlabelled", path.name, passed_over)
-    return regions, (int(height), int(width))
+    return regions, canvas
+
+
+def _canvas(path: Path, image: ElementTree.Element) -> tuple[int, int]:
+    try:
+        height, width = (int(side) for side in numbers((image.get("height"), image.get("width"))))
+    except UnusableObjectError:
+        height = width = 0
+    if min(height, width) < 1:
+        size = f"{image.get('width')} x {image.get('height')}"
+        raise AnnotationError(path, f"its image {image.get('name')!r} is of {size} pixels", "Export it again from CVAT")
+    return height, width
 
 
 def label_names(path: Path, root: ElementTree.Element, image: str | None = None) -> list[str]:
@@ -80,37 +96,49 @@ def _image(path: Path, root: ElementTree.Element, name: str | None) -> ElementTr
     return fitting[0]
 
 
-def _outline(path: Path, shape: ElementTree.Element) -> shapely.Geometry:
-    what = f"a {shape.tag} labelled {shape.get('label')!r}"
+def _outline(shape: ElementTree.Element) -> shapely.Geometry:
+    _z_order(shape)
     if shape.tag == "polygon":
         pairs = [point.split(",") for point in (shape.get("points") or "").split(";") if point]
-        return ring([(x, y) for x, y in (numbers(path, what, pair) for pair in pairs)])
+        if any(len(pair) != 2 for pair in pairs):
+            raise UnusableObjectError("a point that is no pair of numbers")
+        return ring([(x, y) for x, y in map(numbers, pairs)])
     if shape.tag == "mask":
-        return _mask(path, shape, what)
+        return _mask(shape)
     if shape.tag == "box":
-        left, top, right, bottom = numbers(path, what, (shape.get(key) for key in ("xtl", "ytl", "xbr", "ybr")))
+        left, top, right, bottom = numbers(shape.get(key) for key in ("xtl", "ytl", "xbr", "ybr"))
         outline = shapely.box(left, top, right, bottom)
     else:
-        x, y, across, down = numbers(path, what, (shape.get(key) for key in ("cx", "cy", "rx", "ry")))
+        x, y, across, down = numbers(shape.get(key) for key in ("cx", "cy", "rx", "ry"))
         outline = ellipse(x - across, y - down, x + across, y + down)
     # Clockwise on the screen, where y points down: positive in these coordinates.
-    return affinity.rotate(outline, *numbers(path, what, (shape.get("rotation", "0"),)), origin="center")
+    return affinity.rotate(outline, *numbers((shape.get("rotation", "0"),)), origin="center")
 
 
-def _mask(path: Path, shape: ElementTree.Element, what: str) -> shapely.Geometry:
-    """Run lengths over a rectangle, row by row, starting with what is outside."""
-    left, top, width, height = map(int, numbers(path, what, (shape.get(k) for k in ("left", "top", "width", "height"))))
-    lengths = [int(n) for n in numbers(path, what, (shape.get("rle") or "").split(","))]
-    if sum(lengths) != width * height or min(lengths) < 0:
-        raise AnnotationError(path, f"{what} has {sum(lengths)} pixels in {width} x {height}", "Export it again")
+def _z_order(shape: ElementTree.Element) -> float:
+    """Return what a shape lies above: those of lower numbers."""
+    return numbers((shape.get("z_order") or "0",))[0]
+
+
+def _mask(shape: ElementTree.Element) -> shapely.Geometry:
+    """Return the area of run lengths over a rectangle, row by row, starting with what is outside."""
+    left, top, width, height = (int(n) for n in numbers(shape.get(k) for k in ("left", "top", "width", "height")))
+    lengths = [int(n) for n in numbers((shape.get("rle") or "").split(","))]
+    if sum(lengths) != width * height or min(lengths) < 0 or width < 1:
+        raise UnusableObjectError(f"{sum(lengths)} pixels in {width} x {height}")
     boxes = []
     start = 0
     for position, length in enumerate(lengths):
-        stop = start + length
-        while position % 2 and start < stop:
-            row, column = divmod(start, width)
-            end = min(stop, (row + 1) * width)
-            boxes.append(shapely.box(left + column, top + row, left + column + end - start, top + row + 1))
-            start = end
-        start = stop
-    return shapely.union_all(boxes)
+        if position % 2 and length:
+            boxes.extend(_run(start, start + length, width))
+        start += length
+    return affinity.translate(shapely.union_all(boxes), left, top)
+
+
+def _run(start: int, stop: int, width: int) -> list[Polygon]:
+    """Return a run of pixels of rows of ``width`` as rectangles: what it has of its first row, whole rows, the rest."""
+    (top, left), (bottom, right) = divmod(start, width), divmod(stop, width)
+    if top == bottom:
+        return [shapely.box(left, top, right, top + 1)]
+    rectangles = [(left, top, width, top + 1), (0, top + 1, width, bottom), (0, bottom, right, bottom + 1)]
+    return [shapely.box(*one) for one in rectangles if one[0] < one[2] and one[1] < one[3]]

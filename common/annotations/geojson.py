@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shapely
-from shapely.geometry import shape
+from shapely import MultiPolygon, Polygon
 
 from ..classes import ClassScheme
 from ..files import written_whole
-from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of, polygonal
+from .objects import LeftOutObjects, UnusableObjectError
+from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of
 
 logger = logging.getLogger(__name__)
-# Geometries that may have an area.
-_AREAS = ("Polygon", "MultiPolygon", "GeometryCollection")
+_WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 
 def read_geojson(
     path: Path, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
 ) -> list[AnnotatedRegion]:
-    """Read areas with a class; objects without class, points and lines are passed over with a warning that counts
-    them."""
+    """Read areas with a class. Objects without class, points and lines are passed over with a warning that counts them;
+    objects that cannot be used are left out with one that names them.
+
+    Raises:
+        AnnotationError: the file is no GeoJSON, has classes that are not known, or nothing that can be used.
+    """
     names = ClassNames(path, scheme, class_map)
+    left_out = LeftOutObjects(path)
     regions: list[AnnotatedRegion] = []
     unclassified = shapeless = 0
     for number, feature in enumerate(_features(path)):
-        name = _class_name(feature)
+        place = _place(number, feature)
+        try:
+            name = _class_name(feature)
+            polygons = None if name is None else list(_polygons(feature.get("geometry")))
+        except UnusableObjectError as error:
+            left_out.add(place, error)
+            continue
         if name is None:
             unclassified += 1
-            continue
-        try:
-            outline = polygonal(shape(feature["geometry"]))
-        except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
-            raise AnnotationError(
-                path, f"object {number} has no readable geometry ({error})", "Export it again"
-            ) from error
-        if outline is None:
+        elif not polygons:
             shapeless += 1
-            continue
-        regions.append(AnnotatedRegion(names.label(name), outline))
+        elif (outline := left_out.outline(place, partial(_area, polygons))) is not None:
+            regions.append(AnnotatedRegion(names.label(name), outline, place))
     names.check()
+    left_out.report(regions)
     if unclassified:
         logger.warning("%s: %d objects without class are left unlabelled", path.name, unclassified)
     if shapeless:
@@ -55,8 +64,12 @@ def class_names(path: Path) -> list[str]:
     """Return the class of each object of a file that has one and an area."""
     found = []
     for feature in _features(path):
-        name, geometry = _class_name(feature), feature["geometry"]
-        if name is not None and isinstance(geometry, dict) and geometry.get("type") in _AREAS:
+        try:
+            name = _class_name(feature)
+            has_area = name is not None and any(_polygons(feature.get("geometry")))
+        except UnusableObjectError:
+            continue
+        if name is not None and has_area:
             found.append(name)
     return found
 
@@ -79,21 +92,112 @@ def _feature(region: AnnotatedRegion, scheme: ClassScheme) -> str:
     return f'{{"type": "Feature", "geometry": {shapely.to_geojson(region.outline)}, "properties": {properties}}}'
 
 
-def _features(path: Path) -> list[dict[str, Any]]:
+def _features(path: Path) -> list[Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        # Of bytes, json tells UTF-8, with or without a byte order mark, from UTF-16 and UTF-32.
+        content = json.loads(_stored(path))
+    except UnicodeDecodeError as error:
+        raise AnnotationError(path, f"not GeoJSON ({error})", "Save it as UTF-8, or export it again") from error
+    except RecursionError as error:
+        raise AnnotationError(path, "not GeoJSON (lists within lists without end)", "Export it again") from error
+    except ValueError as error:
         raise AnnotationError(path, f"not GeoJSON ({error})", "Export it again from QuPath") from error
     features = content.get("features", [content]) if isinstance(content, dict) else content
-    if not isinstance(features, list) or not all(isinstance(f, dict) and "geometry" in f for f in features):
+    if not isinstance(features, list) or (features and not any(_is_feature(feature) for feature in features)):
         raise AnnotationError(path, "no GeoJSON features in it", "Export the annotations from QuPath as GeoJSON")
     return features
 
 
-def _class_name(feature: dict[str, Any]) -> str | None:
-    classification = (feature.get("properties") or {}).get("classification")
-    if isinstance(classification, dict):
-        if "names" in classification:
-            return ": ".join(classification["names"])
-        return classification.get("name")
-    return classification
+def _stored(path: Path) -> bytes:
+    """Return a file's content, unpacked if it is called ``.gz``."""
+    stored = path.read_bytes()
+    if path.suffix.lower() != ".gz":
+        return stored
+    try:
+        return gzip.decompress(stored)
+    except (OSError, EOFError, zlib.error) as error:
+        raise AnnotationError(path, f"cannot be unpacked ({error})", "Get an undamaged copy of the file") from error
+
+
+def _is_feature(feature: Any) -> bool:
+    return isinstance(feature, dict) and "geometry" in feature
+
+
+def _place(number: int, feature: Any) -> str:
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    name = properties.get("name") if isinstance(properties, dict) else None
+    return f"object {number} {name!r}" if isinstance(name, str) and name else f"object {number}"
+
+
+def _class_name(feature: Any) -> str | None:
+    """Return the class of an object, None if it has none.
+
+    Raises:
+        UnusableObjectError: it is no GeoJSON feature, or its class is no text.
+    """
+    if not _is_feature(feature):
+        raise UnusableObjectError("no GeoJSON feature")
+    properties = feature.get("properties") or {}
+    if not isinstance(properties, dict):
+        raise UnusableObjectError("its properties are no mapping")
+    said = properties.get("classification")
+    if isinstance(said, dict):
+        said = said.get("names") or said.get("name")
+    if said is None or said == []:
+        return None
+    parts = said if isinstance(said, list) else [said]
+    if not all(isinstance(part, str) for part in parts):
+        raise UnusableObjectError("its class is no text")
+    return ": ".join(parts)
+
+
+def _polygons(geometry: Any) -> Iterator[Any]:
+    """Yield the rings of each polygon of a geometry; nothing of points and lines.
+
+    Raises:
+        UnusableObjectError: there is no geometry, or it is of no kind that GeoJSON has.
+    """
+    waiting = [geometry]
+    # Collections may lie in each other deeper than functions can.
+    while waiting:
+        current = waiting.pop()
+        if not isinstance(current, dict) or not current:
+            raise UnusableObjectError("no geometry")
+        kind = current.get("type")
+        inner = current.get("geometries" if kind == "GeometryCollection" else "coordinates")
+        if kind == "Polygon":
+            yield inner
+        elif kind == "MultiPolygon" and isinstance(inner, list):
+            yield from inner or [[]]
+        elif kind == "GeometryCollection" and inner and isinstance(inner, list):
+            waiting.extend(reversed(inner))
+        elif kind not in _WITHOUT_AREA:
+            raise UnusableObjectError("an empty geometry, or one that is none of GeoJSON's")
+
+
+def _area(polygons: Iterable[Any]) -> MultiPolygon:
+    return MultiPolygon([polygon for polygon in map(_polygon, polygons) if not polygon.is_empty])
+
+
+def _polygon(rings: Any) -> Polygon:
+    if not isinstance(rings, list):
+        raise UnusableObjectError("an outline that is no list of points")
+    shell, *holes = [_corners(ring) for ring in rings or [[]]]
+    # A hole of two points takes nothing away.
+    return Polygon(shell, [hole for hole in holes if len(hole) >= 3]) if len(shell) >= 3 else Polygon()
+
+
+def _corners(ring: Any) -> np.ndarray:
+    """Return the points of a ring, ``(n, 2)``, the closing one left out."""
+    try:
+        points = np.asarray(ring, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UnusableObjectError("a coordinate that is no number") from error
+    if not points.size:
+        return np.empty((0, 2))
+    if points.ndim != 2 or points.shape[1] < 2:
+        raise UnusableObjectError("an outline that is no list of points")
+    if not np.isfinite(points).all():
+        raise UnusableObjectError("a coordinate that is no number")
+    points = points[:, :2]
+    return points[:-1] if np.array_equal(points[0], points[-1]) else points

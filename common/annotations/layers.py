@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ from shapely import Polygon
 
 from ..classes import ClassScheme
 from ..files import written_whole
+from .objects import LeftOutObjects
 from .regions import AnnotatedRegion, ClassNames, class_of, polygonal, without_holes
 from .xml import bounds, ellipse, numbers, ring
 
@@ -35,29 +37,35 @@ def read_layers(
     scheme or map knows, else of the layer's name.
 
     A layer without a name is called by its description, else ``layer 1``, ``layer 2``, … by its id. Negative regions
-    cut holes into their own layer's regions. What has no area is passed over with a warning that counts it.
+    cut holes into their own layer's regions. Arrows, rulers and the like are passed over with a warning that counts
+    them; regions that cannot be used are left out with one that names them.
     """
     names = ClassNames(path, scheme, class_map)
+    left_out = LeftOutObjects(path)
     regions: list[AnnotatedRegion] = []
     passed_over = 0
     for number, layer in enumerate(root.iter("Annotation"), start=1):
         name = _layer_name(layer, number)
-        areas: list[tuple[str, shapely.Geometry]] = []
+        areas: list[tuple[str, str, shapely.Geometry]] = []
         holes: list[shapely.Geometry] = []
         for region in layer.iter("Region"):
-            area = polygonal(_area(path, region, name))
-            if area is None:
+            if region.get("Type", "0") not in _SHAPES:
                 passed_over += 1
-            elif _is_hole(region):
+                continue
+            hole = _is_hole(region)
+            place = f"{'hole' if hole else 'region'} {region.get('Id', '')!r} of layer {name!r}"
+            area = left_out.outline(place, partial(_area, region))
+            if area is not None and hole:
                 holes.append(area)
-            else:
-                areas.append((names.first_known(own_names(region), name), area))
+            elif area is not None:
+                areas.append((names.first_known(own_names(region), name), place, area))
         cut = shapely.union_all(holes)
-        for class_name, area in areas:
-            rest = polygonal(area.difference(cut)) if holes else polygonal(area)
+        for class_name, place, area in areas:
+            rest = polygonal(area.difference(cut)) if holes else area
             if rest is not None:
-                regions.append(AnnotatedRegion(names.label(class_name), rest))
+                regions.append(AnnotatedRegion(names.label(class_name), rest, place))
     names.check()
+    left_out.report(regions)
     if passed_over:
         logger.warning("%s: %d regions without area are left unlabelled", path.name, passed_over)
     return regions
@@ -134,15 +142,11 @@ def _layer_name(layer: ElementTree.Element, number: int) -> str:
     return next((text.strip() for text in candidates if text.strip()), f"layer {layer.get('Id') or number}")
 
 
-def _area(path: Path, region: ElementTree.Element, layer: str) -> Polygon:
-    what = f"region {region.get('Id', '')!r} of layer {layer!r}"
-    points = []
-    for vertex in region.iter():
-        if vertex.tag in ("Vertex", "V"):
-            x, y = numbers(path, what, (vertex.get("X"), vertex.get("Y")))
-            points.append((x, y))
-    shape = _SHAPES.get(region.get("Type", "0"))
-    if shape is None or len(points) < 2:
+def _area(region: ElementTree.Element) -> Polygon:
+    vertices = [vertex for vertex in region.iter() if vertex.tag in ("Vertex", "V")]
+    points = [(x, y) for x, y in (numbers((vertex.get("X"), vertex.get("Y"))) for vertex in vertices)]
+    shape = _SHAPES[region.get("Type", "0")]
+    if len(points) < 2:
         return Polygon()
     if shape == "ellipse":
         return ellipse(*bounds(points))

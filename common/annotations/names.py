@@ -9,6 +9,7 @@ from .asap import named_groups
 from .cvat import label_names
 from .geojson import class_names
 from .layers import area_names
+from .read import GEOJSON_SUFFIXES, annotation_suffix
 from .regions import AnnotationError
 from .xml import xml_root
 
@@ -40,9 +41,9 @@ def outline_names(path: str | Path, image: str | None = None) -> list[OutlineNam
         AnnotationError: the file is no GeoJSON or XML of a known tool.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
+    suffix = annotation_suffix(path)
     try:
-        if suffix in (".geojson", ".json"):
+        if suffix in GEOJSON_SUFFIXES:
             return _of_one_name(class_names(path))
         if suffix in (".xml", ".annotations"):
             return _of_xml(path, image)

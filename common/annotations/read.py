@@ -8,17 +8,18 @@ from typing import Any
 
 from ..classes import ClassScheme
 from .asap import group_names, read_asap_xml
+from .covered import warn_of_covered
 from .cvat import read_cvat
 from .geojson import read_geojson
 from .label_image import LabelImage
 from .layers import layer_names, read_layers
-from .regions import AnnotationError, Annotations, LabelSource
+from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
 from .xml import xml_root
 
-_GEOJSON = (".geojson", ".json")
+GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 _XML = (".xml", ".annotations")
 _IMAGES = (".png", ".tif", ".tiff")
-ANNOTATION_SUFFIXES = (*_GEOJSON, *_XML, *_IMAGES)
+ANNOTATION_SUFFIXES = (*GEOJSON_SUFFIXES, *_XML, *_IMAGES)
 
 
 def read_annotations(
@@ -28,36 +29,68 @@ def read_annotations(
     label_values: Mapping[Any, str | None] | None = None,
     image: str | None = None,
     cut_out: Sequence[str] = (),
+    label_channel: int | str | None = None,
+    label_pages: Mapping[Any, str | None] | None = None,
 ) -> LabelSource:
     """Read an annotation file.
 
     Args:
-        path: QuPath GeoJSON (``.geojson``, ``.json``); XML of ASAP, Aperio ImageScope, HALO (also ``.annotations``) or
-            CVAT (``.xml``); or a label image (``.png``, ``.tif``, ``.tiff``).
+        path: QuPath GeoJSON (``.geojson``, ``.json``, also with ``.gz``); XML of ASAP, Aperio ImageScope, HALO (also
+            ``.annotations``) or CVAT (``.xml``); or a label image (``.png``, ``.tif``, ``.tiff``).
         scheme: the classes.
         class_map: of outlines: the file's class name -> the scheme's, or None to leave it unlabelled.
         label_values: of label images: pixel value -> class name, or None; without it the values are the scheme's
             labels.
         image: the slide's file name, which picks its part of a file about several (CVAT).
         cut_out: of ASAP's XML: groups whose outlines lie over all others, wherever they stand in the file.
+        label_channel: of label images of several channels: the one with the labels, by number from 0 or as ``"red"``,
+            ``"green"``, ``"blue"`` or ``"alpha"``.
+        label_pages: of label images of several pages: page, from 0 -> class of what is not 0 on it, or None.
+
+    Objects that cannot be used are left out, and named in one warning; those that later ones cover wholly in another.
 
     Raises:
-        AnnotationError: the file is unreadable, or has classes or values that are neither the scheme's nor mapped; or
-            is of a format for which ``cut_out`` has no meaning.
+        AnnotationError: the file is unreadable, nothing in it is usable, it has classes or values that are neither the
+            scheme's nor mapped, or it is of a format for which ``cut_out`` has no meaning.
     """
     path = Path(path)
     if not path.exists():
         raise AnnotationError(path, "no such file", 'Check the datalist\'s "label"')
-    suffix = path.suffix.lower()
+    try:
+        if annotation_suffix(path) in _IMAGES and not cut_out:
+            return LabelImage(path, scheme, label_values, label_channel, label_pages)
+        return _read_outlines(path, scheme, class_map, image, cut_out)
+    except OSError as error:
+        raise AnnotationError(path, f"cannot be read ({error.strerror})", "Check the file") from error
+
+
+def _read_outlines(
+    path: Path,
+    scheme: ClassScheme,
+    class_map: Mapping[str, str | None] | None,
+    image: str | None,
+    cut_out: Sequence[str],
+) -> Annotations:
+    suffix = annotation_suffix(path)
     if cut_out and suffix != ".xml":
         raise _no_groups(path)
-    if suffix in _GEOJSON:
-        return Annotations(read_geojson(path, scheme, class_map), path=path)
+    if suffix in GEOJSON_SUFFIXES:
+        return _outlines(path, read_geojson(path, scheme, class_map))
     if suffix in _XML:
         return _read_xml(path, scheme, class_map, image, cut_out)
-    if suffix in _IMAGES:
-        return LabelImage(path, scheme, label_values)
     raise AnnotationError(path, f"unknown annotation format {suffix!r}", f"Known are {', '.join(ANNOTATION_SUFFIXES)}")
+
+
+def annotation_suffix(path: str | Path) -> str:
+    """Return the ending of an annotation file's name in lower case, both parts of ``.geojson.gz``."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
+    both = "".join(suffixes)
+    return both if both in ANNOTATION_SUFFIXES else "".join(suffixes[-1:])
+
+
+def _outlines(path: Path, regions: list[AnnotatedRegion], canvas: tuple[int, int] | None = None) -> Annotations:
+    warn_of_covered(path, regions)
+    return Annotations(regions, canvas, path)
 
 
 def region_names(path: str | Path) -> list[list[str]]:
@@ -89,14 +122,14 @@ def _read_xml(
 ) -> Annotations:
     root = xml_root(path)
     if root.tag == "ASAP_Annotations":
-        return Annotations(read_asap_xml(path, root, scheme, class_map, cut_out), path=path)
+        return _outlines(path, read_asap_xml(path, root, scheme, class_map, cut_out))
     if cut_out:
         raise _no_groups(path)
     if root.tag == "Annotations":
-        return Annotations(read_layers(path, root, scheme, class_map), path=path)
+        return _outlines(path, read_layers(path, root, scheme, class_map))
     if root.tag == "annotations":
         regions, canvas = read_cvat(path, root, scheme, class_map, image)
-        return Annotations(regions, canvas, path)
+        return _outlines(path, regions, canvas)
     raise AnnotationError(
         path,
         f"its root is <{root.tag}>",

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
-from skimage.draw import polygon as fill_polygon
 
 from ..classes import LEFT_OUT, UNLABELLED, ClassScheme, TissueClass
 from ..errors import UnreadableFileError
 from ..slides import Slide
-
-_TIE = (1.0e-6, 1.7e-6)
-# Pixels around what is drawn at which outlines are cut off.
-_MARGIN = 2.0
+from .raster import OutlineRaster
 
 
 class AnnotationError(UnreadableFileError):
@@ -28,10 +24,11 @@ class AnnotationError(UnreadableFileError):
 @dataclass(frozen=True)
 class AnnotatedRegion:
     """An outline in level-0 ``(x, y)`` pixels, holes kept, and its label. Label 0 takes back what lies under it, 255
-    leaves it out: not labelled whatever bare pixels are."""
+    leaves it out: not labelled whatever bare pixels are. ``place`` says where in its file it stands."""
 
     label: int
     outline: Polygon | MultiPolygon
+    place: str = field(default="", compare=False)
 
 
 def class_of(region: AnnotatedRegion, scheme: ClassScheme) -> TissueClass:
@@ -83,7 +80,7 @@ class LabelSource(ABC):
 
 
 class Annotations(LabelSource):
-    """Outlines; later ones lie over earlier ones. A pixel has the label of the outline its centre lies in.
+    """Outlines; later ones lie over earlier ones. A pixel has the label of the last one that its centre is in or on.
 
     Args:
         regions: the outlines.
@@ -98,6 +95,7 @@ class Annotations(LabelSource):
         self.regions = list(regions)
         self.canvas, self.path = canvas, path
         self._tree = shapely.STRtree([region.outline for region in self.regions])
+        self._rasters: dict[int, OutlineRaster] = {}
 
     def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
         height, width = (size, size) if isinstance(size, int) else size
@@ -106,17 +104,8 @@ class Annotations(LabelSource):
         top, left = center[0] * scale[0] - height / 2 * down, center[1] * scale[1] - width / 2 * across
         labels = np.full((height, width), UNLABELLED, dtype=np.uint8)
         window = shapely.box(left, top, left + width * across, top + height * down)
-        around = window.buffer(_MARGIN * max(down, across), join_style="mitre")
         for index in sorted(self._tree.query(window).tolist()):
-            region = self.regions[index]
-            # Filling takes time by pixels and points, and large regions cover all of the former or have most of the
-            # latter elsewhere.
-            if shapely.covers(region.outline, window):
-                labels[:] = region.label
-                continue
-            near = polygonal(shapely.intersection(region.outline, around))
-            for part in [] if near is None else shapely.get_parts(near):
-                _paint(labels, part, region.label, (top, left), (down, across))
+            self._raster(index).paint(labels, self.regions[index].label, (top, left), (down, across))
         return labels
 
     def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:
@@ -132,35 +121,16 @@ class Annotations(LabelSource):
         total, inside = areas.sum(axis=0)
         return float(1 - inside / total) if total else 0.0
 
+    def _raster(self, index: int) -> OutlineRaster:
+        if index not in self._rasters:
+            self._rasters[index] = OutlineRaster(self.regions[index].outline)
+        return self._rasters[index]
+
     def _scale(self, slide: Slide) -> tuple[float, float]:
         """The annotated picture's pixels per level-0 pixel."""
         if self.canvas is None:
             return 1.0, 1.0
         return canvas_scale(self.path or Path(), self.canvas, slide)
-
-
-def _paint(
-    labels: np.ndarray, part: Polygon, label: int, origin: tuple[float, float], pixel: tuple[float, float]
-) -> None:
-    inside = _ring_mask(part.exterior, labels.shape, origin, pixel)
-    for ring in part.interiors:
-        inside &= ~_ring_mask(ring, labels.shape, origin, pixel)
-    labels[inside] = label
-
-
-def _ring_mask(
-    ring: shapely.LinearRing, shape: tuple[int, ...], origin: tuple[float, float], pixel: tuple[float, float]
-) -> np.ndarray:
-    x, y = shapely.get_coordinates(ring).T
-    # skimage puts the centre of pixel i at i; here it is at i + 0.5. The outline is moved by less than anyone can
-    # draw, so that no centre lies on it: neighbouring outlines, and a hole and what fills it, then share no pixel
-    # and leave none out.
-    rows, columns = fill_polygon(
-        (y - origin[0]) / pixel[0] - 0.5 - _TIE[0], (x - origin[1]) / pixel[1] - 0.5 - _TIE[1], shape
-    )
-    mask = np.zeros(shape, dtype=bool)
-    mask[rows, columns] = True
-    return mask
 
 
 def canvas_scale(path: Path, canvas: tuple[int, int], slide: Slide) -> tuple[float, float]:

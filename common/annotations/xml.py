@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 from shapely import Polygon
 
+from .objects import UnusableObjectError
 from .regions import AnnotationError
 
 _ELLIPSE_POINTS = 180
@@ -23,22 +24,22 @@ def xml_root(path: Path) -> ElementTree.Element:
     """
     try:
         return ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, UnicodeDecodeError, ValueError) as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise AnnotationError(path, f"not XML ({error})", "Export it again") from error
 
 
-def numbers(path: Path, what: str, values: Iterable[str | None]) -> list[float]:
-    """Attribute values as finite numbers.
+def numbers(values: Iterable[str | None]) -> list[float]:
+    """Return attribute values as finite numbers.
 
     Raises:
-        AnnotationError: one is missing or no number; names ``what``.
+        UnusableObjectError: one is missing or no number.
     """
     try:
         found = [float(value) for value in values]  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise AnnotationError(path, f"{what} has a coordinate that is no number", "Export it again") from error
+        raise UnusableObjectError("a coordinate that is no number") from error
     if not np.isfinite(found).all():
-        raise AnnotationError(path, f"{what} has a coordinate that is no number", "Export it again")
+        raise UnusableObjectError("a coordinate that is no number")
     return found
 
 

@@ -27,7 +27,8 @@ def load_datalist(
         path: a JSON file
             ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
             relative paths in it are relative to its own folder; a DICOM slide's ``image`` may be the folder of its
-            files. ``cut_out`` (group names of ASAP's XML) lie over all
+            files. ``label_channel`` and ``label_pages`` pick a label image's channel and say which page is which class.
+            ``cut_out`` (group names of ASAP's XML) lie over all
             other outlines. ``regions`` (``[top, left, height, width]``, level-0 pixels) are the parts that count;
             ``unannotated`` (``{"class", "within": "slide" | "tissue" | "region"}``) says what bare pixels are;
             ``pseudo_label``, a ``prediction.tif``, what they are then still. Further columns are kept.

@@ -22,7 +22,9 @@ from ..files import sha256
 from ..slides import Slide, open_slide
 
 # What of an entry decides its labels.
-LABEL_FIELDS = ("label", "class_map", "label_values", "cut_out", "regions", "unannotated")
+_FIRST_FIELDS = ("label", "class_map", "label_values", "cut_out", "regions", "unannotated")
+_LATER_FIELDS = ("label_channel", "label_pages")
+LABEL_FIELDS = (*_FIRST_FIELDS, *_LATER_FIELDS)
 PSEUDO_LABEL = "pseudo_label"
 _LABEL_FILES = ("label", PSEUDO_LABEL)
 
@@ -30,8 +32,9 @@ _LABEL_FILES = ("label", PSEUDO_LABEL)
 def label_key(item: Mapping[str, Any]) -> list[Any]:
     """What of an entry decides its labels, files by their content: tells whether what was made of them still holds."""
     files = [sha256(item[name]) if item.get(name) else None for name in _LABEL_FILES]
-    # An entry without predicted labels has the key that it had before there were any.
-    return [*(files if files[1] else files[:1]), *(item.get(name) for name in LABEL_FIELDS[1:])]
+    # An entry without predicted labels, or a later field, has the key that it had before there were any.
+    later = [[name, item[name]] for name in _LATER_FIELDS if item.get(name) is not None]
+    return [*(files if files[1] else files[:1]), *(item.get(name) for name in _FIRST_FIELDS[1:]), *later]
 
 
 class SlideStore:
@@ -59,9 +62,9 @@ class SlideStore:
         return self._slides[key]
 
     def labels(self, item: Mapping[str, Any]) -> LabelSource:
-        """The annotations of an entry: ``label``, with ``class_map``, ``label_values``, ``cut_out``, ``regions``
-        and ``unannotated`` where it has them. Without ``label`` all is bare. Where pixels stay bare, ``pseudo_label``,
-        a network's ``prediction.tif``, says what they are."""
+        """The annotations of an entry: ``label``, with ``class_map``, ``label_values``, ``label_channel``,
+        ``label_pages``, ``cut_out``, ``regions`` and ``unannotated`` where it has them. Without ``label`` all is bare.
+        Where pixels stay bare, ``pseudo_label``, a network's ``prediction.tif``, says what they are."""
         if self.scheme is None:
             raise ValueError("this store was made without a class scheme and reads no labels")
         fields = [item.get(name) for name in (*LABEL_FIELDS, PSEUDO_LABEL)]
@@ -85,7 +88,8 @@ def _read(item: Mapping[str, Any], scheme: ClassScheme) -> LabelSource:
     if item.get("label") is not None:
         image = Path(item["image"]).name
         fields = (item.get("class_map"), item.get("label_values"), image, item.get("cut_out") or ())
-        labels = read_annotations(item["label"], scheme, *fields)
+        picked = (item.get("label_channel"), item.get("label_pages"))
+        labels = read_annotations(item["label"], scheme, *fields, *picked)
     try:
         unannotated = Unannotated.of(item.get("unannotated"), scheme)
         scoped = unannotated is not None or item.get("regions") is not None

@@ -147,13 +147,13 @@ def test_a_cvat_picture_of_other_proportions_is_refused(tmp_path, slide, scheme)
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (CVAT.replace("5,5;50,5", "5,five;50,5"), "no number"),
-        (CVAT.replace('rle="1,2,2,1"', 'rle="1,2"'), "3 pixels in 3 x 2"),
         (CVAT.replace('<image id="0"', "<track/><image"), "video export"),
+        (CVAT.replace('height="50"', 'height="0"'), r"image 'batch/slide\.jpg' is of 60 x 0 pixels"),
+        (CVAT.replace('width="60"', 'width="wide"'), r"image 'batch/slide\.jpg' is of wide x 50 pixels"),
         (HALO.replace('X="95"', 'X="nan"'), "no number"),
         (HALO.replace('X="95"', ""), "no number"),
     ],
 )
-def test_broken_shapes_say_where(tmp_path, slide, scheme, text, says):
+def test_files_without_anything_usable_say_why(tmp_path, slide, scheme, text, says):
     with pytest.raises(AnnotationError, match=says):
         read(tmp_path, scheme, slide, text, image="slide.svs")
