@@ -56,17 +56,30 @@ def export(
     print(f"exported: {written}\ncheck it: multimag verify {written}")
 
 
-def verify(bundle: str, schema: str | None = None, run: bool = True) -> None:
+def verify(
+    bundle: str,
+    schema: str | None = None,
+    run: bool = True,
+    trial_minutes: float = 20.0,
+    trial_memory_gb: float = 16.0,
+) -> None:
     """Check a bundle's folder or zip for handing it on. Leaves with a non-zero exit code if something is wrong.
+
+    Nothing of the bundle is run until its files, weights, settings and code have been looked at. What verify does not
+    protect from: what a bundle's code does once it runs. The trial run is limited in time and memory, but may read and
+    change every file that you may, and use the network. Check a stranger's bundle with --run False.
 
     Args:
         bundle: folder or zip.
         schema: the Model Zoo's metadata schema, to check against it too.
         run: also run it on a synthetic slide, without this project; what a bundle holds is code.
+        trial_minutes: limit of each step of that run.
+        trial_memory_gb: limit of memory of each of its processes, in GiB.
     """
-    from ..sharing import verify_bundle
+    from ..sharing import TrialLimits, verify_bundle
 
-    found = verify_bundle(bundle, schema, run)
+    limits = TrialLimits(seconds=60 * trial_minutes, memory=round(trial_memory_gb * 2**30))
+    found = verify_bundle(bundle, schema, run, limits)
     print("\n".join(map(str, found)))
     if any(finding.problems for finding in found):
         raise SystemExit(1)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..data import SlideDataset
 from ..files import PARTIAL, written_whole
+from ..spreadsheets import inert_cell, original_cell
 from .curves import plotted, training_curves
 from .slides import SUMMARY, SlideView, file_uri, slide_view
 
@@ -138,6 +139,8 @@ def _render(**content: Any) -> str:
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+    # Tables are copied into spreadsheets, which would run names that begin as a formula does.
+    environment.filters["cell"] = inert_cell
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html").render(style=style, script=script, **content)
 
@@ -243,9 +246,12 @@ def _tables(folder: Path, problems: _Problems) -> list[Table]:
             continue
         rows = [[_text(value) for value in row] for row in table.head(_MOST_ROWS).itertuples(index=False)]
         title = path.relative_to(folder).as_posix()
-        found.append(Table(title, [str(name) for name in table.columns], rows, max(0, len(table) - _MOST_ROWS)))
+        found.append(Table(title, [_text(name) for name in table.columns], rows, max(0, len(table) - _MOST_ROWS)))
     return found
 
 
 def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    # What a table of ours holds is inert already.
+    return str(inert_cell(original_cell(value)))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 import torch
 from fastapi import HTTPException
+from monailabel.config import settings
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask
@@ -23,12 +23,18 @@ from monailabel.utils.others.pathology import create_asap_annotations_xml, creat
 
 from .. import __version__
 from .bundles import ServedBundle, serve
+from .datastore import StudiesOnly
 from .infer import SlideInferTask
+from .request_values import RequestError, inference_values, slide_of
 from .train import SlideTrainTask
 
 logger = logging.getLogger(__name__)
 
 _WRITERS = {"asap": create_asap_annotations_xml, "dsa": create_dsa_annotations_json}
+
+
+class StudiesDatastore(StudiesOnly, LocalDatastore):
+    """The folder of slides, and nothing outside of it."""
 
 
 class SlideApp(MONAILabelApp):
@@ -68,25 +74,45 @@ class SlideApp(MONAILabelApp):
         """Which slide to annotate next."""
         return {"random": Random(), "first": First()}
 
+    def init_datastore(self) -> StudiesDatastore:
+        """The folder of slides on this machine; addresses of other servers are no folder."""
+        return StudiesDatastore(
+            self.studies,
+            extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
+            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+        )
+
+    def _checked(self, request: dict[str, Any], datastore: Any) -> dict[str, Any]:
+        """What a request says, each value of its type, and the path of its slide.
+
+        Raises:
+            HTTPException: a value is of another type, or there is no such slide; says so to the viewer.
+        """
+        try:
+            values = inference_values(request)
+            image = slide_of(request.get("image"), (datastore or self.datastore()).get_image_uri, self.studies)
+        except RequestError as error:
+            raise HTTPException(422, str(error)) from error
+        return {**values, "image": image}
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Segment a slide of the folder, named by its id: MONAI Label itself would open any path."""
+        return super().infer(self._checked(request, datastore), datastore)
+
     def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Segment a region in one piece: cut into tiles, as MONAI Label does, each would lie on a lattice of its own.
 
         Raises:
             HTTPException: there is no such model or slide, or the slide cannot be read; says so to the viewer.
         """
-        request = copy.deepcopy(request)
+        request = self._checked(request, datastore)
         task = self._infers.get(request.get("model"))
         if task is None:
             raise HTTPException(404, f"There is no model {request.get('model')!r}")
-        image = request["image"]
-        if not os.path.exists(image):
-            image = (datastore or self.datastore()).get_image_uri(image)
-        if not image or not os.path.exists(image):
-            raise HTTPException(404, f"There is no slide {request['image']!r}")
         if not torch.cuda.is_available():
             request["device"] = "cpu"
         try:
-            _, found = task({**request, "image": image})
+            _, found = task(request)
         except MONAILabelException as error:
             # MONAI Label would say no more than that there was an error.
             raise HTTPException(422, error.msg) from error

@@ -112,7 +112,7 @@ def _imported(folder: Path) -> str | None:
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(init.parent)])
         if spec is None or spec.loader is None:
-            raise UnreadableFileError(init, "cannot be imported", "Export the bundle anew")
+            raise UnreadableFileError(init, "cannot be imported", "Export the bundle again")
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return name

@@ -17,6 +17,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from ..weights import load_weights
 from .bundles import ServedBundle
 from .polygons import annotation
+from .request_values import RequestError, inference_values
 
 logger = logging.getLogger(__name__)
 
@@ -62,15 +63,19 @@ class SlideInferTask(InferTask):
         without a size. ``mpp`` is for slides that do not say theirs.
 
         Raises:
-            MONAILabelException: the slide cannot be read; says why.
+            MONAILabelException: the slide cannot be read, or the request has a value of another type; says why.
         """
         begun = time.monotonic()
-        item = {"image": request["image"], "mpp": _number(request.get("mpp", self.mpp)), "name": "slide"}
-        left, top = (request.get("location") or (0, 0))[:2]
-        width, height = (request.get("size") or (0, 0))[:2]
+        try:
+            values = inference_values(request)
+        except RequestError as error:
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, str(error)) from error
+        item = {"image": request["image"], "mpp": values.get("mpp", self.mpp), "name": "slide"}
+        left, top = values.get("location", (0, 0))
+        width, height = values.get("size", (0, 0))
         if width and height:
-            item["regions"] = [[int(top), int(left), int(height), int(width)]]
-        device = str(request.get("device") or "cuda")
+            item["regions"] = [[top, left, height, width]]
+        device = values.get("device", "cuda")
         with self._busy, tempfile.TemporaryDirectory(prefix="multimag-") as folder:
             inferer, network = self._of_device(device if torch.cuda.is_available() else "cpu")
             inferer.output_dir = Path(folder)
@@ -79,7 +84,7 @@ class SlideInferTask(InferTask):
             if "error" in done:
                 raise MONAILabelException(MONAILabelError.INFERENCE_ERROR, str(done["error"]))
             polygons = Path(folder) / "slide" / _POLYGONS
-            found = annotation(polygons, self.scheme, float(request.get("min_poly_area") or 0))
+            found = annotation(polygons, self.scheme, values.get("min_poly_area", 0.0))
         seconds = round(time.monotonic() - begun, 2)
         latencies = {"pre": 0, "infer": seconds, "post": 0, "total": seconds}
         return None, {"annotation": found, "label_names": self.labels, "latencies": latencies}
@@ -99,7 +104,3 @@ class SlideInferTask(InferTask):
             self._loaded[device] = (written, parser.get_parsed_content("inferer"), network)
             logger.info("%s: weights of %s on %s", self.bundle.name, self.bundle.checkpoint, device)
         return self._loaded[device][1:]
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -3,8 +3,12 @@
     python common/label_app/start.py BUNDLE… --studies SLIDES [--work FOLDER] [--port 8000] [--mpp MPP]
 
 A bundle is a folder or an exported zip. Slides are those in the folder SLIDES; annotations made of them are kept there,
-too, in SLIDES/labels. FOLDER gets copies of the bundles, which training changes, and the log. MONAI Label asks for no
-password: that is why it listens on 127.0.0.1 alone. What a bundle holds is code, and runs here.
+too, in SLIDES/labels. FOLDER gets copies of the bundles, which training changes, and the log. What a bundle holds is
+code, and runs here.
+
+It listens on 127.0.0.1 alone. MONAI Label asks for no password: every account and program of this machine reaches that
+port, and can read slides, change annotations and train. Where others have accounts, set MULTIMAG_LABEL_TOKEN to 16 or
+more letters and digits: requests must bring them then, as the header "Authorization: Bearer TOKEN" or before the path.
 """
 
 from __future__ import annotations
@@ -17,6 +21,11 @@ from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parent.parent
+if not __package__:
+    sys.path.insert(0, str(_ROOT))
+
+from common.label_app.access import TOKEN_VARIABLE, checked_token  # noqa: E402  (found by the line above)
+
 HOST = "127.0.0.1"
 # What LocalDatastore takes for slides and annotations.
 _ENDINGS = ("svs", "tif", "tiff", "ndpi", "mrxs", "scn", "bif", "vms", "vmu", "svslide", "png", "jpg")
@@ -40,6 +49,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--mpp", type=float, help="µm/px of slides that do not say theirs")
     arguments = parser.parse_args()
+    try:
+        token = checked_token(os.environ)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
     bundles = [str(Path(bundle).resolve()) for bundle in arguments.bundles]
     for path in (*bundles, arguments.studies):
         if not Path(path).exists():
@@ -52,6 +65,12 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     (work / "main.py").write_text(_MAIN, encoding="utf-8")
     sys.stdout.write(f"MONAI Label on http://{HOST}:{arguments.port} (this machine only), log: {work / 'logs'}\n")
+    if token is None:
+        sys.stdout.write(f"Every account of this machine can use it; set {TOKEN_VARIABLE} to ask for a token.\n")
+    else:
+        sys.stdout.write(
+            f"Address for viewers: http://{HOST}:{arguments.port}/TOKEN, with what {TOKEN_VARIABLE} says.\n"
+        )
     sys.stdout.flush()
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(work)]
     command += ["--studies", str(Path(arguments.studies).resolve()), "--host", HOST, "--port", str(arguments.port)]
@@ -72,6 +91,8 @@ def _environment() -> dict[str, str]:
         # Training on several GPUs calls torchrun.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "MONAI_LABEL_TRACKING_ENABLED": "false",
+        # Uploads into folders of their own: slides are reached by their ids only.
+        "MONAI_LABEL_SESSIONS": "false",
     }
 
 

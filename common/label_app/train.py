@@ -6,14 +6,22 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from monailabel.tasks.train.bundle import BundleTrainTask
+from monailabel.tasks.train.bundle import BundleConstants, BundleTrainTask
 
+from ..weights import read_state
 from .bundles import ServedBundle
+from .request_values import TRAINING_SETTINGS, training_values
 
 logger = logging.getLogger(__name__)
 
-# Settings of train.yaml that a request may give.
-_SETTINGS = ("samples_per_epoch", "batch_size", "learning_rate", "num_workers", "val_interval", "min_labelled", "seed")
+
+class _Constants(BundleConstants):
+    """MONAI Label's names of a bundle's keys, without those by which a bundle lets values of a request into its config
+    as they came."""
+
+    def key_displayable_configs(self) -> list[str]:
+        """None."""
+        return []
 
 
 class SlideTrainTask(BundleTrainTask):
@@ -25,7 +33,8 @@ class SlideTrainTask(BundleTrainTask):
     """
 
     def __init__(self, bundle: ServedBundle, conf: dict[str, str]) -> None:
-        super().__init__(str(bundle.folder), conf)
+        super().__init__(str(bundle.folder), conf, _Constants())
+        self._bundle = bundle
         self._request: Mapping[str, Any] = {}
 
     def __call__(self, request: Mapping[str, Any], datastore: Any) -> dict[str, Any]:
@@ -33,15 +42,20 @@ class SlideTrainTask(BundleTrainTask):
         of train.yaml are taken from the request.
 
         Raises:
-            ValueError: no slide is annotated.
+            ValueError: no slide is annotated, or the weights hold more than tensors: a request may have replaced them.
+            RequestError: a value is of another type than is declared for it.
         """
+        values = training_values(request)
         if not datastore.datalist():
             raise ValueError("no slide is annotated. Submit annotations of one first")
-        self._request = request
-        return super().__call__(request, datastore)
+        if self._bundle.checkpoint.is_file():
+            read_state(self._bundle.checkpoint)
+        self._request = values
+        # Where MONAI Label would track trainings, an address could be given: none is tracked.
+        return super().__call__({**values, "model": self._bundle.name, "tracking": "None"}, datastore)
 
     def _fetch_datalist(self, request: Mapping[str, Any], datastore: Any) -> list[dict[str, Any]]:
-        mpp = request.get("mpp", self.conf.get("mpp"))
+        mpp = self._request.get("mpp", self.conf.get("mpp"))
         more = {} if mpp is None else {"mpp": float(mpp)}
         return [{**item, **more} for item in super()._fetch_datalist(request, datastore)]
 
@@ -60,5 +74,5 @@ class SlideTrainTask(BundleTrainTask):
         overrides["num_workers"] = 0
         # A training as short as those of a viewer is over before a longer interval.
         overrides["val_interval"] = 1
-        overrides.update({key: self._request[key] for key in _SETTINGS if key in self._request})
+        overrides.update({key: self._request[key] for key in TRAINING_SETTINGS if key in self._request})
         return overrides

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 import stat
 import tempfile
@@ -12,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from ..errors import UnreadableFileError
 from ..files import PARTIAL, sha256, written_whole
+from .texts import MOST_PARSED_BYTES, BundleFileError, is_parsed, read_text, size_limit
 
 CHECKSUMS = "SHA256SUMS"
 # What a bundle is made of. Anything else has no business in one.
@@ -25,15 +27,19 @@ KINDS = frozenset(
     )
 )
 _BARE = frozenset({"LICENSE", CHECKSUMS, ".gitattributes", ".gitignore"})
+_TEXTS = frozenset((".py", ".yaml", ".yml", ".json", ".conf", ".md", ".txt", ".csv", ".svg", ""))
 _MOST_BYTES, _MOST_FILES = 8 * 2**30, 5000
+# Weights hardly shrink in a zip: one that unpacks to much more than itself was made to fill a disk.
+_MOST_TIMES, _FROM_BYTES = 100, 2**26
 _CHUNK = 2**20
+# Of the list of a zip's contents, which is read at once.
+_LONGEST_READ = 2**22
+# What git and hubs keep of a copy, at the top of its folder.
+_KEPT_BY_OTHERS = (".git", ".cache")
+_DO_NOT_USE = "A bundle has no such thing. Do not use this file"
 _REGULAR = 0o644 | stat.S_IFREG
 # What the zip format can say at the earliest, so that the same files make the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
-
-
-class BundleFileError(UnreadableFileError):
-    """A bundle or its zip is damaged, or holds what a bundle must not."""
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -44,9 +50,60 @@ def files_of(folder: Path) -> list[Path]:
         path
         for path in found
         if "__pycache__" not in path.parts
-        and path.parts[0] not in (".git", ".cache")
+        and path.parts[0] not in _KEPT_BY_OTHERS
         and not path.name.startswith(PARTIAL)
     )
+
+
+def left_out_of(folder: Path) -> list[str]:
+    """Return what lies in a bundle's folder and is none of :func:`files_of`: nothing is said of it, nor is it among the
+    checksums."""
+    found = [folder / name for name in _KEPT_BY_OTHERS if os.path.lexists(folder / name)]
+    for place, folders, files in os.walk(folder):
+        found += [Path(place) / name for name in files if name.startswith(PARTIAL)]
+        found += [Path(place) / name for name in folders if name == "__pycache__"]
+        folders[:] = [name for name in folders if name != "__pycache__" and Path(place) / name not in found]
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def out_of_place(folder: Path) -> Iterator[str]:
+    """Yield what in a bundle's folder must not be opened: links, pipes and devices, which may lead anywhere or never
+    end; texts larger than any bundle's; names that a terminal might obey."""
+    parsed = 0
+    for number, path in enumerate(_entries(folder)):
+        if number == _MOST_FILES:
+            yield f"more than {_MOST_FILES:,} files and folders. Leave out what does not belong to the bundle"
+            return
+        status, name = path.lstat(), path.relative_to(folder).as_posix()
+        problem = _oddity(path, name, status)
+        if problem:
+            yield problem
+        elif is_parsed(path):
+            parsed += status.st_size
+    if parsed > MOST_PARSED_BYTES:
+        yield f"{parsed:,} bytes of code and settings; a bundle may have {MOST_PARSED_BYTES:,}. Leave some out"
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Yield files and folders, of linked folders only the link, and nothing of what git and hubs keep."""
+    for place, folders, files in os.walk(folder):
+        if Path(place) == folder:
+            folders[:] = [name for name in folders if name not in _KEPT_BY_OTHERS]
+        yield from (Path(place) / name for name in sorted((*folders, *files)))
+
+
+def _oddity(path: Path, name: str, status: os.stat_result) -> str | None:
+    if not name.isprintable():
+        return f"{name!r}: a name with control characters. Rename it"
+    if stat.S_ISLNK(status.st_mode):
+        return f"{name}: a link. Put the file itself there, or remove it"
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return f"{name}: a pipe, socket or device. Remove it"
+    if path.suffix in _TEXTS and status.st_size > size_limit(path):
+        return f"{name}: {status.st_size:,} bytes; a file of this kind may have {size_limit(path):,}. Leave it out"
+    return None
 
 
 def write_checksums(folder: Path) -> None:
@@ -69,7 +126,7 @@ def check_checksums(folder: Path) -> bool:
         return False
     remedy = "Get the bundle again from whoever made it; do not use this one"
     said = {}
-    for number, line in enumerate((folder / CHECKSUMS).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(folder / CHECKSUMS).removesuffix("\n").split("\n"), 1):
         digest, _, name = line.partition("  ")
         if len(digest) != 64 or not name:
             raise BundleFileError(folder / CHECKSUMS, f"line {number} is not a sum and a file's name", remedy)
@@ -132,7 +189,7 @@ def unpack(path: Path, into: Path, most_bytes: int = _MOST_BYTES) -> Path:
     if not path.is_file():
         raise BundleFileError(path, "no such file or folder", "Give a bundle's folder or its zip")
     try:
-        with zipfile.ZipFile(path) as file:
+        with opened_zip(path) as file:
             entries = _checked(path, file.infolist(), most_bytes)
             name = entries[0].filename.split("/")[0]
             target = into / name
@@ -141,14 +198,36 @@ def unpack(path: Path, into: Path, most_bytes: int = _MOST_BYTES) -> Path:
             with written_whole(target) as partial:
                 _extract(path, file, entries, partial, len(name) + 1)
                 _check_sums(path, partial)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
-        # The third is what zipfile raises for compressions that it does not know.
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError, zlib.error) as error:
+        # NotImplementedError is what zipfile raises for compressions that it does not know.
         remedy = "Get it again; it may have been cut short"
         raise BundleFileError(path, f"no whole zip file ({error})", remedy) from error
     except OSError as error:
         remedy = "Look whether the disk is full; if not, the zip has names that no bundle has"
         raise BundleFileError(path, f"cannot be unpacked ({error.strerror or error})", remedy) from error
     return target
+
+
+class _BoundedFile(io.FileIO):
+    """A zip whose list of contents is not read whole into memory if it is longer than that of any bundle."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read no more than :data:`_LONGEST_READ` bytes at once."""
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        if (left if size is None or size < 0 else min(size, left)) > _LONGEST_READ:
+            raise zipfile.BadZipFile("the list of what is in it is too long")
+        return super().read(size) or b""
+
+
+@contextmanager
+def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip, open to be read.
+
+    Raises:
+        zipfile.BadZipFile: it is none, or lists more than any bundle holds.
+    """
+    with _BoundedFile(path) as raw, zipfile.ZipFile(raw) as file:
+        yield file
 
 
 def _check_sums(path: Path, folder: Path) -> None:
@@ -161,7 +240,7 @@ def _check_sums(path: Path, folder: Path) -> None:
 
 def _checked(path: Path, entries: list[zipfile.ZipInfo], most_bytes: int) -> list[zipfile.ZipInfo]:
     """The entries that are files, once all are found to be in order."""
-    remedy = "A bundle has no such thing. Do not use this file"
+    remedy = _DO_NOT_USE
     seen: set[str] = set()
     for entry in entries:
         name = entry.orig_filename
@@ -176,19 +255,37 @@ def _checked(path: Path, entries: list[zipfile.ZipInfo], most_bytes: int) -> lis
     if total > most_bytes or len(files) > _MOST_FILES:
         limits = f"more than {most_bytes:,} bytes or {_MOST_FILES:,} files"
         raise BundleFileError(path, f"would unpack to {total:,} bytes in {len(files):,} files, {limits}", remedy)
+    if total > max(_FROM_BYTES, _MOST_TIMES * path.stat().st_size):
+        problem = f"{path.stat().st_size:,} bytes would unpack to {total:,}, as no bundle does"
+        raise BundleFileError(path, problem, remedy)
+    _check_sizes(path, files)
     # Entries may share their bytes, and so unpack to far more than the file could hold.
     if sum(entry.compress_size for entry in files) > path.stat().st_size:
         raise BundleFileError(path, "its files overlap", remedy)
     roots = {entry.filename.split("/")[0] for entry in entries}
     if not files or len(roots) != 1 or any("/" not in entry.filename for entry in files):
         problem = f"must hold one folder, the bundle's, not {', '.join(sorted(roots)[:3]) or 'nothing'}"
-        raise BundleFileError(path, problem, "Zip the bundle's folder itself, or export it anew")
+        raise BundleFileError(path, problem, "Zip the bundle's folder itself, or export it again")
     return files
+
+
+def _check_sizes(path: Path, entries: list[zipfile.ZipInfo]) -> None:
+    """Refuse texts that are larger than any bundle's, before they are unpacked."""
+    parsed = 0
+    for entry in entries:
+        name = Path(entry.filename)
+        if name.suffix in _TEXTS and entry.file_size > size_limit(name):
+            problem = f"{entry.filename!r} has {entry.file_size:,} bytes; such a file may have {size_limit(name):,}"
+            raise BundleFileError(path, problem, _DO_NOT_USE)
+        parsed += entry.file_size if is_parsed(name) else 0
+    if parsed > MOST_PARSED_BYTES:
+        problem = f"{parsed:,} bytes of code and settings; a bundle may have {MOST_PARSED_BYTES:,}"
+        raise BundleFileError(path, problem, _DO_NOT_USE)
 
 
 def _problem(entry: zipfile.ZipInfo, name: str) -> str | None:
     pure = PurePosixPath(name)
-    if "\\" in name or any(ord(letter) < 32 for letter in name):
+    if "\\" in name or not name.isprintable():
         return "is a name that not every system reads in the same way"
     if pure.is_absolute() or PureWindowsPath(name).drive or ":" in name:
         return "is an absolute path"
@@ -197,6 +294,8 @@ def _problem(entry: zipfile.ZipInfo, name: str) -> str | None:
         return "leads out of the bundle's folder, or not straight into it"
     if "__pycache__" in parts or any(part.startswith(PARTIAL) for part in parts):
         return "is what a program left behind"
+    if any(part.startswith(".") and part not in _BARE for part in parts):
+        return "is hidden: such files are not among the checksums"
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind and not (stat.S_ISDIR(kind) if entry.is_dir() else stat.S_ISREG(kind)):
         return "is a link or a device"

@@ -6,25 +6,24 @@ Each check takes the bundle's folder, and a list for notes on what is not wrong 
 from __future__ import annotations
 
 import ast
-import json
 import re
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import safe_open
 
+from ..errors import UnreadableFileError
 from ..networks.checkpoint_metadata import metadata_path, read_checkpoint_metadata
 from ..weights import read_state
-from .archive import CHECKSUMS, check_checksums, files_of, is_of_a_bundle
+from .archive import CHECKSUMS, check_checksums, files_of, is_of_a_bundle, left_out_of, out_of_place
 from .closure import NAME, named_in, needed_modules
 from .export import LARGE_FILES, LARGEST
 from .model_card import NOT_SAID
+from .model_files import MODEL_KINDS, check_model_file
 from .settings import SCRIPTS, strings_in
+from .texts import read_settings, read_text
 
 Check = Callable[[Path, list[str]], Iterator[str]]
 
@@ -64,6 +63,11 @@ _ABSOLUTE = re.compile(
 )
 
 
+def layout(folder: Path, notes: list[str]) -> Iterator[str]:
+    """There are only files and folders, of sizes that a bundle's have: everything else may be opened then."""
+    yield from out_of_place(folder)
+
+
 def files(folder: Path, notes: list[str]) -> Iterator[str]:
     """All that a bundle is made of is there, and nothing else."""
     for name in _WANTED:
@@ -84,13 +88,13 @@ def files(folder: Path, notes: list[str]) -> Iterator[str]:
 
 
 def _remedy_for(name: str) -> str:
-    return "Export the bundle with its checkpoint" if name.startswith("models/") else "Add it, or export anew"
+    return "Export the bundle with its checkpoint" if name.startswith("models/") else "Add it, or export again"
 
 
 def _large_files(folder: Path) -> list[dict[str, Any]]:
     if not (folder / LARGE_FILES).is_file():
         return []
-    content = yaml.safe_load((folder / LARGE_FILES).read_text(encoding="utf-8"))
+    content = read_settings(folder / LARGE_FILES)
     listed = content.get("large_files") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise ValueError(f"{LARGE_FILES}: must hold large_files, a list of path, url, hash_val and hash_type")
@@ -101,27 +105,43 @@ def sums(folder: Path, notes: list[str]) -> Iterator[str]:
     """Every file is the one that was exported."""
     if not check_checksums(folder):
         notes.append(f"no {CHECKSUMS}: whether the files are those that were exported cannot be told")
+    for name in left_out_of(folder):
+        notes.append(f"{name} is no part of the bundle: not checked, and not among the checksums")
     yield from ()
 
 
 def weights(folder: Path, notes: list[str]) -> Iterator[str]:
-    """Checkpoints hold tensors and nothing else, and both kinds hold the same."""
-    for path in files_of(folder):
-        if path.suffix == ".pt":
-            read_state(folder / path)
-        elif path.suffix in (".ts", ".pt2") and not zipfile.is_zipfile(folder / path):
-            yield f"{path}: no TorchScript or torch.export file. Export the bundle anew"
-    beside = folder / "models" / "model.safetensors"
-    if not beside.is_file():
-        notes.append("no models/model.safetensors, which some hubs ask for")
+    """Weights and programs are what their names say, loading them runs nothing, and both kinds of weights are the
+    same."""
+    found = [path for path in files_of(folder) if path.suffix in MODEL_KINDS]
+    problems = [problem for path in found for problem in _refusal(folder / path)]
+    if problems:
+        yield from problems
         return
-    state = read_state(folder / "models" / "model.pt")
+    programs = [path.as_posix() for path in found if path.suffix in (".ts", ".pt2", ".onnx")]
+    if programs:
+        notes.append(f"{', '.join(programs)}: what such programs compute once they run is not checked")
+    beside = Path("models") / "model.safetensors"
+    if beside not in found:
+        notes.append("no models/model.safetensors, which some hubs ask for")
+    elif not _same_weights(folder / "models" / "model.pt", folder / beside):
+        yield "models/model.pt and models/model.safetensors hold different weights. Export the bundle again"
+
+
+def _refusal(path: Path) -> Iterator[str]:
     try:
-        other = load_file(beside)
-    except SafetensorError as error:
-        raise ValueError(f"{beside}: no whole safetensors file ({error}). Export the bundle anew") from error
-    if set(state) != set(other) or not all(torch.equal(value, other[name]) for name, value in state.items()):
-        yield "models/model.pt and models/model.safetensors hold different weights. Export the bundle anew"
+        check_model_file(path)
+    except (UnreadableFileError, ValueError) as error:
+        yield str(error)
+
+
+def _same_weights(checkpoint: Path, beside: Path) -> bool:
+    state = read_state(checkpoint)
+    with safe_open(beside, "pt") as file:
+        return set(file.keys()) == set(state) and all(
+            value.shape == torch.Size(file.get_slice(name).get_shape()) and torch.equal(value, file.get_tensor(name))
+            for name, value in state.items()
+        )
 
 
 def weights_metadata(folder: Path, notes: list[str]) -> Iterator[str]:
@@ -141,10 +161,7 @@ def weights_metadata(folder: Path, notes: list[str]) -> Iterator[str]:
 
 def metadata(folder: Path, notes: list[str]) -> Iterator[str]:
     """The keys and types of the Model Zoo's schema, the version in the changelog, a version of every package."""
-    try:
-        said = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"configs/metadata.json is no JSON ({error}). Mend it") from error
+    said = read_settings(folder / "configs" / "metadata.json")
     untyped = [f"configs/metadata.json: {problem}" for problem in _of_types(said, _METADATA)]
     yield from untyped
     if untyped:
@@ -180,10 +197,10 @@ def paths(folder: Path, notes: list[str]) -> Iterator[str]:
         if path.suffix not in _TEXT_KINDS:
             continue
         if path.suffix in _SETTING_KINDS:
-            for value in strings_in(yaml.safe_load((folder / path).read_text(encoding="utf-8"))):
+            for value in strings_in(read_settings(folder / path)):
                 if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive or value.startswith("~"):
                     yield f"{path}: {value} is a place on one machine. Use a path below @bundle_root"
-        for number, line in enumerate((folder / path).read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(folder / path).splitlines(), 1):
             for found in _ABSOLUTE.findall(line):
                 yield f"{path}, line {number}: {found} is a place on one machine. Use a path below @bundle_root"
 
@@ -191,14 +208,18 @@ def paths(folder: Path, notes: list[str]) -> Iterator[str]:
 def code(folder: Path, notes: list[str]) -> Iterator[str]:
     """The bundle carries the modules that its configs name, and what they import."""
     configs = [path for path in sorted((folder / "configs").rglob("*")) if path.suffix in _SETTING_KINDS]
-    texts = {path: path.read_text(encoding="utf-8") for path in configs}
+    texts = {path: read_text(path) for path in configs}
     for path, text in texts.items():
         where = path.relative_to(folder)
         own = sorted(named_in([text]))
         if own:
             yield f"{where}: names {NAME}.{own[0]} ({len(own)} such), which only this project has. Export the bundle"
+        content = read_settings(path) or {}
+        if not isinstance(content, dict):
+            yield f"{where}: no mapping of a config's keys. Mend it"
+            continue
         for key in ("imports", "initialize"):
-            if f"{SCRIPTS}." in str((yaml.safe_load(text) or {}).get(key, "")):
+            if any(f"{SCRIPTS}." in line for line in strings_in(content.get(key, ""))):
                 yield f"{where}: {key} names {SCRIPTS}, which is not importable yet then. Name it in run"
     named = named_in(text.replace(f"{SCRIPTS}.", f"{NAME}.") for text in texts.values())
     if named and not (folder / SCRIPTS).is_dir():
@@ -206,7 +227,7 @@ def code(folder: Path, notes: list[str]) -> Iterator[str]:
         return
     needed_modules(named, folder / SCRIPTS)
     for path in sorted((folder / SCRIPTS).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(ast.parse(read_text(path))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 for name in {NAME, SCRIPTS} & _packages(node):
                     yield f"{path.relative_to(folder)}, line {node.lineno}: imports {name}. Import relatively"
@@ -219,7 +240,10 @@ def _packages(node: ast.Import | ast.ImportFrom) -> set[str]:
     return {node.module.split(".")[0]} if node.module and not node.level else set()
 
 
+# The first decides whether the others may open anything.
+LAYOUT = "files and folders only, of a bundle's sizes"
 STATIC: dict[str, Check] = {
+    LAYOUT: layout,
     "files and licences": files,
     "sums of all files": sums,
     "weights without pickled code": weights,

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from .texts import read_text
+
 # The folder of this package, and the name that configs know it by.
 PACKAGE = Path(__file__).resolve().parent.parent
 NAME = PACKAGE.name
@@ -72,7 +74,7 @@ def _with_parents(file: Path, package: Path) -> Iterator[Path]:
 
 
 def _imported(file: Path, package: Path) -> Iterator[Path]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(read_text(file))):
         if isinstance(node, ast.ImportFrom) and node.level:
             folder = file.parent
             for _ in range(node.level - 1):

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +29,7 @@ from ..networks.checkpoint_metadata import (
 from ..weights import load_weights, read_state
 from .archive import CHECKSUMS, files_of, is_of_a_bundle, write_checksums, write_zip
 from .closure import PACKAGE, named_in, needed_modules
+from .isolation import run_isolated
 from .metadata import filled_metadata
 from .model_card import NOT_SAID, data_license, documentation, model_card
 from .settings import SCRIPTS, check_known, laid_over, parsed, renamed
@@ -45,7 +42,6 @@ LARGE_FILES = "large_files.yml"
 LARGEST = 25 * 10**6
 # Configs that overlays are worked into.
 _WORKED_IN = ("inference", "train", "evaluate")
-_ISOLATED = Path(__file__).with_name("isolated.py")
 
 
 @dataclass(frozen=True)
@@ -303,34 +299,3 @@ def _for_huggingface(staged: Path, folder: Path, license_id: str | None) -> None
         _write_text(partial / ".gitattributes", "".join(lines))
         remove(partial / CHECKSUMS)
         write_checksums(partial)
-
-
-def run_isolated(*arguments: str, folder: Path | None = None) -> str:
-    """What ``isolated.py`` prints, run in another folder, where this project cannot be imported.
-
-    Raises:
-        ValueError: it failed; says why.
-    """
-    # Scripting numbers its types in the order of sets.
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONHASHSEED": "0"}
-    with tempfile.TemporaryDirectory(prefix="multimag-") as elsewhere:
-        # Compiled files that lie in the bundle are not looked at, and not run.
-        env["PYTHONPYCACHEPREFIX"] = f"{elsewhere}/compiled"
-        done = subprocess.run(
-            [sys.executable, str(_ISOLATED), *arguments],
-            cwd=folder or elsewhere,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        raise ValueError(_reasons(done.stderr or done.stdout))
-    return done.stdout
-
-
-def _reasons(printed: str) -> str:
-    """The messages of a chain of tracebacks, the first cause first; without any, the last lines."""
-    lines = printed.strip().splitlines()
-    messages = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b", line)]
-    return "\n".join(dict.fromkeys(messages) or lines[-8:])

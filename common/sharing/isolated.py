@@ -8,6 +8,7 @@ python isolated.py model FORMAT BUNDLE FILE
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import runpy
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from typing import Any
 
 # Not importable, nor installed, here: an exported bundle carries what it needs under another name.
 ABSENT, DISTRIBUTION = "common", "multimag"
+# Bytes of memory and of a file that this process may use, if they are limited.
+LIMITS = "MULTIMAG_TRIAL_LIMITS"
 
 
 class _NotInstalled:
@@ -210,8 +213,26 @@ def _check(network: Any, image: Any, found: Any, file: str) -> None:
         raise SystemExit(f"{file} does not give what the network gives")
 
 
+def _limit_resources() -> None:
+    """Limit what this process and all that it starts may use, before anything of the bundle is read."""
+    said = os.environ.pop(LIMITS, None)
+    if said is None:
+        return
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits.
+        return
+    memory, file = map(int, said.split())
+    # Not the address space, of which a GPU's library reserves far more than it uses.
+    for kind, most in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, file), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+
+
 def main() -> None:
     """Entry point."""
+    _limit_resources()
     sys.path.remove(str(Path(__file__).resolve().parent))
     sys.meta_path.insert(0, _NotInstalled())
     _hide_distribution()

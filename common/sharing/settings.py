@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -14,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from .closure import NAME
+from .texts import read_text, yaml_content
 
 # The package's name in an exported bundle: the only one that MONAI Label unloads between bundles.
 SCRIPTS = "scripts"
@@ -44,7 +46,8 @@ def renamed(text: str) -> str:
 def parsed(config: Path, package: str = NAME) -> ConfigParser:
     """An exported bundle's config, with another package's modules in place of those that it carries; by default of this
     one's, so that nothing of the bundle is run."""
-    return ConfigParser(plain_yaml.safe_load(_RENAMED.sub(package, config.read_text(encoding="utf-8"))))
+    # The parser changes what it is given, and it is kept.
+    return ConfigParser(copy.deepcopy(yaml_content(_RENAMED.sub(package, read_text(config)))))
 
 
 def strings_in(value: Any) -> Iterator[str]:

@@ -12,6 +12,8 @@ from PIL import Image
 from ..files import write_json
 
 _SIDE = 4  # targets
+# Pixels of the slide's side, of which the largest of this project's bundles needs a third.
+_LONGEST = 2**13
 
 
 def write_trial(folder: Path, views: Sequence[Mapping[str, Any]], target: Mapping[str, Any], labels: int) -> Path:
@@ -26,10 +28,20 @@ def write_trial(folder: Path, views: Sequence[Mapping[str, Any]], target: Mappin
 
     Returns:
         the datalist.
+
+    Raises:
+        ValueError: the slide would be empty, or larger than memory should hold: a bundle may name any size.
     """
     draw = np.random.default_rng(0)
     fine = float(views[0]["mpp"])
-    step = round(float(target["size"]) * float(target["mpp"]) / fine)
+    # Not rounded before it is known to be a number of pixels.
+    side = float(target["size"]) * float(target["mpp"]) / fine if fine > 0 else 0.0
+    if not 1 <= _SIDE * side <= _LONGEST or not 1 <= labels <= 255:
+        raise ValueError(
+            f"a slide of {_SIDE * side:g} pixels a side and {labels} classes cannot be made to try it on. Name sizes "
+            f"and µm/px whose target is at most {_LONGEST // _SIDE} pixels of the finest view"
+        )
+    step = round(side)
     cells = 1 + np.arange(_SIDE**2).reshape(_SIDE, _SIDE) % labels
     truth = np.kron(cells, np.ones((step, step), dtype=np.uint8)).astype(np.uint8)
     colors = draw.integers(70, 170, (labels + 1, 3), dtype=np.uint8)

@@ -1,4 +1,10 @@
-"""Whether a bundle can be handed on: what the Model Zoo's checks ask for, and more."""
+"""Whether a bundle can be handed on: what the Model Zoo's checks ask for, and more.
+
+The static checks run nothing of a bundle. The trial run that follows them runs its code with the rights of the account
+that started it, limited in time and memory only: it can read and change that account's files and use the network. No
+check can tell what code will do. Verify bundles of strangers without the trial run, or on a machine that has nothing to
+lose.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +19,13 @@ from tqdm import tqdm
 from ..errors import UnreadableFileError
 from ..literal import literal
 from .archive import unpacked
-from .checks import STATIC, Check
-from .export import run_isolated
+from .checks import LAYOUT, STATIC, Check
+from .isolation import TrialLimits, run_isolated
+from .texts import printable, read_settings
 from .trial import write_trial
+
+# Problems that one check names; a file made for that has thousands.
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -34,20 +44,28 @@ class Finding:
 
     def __str__(self) -> str:
         lines = [f"{'FAILED' if self.problems else 'ok':6} {self.check}"]
-        lines += [f"         {line}" for problem in self.problems for line in problem.splitlines()]
-        return "\n".join([*lines, *(f"         note: {note}" for note in self.notes)])
+        lines += [f"         {line}" for problem in self.problems for line in printable(problem).splitlines()]
+        # A note stays on its line: names in it are a stranger's, and could look like another check.
+        return "\n".join([*lines, *(f"         note: {' '.join(printable(note).splitlines())}" for note in self.notes)])
 
 
-def verify_bundle(path: str | Path, schema: str | Path | None = None, run: bool = True) -> list[Finding]:
+def verify_bundle(
+    path: str | Path,
+    schema: str | Path | None = None,
+    run: bool = True,
+    limits: TrialLimits | None = None,
+) -> list[Finding]:
     """Check a bundle's folder or zip.
 
     First what can be seen without running anything that is in it; only if all of that is well, the bundle is run: with
-    this project not importable, from another folder, on a synthetic slide.
+    this project not importable, from another folder, on a synthetic slide. That is no sandbox: the bundle's code has
+    the rights of the account that runs it, and files and network are open to it. Only time and memory are limited.
 
     Args:
         path: folder or zip.
         schema: the Model Zoo's metadata schema, to check against it too.
         run: whether to run what the bundle holds, which is code.
+        limits: time and memory of the trial run; see :class:`TrialLimits`.
 
     Returns:
         a finding per check, in order.
@@ -57,13 +75,17 @@ def verify_bundle(path: str | Path, schema: str | Path | None = None, run: bool 
     """
     with unpacked(path) as folder:
         folder = folder.resolve()
-        found = [_looked_at(name, check, folder) for name, check in STATIC.items()]
+        found = []
+        for name, check in STATIC.items():
+            found.append(_looked_at(name, check, folder))
+            if name == LAYOUT and found[-1].problems:
+                return found
         if schema is not None:
             problems = _caught(lambda: _against_schema(folder, Path(schema)))
             found.append(Finding("the Model Zoo's schema", tuple(problems)))
         if not run or any(finding.problems for finding in found):
             return found
-        return found + _run(folder)
+        return found + _run(folder, limits or TrialLimits())
 
 
 def _looked_at(name: str, check: Check, folder: Path) -> Finding:
@@ -73,36 +95,41 @@ def _looked_at(name: str, check: Check, folder: Path) -> Finding:
 
 
 def _caught(check: Callable[[], Iterable[str]]) -> list[str]:
+    problems: list[str] = []
     try:
-        return list(check())
+        for problem in check():
+            if len(problems) == _MOST_NAMED:
+                return [*problems, "and more of this"]
+            problems.append(problem)
     except (UnreadableFileError, ValueError, OSError) as error:
-        return [str(error)]
+        return [*problems, str(error)]
     except Exception as error:
         # A file of a bundle may hold anything at all.
-        return [f"cannot be read ({type(error).__name__}: {error}). Export the bundle anew"]
+        return [*problems, f"cannot be read ({type(error).__name__}: {error}). Export the bundle again"]
+    return problems
 
 
 def _against_schema(folder: Path, schema: Path) -> list[str]:
     import jsonschema
 
-    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    metadata = read_settings(folder / "configs" / "metadata.json")
     validator = jsonschema.Draft201909Validator(json.loads(schema.read_text(encoding="utf-8")))
     return [f"configs/metadata.json: {error.json_path}: {error.message}" for error in validator.iter_errors(metadata)]
 
 
-def _run(folder: Path) -> list[Finding]:
+def _run(folder: Path, limits: TrialLimits) -> list[Finding]:
     with tempfile.TemporaryDirectory(prefix="multimag-") as temporary:
         work = Path(temporary)
         tasks: dict[str, Callable[[], Iterable[str]]] = {
-            "metadata names channels, sizes and µm/px as the configs do": lambda: _outlines(folder, work),
+            "metadata names channels, sizes and µm/px as the configs do": lambda: _outlines(folder, work, limits),
             "properties of training, evaluation and inference": lambda: _isolated(
-                "properties", str(folder), str(work / "datalist.json")
+                limits, "properties", str(folder), str(work / "datalist.json")
             ),
-            "shapes in and out": lambda: _isolated("shape", str(folder)),
-            "TorchScript": lambda: _isolated("torchscript", str(folder)),
-            "trains": lambda: _train(folder, work),
-            "evaluates": lambda: _evaluate(folder, work),
-            "segments a slide": lambda: _infer(folder, work),
+            "shapes in and out": lambda: _isolated(limits, "shape", str(folder)),
+            "TorchScript": lambda: _isolated(limits, "torchscript", str(folder)),
+            "trains": lambda: _train(folder, work, limits),
+            "evaluates": lambda: _evaluate(folder, work, limits),
+            "segments a slide": lambda: _infer(folder, work, limits),
         }
         found = []
         for name, task in tqdm(tasks.items(), desc="running the bundle", leave=False):
@@ -113,13 +140,13 @@ def _run(folder: Path) -> list[Finding]:
         return found
 
 
-def _isolated(*arguments: str) -> list[str]:
-    run_isolated(*arguments)
+def _isolated(limits: TrialLimits, *arguments: str) -> list[str]:
+    run_isolated(*arguments, limits=limits)
     return []
 
 
-def _outlines(folder: Path, work: Path) -> list[str]:
-    said = json.loads(run_isolated("outline", str(folder)).splitlines()[-1])
+def _outlines(folder: Path, work: Path, limits: TrialLimits) -> list[str]:
+    said = json.loads(run_isolated("outline", str(folder), limits=limits).splitlines()[-1])
     write_trial(work, said["fields_of_view"], said["target"], len(said["labels"]))
     return said["problems"]
 
@@ -130,20 +157,21 @@ def _command(folder: Path, *configs: str, **settings: object) -> list[str]:
     return command + [part for key, value in settings.items() for part in (f"--{key}", literal(str(value)))]
 
 
-def _train(folder: Path, work: Path) -> list[str]:
+def _train(folder: Path, work: Path, limits: TrialLimits) -> list[str]:
     short = {"epochs": 1, "samples_per_epoch": 4, "batch_size": 4, "num_workers": 0, "val_interval": 1}
     places = {"datalist": work / "datalist.json", "output_dir": work / "training", "checkpoint_dir": work / "training"}
-    run_isolated(*_command(folder, "train", **short, **places))
+    run_isolated(*_command(folder, "train", **short, **places), limits=limits)
     return [] if (work / "training" / "model.pt").is_file() else ["train.yaml left no model.pt in checkpoint_dir"]
 
 
-def _evaluate(folder: Path, work: Path) -> list[str]:
+def _evaluate(folder: Path, work: Path, limits: TrialLimits) -> list[str]:
     places = {"datalist": work / "datalist.json", "output_dir": work / "scores"}
-    run_isolated(*_command(folder, "train", "evaluate", num_workers=0, batch_size=4, **places))
+    run_isolated(*_command(folder, "train", "evaluate", num_workers=0, batch_size=4, **places), limits=limits)
     return [] if (work / "scores" / "scores.json").is_file() else ["evaluate.yaml left no scores.json in output_dir"]
 
 
-def _infer(folder: Path, work: Path) -> list[str]:
-    run_isolated(*_command(folder, "inference", slides=work / "datalist.json", output_dir=work / "slides"))
+def _infer(folder: Path, work: Path, limits: TrialLimits) -> list[str]:
+    command = _command(folder, "inference", slides=work / "datalist.json", output_dir=work / "slides")
+    run_isolated(*command, limits=limits)
     missing = [name for name in ("prediction.tif", "summary.json") if not (work / "slides" / "slide" / name).is_file()]
     return [f"inference.yaml left no {name}" for name in missing]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
@@ -114,6 +115,30 @@ def test_names_are_text_and_nothing_is_fetched(run):
     assert "carcinoma &amp; &lt;b&gt;more" in page
     assert "default-src 'none'" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_no_cell_of_a_table_is_a_formula_once_it_is_copied(run):
+    """Names of slides, classes and whatever a table holds; figures and what was inert already stay."""
+    shutil.copytree(run / "a", run / "=slide()")
+    path = run / "a" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["classes"]["=HYPERLINK(1)"] = {"area_mm2": 0.125, "share": 0.1}
+    path.write_text(json.dumps(summary))
+    (run / "scores").mkdir()
+    figures = dict.fromkeys(("iou", "recall", "precision", "f1"), 0.25)
+    scores = {
+        "mean_iou": 0.5,
+        "pixel_accuracy": 0.5,
+        "labelled_pixels": 1,
+        "classes": {"+SUM(1)": figures},
+        "context_reliance": {},
+    }
+    (run / "scores" / "scores.json").write_text(json.dumps(scores))
+    (run / "table.csv").write_text("run,@loss\n=1+1,-0.5\n'=2+2,-3\n-x,0\n")
+    page = write_report(run).read_text()
+    cells = [html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(?:<a[^>]*>|<input[^>]*>)*([^<]*)", page)]
+    assert {"'=slide()", "'=HYPERLINK(1)", "'+SUM(1)", "'@loss", "'=1+1", "'=2+2", "'-x", "-0.5", "-3"} <= set(cells)
+    assert not [cell for cell in cells if cell[:1] in tuple("=+-@\t\r") and not re.fullmatch(r"-[\d.]+", cell)]
 
 
 def test_scores_curves_and_tables_are_on_it(run):

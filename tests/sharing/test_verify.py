@@ -80,7 +80,7 @@ def append(bundle: Path, name: str, text: str) -> None:
         (lambda b: append(b, "configs/train.yaml", "more: /slides\n"), "/slides is a place"),
         (lambda b: append(b, "configs/train.yaml", "more: D:/slides\n"), "D:/slides is a place"),
         (lambda b: append(b, "configs/train.yaml", "more: [{a: ~/slides}]\n"), "~/slides is a place"),
-        (lambda b: (b / "models" / "model.pt2").write_bytes(pickle.dumps([1])), "no TorchScript or torch.export"),
+        (lambda b: (b / "models" / "model.pt2").write_bytes(pickle.dumps([1])), "no torch.export file"),
         (lambda b: (b / "models" / "evil.PT").write_bytes(b"x"), "evil.PT: a link, or no kind"),
         (lambda b: change_metadata(b, authors=None), "authors is missing or no str"),
         (lambda b: change_metadata(b, required_packages_version={"zarr": "any"}), "zarr has no version"),

@@ -1,0 +1,69 @@
+"""Whom the server answers."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Mapping
+
+# Where the token is read from: on a command line, every account of the machine could read it.
+TOKEN_VARIABLE = "MULTIMAG_LABEL_TOKEN"
+HOSTS = ("127.0.0.1", "localhost")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+# Parts of MONAI Label that viewers need. Others fetch addresses, unpack uploads or open files by path.
+_SERVED = frozenset(
+    (
+        *("info", "infer", "batch", "train", "activelearning", "scoring", "datastore", "model", "logs"),
+        *("docs", "openapi.json", "static", "favicon.ico"),
+    )
+)
+
+
+def checked_token(environment: Mapping[str, str]) -> str | None:
+    """Return the token that requests must bring, or None if none is set.
+
+    Raises:
+        ValueError: it is too short, or could not stand in an address.
+    """
+    token = environment.get(TOKEN_VARIABLE)
+    if token and not _TOKEN.fullmatch(token):
+        raise ValueError(f"{TOKEN_VARIABLE}: give 16 to 128 letters, digits, - or _")
+    return token or None
+
+
+def refusal(host: str | None, scheme: str, headers: Mapping[str, str]) -> str | None:
+    """Return why a request is not answered: a page from elsewhere made it, which could read slides and change
+    annotations. None: it may be.
+
+    Args:
+        host: whom the request is for, without the port.
+        scheme: ``http`` or ``https``.
+        headers: of the request, by names in small letters.
+    """
+    origin = headers.get("origin")
+    own = f"{scheme}://{headers.get('host', '')}"
+    if host in HOSTS and origin in (None, own):
+        return None
+    return f"MONAI Label answers programs on this machine only, not {origin or own}"
+
+
+def admitted(path: str, authorization: str | None, token: str | None) -> str | None:
+    """Return the path that a request asks for, without the token; None if it must not be answered.
+
+    Args:
+        path: of the request. A viewer that sends no headers puts the token before it: ``/TOKEN/info/``.
+        authorization: the header of that name: ``Bearer TOKEN``.
+        token: what to compare with; None lets every request in.
+    """
+    if token is not None:
+        kind, _, given = (authorization or "").partition(" ")
+        first, _, rest = path.removeprefix("/").partition("/")
+        if _same(first, token):
+            path = f"/{rest}"
+        elif kind.lower() != "bearer" or not _same(given.strip(), token):
+            return None
+    return path if path == "/" or path.removeprefix("/").partition("/")[0] in _SERVED else None
+
+
+def _same(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())

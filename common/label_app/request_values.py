@@ -1,0 +1,217 @@
+"""What a request may say: values of the types declared here, and slides by their ids.
+
+MONAI takes a text that begins with ``$`` or ``@`` in a config for an expression and evaluates it. So nothing of a
+request reaches a config, a path or a command but what was cast here; keys that are not declared are left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_DEVICE = re.compile(r"(cpu|mps|cuda(?::\d{1,3})?)(?![\w:])")
+_GPUS = re.compile(r"all|\d{1,3}(?:,\d{1,3})*")
+_OUTPUTS = ("asap", "dsa", "json")
+_MODEL = "model.pt"
+
+Cast = Callable[[Any], Any]
+
+
+class RequestError(ValueError):
+    """A request says what it must not; names the key and what it may be."""
+
+
+def _integer(low: int, high: int) -> Cast:
+    def cast(value: Any) -> int:
+        number = _finite(value)
+        if number != int(number) or not low <= number <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(number)
+
+    return cast
+
+
+def _number(low: float, high: float) -> Cast:
+    def cast(value: Any) -> float:
+        number = _finite(value)
+        if not low <= number <= high:
+            raise ValueError(f"a number from {low:g} to {high:g}")
+        return number
+
+    return cast
+
+
+def _finite(value: Any) -> float:
+    """Return a number that was given as one, or as text."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("a number") from None
+    if not math.isfinite(number):
+        raise ValueError("a finite number")
+    return number
+
+
+def _boolean(value: Any) -> bool:
+    found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
+    if found is None or not isinstance(value, bool | int | str):
+        raise ValueError("true or false")
+    return found
+
+
+def _choice(value: Any) -> Any:
+    """Return what is chosen of a list of options, which viewers send back as it was: the first."""
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _device(value: Any) -> str:
+    found = _DEVICE.match(str(_choice(value)))
+    if found is None:
+        raise ValueError("cpu, cuda, cuda:NUMBER or mps")
+    return found.group(1)
+
+
+def _gpus(value: Any) -> str:
+    if not isinstance(value, str) or not _GPUS.fullmatch(value):
+        raise ValueError("all, or numbers of GPUs with commas")
+    return value
+
+
+def _own_checkpoint(value: Any) -> str:
+    if _choice(value) != _MODEL:
+        raise ValueError(_MODEL)
+    return _MODEL
+
+
+def _output(value: Any) -> str:
+    if value not in _OUTPUTS:
+        raise ValueError(f"one of {', '.join(_OUTPUTS)}")
+    return str(value)
+
+
+def _name(value: Any) -> str:
+    return checked_name(value, "a name")
+
+
+def _pair(value: Any) -> list[int]:
+    cast = _integer(0, 2**31 - 1)
+    if not isinstance(value, list | tuple) or len(value) < 2:
+        raise ValueError("two whole numbers")
+    return [cast(one) for one in value[:2]]
+
+
+_MPP = _number(0.05, 100)
+_OF_INFERENCE: dict[str, Cast] = {
+    "model": _name,
+    "mpp": _MPP,
+    "location": _pair,
+    "size": _pair,
+    "min_poly_area": _number(0, 1e12),
+    "device": _device,
+    "output": _output,
+}
+# Settings of train.yaml that a request may give.
+TRAINING_SETTINGS: dict[str, Cast] = {
+    "samples_per_epoch": _integer(1, 10**8),
+    "batch_size": _integer(1, 10**4),
+    "learning_rate": _number(0, 100),
+    "num_workers": _integer(0, 256),
+    "val_interval": _integer(1, 10**6),
+    "min_labelled": _number(0, 10**9),
+    "seed": _integer(0, 2**32 - 1),
+}
+_OF_TRAINING: dict[str, Cast] = {
+    **TRAINING_SETTINGS,
+    "model": _name,
+    "mpp": _MPP,
+    "max_epochs": _integer(1, 10**6),
+    # -1 leaves the validation slides to the bundle.
+    "val_split": _number(-1, 0.99),
+    "pretrained": _boolean,
+    "multi_gpu": _boolean,
+    "force_multi_gpu": _boolean,
+    "multi_node": _boolean,
+    "gpus": _gpus,
+    "device": _device,
+    "model_filename": _own_checkpoint,
+}
+
+
+def inference_values(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a request for a prediction says, each value of its type; nothing of its image.
+
+    Raises:
+        RequestError: a value is of another type or out of range.
+    """
+    return _cast(request, _OF_INFERENCE)
+
+
+def training_values(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a request for a training says, each value of its type.
+
+    Raises:
+        RequestError: a value is of another type or out of range.
+    """
+    return _cast(request, _OF_TRAINING)
+
+
+def _cast(request: Mapping[str, Any], declared: Mapping[str, Cast]) -> dict[str, Any]:
+    found = {}
+    for key, cast in declared.items():
+        # Viewers send empty values for what nobody chose.
+        if request.get(key) in (None, "", []):
+            continue
+        try:
+            found[key] = cast(request[key])
+        except ValueError as error:
+            raise RequestError(f"{key} is {request[key]!r:.80}; give {error}") from error
+    unused = sorted(str(key) for key in request if key not in declared and key != "image")
+    if unused:
+        logger.info("not used of the request: %s", ", ".join(f"{key!r:.40}" for key in unused[:20]))
+    return found
+
+
+def checked_name(value: Any, what: str = "the id of an image") -> str:
+    """Return the id of an image or label, or a tag, which become names of files.
+
+    Raises:
+        RequestError: it is no plain name, and as a path could lead out of the studies' folder.
+    """
+    if (
+        not isinstance(value, str)
+        or not value.isprintable()
+        or not 0 < len(value) <= 200
+        or value.startswith(".")
+        or set(value) & set("/\\:")
+    ):
+        raise RequestError(f"{value!r:.80} is not {what}: give a name without slashes, colons or a leading dot")
+    return value
+
+
+def slide_of(image: Any, uri_of: Callable[[str], str], studies: str | Path) -> str:
+    """Return the path of a slide, which lies directly in the studies' folder.
+
+    A link there is followed: only whoever owns the folder can put one there.
+
+    Args:
+        image: its id; never a path.
+        uri_of: gives a slide's path for its id, or an empty text.
+        studies: the folder.
+
+    Raises:
+        RequestError: it is no id, or the id of no slide in that folder.
+    """
+    name = checked_name(image)
+    path = uri_of(name)
+    links = {entry.resolve() for entry in Path(studies).iterdir() if entry.name.startswith(name)}
+    if not path or Path(path).resolve() not in links or not Path(path).exists():
+        raise RequestError(f"There is no slide {name!r}")
+    return path
