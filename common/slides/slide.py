@@ -105,6 +105,9 @@ class Slide:
             )
         self._mpp_axes = _checked_mpp(path, axes, self._backend.mpp_quote if mpp is None else "")
         self.mpp = math.sqrt(self._mpp_axes[0] * self._mpp_axes[1])
+        if abs(self._mpp_axes[0] / self._mpp_axes[1] - 1) <= _SQUARE:
+            # A scanner's pixels are square; its two figures are measured. Resampling would cost more than it mends.
+            self._mpp_axes = (self.mpp, self.mpp)
         self.levels = [self._level(shape) for shape in self._backend.level_shapes]
         self._warned_upsampling = False
 
