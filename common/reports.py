@@ -12,6 +12,7 @@ import pandas as pd
 from .classes import ClassScheme, hex_color
 from .files import write_json, written_whole
 from .metrics import matrix_bach_score, scores
+from .spreadsheets import inert_table
 
 FIGURES = ("iou", "recall", "precision", "f1")
 
@@ -147,9 +148,9 @@ def class_table(figures: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, whole."""
+    """Write a table as CSV, whole; no cell of it is a formula to a spreadsheet."""
     with written_whole(path) as partial:
-        table.to_csv(partial, index=False)
+        inert_table(table).to_csv(partial, index=False)
 
 
 def plot_confusion(matrix: np.ndarray, scheme: ClassScheme, path: str | Path) -> None:

@@ -8,6 +8,7 @@ import io
 import pandas as pd
 import pytest
 
+from common.reports import write_table
 from common.spreadsheets import inert_cell, inert_row, inert_table, original_cell
 
 
@@ -45,3 +46,8 @@ def test_a_row_is_written_with_its_own_keys():
     writer = csv.DictWriter(to, ["slide", "seconds"])
     writer.writerow(inert_row({"slide": "=1", "seconds": -1.5}))
     assert to.getvalue() == "'=1,-1.5\r\n"
+
+
+def test_tables_of_reports_hold_no_formula_and_their_numbers_as_before(tmp_path):
+    write_table(tmp_path / "t.csv", pd.DataFrame({"slide": ["=cmd()", "a"], "iou": [-0.5, 0.25]}))
+    assert (tmp_path / "t.csv").read_text().splitlines() == ["slide,iou", "'=cmd(),-0.5", "a,0.25"]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
-from tifffile import COMPRESSION, PLANARCONFIG
+from tifffile import PLANARCONFIG
 
 from ..slides.backends.cache import TILES
-from ..slides.jpeg import jpeg_damage
+from ..slides.backends.tiff_tile import TileError, decode_tile
 from .regions import AnnotationError
 
 _DAMAGED = "Get an undamaged copy of the file"
@@ -142,30 +141,19 @@ class LabelTiff:
 
     def _decode(self, number: int, index: int) -> np.ndarray:
         page = self._pages[number]
-        offset, count = page.dataoffsets[index], page.databytecounts[index]
-        place = f"page {number}, tile {index} (byte {offset})"
-        if offset == 0 or count == 0:
-            raise AnnotationError(self.path, f"{place} is missing from the file", _DAMAGED)
         try:
-            data = os.pread(self._file.filehandle.fileno(), count, offset)
-        except OSError as error:
-            raise AnnotationError(self.path, f"{place} cannot be read ({error})", "Check the drive it is on") from error
-        if len(data) != count:
-            raise AnnotationError(self.path, f"{place}: the file ends {count - len(data)} bytes early", _DAMAGED)
-        damage = jpeg_damage(data, page.jpegtables) if page.compression == COMPRESSION.JPEG else None
-        if damage is not None:
-            raise AnnotationError(self.path, f"{place}: {damage}", _DAMAGED)
-        try:
-            segment = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
-        except Exception as error:  # every codec has exceptions of its own, without a common base
-            raise AnnotationError(self.path, f"{place} cannot be decoded ({error})", _DAMAGED) from error
+            tile = decode_tile(self._file, page, index, f"page {number}")
+        except TileError as error:
+            remedy = _DAMAGED if error.damaged else "Check the drive it is on"
+            raise AnnotationError(self.path, str(error), remedy) from error
         tall, wide = _tile_shape(page)
         column, row = index % -(-self.shape[1] // wide), index // -(-self.shape[1] // wide)
         row %= -(-self.shape[0] // tall)
         needed = (min(tall, self.shape[0] - row * tall), min(wide, self.shape[1] - column * wide))
-        if segment is None or segment.shape[1] < needed[0] or segment.shape[2] < needed[1]:
-            raise AnnotationError(self.path, f"{place} decodes to less than {needed} pixels", _DAMAGED)
-        return segment[0]
+        if tile.shape[0] < needed[0] or tile.shape[1] < needed[1]:
+            problem = f"page {number}, tile {index} decodes to less than {needed} pixels"
+            raise AnnotationError(self.path, problem, _DAMAGED)
+        return tile
 
 
 def _planes(page: tifffile.TiffPage) -> int:

@@ -1,4 +1,4 @@
-"""Which pixel value of a label image is which label."""
+"""Map the pixel values of a label image to labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pixels of a window lie in an outline."""
+"""Find the pixels of a window that lie in an outline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shapely
 # Pixels by which a centre may lie outside and still be taken to be on the outline: less than anyone can draw, more than
 # rounding moves a corner between windows.
 _ON_OUTLINE = 1e-6
-# Consecutive sides of a ring that are looked at together. Of a piece beside the window only its ends matter.
+# Consecutive sides of a ring that are looked at together. Of a piece left or right of the window only its ends matter.
 _SIDES = 64
 
 
@@ -52,8 +52,8 @@ class OutlineRaster:
         if (first >= stop).any():
             return
         in_rows = (high[:, 1] >= first[1] - 1) & (low[:, 1] <= stop[1])
-        beside = (high[:, 0] < first[0] - 1) | (low[:, 0] > stop[0])
-        near, apart = self._sides_of(np.flatnonzero(in_rows & ~beside)), np.flatnonzero(in_rows & beside)
+        outside = (high[:, 0] < first[0] - 1) | (low[:, 0] > stop[0])
+        near, apart = self._sides_of(np.flatnonzero(in_rows & ~outside)), np.flatnonzero(in_rows & outside)
         starts = np.concatenate([self._starts[near], self._starts[self._first[apart]]])
         ends = np.concatenate([self._ends[near], self._ends[self._first[apart] + self._count[apart] - 1]])
         to_pixels = corner + (first + 0.5) * scale

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..spreadsheets import inert_row
 from .locations import redacted, shown
 from .manifest import CohortSlide
 from .store import OutputStore
@@ -110,7 +111,8 @@ class Account:
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, list(asdict(Row("", ""))))
         writer.writeheader()
-        writer.writerows(asdict(row) for row in self.rows.values())
+        # A slide's name or an error's text may begin as a formula does.
+        writer.writerows(inert_row(asdict(row)) for row in self.rows.values())
         sums = (
             f"{file['sha256']}  {name}/{path}\n"
             for name in self.rows

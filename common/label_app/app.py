@@ -83,7 +83,7 @@ class SlideApp(MONAILabelApp):
         )
 
     def _checked(self, request: dict[str, Any], datastore: Any) -> dict[str, Any]:
-        """What a request says, each value of its type, and the path of its slide.
+        """Return a request's values, each of its type, with the path of its slide.
 
         Raises:
             HTTPException: a value is of another type, or there is no such slide; says so to the viewer.

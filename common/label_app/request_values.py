@@ -1,4 +1,4 @@
-"""What a request may say: values of the types declared here, and slides by their ids.
+"""Check the values of a request: they have the types declared here, and name slides by their ids.
 
 MONAI takes a text that begins with ``$`` or ``@`` in a config for an expression and evaluates it. So nothing of a
 request reaches a config, a path or a command but what was cast here; keys that are not declared are left out.

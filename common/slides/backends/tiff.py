@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from tifffile import COMPRESSION, PHOTOMETRIC
+from tifffile import PHOTOMETRIC
 
 from ..errors import SlideError
-from ..jpeg import jpeg_damage
 from .alpha import Alpha, on_white
 from .base import Backend
 from .cache import TILES
 from .tiff_structure import TiffStructure, grid_shape, planes_of, tile_shape
+from .tiff_tile import TileError, decode_tile
 
 _DAMAGED = "Get an undamaged copy of the file; these pixels cannot be recovered"
 NAME_THE_ALPHA = "Mark the sample as alpha in the ExtraSamples tag, or save the file as RGB"
@@ -117,30 +116,17 @@ class TiffBackend(Backend):
 
     def _decode(self, level: int, index: int) -> np.ndarray:
         page = self.pages[level]
-        offset, count = page.dataoffsets[index], page.databytecounts[index]
-        place = f"level {level}, tile {index} (byte {offset})"
-        if offset == 0 or count == 0:
-            raise SlideError(self.path, f"{place} is missing from the file", _DAMAGED)
         try:
-            data = os.pread(self._file.filehandle.fileno(), count, offset)
-        except OSError as error:
-            raise SlideError(self.path, f"{place} cannot be read ({error})", "Check the drive it is on") from error
-        if len(data) != count:
-            raise SlideError(self.path, f"{place}: the file ends {count - len(data)} bytes early", _DAMAGED)
-        damage = jpeg_damage(data, page.jpegtables) if page.compression == COMPRESSION.JPEG else None
-        if damage is not None:
-            raise SlideError(self.path, f"{place}: {damage}", _DAMAGED)
-        try:
-            segment = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
-        except Exception as error:  # every codec has exceptions of its own, without a common base
-            raise SlideError(self.path, f"{place} cannot be decoded ({error})", _DAMAGED) from error
-        if segment is None:
-            raise SlideError(self.path, f"{place} is empty", _DAMAGED)
+            tile = decode_tile(self._file, page, index, f"level {level}")
+        except TileError as error:
+            remedy = _DAMAGED if error.damaged else "Check the drive it is on"
+            raise SlideError(self.path, str(error), remedy) from error
+        place = f"level {level}, tile {index}"
         needed = (*self.tile_rectangle(level, index)[2:], page.samplesperpixel // planes_of(page))
-        if segment.dtype != np.uint8 or segment.shape[1] < needed[0] or segment.shape[2] < needed[1]:
-            raise SlideError(self.path, f"{place} decodes to {segment.shape[1:]}, smaller than {needed}", _DAMAGED)
-        if segment.shape[3] != needed[2]:
+        if tile.dtype != np.uint8 or tile.shape[0] < needed[0] or tile.shape[1] < needed[1]:
+            raise SlideError(self.path, f"{place} decodes to {tile.shape}, smaller than {needed}", _DAMAGED)
+        if tile.shape[2] != needed[2]:
             raise SlideError(
-                self.path, f"{place} decodes to {segment.shape[3]} samples per pixel, not {needed[2]}", _DAMAGED
+                self.path, f"{place} decodes to {tile.shape[2]} samples per pixel, not {needed[2]}", _DAMAGED
             )
-        return segment[0]
+        return tile
