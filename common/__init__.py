@@ -1,4 +1,11 @@
 """What the bundles share: slides, annotations, data, networks, losses, metrics and the whole-slide engine."""
 
+import sys
+
+from .renamed import MovedModules
+
 # Said here, not by the installed package: exported bundles carry this and have no package.
 __version__ = "0.1.0"
+
+# Last, so that it is asked only for modules that are not there.
+sys.meta_path.append(MovedModules())

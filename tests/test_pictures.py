@@ -11,12 +11,12 @@ import torch
 from monai.transforms import Compose, OneOf
 from PIL import Image
 
-from common.augmentation_report import _hue_saturation, _ranges, always, single_transforms
 from common.classes import ClassScheme
-from common.features import embedded, encoder_features
-from common.inference.canvas import Canvas
-from common.inference.plan import Plan
+from common.maps.grid import Plan
+from common.maps.store import Canvas
 from common.outputs.confidence import heat_colors, write_confidence
+from common.reports.augmentation import _hue_saturation, _ranges, always, single_transforms
+from common.reports.features import embedded, encoder_features
 from common.slides import open_slide
 from common.transforms import RandColorPerViewd, RandGammad, RandNoised
 from tests.bundles.commands import run_common

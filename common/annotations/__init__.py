@@ -1,4 +1,4 @@
-"""Annotation files of several tools -> label maps at any µm/px."""
+"""Annotation files of several tools, read as label maps of one slide at any µm/px."""
 
 from .asap import write_asap_xml
 from .geojson import write_geojson

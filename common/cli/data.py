@@ -133,7 +133,7 @@ def inspect(
         by: columns of the datalist (stain, scanner, ...): distribution.png and distribution.csv say how much of each
             class is annotated in each section and for each of their values.
     """
-    from ..inspection_report import report
+    from ..reports.inspection import report
 
     if not report(datalist, output, bundle, ["train.yaml", *listed(config)], patches, listed(by)):
         raise SystemExit(1)

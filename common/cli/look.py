@@ -23,7 +23,7 @@ def report(
         name_by: column of the datalist that named the slides' folders, if one did.
         longest: side in pixels of a slide's picture.
     """
-    from ..html_report import write_report
+    from ..reports.html import write_report
 
     print(write_report(results, output, slides, name_by, longest))
 
@@ -54,7 +54,7 @@ def compare(
             into the same table.
     """
     from ..bundle.parser import bundle_settings
-    from ..comparison import compare_runs
+    from ..evaluation.comparison import compare_runs
 
     folders = titled(runs, "compare RUN… --datalist DATALIST")
     scheme = bundle_settings(bundle, ["inference.yaml", *listed(config)], ["scheme"])["scheme"]
@@ -85,8 +85,8 @@ def score(
     """
     from ..annotations import read_annotations
     from ..bundle.parser import bundle_settings
-    from ..evaluation import score_slide
-    from ..reports import ScoreReport
+    from ..evaluation.slide import score_slide
+    from ..reports.scores import ScoreReport
     from ..slides import open_slide
 
     scheme = bundle_settings(bundle, ["inference.yaml"], ["scheme"])["scheme"]
@@ -104,7 +104,7 @@ def roc(*runs: str, output: str = "roc") -> None:
         runs: output folders of evaluate.yaml, each of one model; named by the folder, or as TITLE=FOLDER.
         output: folder for roc.png and roc_comparison.csv.
     """
-    from ..roc_report import compare_curves
+    from ..reports.roc import compare_curves
 
     table = compare_curves(titled(runs, "roc RUN…"), output)
     print(table.round(4).to_string(index=False))
@@ -142,7 +142,7 @@ def froc(
         name_by: column of the datalist that named the runs' folders, if one did.
     """
     from ..bundle.parser import bundle_settings
-    from ..lesions import lesion_froc
+    from ..evaluation.froc import lesion_froc
 
     folders = titled(runs, "froc RUN… --datalist DATALIST")
     scheme = bundle_settings(bundle, ["inference.yaml", *listed(config)], ["scheme"])["scheme"]
@@ -171,7 +171,7 @@ def activations(
         bundle: the networks' bundle.
         mpp: micrometres per pixel of the slide, in place of what the file says.
     """
-    from ..activations import draw_activations
+    from ..reports.activations import draw_activations
 
     named = {title: model.split("+") for title, model in titled(models, "activations SLIDE MODEL…").items()}
     parsed = {title: (parts[0], parts[1:]) for title, parts in named.items()}
@@ -200,7 +200,7 @@ def augmentations(
         patches: to take hue and saturation of.
         seed: of the draws.
     """
-    from ..augmentation_report import AugmentationReport
+    from ..reports.augmentation import AugmentationReport
 
     table = AugmentationReport(datalist, bundle, listed(config), patches, seed).write(output, styled)
     print(table.round(1).to_string(index=False))
@@ -236,7 +236,7 @@ def features(
         patches: of each slide at most.
         seed: of the draw.
     """
-    from ..features import bundle_encoder, draw_features, finest_view, resnet_encoder
+    from ..reports.features import bundle_encoder, draw_features, finest_view, resnet_encoder
 
     if encoder is None:
         network, view = bundle_encoder(bundle, listed(config), checkpoint, module)

@@ -11,7 +11,7 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
         mpp: micrometres per pixel of your slide, in place of what the file says.
         output: folder for everything that is made.
     """
-    from ..demo import demo as run_demo
+    from .demo import demo as run_demo
 
     run_demo(slide, mpp, output)
 

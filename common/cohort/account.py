@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..spreadsheets import inert_row
+from ..reports.spreadsheets import inert_row
 from .locations import redacted, shown
 from .manifest import CohortSlide
 from .store import OutputStore

@@ -25,8 +25,8 @@ from ..errors import UnreadableFileError
 from ..files import remove
 from ..inference.folder import FolderInUseError
 from ..literal import literal
+from ..networks.checkpoints import load_weights
 from ..outputs.writer import SUMMARY
-from ..weights import load_weights
 from .cache import SlideCache
 from .locations import redacted, shown
 from .manifest import CohortSlide

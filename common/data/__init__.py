@@ -1,4 +1,7 @@
-"""Datalists, patch index, class balancing, datasets."""
+"""Datalists, patch index, class balancing and data sets: from files to the items that a network is trained on.
+
+Whatever opens a slide or an annotation during training is here, transforms included.
+"""
 
 from .bach import Bach, datalist_from_bach
 from .balance import balance_by_elastic_deformation, plot_class_balance
@@ -19,22 +22,29 @@ from .draws import Draw, NumberedDraws
 from .folders import datalist_from_folders
 from .folds import write_folds
 from .index import PatchIndex, build_patch_index
+from .load import LoadMultiMagnificationPatchd
+from .normalize import NormalizeStainsd
 from .output_names import output_name, output_names
 from .packing import PackedPatches
 from .sampler import ClassCycleSampler
 from .store import SlideStore
+from .styled import RandStyledSlided
+from .tissue_patches import slide_entries
 
 __all__ = [
     "Bach",
     "Camelyon16",
     "ClassCycleSampler",
     "Draw",
+    "LoadMultiMagnificationPatchd",
     "MultiMagnificationPatchDataset",
+    "NormalizeStainsd",
     "NumberedDraws",
     "PackedPatches",
     "PatchChoice",
     "PatchIndex",
     "PatchesPerClass",
+    "RandStyledSlided",
     "SlideDataset",
     "SlideStore",
     "all_sections",
@@ -53,6 +63,7 @@ __all__ = [
     "output_name",
     "output_names",
     "plot_class_balance",
+    "slide_entries",
     "slide_items",
     "write_folds",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..classes import ClassScheme
-from ..files import written_whole
+from ..figures import new_figure, save_figure
 from .index import PatchIndex
 
 
@@ -47,11 +47,7 @@ def balance_by_elastic_deformation(
 
 def plot_class_balance(before: PatchIndex, after: PatchIndex, scheme: ClassScheme, path: str | Path) -> None:
     """Draw labelled pixels per class before and after balancing (the form of the paper's Figure 5)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(7, 3.6)
     axes = figure.subplots()
     places = np.arange(len(scheme))
     colors = [tuple(channel / 255 for channel in tissue.color) for tissue in scheme.classes]
@@ -60,5 +56,4 @@ def plot_class_balance(before: PatchIndex, after: PatchIndex, scheme: ClassSchem
     axes.set_xticks(places, scheme.names)
     axes.set_ylabel("labelled pixels")
     axes.set_title("Class balancing by elastic deformation (pale: before, framed: after)", fontsize=10)
-    with written_whole(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")
+    save_figure(figure, path)

@@ -12,10 +12,10 @@ from monai.transforms import Randomizable
 from torch.utils.data import Dataset
 
 from ..classes import ClassScheme
-from ..losses import class_weights
 from ..slides import FieldOfView, PatchReader, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
 from .choice import PatchChoice, PatchesPerClass
+from .class_weights import class_weights
 from .datalist import one_per_slide, slide_items
 from .draws import Draw
 from .index import PatchIndex, build_patch_index
@@ -134,7 +134,7 @@ class MultiMagnificationPatchDataset(Dataset):
         return self.transform(item) if self.transform is not None else item
 
     def class_weights(self, weighting: str = "complement") -> list[float]:
-        """Weights by :func:`common.losses.class_weights` over this data set, balanced if it is."""
+        """Weights by :func:`common.data.class_weights` over this data set, balanced if it is."""
         return class_weights(self.index.pixels_per_class(), weighting)
 
     def may_lack(self, name: str) -> bool:

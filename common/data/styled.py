@@ -1,56 +1,59 @@
-"""Which slides there are in other styles."""
+"""Patches from slides in another style."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ..files import write_json
+from monai.transforms import RandomizableTransform, Transform
 
-_INDEX = "styled.json"
-MADE = "made.json"
+from .output_names import output_name
+from .styled_slides import StyledSlide, styled_slides
 
-
-@dataclass(frozen=True)
-class StyledSlide:
-    """A slide's versions in other styles: their paths, and how many bytes the slide's own file has."""
-
-    versions: Sequence[str]
-    source_bytes: int
+logger = logging.getLogger(__name__)
 
 
-def note_styled_slides(folder: str | Path) -> None:
-    """Write ``styled.json``: of every slide its versions in a folder, as each style's ``made.json`` lists them."""
-    folder = Path(folder)
-    styled: dict[str, dict[str, Any]] = {}
-    for record in sorted(folder.glob(f"*/{MADE}")):
-        for name, source in json.loads(record.read_text(encoding="utf-8"))["slides"].items():
-            known = styled.setdefault(name, {"source_bytes": source["bytes"], "versions": []})
-            if known["source_bytes"] != source["bytes"]:
-                raise ValueError(
-                    f"{record}: its {name} was another file than in other styles there. Write styles of other slides "
-                    "to another folder"
-                )
-            known["versions"].append(f"{record.parent.name}/{name}.tif")
-    write_json(folder / _INDEX, styled)
+class RandStyledSlided(RandomizableTransform, Transform):
+    """Take the patch from one of its slide's versions in another style, made by :class:`common.style.SlideRestyler`.
 
+    Before :class:`LoadMultiMagnificationPatchd`, which reads the pixels from the ``styled`` slide that this adds to the
+    item, and the labels as ever.
 
-def styled_slides(folder: str | Path) -> dict[str, StyledSlide]:
-    """The versions of every slide in other styles, by its name.
+    Args:
+        folder: of the styled slides; None: there are none, and nothing is done.
+        prob: of doing anything, where a slide has styled versions (paper: 0.3).
 
     Raises:
-        ValueError: the folder has none.
+        ValueError: the folder has no styled slides, or those of other files of the same names; or there is a folder and
+            they are never taken.
+
+    Source: Modi et al. 2024, "StyleGAN augmentations".
     """
-    folder = Path(folder)
-    path = folder / _INDEX
-    if not path.exists():
-        raise ValueError(f"{path}: no styled slides. Make them with configs/style_transfer.yaml, or leave styled out")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {name: _styled(folder, entry) for name, entry in found.items()}
 
+    def __init__(self, folder: str | Path | None, prob: float = 0.3) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.styled = {} if folder is None else styled_slides(folder)
+        if folder is None and prob > 0:
+            logger.warning("no styled slides are given (styled): patches in other styles are not mixed in")
+        if folder is not None and prob == 0:
+            raise ValueError(f"{folder}: styled slides are given, but augmentations does not name style. Name it there")
+        self._checked: set[str] = set()
 
-def _styled(folder: Path, entry: Mapping[str, Any]) -> StyledSlide:
-    return StyledSlide([str(folder / part) for part in entry["versions"]], entry["source_bytes"])
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        self.randomize(None)
+        if self.styled and not isinstance(data["image"], str | Path):
+            raise ValueError("packed patches cannot be taken from slides in other styles: leave styles or packing out")
+        found = self.styled.get(output_name(cast(Mapping[str, Any], data))) if self.styled else None
+        if not self._do_transform or found is None:
+            return dict(data)
+        self._check(str(data["image"]), found)
+        return {**data, "styled": found.versions[int(self.R.randint(len(found.versions)))]}
+
+    def _check(self, path: str, found: StyledSlide) -> None:
+        if path not in self._checked and Path(path).stat().st_size != found.source_bytes:
+            raise ValueError(
+                f"{found.versions[0]}: made of another file than {path}. Make it again with configs/style_transfer.yaml"
+            )
+        self._checked.add(path)

@@ -17,7 +17,7 @@ from ..annotations import LabelSource, PredictedLabels
 from ..classes import ClassScheme
 from ..data import SlideStore, output_name
 from ..data.store import label_key
-from ..evaluation import segmented_regions
+from ..evaluation.slide import segmented_regions
 from ..files import sha256, write_json
 from ..slides import Slide
 from ..superpixels import Region, Superpixels, majority_labels, superpixels

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..files import write_json, written_whole
-from ..reports import write_table
+from ..figures import new_figure, save_figure
+from ..files import write_json
+from ..reports.scores import write_table
 from .crossvalidation import Found
 from .tasks import Task
 
@@ -126,14 +127,9 @@ class DiagnosisReport:
 
 
 def _figure(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
 def _save(figure: Any, path: Path) -> None:
-    with written_whole(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")
+    save_figure(figure, path)

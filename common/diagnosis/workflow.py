@@ -12,9 +12,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..classes import ClassScheme
-from ..fitted import load_fitted, save_fitted
 from ..literal import as_path
-from ..reports import write_table
+from ..reports.scores import write_table
+from ..superpixels.estimators import load_fitted, save_fitted
 from .crossvalidation import Found, check_enough, cross_validate
 from .histograms import LabelHistograms
 from .regions import Division, LabelMaps, region_histograms

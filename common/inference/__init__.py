@@ -1,22 +1,20 @@
-"""The whole-slide engine."""
+"""The whole-slide engine: a slide and a network in, maps of the slide out."""
 
+from ..renamed import renamed_in
 from .autocast import AutocastInferer
-from .canvas import Canvas
 from .engine import Segmented, Segmenter
 from .inferer import PrepareSlide, WholeSlideInferer
 from .journal import SettingsError
 from .options import Options
-from .plan import Block, Plan
 
 __all__ = [
     "AutocastInferer",
-    "Block",
-    "Canvas",
     "Options",
-    "Plan",
     "PrepareSlide",
     "Segmented",
     "Segmenter",
     "SettingsError",
     "WholeSlideInferer",
 ]
+
+__getattr__ = renamed_in(__name__)

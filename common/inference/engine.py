@@ -27,12 +27,12 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..classes import ClassScheme
+from ..maps.grid import Block, Plan
+from ..maps.store import Canvas
 from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask
-from .canvas import Canvas
 from .journal import Journal
 from .memory import freed_memory_kept
 from .options import Options
-from .plan import Block, Plan
 from .prediction import Predictor, TensorWindow
 from .reading import BlockReader, Window
 from .stitching import Stitcher

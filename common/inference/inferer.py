@@ -19,6 +19,7 @@ from ..classes import ClassScheme
 from ..errors import OutputError
 from ..files import inside, safe_name
 from ..literal import as_path
+from ..networks.checkpoints import weights_digest
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
@@ -33,7 +34,6 @@ from ..slides import (
     slide_name,
     tissue_mask,
 )
-from ..weights import weights_digest
 from .autocast import AutocastInferer
 from .engine import Segmented, Segmenter, sample_pixels
 from .folder import FolderInUseError, SlideFolder

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..maps.grid import Plan
 from ..slides import FieldOfView
 from .autocast import autocast
 from .options import Options
-from .plan import Plan
 
 _COMPILING = threading.Lock()
 # Turns and mirrorings of the square: quarter turns, then whether mirrored left to right.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..maps.grid import Block, Plan
 from ..slides import PatchReader, Slide
-from .plan import Block, Plan
 
 
 @dataclass(frozen=True)

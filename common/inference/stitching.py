@@ -9,8 +9,8 @@ import torch
 from monai.data.utils import compute_importance_map
 
 from ..classes import ClassScheme
+from ..maps.grid import Block, Plan
 from .options import Options
-from .plan import Block, Plan
 from .prediction import Predicted
 
 MAPS = ("labels", "probabilities", "entropy")

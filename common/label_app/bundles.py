@@ -17,10 +17,10 @@ from ..errors import UnreadableFileError
 from ..files import sha256, written_whole
 from ..literal import literal
 from ..networks.checkpoint_metadata import metadata_path
+from ..networks.checkpoints import read_state
 from ..sharing.archive import check_checksums, files_of, is_of_a_bundle, unpacked
 from ..sharing.closure import NAME
 from ..sharing.settings import SCRIPTS, parsed
-from ..weights import read_state
 
 _ORIGIN = ".origin"
 

@@ -14,7 +14,7 @@ import torch
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from ..weights import load_weights
+from ..networks.checkpoints import load_weights
 from .bundles import ServedBundle
 from .polygons import annotation
 from .request_values import RequestError, inference_values

@@ -8,7 +8,7 @@ from typing import Any
 
 from monailabel.tasks.train.bundle import BundleConstants, BundleTrainTask
 
-from ..weights import read_state
+from ..networks.checkpoints import read_state
 from .bundles import ServedBundle
 from .request_values import TRAINING_SETTINGS, training_values
 

@@ -1,4 +1,4 @@
-"""One file per method over shared blocks."""
+"""Networks and their weights: one file per method over shared blocks. Imports no other room."""
 
 from .base import SegmentationNetwork
 from .batch_normalisation import share_batch_normalisation

@@ -1,1 +1,1 @@
-"""What a segmented slide yields: label pyramid, polygons, overlay, summary, NIfTI."""
+"""The files of a segmented slide, made from its maps: label pyramid, polygons, overlay, summary, NIfTI, DICOM."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..inference.canvas import Canvas
-    from ..inference.plan import Plan
+    from ..maps.grid import Plan
+    from ..maps.store import Canvas
 
 Rectangle = tuple[int, int, int, int]
 

@@ -14,8 +14,8 @@ from .overlay import overview
 from .panels import panels
 
 if TYPE_CHECKING:
-    from ..inference.canvas import Canvas
-    from ..inference.plan import Plan
+    from ..maps.grid import Plan
+    from ..maps.store import Canvas
 
 _LONGEST_SIDE = 900
 _STEPS = (64, 128, 191, 255)

@@ -15,7 +15,7 @@ from ..files import written_whole
 from ..slides import Slide
 
 if TYPE_CHECKING:
-    from ..inference.canvas import Canvas
+    from ..maps.store import Canvas
 
 # highdicom makes the object from one array, and every class's frames, in memory.
 _LARGEST = 2**31

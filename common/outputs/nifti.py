@@ -11,7 +11,7 @@ from ..errors import OutputError
 from ..files import written_whole
 
 if TYPE_CHECKING:
-    from ..inference.canvas import Canvas
+    from ..maps.store import Canvas
 
 # nibabel compresses from one array in memory.
 _LARGEST = 2**32

@@ -12,7 +12,7 @@ from ..classes import ClassScheme
 from ..files import written_whole
 
 if TYPE_CHECKING:
-    from ..inference.canvas import Canvas
+    from ..maps.store import Canvas
 
 _CHUNK = 512
 _SMALLEST = 1024

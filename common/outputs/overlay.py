@@ -16,8 +16,8 @@ from ..slides import Slide
 from .scale_bar import draw_scale_bar, font
 
 if TYPE_CHECKING:
-    from ..inference.canvas import Canvas
-    from ..inference.plan import Plan
+    from ..maps.grid import Plan
+    from ..maps.store import Canvas
 
 _LONGEST_SIDE = 2000
 _OPACITY = 0.45

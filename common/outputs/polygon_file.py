@@ -17,8 +17,8 @@ from .polygons import slide_polygons
 from .sieve import Sieved, sieved
 
 if TYPE_CHECKING:
-    from ..inference.canvas import Canvas
-    from ..inference.plan import Plan
+    from ..maps.grid import Plan
+    from ..maps.store import Canvas
 
 _NOT_PREDICTED = "not predicted"
 

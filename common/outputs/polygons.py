@@ -14,8 +14,8 @@ from ..annotations import AnnotatedRegion
 from .blocks import blocks
 
 if TYPE_CHECKING:
-    from ..inference.canvas import Canvas
-    from ..inference.plan import Plan
+    from ..maps.grid import Plan
+    from ..maps.store import Canvas
 
 # Decimals of level-0 pixels in simplified outlines; exact ones keep the pixels' own corners.
 _DECIMALS = 2

@@ -15,7 +15,7 @@ from ..files import remove
 from .blocks import Rectangle, blocks
 
 if TYPE_CHECKING:
-    from ..inference.canvas import Canvas
+    from ..maps.store import Canvas
 
 # Pixels of small regions that have no label yet; class labels end at 254.
 _SMALL = 255

@@ -22,8 +22,8 @@ from .polygon_options import PolygonOptions
 from .pyramid import TILE, write_grey_pyramid, write_label_pyramid
 
 if TYPE_CHECKING:
-    from ..inference.canvas import Canvas
-    from ..inference.plan import Plan
+    from ..maps.grid import Plan
+    from ..maps.store import Canvas
 
 SUMMARY, POLYGONS = "summary.json", "prediction.geojson"
 OUTPUTS = (

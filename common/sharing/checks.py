@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from ..errors import UnreadableFileError
 from ..networks.checkpoint_metadata import metadata_path, read_checkpoint_metadata
-from ..weights import read_state
+from ..networks.checkpoints import read_state
 from .archive import CHECKSUMS, check_checksums, files_of, is_of_a_bundle, left_out_of, out_of_place
 from .closure import NAME, named_in, needed_modules
 from .export import LARGE_FILES, LARGEST

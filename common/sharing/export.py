@@ -26,7 +26,7 @@ from ..networks.checkpoint_metadata import (
     metadata_path,
     read_checkpoint_metadata,
 )
-from ..weights import load_weights, read_state
+from ..networks.checkpoints import load_weights, read_state
 from .archive import CHECKSUMS, files_of, is_of_a_bundle, write_checksums, write_zip
 from .closure import PACKAGE, named_in, needed_modules
 from .isolation import run_isolated

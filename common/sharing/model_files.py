@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch.utils._sympy import functions as symbolic
 
-from ..weights import read_state
+from ..networks.checkpoints import read_state
 from .archive import opened_zip
 from .onnx_structure import check_onnx
 from .texts import BundleFileError

@@ -1,4 +1,7 @@
-"""Open a slide, read any region at any µm/px, several fields of view around one centre."""
+"""Open a slide, read any region at any µm/px, several fields of view around one centre.
+
+Knows neither classes nor torch.
+"""
 
 from .backends import SLIDE_SUFFIXES
 from .errors import SlideError

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..data.tissue_patches import tissue_patches
 from ..slides import FieldOfView
-from ..tissue_patches import tissue_patches
 
 
 class StylePairs(Dataset):

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..data import output_names
-from ..data.styled import MADE, note_styled_slides
+from ..data.styled_slides import MADE, note_styled_slides
 from ..files import safe_name, write_json, written_whole
 from ..literal import as_path
 from ..outputs.pyramid import TILE, write_image_pyramid
@@ -28,7 +28,7 @@ _SHOWN = 4
 
 
 class SlideRestyler:
-    """Writes slides as a trained generator makes them look, for :class:`common.transforms.RandStyledSlided`.
+    """Writes slides as a trained generator makes them look, for :class:`common.data.RandStyledSlided`.
 
     Args:
         generator: :class:`StyleGenerator`.

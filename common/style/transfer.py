@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from ..files import write_json, written_whole
-from ..weights import load_weights
+from ..networks.checkpoints import load_weights
 from .restyle import SlideRestyler
 
 logger = logging.getLogger(__name__)

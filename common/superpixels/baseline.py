@@ -23,16 +23,16 @@ from ..data import SlideStore, one_per_slide
 from ..data.store import label_key
 from ..errors import OutputError
 from ..files import inside, sha256
-from ..fitted import load_fitted, save_fitted
-from ..inference.canvas import Canvas
 from ..inference.folder import FolderInUseError, SlideFolder
 from ..inference.journal import SettingsError
-from ..inference.plan import Plan
 from ..literal import as_path
+from ..maps.grid import Plan
+from ..maps.store import Canvas
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
 from ..slides import Slide, SlideError
+from .estimators import load_fitted, save_fitted
 from .features import BINS, NEIGHBOURHOODS, superpixel_features
 from .labels import majority_labels
 from .region import Region

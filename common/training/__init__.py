@@ -1,1 +1,27 @@
-"""Handlers and workflows that train."""
+"""Handlers and workflows that train: checkpoints, progress, scores, resuming, iterations."""
+
+from .checkpoint_metadata import CheckpointMetadataWriter
+from .handlers import (
+    AdversarialProgress,
+    GradientClipping,
+    SaveClassCurves,
+    SaveROC,
+    SaveScores,
+    TrainingProgress,
+    WeightsLoader,
+)
+from .iterative import IterativeTraining
+from .resume import RestartPoint
+
+__all__ = [
+    "AdversarialProgress",
+    "CheckpointMetadataWriter",
+    "GradientClipping",
+    "IterativeTraining",
+    "RestartPoint",
+    "SaveClassCurves",
+    "SaveROC",
+    "SaveScores",
+    "TrainingProgress",
+    "WeightsLoader",
+]

@@ -1,5 +1,6 @@
-"""MONAI dictionary transforms for patches of several magnifications."""
+"""MONAI dictionary transforms for patches of several magnifications. Array in, array out: opens no file."""
 
+from ..renamed import renamed_in
 from .center import RandCenterJitterd
 from .chosen import ChosenTransforms
 from .color import RandColorPerViewd
@@ -15,20 +16,15 @@ from .geometry import (
     RandShifted,
 )
 from .labels import LogitsToLabelsd
-from .load import LoadMultiMagnificationPatchd
-from .normalize import NormalizeStainsd
 from .optics import RandEmbossd, RandGaussianBlurd, RandGlassBlurd, RandMotionBlurd, RandNoised
 from .slices import RandScaledSliced
 from .stain import RandCLAHEd, RandGammad, RandPCAColord, RandTargetedHSVd
-from .styled import RandStyledSlided
 
 __all__ = [
     "ChosenTransforms",
     "DeformOnced",
     "ElasticDeformationd",
-    "LoadMultiMagnificationPatchd",
     "LogitsToLabelsd",
-    "NormalizeStainsd",
     "RandCLAHEd",
     "RandCenterJitterd",
     "RandColorPerViewd",
@@ -47,6 +43,7 @@ __all__ = [
     "RandScaledSliced",
     "RandSheard",
     "RandShifted",
-    "RandStyledSlided",
     "RandTargetedHSVd",
 ]
+
+__getattr__ = renamed_in(__name__)

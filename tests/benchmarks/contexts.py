@@ -26,9 +26,9 @@ from real_tissue import OVERLAY
 from common.classes import ClassScheme
 from common.data import load_datalist
 from common.data.store import SlideStore
-from common.evaluation import score_slide
+from common.evaluation.slide import score_slide
 from common.inference.options import CONTEXTS
-from common.metrics import scores, seam_ratio
+from common.metrics.segmentation import scores, seam_ratio
 from common.outputs.overlay import blend
 from common.outputs.panels import panels
 from common.phantom import BREAST, LYMPH_NODE, write_phantoms

@@ -20,8 +20,8 @@ from pathlib import Path
 import pandas as pd
 from phantom_ablation import REPOSITORY, bundle
 
-from common.comparison import compare_runs
 from common.data import datalist_from_bach
+from common.evaluation.comparison import compare_runs
 from common.phantom import BACH_CLASSES, write_bach
 
 DA_REFINENET = REPOSITORY / "bundles" / "pathology_da_refinenet_segmentation"

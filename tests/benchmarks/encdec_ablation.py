@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 from phantom_ablation import REPOSITORY, bundle
 
-from common.comparison import compare_runs
+from common.evaluation.comparison import compare_runs
 from common.phantom import BIOPSY_CLASSES, write_breast_biopsies
 
 ENCDEC = REPOSITORY / "bundles" / "pathology_multires_encdec_segmentation"

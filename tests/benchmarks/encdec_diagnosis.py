@@ -17,7 +17,7 @@ from pathlib import Path
 from encdec_ablation import ENCDEC, SP_SETTINGS, SP_SVM, laid, painted, run_folder
 from phantom_ablation import bundle
 
-from common.comparison import compare_runs
+from common.evaluation.comparison import compare_runs
 from common.phantom import BIOPSY_CLASSES
 
 NETWORKS = ("Own, single", "Own, multi")

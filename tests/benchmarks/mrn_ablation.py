@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 from phantom_ablation import REPOSITORY, bundle
 
-from common.comparison import compare_runs
 from common.data import datalist_from_camelyon16
-from common.lesions import lesion_froc
+from common.evaluation.comparison import compare_runs
+from common.evaluation.froc import lesion_froc
 from common.phantom import LYMPH_NODE, write_camelyon16
-from common.roc_report import Curve, plot_curves, read_curve
+from common.reports.roc import Curve, plot_curves, read_curve
 
 MRN = REPOSITORY / "bundles" / "pathology_mrn_segmentation"
 OVERLAY = Path(__file__).with_suffix(".yaml")

@@ -22,8 +22,8 @@ import pandas as pd
 import tifffile
 
 from common.classes import ClassScheme
-from common.comparison import compare_runs
-from common.metrics import seam_ratio
+from common.evaluation.comparison import compare_runs
+from common.metrics.segmentation import seam_ratio
 from common.phantom import BREAST, write_phantoms
 
 REPOSITORY = Path(__file__).resolve().parents[2]

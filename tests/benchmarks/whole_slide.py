@@ -44,9 +44,9 @@ from common.inference.memory import freed_memory_kept
 from common.inference.precision import resolve_dtype
 from common.inference.reading import BlockReader
 from common.networks import NETWORKS
+from common.networks.checkpoints import load_weights
 from common.slides import FieldOfView, PatchReader, Slide, open_slide
 from common.slides.backends import TiffBackend
-from common.weights import load_weights
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUNDLE = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"

@@ -15,10 +15,10 @@ from PIL import Image
 
 from common.bundle.parser import bundle_settings
 from common.cohort.worker import WorkerSettings, load_bundle
-from common.features import bundle_encoder
 from common.files import sha256
 from common.networks.checkpoint_metadata import read_checkpoint_metadata
 from common.outputs.provenance import Provenance
+from common.reports.features import bundle_encoder
 from tests.bundles.commands import configs_of, run_bundle
 from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, MULTILEVEL, REPOSITORY
 

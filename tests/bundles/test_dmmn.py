@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.networks import DMMNM3, NETWORKS, UNet
 from common.networks.checkpoint_metadata import read_checkpoint_metadata
-from common.weights import load_branches, load_weights
+from common.networks.checkpoints import load_branches, load_weights
 from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import DMMN
 from tests.networks.test_released import WIDTHS, released_state

@@ -14,8 +14,8 @@ from monai.bundle import ConfigParser
 
 from common.data import load_datalist
 from common.networks import EncoderDecoder, MultiResolutionEncoderDecoder
+from common.networks.checkpoints import load_weights
 from common.phantom import BIOPSY_CLASSES, write_breast_biopsies
-from common.weights import load_weights
 from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import ENCDEC
 

@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from common.networks import MRN as Network
-from common.weights import load_weights
+from common.networks.checkpoints import load_weights
 from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import MRN
 

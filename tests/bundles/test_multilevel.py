@@ -14,9 +14,9 @@ import tifffile
 import torch
 from monai.bundle import ConfigParser
 
-from common.iterative import IterativeTraining
 from common.networks import EfficientNetUNet, HookNet, MultiLevelUNet, UNet
 from common.networks.checkpoint_metadata import read_checkpoint_metadata
+from common.training.iterative import IterativeTraining
 from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import MULTILEVEL
 

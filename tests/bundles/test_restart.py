@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 
 from common.files import sha256
 from common.networks.checkpoint_metadata import metadata_path
-from common.restart import RestartPoint
+from common.training.resume import RestartPoint
 from tests.bundles.commands import configs_of, run_bundle
 from tests.bundles.test_da_refinenet import SMALL as DUAL
 from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, MULTILEVEL

@@ -14,6 +14,7 @@ from PIL import Image
 from common.annotations import AnnotatedRegion, write_geojson
 from common.data import (
     ClassCycleSampler,
+    LoadMultiMagnificationPatchd,
     MultiMagnificationPatchDataset,
     PackedPatches,
     PatchIndex,
@@ -25,7 +26,6 @@ from common.data import (
     slide_items,
 )
 from common.slides import FieldOfView, PatchReader, SlideError, open_slide
-from common.transforms import LoadMultiMagnificationPatchd
 
 VIEWS = [FieldOfView(0.5, 64), FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
 TARGET = VIEWS[0]

@@ -14,10 +14,9 @@ from monai.engines import SupervisedTrainer
 from PIL import Image
 
 from common.cli.data import inspect
-from common.data import ClassCycleSampler, load_datalist
+from common.data import ClassCycleSampler, LoadMultiMagnificationPatchd, load_datalist
 from common.data.inspection import PatchSettings, inspect_datalist
 from common.errors import UnreadableFileError
-from common.transforms import LoadMultiMagnificationPatchd
 
 VIEWS = [{"mpp": 0.5, "size": 32}, {"mpp": 1.0, "size": 32}]
 TARGET = {"mpp": 0.5, "size": 32}

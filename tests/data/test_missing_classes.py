@@ -20,7 +20,7 @@ from common.data import (
     PatchIndex,
     check_validation,
 )
-from common.losses import WEIGHTINGS
+from common.data.class_weights import WEIGHTINGS
 from common.slides import FieldOfView
 
 VIEW = FieldOfView(0.5, 64)

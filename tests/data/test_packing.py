@@ -7,9 +7,9 @@ import pytest
 from monai.transforms import Compose, RandFlipd
 from torch.utils.data import DataLoader
 
-from common.data import Draw, MultiMagnificationPatchDataset, PackedPatches
+from common.data import Draw, LoadMultiMagnificationPatchd, MultiMagnificationPatchDataset, PackedPatches
 from common.slides import FieldOfView, SlideError
-from common.transforms import ElasticDeformationd, LoadMultiMagnificationPatchd
+from common.transforms import ElasticDeformationd
 
 VIEWS = [FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
 

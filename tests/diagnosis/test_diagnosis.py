@@ -16,10 +16,10 @@ from common.classes import ClassScheme
 from common.diagnosis import Diagnosis, LabelHistograms, Task, cross_validate
 from common.diagnosis.crossvalidation import folds
 from common.diagnosis.tasks import balanced, classifier
-from common.fitted import load_fitted, save_fitted
 from common.outputs.pyramid import write_label_pyramid
 from common.slides import open_slide
 from common.superpixels import Region, Superpixels
+from common.superpixels.estimators import load_fitted, save_fitted
 from tests.conftest import write_pyramid
 
 NAMES = ("epithelium", "stroma", "necrosis")

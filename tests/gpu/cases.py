@@ -16,8 +16,8 @@ from common.bundle.find import find_bundle
 from common.bundle.parser import bundle_parser
 from common.classes import ClassScheme
 from common.inference import Options, Segmenter
+from common.networks.checkpoints import load_weights
 from common.slides import FieldOfView, PatchReader, Slide
-from common.weights import load_weights
 from tests.bundles.narrow import NARROW
 from tests.gpu.sight import gpu_in_sight
 

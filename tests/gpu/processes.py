@@ -20,8 +20,8 @@ from tests.gpu.sight import gpu_in_sight
 # Loaded once; every step's process starts as a copy of one that has loaded them.
 _LOADED = [
     *("monai.bundle", "monai.engines", "monai.handlers", "monai.transforms", "ignite.handlers"),
-    *("common.data", "common.handlers", "common.inference", "common.losses", "common.networks", "common.phantom"),
-    *("common.restart", "common.training.checkpoint_metadata", "common.transforms", "torch.profiler"),
+    *("common.data", "common.training", "common.inference", "common.losses", "common.networks", "common.phantom"),
+    *("common.training", "common.training.checkpoint_metadata", "common.transforms", "torch.profiler"),
 ]
 # The longest that loading may take.
 _LOADING_S = 120

@@ -12,7 +12,8 @@ import torch
 import zarr
 from shapely.geometry import shape
 
-from common.inference import Options, Plan, WholeSlideInferer
+from common.inference import Options, WholeSlideInferer
+from common.maps import Plan
 from common.outputs.blocks import label_areas
 from common.slides import FieldOfView
 from tests.conftest import write_pyramid

@@ -13,9 +13,10 @@ import torch
 import zarr
 
 from common.annotations import read_annotations
-from common.evaluation import score_slide
-from common.inference import Options, Plan, Segmenter, WholeSlideInferer
+from common.evaluation.slide import score_slide
+from common.inference import Options, Segmenter, WholeSlideInferer
 from common.inference.reading import BlockReader
+from common.maps import Plan
 from common.networks import DMMNM3
 from common.phantom import write_phantom
 from common.slides import FieldOfView, PatchReader, open_slide, tissue_mask

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.inference import Options, Plan, Segmenter
+from common.inference import Options, Segmenter
+from common.maps import Plan
 from common.slides import FieldOfView, PatchReader, Slide, open_slide
 from tests.conftest import write_pyramid
 

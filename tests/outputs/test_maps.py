@@ -15,7 +15,7 @@ from ome_zarr_models.v05 import Image
 from pydicom import dcmread
 from scipy import ndimage
 
-from common.inference import Canvas
+from common.maps import Canvas
 from common.outputs.dicom import write_dicom
 from common.outputs.ome_zarr import write_probabilities
 from common.outputs.pyramid import write_grey_pyramid

@@ -12,7 +12,7 @@ import tifffile
 from scipy import ndimage
 
 from common.annotations import read_annotations
-from common.inference import Canvas, Plan
+from common.maps import Canvas, Plan
 from common.outputs.nifti import write_nifti
 from common.outputs.overlay import blend, with_legend
 from common.outputs.polygons import label_polygons, slide_polygons

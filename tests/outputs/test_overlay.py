@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from common.classes import ClassScheme
-from common.inference import Canvas, Plan
+from common.maps import Canvas, Plan
 from common.outputs.overlay import blend, letter_size, wrapped, write_overlay
 from common.outputs.panels import panels
 from common.outputs.pyramid import write_image_pyramid

@@ -12,7 +12,7 @@ from scipy import ndimage
 from shapely.geometry import shape
 
 from common.classes import ClassScheme
-from common.inference import Plan
+from common.maps import Plan
 from common.outputs.polygon_file import write_polygons
 from common.outputs.polygon_options import PolygonOptions
 from common.outputs.polygons import label_polygons, slide_polygons

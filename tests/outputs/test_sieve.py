@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.inference import Canvas
+from common.maps import Canvas
 from common.outputs.sieve import sieved
 
 

@@ -12,12 +12,12 @@ import torch
 from monai.bundle import ConfigWorkflow
 from skimage.metrics import structural_similarity
 
-from common.data.styled import note_styled_slides, styled_slides
+from common.data import LoadMultiMagnificationPatchd, RandStyledSlided
+from common.data.styled_slides import note_styled_slides, styled_slides
 from common.phantom import BREAST
 from common.slides import FieldOfView, SlideError, open_slide
 from common.style import GreySSIMLoss, PatchAdversarial, SlideRestyler, StyleGenerator
 from common.style.generator import REACH
-from common.transforms import LoadMultiMagnificationPatchd, RandStyledSlided
 from tests.conftest import MULTILEVEL, write_pyramid
 
 VIEWS = [FieldOfView(0.5, 64), FieldOfView(2.0, 64)]

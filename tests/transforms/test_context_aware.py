@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from monai.transforms import Compose
 
+from common.data import LoadMultiMagnificationPatchd
 from common.phantom import BREAST
 from common.slides import FieldOfView
 from common.transforms import (
     ChosenTransforms,
     DeformOnced,
-    LoadMultiMagnificationPatchd,
     RandCenterJitterd,
     RandCLAHEd,
     RandColorPerViewd,

@@ -15,7 +15,7 @@ import tifffile
 
 from common.bundle.parser import bundle_parser
 from common.inference.journal import DONE, Journal
-from common.weights import load_weights
+from common.networks.checkpoints import load_weights
 from tests.gpu.cases import CHECKPOINTS, DEVICE
 from tests.gpu.kit import Kit
 

@@ -1,0 +1,56 @@
+"""Which slides there are in other styles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import write_json
+
+_INDEX = "styled.json"
+MADE = "made.json"
+
+
+@dataclass(frozen=True)
+class StyledSlide:
+    """A slide's versions in other styles: their paths, and how many bytes the slide's own file has."""
+
+    versions: Sequence[str]
+    source_bytes: int
+
+
+def note_styled_slides(folder: str | Path) -> None:
+    """Write ``styled.json``: of every slide its versions in a folder, as each style's ``made.json`` lists them."""
+    folder = Path(folder)
+    styled: dict[str, dict[str, Any]] = {}
+    for record in sorted(folder.glob(f"*/{MADE}")):
+        for name, source in json.loads(record.read_text(encoding="utf-8"))["slides"].items():
+            known = styled.setdefault(name, {"source_bytes": source["bytes"], "versions": []})
+            if known["source_bytes"] != source["bytes"]:
+                raise ValueError(
+                    f"{record}: its {name} was another file than in other styles there. Write styles of other slides "
+                    "to another folder"
+                )
+            known["versions"].append(f"{record.parent.name}/{name}.tif")
+    write_json(folder / _INDEX, styled)
+
+
+def styled_slides(folder: str | Path) -> dict[str, StyledSlide]:
+    """The versions of every slide in other styles, by its name.
+
+    Raises:
+        ValueError: the folder has none.
+    """
+    folder = Path(folder)
+    path = folder / _INDEX
+    if not path.exists():
+        raise ValueError(f"{path}: no styled slides. Make them with configs/style_transfer.yaml, or leave styled out")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: _styled(folder, entry) for name, entry in found.items()}
+
+
+def _styled(folder: Path, entry: Mapping[str, Any]) -> StyledSlide:
+    return StyledSlide([str(folder / part) for part in entry["versions"]], entry["source_bytes"])

@@ -1,0 +1,9 @@
+"""Losses of logits and labels, as modules of tensors."""
+
+from ..renamed import renamed_in
+from .cross_entropy import WeightedCrossEntropyLoss, l2_parameter_groups
+from .multi_output import BranchesLoss, CrossEntropyDiceLoss
+
+__all__ = ["BranchesLoss", "CrossEntropyDiceLoss", "WeightedCrossEntropyLoss", "l2_parameter_groups"]
+
+__getattr__ = renamed_in(__name__)

@@ -1,0 +1,102 @@
+"""Losses over partially labelled maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.nn import functional
+
+from ..classes import ClassScheme
+
+_IGNORED = -100
+NORMALISATIONS = ("pixels", "labelled", "weights")
+
+
+class WeightedCrossEntropyLoss(nn.Module):
+    """Weighted cross entropy to which unlabelled pixels contribute nothing; binary where the scheme is a sigmoid's.
+
+    Args:
+        scheme: which label is which output channel.
+        weights: one per class, in label order; None for equal ones.
+        normalisation: what the weighted sum is divided by: ``"pixels"``: all pixels of the batch (eq. 1 as printed);
+            ``"labelled"``: the labelled ones; ``"weights"``: the weights of the labelled ones, as PyTorch's mean
+            does and with it the released code. A batch without a labelled pixel has loss 0. Where several processes
+            train, it is theirs together: the mean of their losses, and of their gradients, is that of one process
+            with all their patches in its batch.
+
+    Shape:
+        logits ``(B, C, h, w)``, label maps ``(B, 1, h, w)`` -> a scalar.
+
+    Source: Ho et al. 2021, eq. 1; for a sigmoid, the data term of Gu et al. 2018, eq. 1.
+    """
+
+    def __init__(
+        self, scheme: ClassScheme, weights: Sequence[float] | None = None, normalisation: str = "pixels"
+    ) -> None:
+        super().__init__()
+        if normalisation not in NORMALISATIONS:
+            raise ValueError(f"normalisation must be one of {', '.join(NORMALISATIONS)}, not {normalisation!r}")
+        if weights is not None and len(weights) != len(scheme):
+            raise ValueError(f"{len(weights)} class weights for {len(scheme)} classes ({', '.join(scheme.names)})")
+        self.scheme, self.normalisation = scheme, normalisation
+        # By label, since of a sigmoid's two classes one has no channel.
+        label_weights = torch.zeros(256)
+        label_weights[1 : len(scheme) + 1] = torch.tensor(weights or [1.0] * len(scheme))
+        self.register_buffer("weights", label_weights)
+        self.weights: torch.Tensor
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        total, divisor = self.sums(logits, labels)
+        count = self._mean_over_processes(divisor)
+        return total / count.clamp(min=torch.finfo(torch.float32).tiny)
+
+    def sums(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weighted sum over the pixels of a batch, and what it is divided by."""
+        labels = labels[:, 0].long()
+        weights = self.weights.to(logits.device)
+        single = self.scheme.activation == "sigmoid"
+        total = (self._binary if single else self._multiclass)(logits.float(), labels, weights)
+        return total, self._divisor(labels, weights)
+
+    def _multiclass(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        channels = self.scheme.target_channels(labels, _IGNORED)
+        of_channels = torch.zeros(logits.shape[1], device=logits.device)
+        for tissue in self.scheme.classes:
+            if tissue.channel is not None:
+                of_channels[tissue.channel] = weights[tissue.label]
+        return functional.cross_entropy(logits, channels, of_channels, ignore_index=_IGNORED, reduction="sum")
+
+    def _binary(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        wanted = (labels == self.scheme.positive.label).float()
+        return functional.binary_cross_entropy_with_logits(logits[:, 0], wanted, weights[labels], reduction="sum")
+
+    def _divisor(self, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        if self.normalisation == "pixels":
+            return torch.tensor(float(labels.numel()), device=labels.device)
+        labelled = (labels > 0) & (labels <= len(self.scheme))
+        return weights[labels[labelled]].sum() if self.normalisation == "weights" else labelled.sum().float()
+
+    def _mean_over_processes(self, count: torch.Tensor) -> torch.Tensor:
+        if not (self.training and distributed.is_available() and distributed.is_initialized()):
+            return count
+        distributed.all_reduce(count)
+        return count / distributed.get_world_size()
+
+
+def l2_parameter_groups(network: nn.Module, strength: float) -> list[dict[str, Any]]:
+    """Parameters for an optimiser that adds λ‖W‖² of all convolutions' weights to the loss.
+
+    Args:
+        network: whose parameters; biases and normalisations are not regularised.
+        strength: λ. The optimiser's ``weight_decay``, which multiplies W in the gradient, is twice that. (Adam's is the
+            loss's own; AdamW's is something else.)
+
+    Source: Gu et al. 2018, eq. 1 and section 4.1; printed inside the sum over examples, it belongs outside.
+    """
+    convolutions = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    chosen = {id(weight) for weight in convolutions}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+    return [{"params": convolutions, "weight_decay": 2 * strength}, {"params": others, "weight_decay": 0.0}]

@@ -1,0 +1,21 @@
+"""Metrics of label maps and of networks' outputs: pure functions of arrays, and ignite metrics. Writes no file."""
+
+from .class_curves import ClassCurves
+from .confusion import SlideConfusion, confusion_matrix
+from .context_reliance import ContextReliance
+from .roc import SlideROC
+from .segmentation import FirstOutput, MeanIoU, MeanLoss, bach_score, scores, seam_ratio
+
+__all__ = [
+    "ClassCurves",
+    "ContextReliance",
+    "FirstOutput",
+    "MeanIoU",
+    "MeanLoss",
+    "SlideConfusion",
+    "SlideROC",
+    "bach_score",
+    "confusion_matrix",
+    "scores",
+    "seam_ratio",
+]

@@ -1,0 +1,201 @@
+"""Checkpoints: whole networks, and branches of one."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .checkpoint_metadata import CheckpointMetadata, as_view, metadata_path, read_checkpoint_metadata
+
+logger = logging.getLogger(__name__)
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 over names and values of all weights, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_weights(
+    network: nn.Module,
+    path: str | Path,
+    fields_of_view: Sequence[Any] | None = None,
+    target: Any = None,
+    scheme: Any = None,
+) -> None:
+    """Load a checkpoint into a network, or into what a parallel wrapper holds.
+
+    Args:
+        network: the network.
+        path: the checkpoint; see :func:`read_state`.
+        fields_of_view: what the network will see.
+        target: what it will predict.
+        scheme: its classes. Where one of these three is given, the weights are loaded to predict: those that were
+            trained on other µm/px or classes are refused, and what they were trained on is logged.
+
+    Raises:
+        ValueError: there is no such file, its weights are another network's, or it was trained on something else; says
+            what differs and what to do.
+    """
+    path = Path(path)
+    bare = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    state, metadata = read_state(path), read_checkpoint_metadata(path)
+    predicts = any(given is not None for given in (fields_of_view, target, scheme))
+    if predicts and metadata is not None:
+        _check_trained_as(path, metadata, fields_of_view, target, None if scheme is None else scheme.names)
+    _load(bare, state, path, metadata.remedy if metadata is not None and metadata.overlays else None)
+    if predicts:
+        _log_trained_on(path, metadata)
+
+
+def _check_trained_as(
+    path: Path,
+    metadata: CheckpointMetadata,
+    fields_of_view: Sequence[Any] | None,
+    target: Any,
+    classes: Sequence[str] | None,
+) -> None:
+    difference = metadata.difference(fields_of_view, target, classes)
+    if difference is not None:
+        remedy = f". {metadata.remedy}" if metadata.remedy else f" ({metadata_path(path).name})"
+        raise ValueError(f"{path} {difference}{remedy}")
+    sizes = [[as_view(view)["size"] for view in views] for views in (fields_of_view or (), metadata.fields_of_view)]
+    if all(sizes) and sizes[0] != sizes[1]:
+        logger.info("%s was trained on views of %d pixels, here they have %d", path, sizes[1][0], sizes[0][0])
+
+
+def _log_trained_on(path: Path, metadata: CheckpointMetadata | None) -> None:
+    note = metadata.note if metadata is not None else None
+    if note is None:
+        logger.info("%s: nothing is known about what these weights were trained on", path)
+        return
+    level = logging.WARNING if metadata is not None and metadata.synthetic else logging.INFO
+    logger.log(level, "%s: %s", path, note)
+
+
+def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: bool = False) -> None:
+    """Start branches of a multi-magnification network as U-Nets trained at these branches' own magnifications.
+
+    Args:
+        network: whose branches.
+        paths: name of a branch (``"5x"``: the modules ``encoder_5x`` and ``decoder_5x``) -> checkpoint of a U-Net of
+            the same widths.
+        frozen: whether these branches stay as they are when the network is trained.
+
+    Raises:
+        ValueError: there is no such branch or file, or the U-Net's weights do not fit; names them.
+    """
+    for name, path in paths.items():
+        if not Path(path).exists():
+            raise ValueError(
+                f"{path}: no such checkpoint to begin branch {name} as. Train that U-Net first (of the demonstration: "
+                "with ablations/demo_context.yaml), or train all branches together with branches_from: {}"
+            )
+        state = read_state(path)
+        for part in ("encoder", "decoder"):
+            branch = getattr(network, f"{part}_{name}", None)
+            if branch is None:
+                raise ValueError(f"{type(network).__name__} has no branch {name!r} (module {part}_{name})")
+            found = {key[len(part) + 1 :]: value for key, value in state.items() if key.startswith(f"{part}.")}
+            _load(branch, found, Path(path))
+            branch.requires_grad_(not frozen)
+        logger.info("branch %s: %s", name, path)
+
+
+def load_encoders(network: nn.Module, paths: Mapping[str | int, str | Path]) -> None:
+    """Start encoders of a multi-resolution network as those of U-Nets trained at these views' own µm/px.
+
+    Args:
+        network: a :class:`MultiResolution`.
+        paths: number of a view, the finest being 0 -> checkpoint of the same network of one resolution, of the same
+            widths.
+
+    Raises:
+        ValueError: there is no such view or file, or the U-Net's weights do not fit; names them.
+    """
+    encoders: Sequence[nn.Module] = getattr(network, "encoders", ())
+    for view, path in paths.items():
+        if not 0 <= int(view) < len(encoders):
+            raise ValueError(f"{type(network).__name__} has encoders 0 to {len(encoders) - 1}, not {view}")
+        prefix, state = "encoders.0.", read_state(path)
+        if any(key.startswith("encoders.1.") for key in state):
+            raise ValueError(f"{path}: a network of several resolutions, none of whose encoders is meant. Name a U-Net")
+        found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        _load(encoders[int(view)], found, Path(path))
+        logger.info("encoder of view %s: %s", view, path)
+
+
+def load_trunk(network: nn.Module, path: str | Path | None, module: str = "trunk") -> None:
+    """Start encoders as a classifier's, e.g. trained on ImageNet.
+
+    Args:
+        network: its modules called ``module`` hold a ``resnet`` each.
+        path: the state dict of a ResNet of that depth under torchvision's names; its last, fully connected layer is
+            left out. None: the encoders stay as they are.
+        module: see ``network``.
+
+    Raises:
+        ValueError: there is no such file, the network has no such encoder, or the weights do not fit.
+    """
+    if path is None:
+        return
+    found = {key: value for key, value in read_state(path).items() if not key.startswith("fc.")}
+    trunks = [part.resnet for name, part in network.named_modules() if name.split(".")[-1] == module]
+    if not trunks:
+        raise ValueError(f"{type(network).__name__} has no encoder to begin as {path}")
+    for trunk in trunks:
+        # Older files do not count batches, which matters to nothing here.
+        counts = {key: value for key, value in trunk.state_dict().items() if key.endswith("num_batches_tracked")}
+        _load(trunk, {**counts, **found}, Path(path))
+    logger.info("%s of %d encoder(s): %s", module, len(trunks), path)
+
+
+def read_state(path: str | Path) -> dict[str, torch.Tensor]:
+    """Names and tensors of a checkpoint; nothing else in it is read, and none of it is run.
+
+    Raises:
+        ValueError: there is no such file, it is cut short, or it holds more than tensors.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: no such checkpoint. Train one with train.yaml, or name an existing one")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Of a damaged file, torch's reader raises nearly anything.
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path}: no checkpoint, one that was cut short, or one with pickled code in it, which is not run ({why}). "
+            "Save network.state_dict() and nothing else"
+        ) from error
+    state = content["model"] if isinstance(content, dict) and "model" in content else content
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path}: not the tensors of one network. Save network.state_dict() and nothing else")
+    return dict(state)
+
+
+def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path, remedy: str | None = None) -> None:
+    wanted = network.state_dict()
+    problems = [f"{key} is missing" for key in wanted if key not in state]
+    problems += [f"{key} is none of its weights" for key in state if key not in wanted]
+    problems += [
+        f"{key} is {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if problems:
+        raise ValueError(
+            f"{path} holds the weights of another network than {type(network).__name__}: {problems[0]} "
+            f"({len(problems)} differences). "
+            + (remedy or "Set network_def to the network (and widths) it was trained with")
+        )
+    network.load_state_dict(state)

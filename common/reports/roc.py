@@ -1,0 +1,171 @@
+"""ROC curves as files: of one network's slides, and of several networks in one picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..classes import ClassScheme
+from ..figures import new_figure, save_figure
+from ..files import write_json
+from ..metrics.roc import auc, roc_curve
+from ..metrics.segmentation import scores
+from .scores import write_table
+
+# Points of a curve that is written or drawn; areas are taken of all.
+_POINTS = 2000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A ROC curve: false and true positive rates from (0, 0) to (1, 1), and the area under it."""
+
+    false_positives: np.ndarray
+    true_positives: np.ndarray
+    area: float
+
+
+class ROCReport:
+    """Curves and figures of several slides: of all their pixels together, and of each slide.
+
+    Args:
+        scheme: the classes, of a sigmoid.
+        counts: pixels by truth and score of each slide, ``(slides, 2, 65536)``; from :class:`SlideROC`.
+        matrices: a confusion matrix of each slide at the scheme's threshold; from :class:`SlideConfusion`.
+        data: a datalist entry of each slide.
+    """
+
+    def __init__(
+        self, scheme: ClassScheme, counts: np.ndarray, matrices: np.ndarray, data: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.scheme, self.counts, self.matrices = scheme, counts, matrices
+        self.names = [Path(str(item["image"])).name for item in data]
+        self.positive = scheme.positive.name
+        self.negative = scheme.negative.name
+
+    def figures(self) -> dict[str, Any]:
+        """Area under the curve, and sensitivity, specificity and Dice coefficient at the scheme's threshold: pooled,
+        of each slide, and the mean area of the slides that have pixels of both classes. None where a class has none."""
+        slides = [
+            {"slide": name, **self._figures(counts, matrix)}
+            for name, counts, matrix in zip(self.names, self.counts, self.matrices, strict=True)
+        ]
+        areas = [row["auc"] for row in slides if row["auc"] is not None]
+        return {
+            "positive": self.positive,
+            "threshold": self.scheme.threshold,
+            "pooled": self._figures(self.counts.sum(axis=0), self.matrices.sum(axis=0)),
+            "mean_auc_of_slides": float(np.mean(areas)) if areas else None,
+            "slides_with_both_classes": len(areas),
+            "slides": slides,
+        }
+
+    def write(self, output_dir: str | Path) -> dict[str, Any]:
+        """Write ``roc.json``, ``roc.csv`` (some 2,000 points of the pooled curve) and ``roc.png`` (with each slide's);
+        gives the figures. Without pixels of both classes there is no curve, and only ``roc.json``."""
+        output_dir, figures = Path(output_dir), self.figures()
+        write_json(output_dir / "roc.json", figures)
+        pooled = curve_of(self.counts.sum(axis=0))
+        if pooled is not None:
+            thinned = _thinned(pooled)
+            rates = {"false_positive_rate": thinned.false_positives, "true_positive_rate": thinned.true_positives}
+            write_table(output_dir / "roc.csv", pd.DataFrame(rates))
+            slides = [curve for curve in map(curve_of, self.counts) if curve is not None]
+            plot_curves(output_dir / "roc.png", {"all pixels": pooled}, slides if len(slides) > 1 else ())
+        return figures
+
+    def _figures(self, counts: np.ndarray, matrix: np.ndarray) -> dict[str, Any]:
+        classes = scores(matrix, self.scheme.names)["classes"]
+        return {
+            "auc": auc(counts),
+            "sensitivity": classes[self.positive]["recall"],
+            "specificity": classes[self.negative]["recall"],
+            "dice": classes[self.positive]["f1"],
+            "pixels": {name: classes[name]["labelled_pixels"] for name in (self.positive, self.negative)},
+        }
+
+
+def curve_of(counts: np.ndarray) -> Curve | None:
+    """The curve of :func:`count_scores`; None where one class has no pixels."""
+    area = auc(counts)
+    return None if area is None else Curve(*roc_curve(counts), area)
+
+
+def compare_curves(runs: Mapping[str, str | Path], out: str | Path) -> pd.DataFrame:
+    """Lay the pooled curves of several evaluations into one picture and one table (the form of Gu et al. 2018, Fig. 3).
+
+    Args:
+        runs: title -> folder with the ``roc.json`` and ``roc.csv`` of an evaluation.
+        out: folder for ``roc.png`` and ``roc_comparison.csv``.
+
+    Returns:
+        one row per run: pooled area, mean area of slides, sensitivity, specificity and Dice coefficient.
+
+    Raises:
+        ValueError: a folder without a curve.
+    """
+    curves, rows = {}, []
+    for title, folder in runs.items():
+        figures, curves[title] = read_curve(folder)
+        pooled = {name: figures["pooled"][name] for name in ("auc", "sensitivity", "specificity", "dice")}
+        rows.append({"network": title, **pooled, "mean AUC of slides": figures["mean_auc_of_slides"]})
+    table = pd.DataFrame(rows)
+    write_table(Path(out) / "roc_comparison.csv", table)
+    plot_curves(Path(out) / "roc.png", curves)
+    return table
+
+
+def read_curve(folder: str | Path) -> tuple[dict[str, Any], Curve]:
+    """The figures and the pooled curve that an evaluation wrote.
+
+    Raises:
+        ValueError: there is none.
+    """
+    folder = Path(folder)
+    if not (folder / "roc.csv").exists():
+        raise ValueError(f"{folder / 'roc.csv'}: no such curve. Evaluate with output_dir {folder} first")
+    figures = json.loads((folder / "roc.json").read_text(encoding="utf-8"))
+    rates = pd.read_csv(folder / "roc.csv").to_numpy().T
+    return figures, Curve(rates[0], rates[1], figures["pooled"]["auc"])
+
+
+def plot_curves(path: str | Path, curves: Mapping[str, Curve], faint: Sequence[Curve] = ()) -> None:
+    """Draw curves with their areas in the legend, and beside them their upper left corner enlarged.
+
+    Args:
+        path: the picture.
+        curves: title -> curve.
+        faint: others, thin and without a name.
+    """
+    figure = new_figure(11, 5.2)
+    for axes, widest in zip(figure.subplots(1, 2), (1.0, 0.2), strict=True):
+        for curve in map(_thinned, faint):
+            axes.plot(curve.false_positives, curve.true_positives, color="0.75", linewidth=0.8)
+        for title, curve in curves.items():
+            thin = _thinned(curve)
+            label = f"{title} ({curve.area:.4f})"
+            axes.plot(thin.false_positives, thin.true_positives, linewidth=1.6, label=label)
+        axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
+        axes.set(xlim=(0, widest), ylim=(1 - widest, 1.002), xlabel="false positive rate", ylabel="true positive rate")
+        axes.grid(alpha=0.3)
+    legend = figure.axes[0].legend(title="network (area)" if len(curves) > 1 else None, loc="lower right")
+    if faint:
+        legend.set_title(f"grey: {len(faint)} single slides")
+    figure.axes[1].set_title("upper left corner", fontsize=10)
+    save_figure(figure, path)
+
+
+def _thinned(curve: Curve) -> Curve:
+    """Some 2,000 points at most, evenly spaced along the curve; the ends stay."""
+    steps = curve.false_positives + curve.true_positives
+    if len(steps) <= _POINTS:
+        return curve
+    at = np.unique(np.searchsorted(steps, np.linspace(0, 2, _POINTS)).clip(max=len(steps) - 1))
+    at = np.union1d(at, [0, len(steps) - 1])
+    return Curve(curve.false_positives[at], curve.true_positives[at], curve.area)

@@ -1,0 +1,41 @@
+"""Classifiers of scikit-learn on disk, without pickle."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import skops.io
+
+from ..files import written_whole
+
+
+def save_fitted(path: str | Path, content: dict[str, Any]) -> None:
+    """Write a dictionary of fitted estimators, arrays and plain values, whole."""
+    with written_whole(path) as partial:
+        skops.io.dump(content, partial)
+
+
+def load_fitted(path: str | Path, kind: str) -> dict[str, Any]:
+    """Read what :func:`save_fitted` wrote; nothing in the file is run.
+
+    Args:
+        path: the file.
+        kind: its ``"kind"``, which tells what it was made by.
+
+    Raises:
+        ValueError: it is missing, damaged, holds types that are not scikit-learn's, or is of another kind.
+    """
+    if not Path(path).exists():
+        raise ValueError(f"{path}: no such fitted model. Fit one first, or name an existing one")
+    try:
+        unknown = skops.io.get_untrusted_types(file=path)
+        if unknown:
+            raise ValueError(f"{path}: refused, it holds types that could run code ({', '.join(unknown)})")
+        content = skops.io.load(path, trusted=[])
+    except (zipfile.BadZipFile, KeyError, OSError, TypeError) as error:
+        raise ValueError(f"{path}: not a fitted model of ours, or damaged ({error})") from error
+    if not isinstance(content, dict) or content.get("kind") != kind:
+        raise ValueError(f"{path}: not a {kind}")
+    return content

@@ -1,0 +1,308 @@
+"""Iterative training: each step learns from annotations and from what the step before predicts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from ..classes import NO_CLASS
+from ..data import all_sections, load_datalist, output_name, output_names
+from ..data.store import PSEUDO_LABEL, label_key
+from ..figures import new_figure, save_figure
+from ..files import remove, safe_name, sha256, write_json
+from ..literal import as_path, literal
+from ..networks.checkpoint_metadata import metadata_path
+from ..reports.scores import write_table
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "model.pt"
+_PREDICTION = "prediction.tif"
+_CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of :class:`IterativeTraining`.
+
+    Attributes:
+        name: of its folder.
+        configs: the bundle's, laid over its train.yaml, evaluate.yaml and inference.yaml.
+        settings: what is set in train.yaml and evaluate.yaml: epochs, learning rate, augmentations, weights.
+        threshold: the probability that a pixel of this step's predictions needs to be a label of the next step's.
+        predictions: whether it also learns from what the step before predicts, or from annotations only.
+        goes_on: whether it begins with the weights of the step before.
+    """
+
+    name: str
+    configs: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    threshold: float = 0.5
+    predictions: bool = True
+    goes_on: bool = False
+
+
+class IterativeTraining:
+    """Train step after step, in a folder each. What is finished is not done again: the same command resumes.
+
+    A step trains (``model.pt``), is scored on the validation slides (``validation/``), and predicts all training slides
+    (``slides/``), where pixels without a class that reaches its threshold stay bare. The next step learns from these
+    labels where there is no annotation; annotations always win.
+
+    Args:
+        bundle_root: the bundle.
+        datalist: annotated slides in its sections ``training`` and ``validation``; others to learn from in
+            ``unlabelled``, if it has that section.
+        output_dir: where to; see :meth:`run`.
+        steps: :class:`Step`, or mappings of its fields.
+        configs: laid over the bundle's in every step, after the step's own: names in its ``configs/``, or paths.
+        settings: what is set in train.yaml and evaluate.yaml in every step, in place of the step's own; as far as
+            inference.yaml has them, there too.
+        inference: what else is set in inference.yaml in every step.
+
+    Raises:
+        ValueError: no step, two of one name, or a first one that would need one before.
+        FileNotFoundError: a config that there is not.
+
+    Source: Modi et al. 2024, section Training, Fig. 11 and Table 8.
+    """
+
+    def __init__(
+        self,
+        bundle_root: str | Path,
+        datalist: str | Path,
+        output_dir: str | Path,
+        steps: Sequence[Step | Mapping[str, Any]],
+        configs: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
+        inference: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.bundle, self.datalist, self.output_dir = Path(bundle_root), Path(datalist), Path(as_path(output_dir))
+        self.steps = [step if isinstance(step, Step) else Step(**step) for step in steps]
+        self.configs, self.settings, self.inference = list(configs), dict(settings or {}), dict(inference or {})
+        names = [step.name for step in self.steps]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"iterative training needs steps of different names, not {names}")
+        if self.steps[0].predictions or self.steps[0].goes_on:
+            raise ValueError(
+                f"the first step, {names[0]!r}, has none before it: set its predictions and goes_on to false"
+            )
+
+    def run(self) -> pd.DataFrame:
+        """Run what is missing.
+
+        A step's folder, ``<output_dir>/<number>_<name>/``, has ``step.json`` (its settings), ``datalist.json``,
+        ``training/`` (logs), ``model.pt``, ``validation/`` (scores) and ``slides/<slide>/`` (predictions);
+        ``output_dir`` has ``steps.csv`` and ``steps.png``.
+
+        Returns:
+            a row per step: mean IoU and IoU of each class on the validation slides, and how much of the training slides
+            it labelled for the next one.
+
+        Raises:
+            ValueError: a folder has a step of other settings, or a slide is both to learn from and to score on; names
+                it.
+            SystemExit: a slide cannot be segmented; names it. Take it out of ``unlabelled``.
+        """
+        self._check_sections()
+        rows = []
+        for number, step in enumerate(self.steps):
+            logger.info("step %d of %d: %s", number + 1, len(self.steps), step.name)
+            folder = self.folder(number)
+            self._claim(folder, number)
+            self._write_datalist(folder, number)
+            self._train(folder, number)
+            self._score(folder, number)
+            if number + 1 < len(self.steps):
+                self._predict(folder, number)
+            rows.append(self._row(folder, number))
+            table = pd.DataFrame(rows)
+            write_table(self.output_dir / "steps.csv", table)
+            plot_steps(table, self.output_dir / "steps.png")
+        logger.info("%s\n%s", table.round(3).to_string(index=False), self.output_dir / "steps.csv")
+        return table
+
+    def _check_sections(self) -> None:
+        """Nothing may be scored on what was learnt from it."""
+        learnt = {Path(item["image"]).resolve() for item in self._training_slides().values()}
+        for section in ("validation", "testing"):
+            if section in all_sections(self.datalist):
+                for item in load_datalist(self.datalist, section, require_label=False):
+                    if Path(item["image"]).resolve() in learnt:
+                        raise ValueError(f"{self.datalist}: {item['image']} is in {section} and also to learn from")
+
+    def folder(self, number: int) -> Path:
+        """Of a step."""
+        return self.output_dir / safe_name(f"{number}_{self.steps[number].name}")
+
+    def _claim(self, folder: Path, number: int) -> None:
+        """Write down what a step is made with, or check that it is the same."""
+        step = self.steps[number]
+        before = None if number == 0 else sha256(self.folder(number - 1) / CHECKPOINT)
+        slides = [*self._learnt(number), *load_datalist(self.datalist, "validation")]
+        described = {
+            "step": asdict(step),
+            "configs": {name: sha256(self._config(name)) for name in (*_CONFIGS, *step.configs, *self.configs)},
+            "settings": self.settings,
+            "inference": self.inference,
+            "slides": [[item["image"], Path(item["image"]).stat().st_size, label_key(item)] for item in slides],
+            "checkpoint_before": before,
+        }
+        described = json.loads(json.dumps(described, default=str))
+        path = folder / "step.json"
+        if not path.exists():
+            write_json(path, described)
+            return
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key in described if found.get(key) != described[key]]
+        if changed:
+            raise ValueError(
+                f"{folder}: a step with other {', '.join(changed)} is there already. Take the same, or set output_dir "
+                "to another folder"
+            )
+
+    def _learnt(self, number: int) -> list[dict[str, Any]]:
+        """Entries that a step learns from, without what the step before predicts."""
+        if self.steps[number].predictions:
+            return list(self._training_slides().values())
+        return load_datalist(self.datalist, "training")
+
+    def _write_datalist(self, folder: Path, number: int) -> None:
+        sections = {
+            section: load_datalist(self.datalist, section, require_label=False)
+            for section in all_sections(self.datalist)
+        }
+        sections["training"] = self._learnt(number)
+        if self.steps[number].predictions:
+            before = self.folder(number - 1) / "slides"
+            sections["training"] = [
+                {**item, PSEUDO_LABEL: str((before / output_name(item) / _PREDICTION).absolute())}
+                for item in sections["training"]
+            ]
+        write_json(folder / "datalist.json", sections)
+
+    def _training_slides(self) -> dict[str, dict[str, Any]]:
+        """All slides to learn from, by the names of their output folders."""
+        sections = [name for name in ("training", "unlabelled") if name in all_sections(self.datalist)]
+        items = [item for name in sections for item in load_datalist(self.datalist, name, require_label=False)]
+        try:
+            return dict(zip(output_names(items), items, strict=True))
+        except ValueError as error:
+            raise ValueError(
+                f"{self.datalist}: two training entries of one slide, or of one file name. Put all regions of a slide "
+                f"into one entry, and rename files ({error})"
+            ) from error
+
+    def _train(self, folder: Path, number: int) -> None:
+        if (folder / CHECKPOINT).exists():
+            return
+        step, training = self.steps[number], folder / "training"
+        # What a training that was stopped left is not this one's.
+        remove(training)
+        start = {"start_from": str(self.folder(number - 1) / CHECKPOINT)} if step.goes_on else {}
+        files = {"checkpoint_dir": str(training), "checkpoint_name": CHECKPOINT}
+        self._work("train", ["train.yaml"], number, training, **{**self._trained(number), **files, **start})
+        if not (training / CHECKPOINT).exists():
+            raise ValueError(f"{training}: training ended without a checkpoint. Set val_interval to at most epochs")
+        described = metadata_path(CHECKPOINT)
+        # First, as a step whose checkpoint is there counts as trained.
+        if (training / described).exists():
+            (training / described).rename(folder / described)
+        (training / CHECKPOINT).rename(folder / CHECKPOINT)
+
+    def _score(self, folder: Path, number: int) -> None:
+        scores, checkpoint = folder / "validation", sha256(folder / CHECKPOINT)
+        done = scores / "of_checkpoint.json"
+        if done.exists() and json.loads(done.read_text(encoding="utf-8"))["sha256"] == checkpoint:
+            return
+        remove(scores)
+        given = {**self._trained(number), "section": "validation", "checkpoint": str(folder / CHECKPOINT)}
+        self._work("train", ["train.yaml", "evaluate.yaml"], number, scores, **given)
+        write_json(done, {"sha256": checkpoint})
+
+    def _predict(self, folder: Path, number: int) -> None:
+        """The engine goes on by itself where it was stopped."""
+        slides = write_slides(folder / "predicted.json", list(self._training_slides().values()))
+        # What is seen and by which network is the same as in training.
+        known = ConfigParser.load_config_file(str(self._config("inference.yaml")))
+        given = {key: value for key, value in self._settings(number).items() if key.split("#")[0] in known}
+        given |= {
+            "slides": str(slides),
+            "section": "training",
+            "checkpoint": str(folder / CHECKPOINT),
+            "outputs": [_PREDICTION, "overlay.png", "summary.json"],
+            "scheme#threshold": self.steps[number].threshold,
+            "scheme#otherwise": NO_CLASS,
+            **self.inference,
+        }
+        self._work("infer", ["inference.yaml"], number, folder / "slides", **given)
+
+    def _settings(self, number: int) -> dict[str, Any]:
+        """A step's own, and in their place those of all steps."""
+        return {**self.steps[number].settings, **self.settings}
+
+    def _trained(self, number: int) -> dict[str, Any]:
+        datalist = {"datalist": str(self.folder(number) / "datalist.json")}
+        # Every epoch can be the best, whatever an overlay says.
+        fixed = {"cache_dir": str(self.output_dir / "patch_index"), "val_interval": 1}
+        return {**fixed, **self._settings(number), **datalist}
+
+    def _config(self, name: str) -> Path:
+        """A config of the bundle, or one's own."""
+        inside = self.bundle / "configs" / name
+        return inside if inside.exists() else Path(name)
+
+    def _work(self, kind: str, configs: Sequence[str], number: int, output_dir: Path, **given: Any) -> None:
+        """A run of the bundle."""
+        names = [*configs, *self.steps[number].configs, *self.configs]
+        workflow = ConfigWorkflow(
+            config_file=[str(self._config(name)) for name in names],
+            meta_file=str(self._config("metadata.json")),
+            logging_file=False,
+            workflow_type=kind,
+            bundle_root=literal(str(self.bundle)),
+            output_dir=literal(str(output_dir)),
+            **literal(given),
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+
+    def _row(self, folder: Path, number: int) -> dict[str, Any]:
+        figures = json.loads((folder / "validation" / "scores.json").read_text(encoding="utf-8"))
+        ious = {f"IoU {name}": row["iou"] for name, row in figures["classes"].items()}
+        row = {"step": self.steps[number].name, "mean IoU": figures["mean_iou"], **ious}
+        return {**row, **self._labelled(folder)}
+
+    def _labelled(self, folder: Path) -> dict[str, float]:
+        """mm² of each class that a step's predictions label."""
+        areas: dict[str, float] = {}
+        for path in sorted((folder / "slides").glob("*/summary.json")):
+            for name, found in json.loads(path.read_text(encoding="utf-8"))["classes"].items():
+                areas[f"predicted {name} mm²"] = areas.get(f"predicted {name} mm²", 0.0) + found["area_mm2"]
+        return areas
+
+
+def write_slides(path: Path, items: Sequence[Mapping[str, Any]]) -> Path:
+    """Write a datalist of whole slides to segment, without their regions."""
+    write_json(path, {"training": [{k: v for k, v in item.items() if k != "regions"} for item in items]})
+    return path
+
+
+def plot_steps(table: pd.DataFrame, path: Path) -> None:
+    """Draw mean IoU and IoU of each class over the steps."""
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
+    for column in (name for name in table.columns if "IoU" in name):
+        axes.plot(table["step"], table[column].astype(float), marker="o", linewidth=2.2 if "mean" in column else 1.2)
+    axes.legend([name for name in table.columns if "IoU" in name], fontsize=8)
+    axes.set(ylabel="on the validation slides", ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    save_figure(figure, path)

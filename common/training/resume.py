@@ -1,0 +1,176 @@
+"""A training that was stopped goes on from its last finished epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.handlers import CheckpointSaver
+from torch import distributed, nn
+from torch.optim import Optimizer
+
+from ..data import MultiMagnificationPatchDataset, NumberedDraws
+from ..files import written_whole
+from ..inference.autocast import AutocastInferer
+from ..inference.journal import differences
+from ..literal import as_path
+from ..networks.checkpoints import weights_digest
+
+logger = logging.getLogger(__name__)
+_SEED_STEP = 1_000_003
+
+
+class RestartPoint:
+    """Keeps, after every epoch, all that a training needs to go on from there, and goes on from there.
+
+    Network, optimiser, learning rate, best score so far, and which patches come next are as they would have been;
+    random numbers beside those of the patches (dropout) begin anew with every epoch. So a training that was stopped
+    ends as one that was not. One process writes and reads; the others get it from that one.
+
+    Args:
+        path: the file; None keeps nothing. It stands last among the trainer's handlers, behind validation.
+        network: the bare network.
+        optimizer, lr_scheduler: the trainer's.
+        draws: the trainer's patches, in their order.
+        dataset: what they are drawn from.
+        validator: whose best score counts.
+        best: what keeps the checkpoint of that.
+        seed: of the training.
+
+    Raises:
+        ValueError: the file is of another training; names what differs.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None,
+        network: nn.Module,
+        optimizer: Optimizer,
+        lr_scheduler: Any,
+        draws: NumberedDraws,
+        dataset: MultiMagnificationPatchDataset,
+        validator: Engine,
+        best: CheckpointSaver,
+        seed: int = 0,
+    ) -> None:
+        self.path = Path(as_path(path)) if path is not None else None
+        self.network, self.optimizer, self.lr_scheduler = network, optimizer, lr_scheduler
+        self.draws, self.dataset, self.validator, self.best, self.seed = draws, dataset, validator, best, seed
+        several = distributed.is_available() and distributed.is_initialized()
+        self._rank = distributed.get_rank() if several else 0
+        self._several = several
+
+    def attach(self, engine: Engine) -> None:
+        """Called by the trainer."""
+        if self.path is not None:
+            engine.add_event_handler(Events.STARTED, self._go_on)
+            # Not at the epoch's start: loading its first batch may draw a number, or not.
+            engine.add_event_handler(Events.ITERATION_STARTED, self._reseed)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._keep)
+
+    def _go_on(self, engine: Engine) -> None:
+        assert self.path is not None
+        self._training = self._described(engine)
+        state = self._newest(self._read())
+        if state is None:
+            logger.info("beginning anew: no %s yet", self.path)
+            return
+        unlike = differences(state["training"], self._training)
+        if unlike:
+            raise ValueError(
+                f"{self.path} is of another training: {'; '.join(unlike)}. Move it away to begin anew, or set restart "
+                "to another file"
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        self.draws.skip(state["epoch"])
+        best: Any = self.validator.state
+        best.best_metric, best.best_metric_epoch = state["best_metric"], state["best_metric_epoch"]
+        _kept(self.best).load_state_dict(state["best"])
+        engine.state.epoch = state["epoch"]
+        engine.state.iteration = state["epoch"] * len(engine.state.dataloader)  # type: ignore[arg-type]
+        logger.info("going on after epoch %d of %s: %s", state["epoch"], engine.state.max_epochs, self.path)
+
+    def _newest(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The state of the latest epoch that any process has: the one that wrote it may be on another machine now."""
+        if not self._several:
+            return state
+        epochs: list[int] = [-1] * distributed.get_world_size()
+        distributed.all_gather_object(epochs, -1 if state is None else state["epoch"])
+        held = [state]
+        distributed.broadcast_object_list(held, src=epochs.index(max(epochs)))
+        return held[0]
+
+    def _reseed(self, engine: Engine) -> None:
+        if (engine.state.iteration - 1) % len(engine.state.dataloader) == 0:  # type: ignore[arg-type]
+            torch.manual_seed(((self.seed * _SEED_STEP + engine.state.epoch) * _SEED_STEP + self._rank) % 2**63)
+
+    def _keep(self, engine: Engine) -> None:
+        assert self.path is not None
+        if self._rank > 0:
+            return
+        best: Any = self.validator.state
+        state = {
+            "training": self._training,
+            "epoch": engine.state.epoch,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
+            "best_metric": best.best_metric,
+            "best_metric_epoch": best.best_metric_epoch,
+            "best": _kept(self.best).state_dict(),
+        }
+        with written_whole(self.path) as partial:
+            torch.save(state, partial)
+            with partial.open("rb") as file:
+                # On the disk before it takes the place of the one before: there is no other.
+                os.fsync(file.fileno())
+
+    def _read(self) -> dict[str, Any] | None:
+        assert self.path is not None
+        if not self.path.exists():
+            return None
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a damaged file makes of it
+            raise ValueError(f"{self.path} cannot be read ({error}). Move it away to begin anew") from error
+
+    def _described(self, engine: Engine) -> dict[str, Any]:
+        """What makes two trainings the same, as far as it can be seen here."""
+        groups = [
+            {name: value for name, value in group.items() if name != "params" and not isinstance(value, torch.Tensor)}
+            for group in self.optimizer.param_groups
+        ]
+        described = {
+            "network": type(self.network).__name__,
+            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "begun_with": weights_digest(self.network),
+            "learning": sum(parameter.requires_grad for parameter in self.network.parameters()),
+            "patches": hashlib.sha256(self.dataset.index.rows.to_csv(index=False).encode()).hexdigest(),
+            "seed": self.seed,
+            "dtype": _precision(engine),
+            "processes": distributed.get_world_size() if self._several else 1,
+            "steps_per_epoch": len(engine.state.dataloader),  # type: ignore[arg-type]
+            "draws_per_epoch": len(self.draws.sampler),  # type: ignore[arg-type]
+            "optimizer": type(self.optimizer).__name__,
+            "settings": groups,
+        }
+        # As it is compared: without tuples.
+        return json.loads(json.dumps(described))
+
+
+def _precision(engine: Any) -> str | None:
+    """Return the precision of the trainer's forward pass, if its inferer chooses one."""
+    return engine.inferer.dtype_on(engine.state.device) if isinstance(engine.inferer, AutocastInferer) else None
+
+
+def _kept(saver: CheckpointSaver) -> Any:
+    """Ignite's record of the best checkpoint; without it the first one after a restart would replace a better one."""
+    return saver._key_metric_checkpoint
