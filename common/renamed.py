@@ -1,0 +1,90 @@
+"""Names of the previous version, so that configs written for it still run. They go with the next version.
+
+A module that moved is found by its old name. A class that moved or was renamed is found in the module that had it.
+Each use is named in a warning with the name to write instead.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_PACKAGE = __package__
+# Old module -> the module that now has its public names; both below this package.
+MODULES = {
+    "activations": "reports.activations",
+    "augmentation_report": "reports.augmentation",
+    "branch_losses": "losses",
+    "class_curves": "metrics",
+    "comparison": "evaluation.comparison",
+    "features": "reports.features",
+    "fitted": "superpixels.estimators",
+    "handlers": "training",
+    "html_report": "reports.html",
+    "inspection_report": "reports.inspection",
+    "iterative": "training",
+    "lesions": "evaluation.froc",
+    "restart": "training",
+    "roc": "metrics",
+    "roc_report": "reports.roc",
+    "stain_normalization": "data.stain_normalization",
+    "tissue_patches": "data.tissue_patches",
+    "weights": "networks.checkpoints",
+}
+# Old name in a module that still exists, or in one of the above -> its new place.
+NAMES = {
+    "evaluation.score_slide": "evaluation.slide.score_slide",
+    "inference.Block": "maps.Block",
+    "inference.Canvas": "maps.Canvas",
+    "inference.Plan": "maps.Plan",
+    "losses.class_weights": "data.class_weights.class_weights",
+    "reports.ScoreReport": "reports.scores.ScoreReport",
+    "transforms.LoadMultiMagnificationPatchd": "data.LoadMultiMagnificationPatchd",
+    "transforms.NormalizeStainsd": "data.NormalizeStainsd",
+    "transforms.RandStyledSlided": "data.RandStyledSlided",
+}
+
+
+def renamed_in(module: str) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module that had other names before.
+
+    Args:
+        module: the module's ``__name__``.
+    """
+    return partial(_renamed, module.removeprefix(f"{_PACKAGE}."))
+
+
+def _renamed(module: str, name: str) -> Any:
+    old = f"{module}.{name}"
+    new = NAMES.get(old) or (f"{MODULES[module]}.{name}" if module in MODULES else None)
+    if new is None or name.startswith("__"):
+        raise AttributeError(f"module {_PACKAGE}.{module} has no attribute {name}")
+    place, attribute = new.rsplit(".", 1)
+    found = getattr(import_module(f"{_PACKAGE}.{place}"), attribute)
+    warnings.warn(f"{_PACKAGE}.{old} is now {_PACKAGE}.{new}", FutureWarning, stacklevel=3)
+    return found
+
+
+class _MovedModule(Loader):
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__getattr__ = renamed_in(module.__name__)  # type: ignore[method-assign]
+
+
+class MovedModules(MetaPathFinder):
+    """Finds modules by the names that they had in the previous version."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.removeprefix(f"{_PACKAGE}.") in MODULES and fullname.startswith(f"{_PACKAGE}."):
+            return ModuleSpec(fullname, _MovedModule())
+        return None
