@@ -40,10 +40,14 @@ MODULES = {
 # Old name in a module that still exists, or in one of the above -> its new place.
 NAMES = {
     "evaluation.score_slide": "evaluation.slide.score_slide",
+    "branch_losses.BranchesLoss": "losses.MultiOutputLoss",
     "inference.Block": "maps.Block",
     "inference.Canvas": "maps.Canvas",
     "inference.Plan": "maps.Plan",
     "losses.class_weights": "data.class_weights.class_weights",
+    "metrics.FirstOutput": "metrics.PrimaryOutput",
+    "networks.AllBranches": "networks.MultiOutput",
+    "networks.share_batch_normalisation": "networks.sync_batch_norm",
     "reports.ScoreReport": "reports.scores.ScoreReport",
     "transforms.LoadMultiMagnificationPatchd": "data.LoadMultiMagnificationPatchd",
     "transforms.NormalizeStainsd": "data.NormalizeStainsd",

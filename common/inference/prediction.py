@@ -94,10 +94,10 @@ class Predictor:
     @staticmethod
     def margins(network: Any, fields_of_view: Sequence[FieldOfView], target: FieldOfView, options: Options) -> Any:
         """Pixels of each view around the targets that a window needs; None: as many as a patch has."""
-        if options.context != "seamless" or not getattr(network, "margin", 0):
+        if options.context != "seamless" or not getattr(network, "receptive_margin", 0):
             return None
         ratios = [max(1, round(view.mpp / target.mpp)) for view in fields_of_view]
-        return [network.margin // ratio + (network.margin if ratio > 1 else 0) for ratio in ratios]
+        return [network.receptive_margin // ratio + (network.receptive_margin if ratio > 1 else 0) for ratio in ratios]
 
     @property
     def passes(self) -> int:
@@ -247,28 +247,28 @@ class Predictor:
                 "neighbouring targets are not whole pixels of every view apart, so they share nothing: set context to "
                 '"per_patch"'
             )
-        period, name = getattr(network, "period", None), type(network).__name__
-        if self._tiled and self.options.context == "shared" and getattr(network, "context_as_a_whole", False):
+        alignment, name = getattr(network, "alignment", None), type(network).__name__
+        if self._tiled and self.options.context == "shared" and getattr(network, "position_independent_context", False):
             return
         if any(view.anchor == "tile" for view in fields_of_view):
             raise ValueError(
                 f'{name} cannot be run with context="{self.options.context}" on views that are anchored to tiles. Set '
                 'context to "per_patch"'
             )
-        if period is None or len(known or ()) != len(fields_of_view):
+        if alignment is None or len(known or ()) != len(fields_of_view):
             raise ValueError(
                 f'{name} cannot be run with context="{self.options.context}": its branches do not read views of their '
                 'own. Set context to "per_patch"'
             )
-        if self.options.context == "shared" and (self.size != self.plan.target or self.size % network.divisor):
+        if self.options.context == "shared" and (self.size != self.plan.target or self.size % network.size_divisor):
             raise ValueError(
-                f'with context="shared" the finest view is the target, a multiple of {network.divisor} pixels a side, '
-                f"not {self.size} and the target {self.plan.target}"
+                f'with context="shared" the finest view is the target, a multiple of {network.size_divisor} pixels a '
+                f"side, not {self.size} and the target {self.plan.target}"
             )
-        if self.plan.stride % period or self.plan.target % period:
+        if self.plan.stride % alignment or self.plan.target % alignment:
             raise ValueError(
-                f"{name} pools over {period} pixels; targets of {self.plan.target} pixels every {self.plan.stride} do "
-                f'not fall on multiples of it. Choose another overlap, or set context to "per_patch"'
+                f"{name} pools over {alignment} pixels; targets of {self.plan.target} pixels every {self.plan.stride} "
+                f'do not fall on multiples of it. Choose another overlap, or set context to "per_patch"'
             )
 
 

@@ -96,7 +96,7 @@ class CrossEntropyDiceLoss(nn.Module):
         return sums
 
 
-class BranchesLoss(nn.Module):
+class MultiOutputLoss(nn.Module):
     """A loss summed over several outputs with a weight each (eq. 7).
 
     Args:

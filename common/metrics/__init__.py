@@ -1,17 +1,18 @@
 """Metrics of label maps and of networks' outputs: pure functions of arrays, and ignite metrics. Writes no file."""
 
+from ..renamed import renamed_in
 from .class_curves import ClassCurves
 from .confusion import SlideConfusion, confusion_matrix
 from .context_reliance import ContextReliance
 from .roc import SlideROC
-from .segmentation import FirstOutput, MeanIoU, MeanLoss, bach_score, scores, seam_ratio
+from .segmentation import MeanIoU, MeanLoss, PrimaryOutput, bach_score, scores, seam_ratio
 
 __all__ = [
     "ClassCurves",
     "ContextReliance",
-    "FirstOutput",
     "MeanIoU",
     "MeanLoss",
+    "PrimaryOutput",
     "SlideConfusion",
     "SlideROC",
     "bach_score",
@@ -19,3 +20,5 @@ __all__ = [
     "scores",
     "seam_ratio",
 ]
+
+__getattr__ = renamed_in(__name__)

@@ -163,7 +163,7 @@ class MeanIoU(Metric):
         return 0.0 if mean is None else mean
 
 
-class FirstOutput:
+class PrimaryOutput:
     """An ``output_transform``: of networks that are trained by several outputs, the final one and its labels.
 
     Args:

@@ -1,8 +1,9 @@
 """Networks and their weights: one file per method over shared blocks. Imports no other room."""
 
+from ..renamed import renamed_in
 from .base import SegmentationNetwork
-from .batch_normalisation import share_batch_normalisation
-from .branches import AllBranches
+from .batch_norm import sync_batch_norm
+from .convert_released import load_released_dmmn
 from .da_refinenet import DARefineNet, RefineNet
 from .dmmn import DMMNM2S, DMMNM3, DMMNMS, DMMNS2
 from .efficientnet import EfficientNetUNet
@@ -10,7 +11,7 @@ from .encoder_decoder import EncoderDecoder, MultiResolutionEncoderDecoder
 from .hooknet import HookNet
 from .mrn import MRN, MultiResolution
 from .multi_level_unet import MultiLevelUNet
-from .released import load_released_dmmn
+from .multi_output import MultiOutput
 from .resnet import freeze_batch_normalisation
 from .segnet import SegNet
 from .unet import UNet
@@ -26,12 +27,12 @@ __all__ = [
     "DMMNS2",
     "MRN",
     "NETWORKS",
-    "AllBranches",
     "DARefineNet",
     "EfficientNetUNet",
     "EncoderDecoder",
     "HookNet",
     "MultiLevelUNet",
+    "MultiOutput",
     "MultiResolution",
     "MultiResolutionEncoderDecoder",
     "RefineNet",
@@ -40,5 +41,7 @@ __all__ = [
     "UNet",
     "freeze_batch_normalisation",
     "load_released_dmmn",
-    "share_batch_normalisation",
+    "sync_batch_norm",
 ]
+
+__getattr__ = renamed_in(__name__)

@@ -1,4 +1,4 @@
-"""What all networks share."""
+"""The base class of all networks."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ class SegmentationNetwork(nn.Module):
 
     Attributes:
         views: µm/px of each view its branches read, as multiples of the finest one's.
-        divisor: height and width of the input must be multiples of it.
-        period: finest pixels by which a place can move so that every view's pooling falls on the same pixels; None:
-            the network cannot be run over blocks.
-        margin: pixels of each view beyond which nothing reaches an output pixel; a multiple of every pooling.
-        context_as_a_whole: what :meth:`encode_context` gives says nothing of places in the coarse views: it is the same
-            for every target that is seen with them.
+        size_divisor: height and width of the input must be multiples of it.
+        alignment: finest pixels by which a place can move so that every view's pooling falls on the same pixels. None
+            if the network cannot be run over blocks.
+        receptive_margin: pixels of each view beyond which nothing reaches an output pixel. A multiple of every pooling.
+        position_independent_context: whether :meth:`encode_context` is the same for every target seen with the same
+            coarse views, since it says nothing of places in them.
     """
 
     # No annotations: TorchScript would try to read them as attribute types.
     views = cast(tuple[float, ...], (1,))
-    divisor = 1
-    period = cast(int | None, None)
-    margin = 0
-    context_as_a_whole = False
+    size_divisor = 1
+    alignment = cast(int | None, None)
+    receptive_margin = 0
+    position_independent_context = False
 
     def encode_context(self, coarse: list[torch.Tensor], height: int, width: int) -> list[torch.Tensor]:
-        """What the coarse branches contribute to ``height`` x ``width`` finest pixels in the middle of their views.
+        """Return what the coarse branches contribute to ``height`` x ``width`` finest pixels in the middle of
+        their views.
 
         Args:
             coarse: one ``(B, 3, h, w)`` per coarse view, in the order of ``views``, all around one centre.
             height, width: in finest pixels.
 
         Returns:
-            maps that cover just these pixels; how many of them one map pixel is (a power of two) their shapes tell.
+            maps that cover just these pixels. Each map's stride, a power of two, follows from its shape.
         """
         return []
 
@@ -59,10 +60,10 @@ class SegmentationNetwork(nn.Module):
                 f"image has shape {list(image.shape)}; this network takes (batch, {channels}, height, width): "
                 f"{channels // 3} field(s) of view of 3 channels, finest first. Set fields_of_view accordingly"
             )
-        if image.shape[2] % self.divisor != 0 or image.shape[3] % self.divisor != 0:
+        if image.shape[2] % self.size_divisor != 0 or image.shape[3] % self.size_divisor != 0:
             raise ValueError(
                 f"image is {image.shape[2]} x {image.shape[3]} pixels; height and width must be multiples of "
-                f"{self.divisor}"
+                f"{self.size_divisor}"
             )
 
     def initialise(self) -> None:
@@ -81,7 +82,7 @@ class SegmentationNetwork(nn.Module):
 
 
 def _fan_in(module: nn.Conv2d | nn.ConvTranspose2d) -> float:
-    """How many inputs an output value has; the mean over positions for a transposed convolution."""
+    """Return how many inputs an output value has: the mean over positions for a transposed convolution."""
     taps = math.prod(module.kernel_size)
     if isinstance(module, nn.ConvTranspose2d):
         return module.in_channels * taps / math.prod(module.stride)
@@ -89,6 +90,6 @@ def _fan_in(module: nn.Conv2d | nn.ConvTranspose2d) -> float:
 
 
 def center_crop(features: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The central ``height`` x ``width``."""
+    """Return the central ``height`` x ``width`` pixels."""
     top, left = (features.shape[2] - height) // 2, (features.shape[3] - width) // 2
     return features[:, :, top : top + height, left : left + width]

@@ -10,7 +10,7 @@ from torch import nn
 
 # How far an output pixel of an encoder and decoder of these blocks sees, in pixels of its coarsest level: with four
 # poolings 123 pixels, with three 59, with two 27.
-REACH = 8
+RECEPTIVE_RADIUS = 8
 # Makes a module of so many channels in and so many out.
 MakeModule = Callable[[int, int], nn.Module]
 

@@ -42,7 +42,7 @@ class RefineNet(SegmentationNetwork):
         decoder_channels: Sequence[int] = DECODER_WIDTHS,
     ) -> None:
         super().__init__()
-        self.divisor = 4
+        self.size_divisor = 4
         self.slice_encoder = ResNetEncoder(encoder, channels)
         widths = list(decoder_channels)
         self.slices = nn.ModuleList(
@@ -97,8 +97,8 @@ class DARefineNet(SegmentationNetwork):
         context_ratio: float = 5.0,
     ) -> None:
         super().__init__()
-        self.views, self.divisor = (1, context_ratio), 4
-        self.context_as_a_whole = True
+        self.views, self.size_divisor = (1, context_ratio), 4
+        self.position_independent_context = True
         self.slice_encoder = ResNetEncoder(slice_encoder, channels)
         self.context_encoder = ResNetEncoder(context_encoder, channels)
         widths = list(decoder_channels)

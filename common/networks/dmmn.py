@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .base import SegmentationNetwork, center_crop
-from .blocks import REACH, Decoder, Encoder, head, upsample2
+from .blocks import RECEPTIVE_RADIUS, Decoder, Encoder, head, upsample2
 from .unet import WIDTHS, UNet
 
 HALF_WIDTHS = (32, 64, 128, 256, 512)
@@ -63,8 +63,8 @@ class DMMNMS(SegmentationNetwork):
         super().__init__()
         pooled = 2 ** (len(channels) - 1)
         # The crop of the deepest 5x map starts after 3/8 of it, which must be whole pixels.
-        self.divisor = 8 * pooled
-        self.period, self.margin = 4 * pooled, REACH * pooled
+        self.size_divisor = 8 * pooled
+        self.alignment, self.receptive_margin = 4 * pooled, RECEPTIVE_RADIUS * pooled
         self.encoder_20x = Encoder(3, channels)
         self.encoder_10x = Encoder(3, channels)
         self.encoder_5x = Encoder(3, channels)
@@ -118,8 +118,8 @@ class DMMNM2S(SegmentationNetwork):
 
     def __init__(self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS) -> None:
         super().__init__()
-        self.divisor = 2 ** (len(channels) - 1)
-        self.period, self.margin = 4 * self.divisor, REACH * self.divisor
+        self.size_divisor = 2 ** (len(channels) - 1)
+        self.alignment, self.receptive_margin = 4 * self.size_divisor, RECEPTIVE_RADIUS * self.size_divisor
         self.depth = len(channels) - 1
         self.encoders = nn.ModuleList(Encoder(3, channels) for _ in self.views)
         self.decoders = nn.ModuleList(Decoder(channels, [0] * (len(channels) - 1)) for _ in self.views)
@@ -177,8 +177,8 @@ class DMMNM3(SegmentationNetwork):
             raise ValueError("DMMN-M3 needs at least four levels: the 5x decoder feeds two of them")
         depth = len(channels) - 1
         # The crop of the deepest 10x decoder map starts after 1/4 of it, which must be whole pixels.
-        self.divisor = 2 ** (depth + 1)
-        self.period, self.margin = 2 ** (depth + 2), REACH * 2**depth
+        self.size_divisor = 2 ** (depth + 1)
+        self.alignment, self.receptive_margin = 2 ** (depth + 2), RECEPTIVE_RADIUS * 2**depth
         self.encoder_20x = Encoder(3, channels)
         self.encoder_10x = Encoder(3, channels)
         self.encoder_5x = Encoder(3, channels)

@@ -14,7 +14,7 @@ from .base import SegmentationNetwork
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 ENCODERS = tuple(f"efficientnet-b{number}" for number in range(8))
 # Pixels a side of the input that one pixel of an encoder's deepest map is.
-DIVISOR = 32
+SIZE_DIVISOR = 32
 # After which of an EfficientNet's stages the map is taken: the last one at each stride from 4 on.
 _TAKEN = (1, 2, 4, 6)
 
@@ -132,7 +132,7 @@ class EfficientNetUNet(SegmentationNetwork):
         momentum: float = 0.01,
     ) -> None:
         super().__init__()
-        self.divisor = DIVISOR
+        self.size_divisor = SIZE_DIVISOR
         check_decoder_channels(decoder_channels)
         self.encoder = EfficientNetEncoder(encoder, momentum=momentum)
         *skips, deepest = self.encoder.channels

@@ -207,8 +207,8 @@ class EncoderDecoder(SegmentationNetwork):
         super().__init__()
         if skips not in SKIPS:
             raise ValueError(f"skips must be one of {', '.join(SKIPS)}, not {skips!r}")
-        self.divisor = self.period = 32
-        self.margin = 8 * self.divisor
+        self.size_divisor = self.alignment = 32
+        self.receptive_margin = 8 * self.size_divisor
         self.trunk = Trunk(channels, input_aware)
         self.dense = DenseDecoder(num_classes, channels, skips)
         self.sparse = SparseDecoder(num_classes, channels) if sparse_decoder else None
@@ -306,9 +306,9 @@ class MultiResolutionEncoderDecoder(SegmentationNetwork):
         channels: Sequence[int] = WIDTHS,
     ) -> None:
         super().__init__()
-        self.divisor, self.period = 96, 32
+        self.size_divisor, self.alignment = 96, 32
         # Farther than either encoder-decoder sees, by what fusion block and classifier see.
-        self.margin = 9 * self.period
+        self.receptive_margin = 9 * self.alignment
         self.normalise = nn.BatchNorm2d(3)
         self.wide = EncoderDecoder(num_classes, skips, sparse_decoder, input_aware, channels)
         self.centre = EncoderDecoder(num_classes, skips, sparse_decoder, input_aware, channels)

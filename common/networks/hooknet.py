@@ -86,7 +86,7 @@ class HookNet(SegmentationNetwork):
         if ratio.bit_count() != 1 or not 2 <= ratio <= 2**depth:
             raise ValueError(f"ratio must be a power of two from 2 to {2**depth}, not {ratio}")
         self.views = (1, ratio)
-        self.divisor, self.depth = 4, depth
+        self.size_divisor, self.depth = 4, depth
         # Of the coarse decoder's maps, at strides 2^(depth - 1) to 1, the one at 2^depth / ratio.
         self.hook = ratio.bit_length() - 2
         self.coarse = HookBranch(num_classes, filters, depth)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .base import SegmentationNetwork, center_crop
-from .blocks import REACH, Decoder, Encoder
+from .blocks import RECEPTIVE_RADIUS, Decoder, Encoder
 
 UPSAMPLES = ("bilinear", "transposed", "transposed_single")
 
@@ -99,7 +99,7 @@ class MultiResolution(SegmentationNetwork):
             network is run patch by patch only.
 
     Shape:
-        image ``(B, 3·J, H, W)``, finest view first; H, W multiples of ``divisor`` -> logits ``(B, C, H, W)``.
+        image ``(B, 3·J, H, W)``, finest view first; H, W multiples of ``size_divisor`` -> logits ``(B, C, H, W)``.
     """
 
     def __init__(
@@ -116,9 +116,9 @@ class MultiResolution(SegmentationNetwork):
         self.views = tuple(1 << j for j in range(self.resolutions))
         deepest, coarsest = max(strides), 1 << (self.resolutions - 1)
         # The crop of the coarsest view's deepest map starts after (1 - 1 / γ) / 2 of it, which must be whole pixels.
-        self.divisor = deepest * (2 * coarsest if self.resolutions > 1 else 1)
+        self.size_divisor = deepest * (2 * coarsest if self.resolutions > 1 else 1)
         if reach is not None:
-            self.period, self.margin = deepest * coarsest, reach * deepest
+            self.alignment, self.receptive_margin = deepest * coarsest, reach * deepest
         self.strides = list(strides)
         self.encoders, self.decoder = nn.ModuleList(encoders), decoder
         # A single view has nothing to be fused with.
@@ -182,7 +182,7 @@ class MRN(MultiResolution):
             channels,
             [2**level for level in range(len(channels))],
             upsample,
-            REACH,
+            RECEPTIVE_RADIUS,
         )
         self.initialise()
 

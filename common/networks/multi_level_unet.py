@@ -10,7 +10,14 @@ from torch import nn
 from torch.nn import functional
 
 from .base import SegmentationNetwork, center_crop
-from .efficientnet import DECODER_CHANNELS, DIVISOR, EfficientNetEncoder, UpSteps, check_decoder_channels, convolved
+from .efficientnet import (
+    DECODER_CHANNELS,
+    SIZE_DIVISOR,
+    EfficientNetEncoder,
+    UpSteps,
+    check_decoder_channels,
+    convolved,
+)
 
 MERGES = ("compress", "crop")
 RATIOS = (2, 4, 8, 16)
@@ -106,7 +113,7 @@ class MultiLevelUNet(SegmentationNetwork):
         _check(ratio, merges)
         check_decoder_channels(decoder_channels)
         self.views = (1, ratio)
-        self.divisor = DIVISOR
+        self.size_divisor = SIZE_DIVISOR
         self.ratio, self.first = ratio, ratio.bit_length() - 1
         self.coarse_encoder = EfficientNetEncoder(encoder, momentum=momentum)
         *skips, deepest = self.coarse_encoder.channels

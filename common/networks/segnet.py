@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from .base import SegmentationNetwork
-from .blocks import REACH, conv3x3, conv_block, head
+from .blocks import RECEPTIVE_RADIUS, conv3x3, conv_block, head
 from .unet import WIDTHS
 
 
@@ -30,8 +30,8 @@ class SegNet(SegmentationNetwork):
 
     def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        self.divisor = 2 ** (len(channels) - 1)
-        self.period, self.margin = self.divisor, REACH * self.divisor
+        self.size_divisor = 2 ** (len(channels) - 1)
+        self.alignment, self.receptive_margin = self.size_divisor, RECEPTIVE_RADIUS * self.size_divisor
         *levels, centre = channels
         widths = [3, *levels]
         self.encoder = nn.ModuleList(conv_block(i, o) for i, o in pairwise(widths))

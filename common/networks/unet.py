@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from .base import SegmentationNetwork, center_crop
-from .blocks import REACH, Decoder, Encoder, head
+from .blocks import RECEPTIVE_RADIUS, Decoder, Encoder, head
 
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -37,8 +37,9 @@ class UNet(SegmentationNetwork):
     ) -> None:
         super().__init__()
         self.in_channels, self.center = in_channels, center
-        self.divisor = 2 ** (len(channels) - 1)
-        self.period, self.margin = (self.divisor, REACH * self.divisor) if in_channels == 3 else (None, 0)
+        self.size_divisor = 2 ** (len(channels) - 1)
+        if in_channels == 3:
+            self.alignment, self.receptive_margin = self.size_divisor, RECEPTIVE_RADIUS * self.size_divisor
         self.encoder = Encoder(in_channels, channels)
         self.decoder = Decoder(channels, [0] * (len(channels) - 1))
         self.head = head(channels[0], channels[0], num_classes + 1)

@@ -266,7 +266,7 @@ def measure_networks(slide: Path, readers: int, folder: Path) -> None:
         narrow = network(channels=HALF if name in ("DMMNMS", "DMMNM2S", "DMMNM3") else WHOLE)
         # A single view has no context to share.
         offered = [c for c in CONTEXTS if c != "shared" or len(narrow.views) > 1]
-        for context in offered if narrow.period is not None else CONTEXTS[:1]:
+        for context in offered if narrow.alignment is not None else CONTEXTS[:1]:
             found = in_process(context, name, slide, readers)
             rows.append({**found, "network": name, "parameters": sum(p.numel() for p in narrow.parameters())})
             print(f"{name:<10}{context:<12}{found['patches/s']:10.1f} patches/s")

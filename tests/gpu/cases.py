@@ -55,9 +55,9 @@ class Case:
 
     def contexts(self) -> list[Options]:
         """Return the bundle's options for each context that the network offers."""
-        separable = getattr(self.network, "period", None) is not None
+        separable = getattr(self.network, "alignment", None) is not None
         offered = ["per_patch"]
-        if len(self.views) > 1 and (separable or getattr(self.network, "context_as_a_whole", False)):
+        if len(self.views) > 1 and (separable or getattr(self.network, "position_independent_context", False)):
             offered.append("shared")
         if separable:
             offered.append("seamless")

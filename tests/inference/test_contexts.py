@@ -121,8 +121,8 @@ def test_nothing_beyond_the_margin_reaches_a_pixel(name, pooled):
         before = network(image)
         for column in range(256, 256 + 2**pooled):
             changed = image.clone()
-            changed[..., : column - network.margin] = 1
-            changed[..., column + network.margin + 1 :] = 0
+            changed[..., : column - network.receptive_margin] = 1
+            changed[..., column + network.receptive_margin + 1 :] = 0
             assert torch.equal(network(changed)[..., column], before[..., column])
 
 
@@ -302,13 +302,11 @@ def test_a_network_of_a_wider_patch_runs_without_seams(slide, scheme, tmp_path):
         maps = run.segment(slide, tmp_path / str(block), {}, ("labels", "probabilities")).maps
         found.append(maps["probabilities"].array[:].astype(int))
     assert abs(found[0] - found[1]).max() <= 1
-    image = reader.read_view(slide, 0, (320.0, 448.0), 128 + 2 * network.margin).transpose(2, 0, 1)
+    image = reader.read_view(slide, 0, (320.0, 448.0), 128 + 2 * network.receptive_margin).transpose(2, 0, 1)
     with torch.no_grad():
         logits = network.forward_with_context(torch.from_numpy(image)[None].float() / 255, [])
-    expected = (
-        255
-        * scheme.probabilities(logits)[0].numpy()[:, network.margin : -network.margin, network.margin : -network.margin]
-    )
+    inner = slice(network.receptive_margin, -network.receptive_margin)
+    expected = 255 * scheme.probabilities(logits)[0].numpy()[:, inner, inner]
     assert abs(found[0][:, 256:384, 384:512] - expected).max() <= 1
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 
 from common.classes import ClassScheme
-from common.losses.multi_output import BranchesLoss, CrossEntropyDiceLoss, dynamic_class_weights
+from common.losses.multi_output import CrossEntropyDiceLoss, MultiOutputLoss, dynamic_class_weights
 
 THREE = ClassScheme(
     [
@@ -76,11 +76,11 @@ def test_outputs_are_weighted_and_compared_each_with_its_own_labels():
     other = torch.tensor([[3, 3], [1, 0]], dtype=torch.uint8)[None, None]
     one = CrossEntropyDiceLoss(THREE)
     first, second, third = logits(), logits().flip(2), torch.zeros(1, 3, 2, 2)
-    loss = BranchesLoss(one, [1.0, 0.5, 0.25], [0, 0, 1])
+    loss = MultiOutputLoss(one, [1.0, 0.5, 0.25], [0, 0, 1])
     found = loss(torch.cat([first, second, third], dim=1), torch.cat([LABELS, other], dim=1))
     wanted = one(first, LABELS) + 0.5 * one(second, LABELS) + 0.25 * one(third, other)
     assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
-    assert BranchesLoss(one, [1.0, 0.0], [0, 1])(
+    assert MultiOutputLoss(one, [1.0, 0.0], [0, 1])(
         torch.cat([first, third], dim=1), torch.cat([LABELS, other], dim=1)
     ).item() == pytest.approx(one(first, LABELS).item(), rel=1e-6)
     with pytest.raises(ValueError, match="6 channels are not 3 outputs of 3"):

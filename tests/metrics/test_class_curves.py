@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from common.metrics.class_curves import ClassCurves, class_log_odds, meeting, threshold_table
 from common.metrics.roc import score_bins
-from common.metrics.segmentation import FirstOutput
+from common.metrics.segmentation import PrimaryOutput
 from common.reports.class_curves import ClassCurvesReport
 from tests.losses.test_multi_output import THREE
 
@@ -94,6 +94,6 @@ def test_files_are_written_and_a_class_without_pixels_is_left_out(tmp_path):
 
 def test_of_several_outputs_the_first_is_scored_with_the_first_labels():
     item = {"pred": torch.arange(9.0)[:, None, None], "label": torch.tensor([1, 2])[:, None, None]}
-    predicted, labels = FirstOutput(THREE)([item])
+    predicted, labels = PrimaryOutput(THREE)([item])
     assert predicted[0].flatten().tolist() == [0, 1, 2]
     assert labels[0].flatten().tolist() == [1]

@@ -156,4 +156,4 @@ def test_nothing_beyond_the_margin_reaches_a_pixel(kind, reach):
         assert image.grad is not None
         seen = (image.grad[0].abs().sum(dim=0) > 0).nonzero()
         farthest = max(farthest, int((seen - place).abs().max()))
-    assert farthest == reach <= network.margin
+    assert farthest == reach <= network.receptive_margin

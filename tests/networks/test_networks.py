@@ -58,7 +58,7 @@ def narrow(name: str):
 
 
 def image_for(network, batch: int = 2, size: int | None = None) -> torch.Tensor:
-    side = size or network.divisor
+    side = size or network.size_divisor
     return torch.rand(batch, 3 * len(network.views), side, side)
 
 
@@ -72,7 +72,7 @@ def test_parameters_to_the_digit(name):
 @pytest.mark.parametrize("name", BUILDERS)
 def test_output_covers_the_target_and_every_weight_learns(name):
     network = narrow(name).train()
-    image = image_for(network, size=2 * network.divisor)
+    image = image_for(network, size=2 * network.size_divisor)
     output = network(image)
     assert output.shape == (2, 7, *image.shape[2:])
     output.square().mean().backward()
@@ -83,10 +83,14 @@ def test_output_covers_the_target_and_every_weight_learns(name):
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name):
     network = narrow(name)
-    for shape in ((1, 3 * len(network.views), network.divisor + 8, network.divisor), (1, 5, 256, 256), (9, 256, 256)):
+    for shape in (
+        (1, 3 * len(network.views), network.size_divisor + 8, network.size_divisor),
+        (1, 5, 256, 256),
+        (9, 256, 256),
+    ):
         with pytest.raises(ValueError, match=r"multiples of|field\(s\) of view"):
             network(torch.rand(shape))
-    assert 256 % network.divisor == 0
+    assert 256 % network.size_divisor == 0
 
 
 @pytest.mark.parametrize("name", BUILDERS)

@@ -17,7 +17,7 @@ class _FrozenBatchNorm2d(nn.BatchNorm2d):
         return super().train(False)
 
 
-def share_batch_normalisation(network: _Network, device: torch.device, frozen: bool = False) -> _Network:
+def sync_batch_norm(network: _Network, device: torch.device, frozen: bool = False) -> _Network:
     """Let all processes normalise alike, so that together they train as one with all their patches in its batch.
 
     Args:

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as f
 
 from common.networks import load_released_dmmn
-from common.networks.released import RELEASED_CLASSES
+from common.networks.convert_released import RELEASED_CLASSES
 from common.phantom import BREAST
 
 WIDTHS = (2, 3, 4, 5, 6)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 
-class AllBranches(nn.Module):
+class MultiOutput(nn.Module):
     """A network whose forward pass gives all its supervised outputs.
 
     What trains calls a network's forward pass, and data-parallel training must; what predicts wants the final output
