@@ -67,13 +67,13 @@ def read_geojson(
     return regions, _stated_origin(path, content)
 
 
-def stated_origin(path: Path) -> str | None:
+def stated_origin(path: str | Path) -> str | None:
     """Return the origin that a file says it counts from: those of :func:`write_geojson` do, QuPath's do not.
 
     Raises:
         AnnotationError: the file is no GeoJSON, or says an origin that there is not.
     """
-    return _stated_origin(path, _content(path))
+    return _stated_origin(Path(path), _content(Path(path)))
 
 
 def _stated_origin(path: Path, content: Any) -> str | None:

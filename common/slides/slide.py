@@ -127,6 +127,11 @@ class Slide:
         """The scanned part of the slide. None where the file does not say it, or says what cannot be."""
         return self._backend.bounds
 
+    @property
+    def bounds_quote(self) -> str:
+        """Bounds in the file that cannot be; nothing where they can, or where there are none."""
+        return self._backend.bounds_quote
+
     def frame(self, origin: str = "slide") -> Bounds:
         """Return the rectangle from whose top left corner positions with an origin count.
 
@@ -140,10 +145,10 @@ class Slide:
         check_origin(origin)
         if origin == "slide":
             return Bounds(0, 0, *self.shape)
-        if self._backend.bounds_quote:
+        if self.bounds_quote:
             raise SlideError(
                 self.path,
-                f"its bounds cannot be ({self._backend.bounds_quote}), and something counts from them",
+                f"its bounds cannot be ({self.bounds_quote}), and something counts from them",
                 "Give origin: slide, and outlines that count from the slide's corner",
             )
         return self.bounds or Bounds(0, 0, *self.shape)
