@@ -65,15 +65,17 @@ def test_the_origin_that_puts_outlines_on_tissue_is_told(tmp_path, scheme):
 
 def test_how_much_is_on_tissue_is_a_share_of_all_that_was_drawn(tmp_path, scheme):
     slide = scn(tmp_path)
-    # Half on tissue from the bounds. From the slide's corner: of 800 x 400 pixels, rows 600 to 1,000 and columns 500 to
-    # 900 are tissue, none of which is drawn.
+    # Of columns 200 to 600 and rows 200 to 1,000: half on tissue from the bounds.
     exported(tmp_path / "a.geojson", ("stroma", (200, 200, 600, 1000)))
     found = evidence(slide, tmp_path / "a.geojson", scheme)
-    # Rows 600 to 1,000, columns 500 to 600.
+    # From the slide's corner: rows 600 to 1,000, columns 500 to 600.
     assert found.shares == {"slide": pytest.approx(0.125, abs=0.01), "bounds": pytest.approx(0.5, abs=0.01)}
-    # Three quarters of it are beyond the slide's edge if it counts from the bounds.
-    exported(tmp_path / "b.geojson", ("stroma", (1500, 0, 2300, 400)))
-    assert evidence(slide, tmp_path / "b.geojson", scheme).best is None
+    # Of columns -200 to 600, those below 0 are outside of the slide if they count from its corner, 300 on are tissue. If
+    # they count from the bounds, they are columns 100 to 900.
+    slide = scn(tmp_path, "b.scn", tissue=(0, 0, 1024, 1024))
+    exported(tmp_path / "b.geojson", ("stroma", (-200, 500, 600, 700)))
+    found = evidence(slide, tmp_path / "b.geojson", scheme)
+    assert found.shares == {"slide": pytest.approx(300 / 800, abs=0.01), "bounds": pytest.approx(600 / 800, abs=0.01)}
 
 
 def test_what_is_drawn_as_background_says_nothing(tmp_path, scheme):
