@@ -125,7 +125,7 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
     """Measure for a slide and an annotation whose class names need not be known yet; see :func:`origin_evidence`.
 
     Args:
-        entry: ``image`` and ``label`` as they can be opened, and ``mpp`` and ``class_map`` where it has them.
+        entry: ``image`` and ``label`` as they can be opened; ``backend``, ``mpp`` and ``class_map`` where it has them.
         scheme: the classes, if they are known.
 
     Returns:
@@ -133,7 +133,7 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
         say.
     """
     try:
-        with open_slide(entry["image"], mpp=entry.get("mpp")) as slide:
+        with open_slide(entry["image"], entry.get("backend", "auto"), entry.get("mpp")) as slide:
             if slide.bounds is None or says_origin(entry):
                 return None
             return origin_evidence(slide, *_of_any_names(entry, scheme))
