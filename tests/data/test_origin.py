@@ -70,8 +70,8 @@ def test_how_much_is_on_tissue_is_a_share_of_all_that_was_drawn(tmp_path, scheme
     found = evidence(slide, tmp_path / "a.geojson", scheme)
     # From the slide's corner: rows 600 to 1,000, columns 500 to 600.
     assert found.shares == {"slide": pytest.approx(0.125, abs=0.01), "bounds": pytest.approx(0.5, abs=0.01)}
-    # Counted from the slide's corner, columns -200 to 600 are outside of it below 0, and tissue from 300 on. Counted from
-    # the bounds, they are columns 100 to 900.
+    # Counted from the slide's corner, columns -200 to 600 are outside of it below 0, and tissue from 300 on. From the
+    # bounds, they are columns 100 to 900.
     slide = scn(tmp_path, "b.scn", tissue=(0, 0, 1024, 1024))
     exported(tmp_path / "b.geojson", ("stroma", (-200, 500, 600, 700)))
     found = evidence(slide, tmp_path / "b.geojson", scheme)
