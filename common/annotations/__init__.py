@@ -1,7 +1,8 @@
 """Annotation files of several tools -> label maps at any µm/px."""
 
 from .asap import write_asap_xml
-from .geojson import write_geojson
+from .geojson import stated_origin, write_geojson
+from .label_image import LabelImage
 from .layers import write_imagescope_xml
 from .names import OutlineName, outline_names
 from .predicted import PredictedLabels, check_classes, label_map_mpp, written_scheme
@@ -15,6 +16,7 @@ __all__ = [
     "AnnotationError",
     "Annotations",
     "FirstLabels",
+    "LabelImage",
     "LabelSource",
     "OutlineName",
     "PredictedLabels",
@@ -26,6 +28,7 @@ __all__ = [
     "outline_names",
     "read_annotations",
     "region_names",
+    "stated_origin",
     "write_asap_xml",
     "write_geojson",
     "write_imagescope_xml",

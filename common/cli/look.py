@@ -72,6 +72,7 @@ def score(
     bundle: str = "dmmn",
     mpp: float | None = None,
     output: str | None = None,
+    origin: str | None = None,
 ) -> None:
     """Score a slide's prediction.tif against an annotation: scores.json, scores.csv, confusion.png.
 
@@ -82,6 +83,8 @@ def score(
         bundle: name (dmmn, mrn, ...) or folder of the bundle whose class scheme is meant.
         mpp: micrometres per pixel of the slide, in place of what the file says.
         output: folder to write to; by default scores, next to the prediction.
+        origin: from where the annotation counts, slide or bounds: QuPath's exports of slides with bounds (MIRAX, SCN)
+            count from the bounds.
     """
     from ..annotations import read_annotations
     from ..bundle.parser import bundle_settings
@@ -92,7 +95,7 @@ def score(
     scheme = bundle_settings(bundle, ["inference.yaml"], ["scheme"])["scheme"]
     folder = Path(output) if output else Path(prediction).parent / "scores"
     with open_slide(slide, mpp=mpp) as opened:
-        matrix = score_slide(opened, prediction, read_annotations(truth, scheme), scheme)
+        matrix = score_slide(opened, prediction, read_annotations(truth, scheme, origin=origin), scheme)
     figures = ScoreReport(scheme, matrix[None], [{"image": slide}]).write(folder)
     print(f"mean IoU {figures['mean_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}: {folder}")
 

@@ -28,6 +28,8 @@ def load_datalist(
             ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
             relative paths in it are relative to its own folder; a DICOM slide's ``image`` may be the folder of its
             files. ``label_channel`` and ``label_pages`` pick a label image's channel and say which page is which class.
+            ``origin`` (``"slide"`` or ``"bounds"``) says from where on the slide ``label`` counts; ``regions`` always
+            count from the slide's corner.
             ``cut_out`` (group names of ASAP's XML) lie over all
             other outlines. ``regions`` (``[top, left, height, width]``, level-0 pixels) are the parts that count;
             ``unannotated`` (``{"class", "within": "slide" | "tissue" | "region"}``) says what bare pixels are;

@@ -21,13 +21,16 @@ from .class_map import NamesInUse, names_in_use, unknown_names_remark
 from .datalist import SECTIONS, load_datalist
 from .dataset import MultiMagnificationPatchDataset
 from .index import build_patch_index
-from .store import SlideStore
+from .origin import Outlines, origin_evidence, says_origin
+from .store import PSEUDO_LABEL, SlideStore
 
 _SCANNER_KEYS = ("openslide.vendor", "Make", "Model", "ScanScope ID", "aperio.ScanScope ID", "hamamatsu.Product")
 # Below this many labelled targets of a class, what is learnt of it is one structure.
 _FEW_TARGETS = 3
 # Hand-drawn outlines run over the slide's edge a little.
 _MOST_OUTSIDE = 0.02
+# Fields that change what the annotation alone says.
+_OVER_THE_LABEL = ("regions", "unannotated", PSEUDO_LABEL)
 
 BatchCount = Callable[[MultiMagnificationPatchDataset], int]
 
@@ -297,6 +300,7 @@ class _Inspector:
         settings = self.settings.get(found.section, self.settings["validation"])
         reader, target = PatchReader(settings.fields_of_view, snap=settings.snap), FieldOfView.of(settings.target)
         found.advice += _misplaced(slide, found, reader, store)
+        found.advice += _origin_advice(slide, found.entry, store)
         rows = self._index(found, settings, reader, store)
         found.targets = len(rows)
         mm2 = (reader.actual_mpp(slide, target.mpp) / 1000) ** 2
@@ -353,6 +357,33 @@ def _misplaced(slide: Slide, found: InspectedSlide, reader: PatchReader, store: 
             "drawn on this slide, at full magnification"
         )
     return advice
+
+
+def _origin_advice(slide: Slide, entry: Mapping[str, Any], store: SlideStore) -> list[str]:
+    """Return advice on an annotation that does not clearly lie on tissue as it is read, on a slide with bounds."""
+    if not entry.get("label"):
+        return []
+    if slide.bounds_quote and entry.get("origin") is None:
+        return [
+            f"{slide.path.name}: its bounds cannot be ({slide.bounds_quote}): annotations are taken to count from the "
+            "slide's corner. See on the contact sheet whether they lie on tissue"
+        ]
+    if slide.bounds is None or says_origin(entry):
+        return []
+    labels = store.labels({name: value for name, value in entry.items() if name not in _OVER_THE_LABEL})
+    if not isinstance(labels, Outlines) or store.scheme is None:
+        return []
+    try:
+        evidence = origin_evidence(slide, labels, store.scheme)
+    except UnreadableFileError:
+        return []
+    if evidence is None or evidence.best == labels.origin:
+        return []
+    if evidence.best is not None:
+        return [f'{evidence}. Give "origin": "{evidence.best}" in the entry']
+    if entry.get("origin") is not None:
+        return []
+    return [f'{evidence}. See on the contact sheet which is right, and give "origin": "slide" or "bounds" in the entry']
 
 
 def _unknown_names(

@@ -23,7 +23,7 @@ from ..slides import Slide, open_slide
 
 # What of an entry decides its labels.
 _FIRST_FIELDS = ("label", "class_map", "label_values", "cut_out", "regions", "unannotated")
-_LATER_FIELDS = ("label_channel", "label_pages")
+_LATER_FIELDS = ("label_channel", "label_pages", "origin")
 LABEL_FIELDS = (*_FIRST_FIELDS, *_LATER_FIELDS)
 PSEUDO_LABEL = "pseudo_label"
 _LABEL_FILES = ("label", PSEUDO_LABEL)
@@ -63,8 +63,8 @@ class SlideStore:
 
     def labels(self, item: Mapping[str, Any]) -> LabelSource:
         """The annotations of an entry: ``label``, with ``class_map``, ``label_values``, ``label_channel``,
-        ``label_pages``, ``cut_out``, ``regions`` and ``unannotated`` where it has them. Without ``label`` all is bare.
-        Where pixels stay bare, ``pseudo_label``, a network's ``prediction.tif``, says what they are."""
+        ``label_pages``, ``origin``, ``cut_out``, ``regions`` and ``unannotated`` where it has them. Without ``label``
+        all is bare. Where pixels stay bare, ``pseudo_label``, a network's ``prediction.tif``, says what they are."""
         if self.scheme is None:
             raise ValueError("this store was made without a class scheme and reads no labels")
         fields = [item.get(name) for name in (*LABEL_FIELDS, PSEUDO_LABEL)]
@@ -88,7 +88,7 @@ def _read(item: Mapping[str, Any], scheme: ClassScheme) -> LabelSource:
     if item.get("label") is not None:
         image = Path(item["image"]).name
         fields = (item.get("class_map"), item.get("label_values"), image, item.get("cut_out") or ())
-        picked = (item.get("label_channel"), item.get("label_pages"))
+        picked = (item.get(name) for name in _LATER_FIELDS)
         labels = read_annotations(item["label"], scheme, *fields, *picked)
     try:
         unannotated = Unannotated.of(item.get("unannotated"), scheme)

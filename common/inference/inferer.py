@@ -75,7 +75,8 @@ class WholeSlideInferer(Inferer):
         overwrite: replace results that are there already, once the new ones are.
         provenance: what is written down about bundle and weights.
         only_regions: of a slide with ``regions`` in its datalist entry, predict only these.
-        polygons: what ``prediction.geojson`` merges, simplifies and leaves out; see :class:`PolygonOptions`.
+        polygons: what ``prediction.geojson`` merges, simplifies and leaves out, and from where it counts; see
+            :class:`PolygonOptions`.
     """
 
     def __init__(
@@ -259,7 +260,7 @@ class WholeSlideInferer(Inferer):
         part: tuple[int, int] = (0, 1),
     ) -> Segmented:
         """The maps that these outputs are made of, or a part of them."""
-        check_outputs(folder.path, outputs, segmenter.plan(slide).shape)
+        check_outputs(folder.path, outputs, segmenter.plan(slide).shape, slide, self.polygons)
         tissue = tissue_mask(slide) if self.tissue else None
         counted: TissueMask | RegionMask | None = tissue
         pixelwise = self.tissue == "pixels"

@@ -44,6 +44,11 @@ class ServedBundle:
         """The weights."""
         return self.folder / "models" / "model.pt"
 
+    @property
+    def knows_origins(self) -> bool:
+        """Whether its code reads an entry's ``origin``; that of exports from before there was one passes it over."""
+        return self.package is None or (self.folder / SCRIPTS / "slides" / "bounds.py").is_file()
+
     def metadata(self) -> dict[str, Any]:
         """Its ``metadata.json``."""
         return json.loads((self.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))

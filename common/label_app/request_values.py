@@ -97,6 +97,12 @@ def _output(value: Any) -> str:
     return str(value)
 
 
+def _origin(value: Any) -> str:
+    if _choice(value) not in ("slide", "bounds"):
+        raise ValueError("slide or bounds")
+    return str(_choice(value))
+
+
 def _name(value: Any) -> str:
     return checked_name(value, "a name")
 
@@ -117,6 +123,7 @@ _OF_INFERENCE: dict[str, Cast] = {
     "min_poly_area": _number(0, 1e12),
     "device": _device,
     "output": _output,
+    "origin": _origin,
 }
 # Settings of train.yaml that a request may give.
 TRAINING_SETTINGS: dict[str, Cast] = {
@@ -142,6 +149,7 @@ _OF_TRAINING: dict[str, Cast] = {
     "gpus": _gpus,
     "device": _device,
     "model_filename": _own_checkpoint,
+    "origin": _origin,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ..inference.canvas import Canvas
     from ..inference.plan import Plan
 
+logger = logging.getLogger(__name__)
 SUMMARY, POLYGONS = "summary.json", "prediction.geojson"
 OUTPUTS = (
     "prediction.tif",
@@ -46,8 +48,17 @@ def maps_for(outputs: Sequence[str]) -> tuple[str, ...]:
     return ("labels", *dict.fromkeys(name for output, name in _NEEDS.items() if output in outputs))
 
 
-def check_outputs(folder: Path, outputs: Sequence[str], shape: tuple[int, int]) -> None:
-    """Raise :class:`OutputError`, before hours of work, if one of them cannot be made of a label map of this shape."""
+def check_outputs(
+    folder: Path, outputs: Sequence[str], shape: tuple[int, int], slide: Slide, polygons: PolygonOptions
+) -> None:
+    """Raise, before hours of work, if one of them cannot be made of a label map of this shape.
+
+    Raises:
+        OutputError: the format cannot hold it.
+        SlideError: polygons are to count from bounds that cannot be.
+    """
+    if POLYGONS in outputs:
+        slide.frame(polygons.origin)
     if "prediction.nii.gz" in outputs:
         check_nifti(folder / "prediction.nii.gz", shape)
     if "prediction.dcm" in outputs:
@@ -83,7 +94,10 @@ def write_outputs(
         write_label_pyramid(folder / "prediction.tif", canvas.bands(TILE), canvas.shape, mpp, scheme)
     outlined = _outlined_before(folder)
     if POLYGONS in outputs:
-        outlined = write_polygons(folder / POLYGONS, canvas, plan, mpp, scheme, polygons or PolygonOptions())
+        options = polygons or PolygonOptions()
+        corner = slide.frame(options.origin)[:2]
+        outlined = write_polygons(folder / POLYGONS, canvas, plan, mpp, scheme, options, corner)
+        _say_origin(slide, options)
     if "overlay.png" in outputs:
         write_overlay(folder / "overlay.png", slide, canvas, plan, scheme, record.get("weights_note"))
     if "prediction.nii.gz" in outputs:
@@ -101,6 +115,19 @@ def write_outputs(
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
     write_json(folder / SUMMARY, summary)
     return summary
+
+
+def _say_origin(slide: Slide, options: PolygonOptions) -> None:
+    """Say where QuPath would show polygons that count from the corner of a slide that it crops."""
+    bounds = slide.bounds
+    if bounds is not None and any(bounds[:2]) and options.origin == "slide":
+        logger.info(
+            "%s: polygons count from the slide's corner, QuPath from its bounds' (row %d, column %d). To drag them "
+            "there, run with --polygons \"{'origin': 'bounds'}\"",
+            slide.path.name,
+            bounds.top,
+            bounds.left,
+        )
 
 
 def _outlined_before(folder: Path) -> dict[str, Any] | None:

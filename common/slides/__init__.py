@@ -1,13 +1,16 @@
 """Open a slide, read any region at any µm/px, several fields of view around one centre."""
 
 from .backends import SLIDE_SUFFIXES
+from .bounds import ORIGINS, Bounds, check_origin
 from .errors import SlideError
 from .patch import FieldOfView, PatchReader
 from .slide import Level, Slide, open_slide, slide_name
 from .tissue import RegionMask, TissueMask, tissue_mask
 
 __all__ = [
+    "ORIGINS",
     "SLIDE_SUFFIXES",
+    "Bounds",
     "FieldOfView",
     "Level",
     "PatchReader",
@@ -15,6 +18,7 @@ __all__ = [
     "Slide",
     "SlideError",
     "TissueMask",
+    "check_origin",
     "open_slide",
     "slide_name",
     "tissue_mask",

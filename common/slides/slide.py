@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .backends import Backend, open_backend
+from .bounds import Bounds, check_origin
 from .decimals import parse_number
 from .errors import SlideError
 from .outside import FILLS, read_with_fill
@@ -120,6 +121,37 @@ class Slide:
     def properties(self) -> dict[str, str]:
         """What the file says about itself (vendor, scanner, objective, …), as far as the backend tells."""
         return self._backend.properties
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The scanned part of the slide. None where the file does not say it, or says what cannot be."""
+        return self._backend.bounds
+
+    @property
+    def bounds_quote(self) -> str:
+        """Bounds in the file that cannot be; nothing where they can, or where there are none."""
+        return self._backend.bounds_quote
+
+    def frame(self, origin: str = "slide") -> Bounds:
+        """Return the rectangle from whose top left corner positions with an origin count.
+
+        Args:
+            origin: ``"slide"`` or ``"bounds"``; of a slide without bounds both are the whole slide.
+
+        Raises:
+            ValueError: there is no such origin.
+            SlideError: the bounds that the file says cannot be, so that their corner is not known.
+        """
+        check_origin(origin)
+        if origin == "slide":
+            return Bounds(0, 0, *self.shape)
+        if self.bounds_quote:
+            raise SlideError(
+                self.path,
+                f"its bounds cannot be ({self.bounds_quote}), and something counts from them",
+                "Give origin: slide, and outlines that count from the slide's corner",
+            )
+        return self.bounds or Bounds(0, 0, *self.shape)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, **self._asked}

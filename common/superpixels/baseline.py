@@ -205,7 +205,7 @@ class SuperpixelSVM:
         started = time.monotonic()
         whole = Region(slide, self.mpp)
         plan = Plan(slide.shape, slide.pixel(whole.mpp), _CHUNK, 1)
-        check_outputs(folder.path, outputs, plan.shape)
+        check_outputs(folder.path, outputs, plan.shape, slide, polygons)
         with tempfile.TemporaryDirectory(dir=folder.path, prefix=".partial-") as scratch:
             canvas = Canvas(Path(scratch) / "labels", plan.shape, _CHUNK)
             for found in self._divided(slide, item):

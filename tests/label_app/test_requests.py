@@ -25,14 +25,16 @@ _ATTACKS = ("$__import__('os').system('touch /tmp/x')", "@network", "%train.yaml
 
 
 @pytest.mark.parametrize("value", _ATTACKS)
-@pytest.mark.parametrize("key", [*TRAINING_SETTINGS, "max_epochs", "val_split", "pretrained", "gpus", "device", "mpp"])
+@pytest.mark.parametrize(
+    "key", [*TRAINING_SETTINGS, "max_epochs", "val_split", "pretrained", "gpus", "device", "mpp", "origin"]
+)
 def test_no_expression_passes_as_a_value_of_a_training(key, value):
     with pytest.raises(RequestError, match=f"^{key} is "):
         training_values({key: value})
 
 
 @pytest.mark.parametrize("value", _ATTACKS)
-@pytest.mark.parametrize("key", ["mpp", "location", "size", "min_poly_area", "device", "output"])
+@pytest.mark.parametrize("key", ["mpp", "location", "size", "min_poly_area", "device", "output", "origin"])
 def test_no_expression_passes_as_a_value_of_a_prediction(key, value):
     with pytest.raises(RequestError, match=f"^{key} is "):
         inference_values({key: value})
@@ -55,6 +57,7 @@ def test_values_get_the_declared_types_and_nothing_else_passes():
         float,
         float,
     ]
+    assert training_values({"origin": ["bounds", "slide"]}) == inference_values({"origin": "bounds"})
     asked = {"location": [200, 600], "size": [0, 0], "level": 0, "tile_size": [1, 1], "output": "asap", "mpp": None}
     assert inference_values(asked) == {"location": [200, 600], "size": [0, 0], "output": "asap"}
 

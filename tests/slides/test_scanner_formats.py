@@ -63,29 +63,33 @@ def philips(path):
     return path / "a.tiff", "philips", 0
 
 
-def leica(path):
-    """Leica SCN: XML in the description says which pages are levels and how many nm the view is, here 4 pixels from the
-    canvas's corner."""
+def leica(path, levels=LEVELS, corner=(4, 4), canvas=(264, 264), name="a.scn"):
+    """Leica SCN: XML in the description says which pages are levels, and size and corner (row, column) of the view on
+    the canvas in nm, 500 a pixel."""
+    height, width = levels[0].shape[:2]
     dimensions = "".join(
-        f'<dimension sizeX="{side}" sizeY="{side}" r="{n}" ifd="{n}"/>' for n, side in enumerate(SIZES)
+        f'<dimension sizeX="{level.shape[1]}" sizeY="{level.shape[0]}" r="{n}" ifd="{n}"/>'
+        for n, level in enumerate(levels)
     )
     description = (
         '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:1">'
-        '<collection name="c" uuid="urn:uuid:2" sizeX="132000" sizeY="132000"><barcode></barcode>'
+        f'<collection name="c" uuid="urn:uuid:2" sizeX="{canvas[1] * 500}" sizeY="{canvas[0] * 500}">'
+        "<barcode></barcode>"
         '<image name="image_0" uuid="urn:uuid:3"><creationDate>2011-11-02T13:57:05.89Z</creationDate>'
         '<device model="Leica SCN400" version="1.4"/>'
-        f'<pixels sizeX="256" sizeY="256">{dimensions}</pixels>'
-        '<view sizeX="128000" sizeY="128000" offsetX="2000" offsetY="2000" spacingZ="0"/>'
+        f'<pixels sizeX="{width}" sizeY="{height}">{dimensions}</pixels>'
+        f'<view sizeX="{width * 500}" sizeY="{height * 500}" offsetX="{corner[1] * 500}" offsetY="{corner[0] * 500}" '
+        'spacingZ="0"/>'
         "<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings><illuminationSettings>"
         "<numericalAperture>0.75</numericalAperture><illuminationSource>brightfield</illuminationSource>"
         "</illuminationSettings></scanSettings></image></collection></scn>"
     )
-    with tifffile.TiffWriter(path / "a.scn", bigtiff=True) as writer:
-        for number, level in enumerate(LEVELS):
+    with tifffile.TiffWriter(path / name, bigtiff=True) as writer:
+        for number, level in enumerate(levels):
             options = {"description": description} if number == 0 else {}
             scale = {"resolution": (2e4 / 2**number, 2e4 / 2**number), "resolutionunit": "CENTIMETER"}
             writer.write(level, tile=(64, 64), metadata=None, **options, **scale, **JPEG)
-    return path / "a.scn", "leica", 4
+    return path / name, "leica", corner[0]
 
 
 def hamamatsu_vms(path):
@@ -127,8 +131,9 @@ def hamamatsu_ndpi(path):
     return path / "a.ndpi", "hamamatsu", 0
 
 
-def mirax(path):
-    """MIRAX: an ini file, an index of the JPEG tiles of each zoom level, and a file of tiles; no camera positions."""
+def mirax(path, first=(0, 0)):
+    """MIRAX: an ini file, an index of the JPEG tiles of each zoom level, and a file of tiles; no camera positions.
+    Tiles of level 0 above or left of ``first`` (row, column) are left out, as glass that was not scanned."""
     folder = path / "a"
     folder.mkdir()
     levels = "".join(f"HIER_0_VAL_{n}_SECTION=LEVEL_{n}\n" for n in range(3))
@@ -150,6 +155,8 @@ def mirax(path):
         entries = []
         for y in range(0, side, 64):
             for x in range(0, side, 64):
+                if number == 0 and (y < first[0] or x < first[1]):
+                    continue
                 tile = jpeg(level[y : y + 64, x : x + 64])
                 entries.append((y // 64 * step * 4 + x // 64 * step, len(data), len(tile), 0))
                 data += tile

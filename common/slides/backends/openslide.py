@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import openslide
 
+from ..bounds import read_bounds
 from ..errors import SlideError
 from .alignment import aligned_start
 from .alpha import Alpha, on_white
@@ -59,6 +60,10 @@ class OpenSlideBackend(Backend):
         self.level_shapes = [shapes[level] for level, _ in self._levels]
         self.properties = dict(self._slide.properties)
         self.mpp = self._read_mpp()
+        try:
+            self.bounds = read_bounds(self.properties, self.level_shapes[0])
+        except ValueError as error:
+            self.bounds_quote = str(error)
         color = self.properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "ffffff")
         self._background = np.array([int(color[i : i + 2], 16) for i in (0, 2, 4)], dtype=np.float32)
 
