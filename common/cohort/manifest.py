@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data import check_entries, one_per_slide, output_names
-from ..data.datalist import in_dicom_folder, once_per_series, slides_at
-from ..data.tables import mpp_of, rows_of, text_of
+from ..data.datalist import in_dicom_folder, once_per_series, read_as, slides_at, with_numbers
+from ..data.tables import rows_of, text_of
 from ..files import same_name
 from ..slides import slide_name
 from .locations import filesystem, folder_of, is_url, lists_files, location_of, name_of, shown
@@ -29,7 +29,7 @@ class CohortSlide:
     Attributes:
         name: of its output folder.
         location: path or URL.
-        entry: further fields of its datalist entry: ``mpp``, ``backend``, ``regions``, …
+        entry: further fields of its datalist entry: ``mpp``, ``series``, ``backend``, ``regions``, …
     """
 
     name: str
@@ -42,6 +42,7 @@ def read_manifest(
     section: str = "testing",
     name_by: str | None = None,
     mpp: float | None = None,
+    series: int | None = None,
 ) -> list[CohortSlide]:
     """The slides that a manifest lists.
 
@@ -51,6 +52,7 @@ def read_manifest(
         section: of datalists.
         name_by: column that names the output folders; the file's name by default.
         mpp: µm per pixel of slides whose entry says none, in place of what the file says.
+        series: which image of the file, of slides whose entry does not say.
 
     Raises:
         ValueError: a list is missing or lists nothing, or two slides would share a folder; names them.
@@ -59,13 +61,12 @@ def read_manifest(
     entries = [entry for given in listed for entry in _entries(location_of(given), section)]
     if not entries:
         raise ValueError("no slides given: name a datalist, a table, a slide or a glob")
-    default = {} if mpp is None else {"mpp": mpp_of(mpp)}
-    listed_once = one_per_slide(_once_per_series(entries))
+    listed_once = one_per_slide(read_as(_once_per_series(entries), mpp, series))
     found: list[CohortSlide] = []
     for entry, name in zip(listed_once, _names(listed_once, name_by), strict=True):
         location = entry["image"]
         rest = {key: value for key, value in entry.items() if key != "image"}
-        found.append(CohortSlide(name, location, {**default, **rest}))
+        found.append(CohortSlide(name, location, rest))
     return found
 
 
@@ -131,17 +132,16 @@ def _of_datalist(text: str, location: str, section: str) -> list[dict[str, Any]]
 
 def _of_table(text: str, location: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for number, row in rows_of(text, ("image", "mpp", "regions")):
+    for number, row in rows_of(text, ("image", "mpp", "series", "regions")):
         entry: dict[str, Any] = {key: value for key, value in row.items() if value}
         if "image" not in entry:
             raise ValueError(f'{shown(location)}: line {number} has no slide in a column "image"')
-        try:
-            if "mpp" in entry:
-                entry["mpp"] = mpp_of(entry["mpp"])
-            if "regions" in entry:
+        entry = with_numbers(entry, f"{shown(location)}: line {number}")
+        if "regions" in entry:
+            try:
                 entry["regions"] = json.loads(entry["regions"])
-        except ValueError as error:
-            raise ValueError(f"{shown(location)}: line {number}: {error}. mpp is a number, regions JSON") from error
+            except ValueError as error:
+                raise ValueError(f"{shown(location)}: line {number}: regions: no JSON ({error})") from error
         found.append(entry)
     return found
 

@@ -18,10 +18,10 @@ from ..classes import ClassScheme
 from ..files import write_json
 from ..slides import SLIDE_SUFFIXES, slide_name
 from .class_map import checked_class_map, names_in_use, unknown_names_remark, unused_names_remark
-from .datalist import SECTIONS
+from .datalist import SECTIONS, with_numbers
 from .dicom_series import one_of_each_slide
 from .store import LABEL_FIELDS, PSEUDO_LABEL
-from .tables import mpp_of, rows_of, text_of
+from .tables import rows_of, text_of
 
 # Endings of annotation files; QuPath also exports compressed GeoJSON.
 _ENDINGS = tuple(dict.fromkeys((*ANNOTATION_SUFFIXES, ".geojson.gz", ".json.gz")))
@@ -408,13 +408,8 @@ class _SlideTable:
             raise ValueError(f"{self.path}: the table cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path}: not UTF-8. Save the table as CSV UTF-8") from error
-        return [row for _, row in rows_of(text, ("slide", "mpp", "image", PSEUDO_LABEL, *LABEL_FIELDS))]
+        return [row for _, row in rows_of(text, ("slide", "mpp", "series", "image", PSEUDO_LABEL, *LABEL_FIELDS))]
 
     def _entry(self, row: Mapping[str, str]) -> dict[str, Any]:
         entry: dict[str, Any] = {key: value for key, value in row.items() if key != "slide" and value}
-        if "mpp" in entry:
-            try:
-                entry["mpp"] = mpp_of(entry["mpp"])
-            except ValueError as error:
-                raise ValueError(f"{self.path}: the mpp of {row['slide']}, {row['mpp']!r}, is no number") from error
-        return entry
+        return with_numbers(entry, f"{self.path}: {row['slide']}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..annotations import Annotations
 from ..classes import ClassScheme
 from ..errors import UnreadableFileError
-from ..slides import FieldOfView, PatchReader, Slide
+from ..slides import FieldOfView, PatchReader, Slide, file_name, image_of
 from .choice import PatchChoice, PatchesPerClass
 from .class_map import NamesInUse, names_in_use, unknown_names_remark
 from .datalist import SECTIONS, load_datalist
@@ -239,7 +239,7 @@ class _Inspector:
 
     def slide(self, section: str, item: Mapping[str, Any]) -> InspectedSlide:
         """Return what is found of a slide."""
-        found = InspectedSlide(section, Path(item["image"]).name, entry=item)
+        found = InspectedSlide(section, file_name(item), entry=item)
         store = SlideStore(self.scheme)
         try:
             slide = store.slide(item)
@@ -371,15 +371,18 @@ def _between_sections(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> list[
     """Return which slides, patients and cases are in more than one section."""
     advice = []
     for column, what in (("image", "slide"), ("patient", "patient"), ("case", "case")):
-        sections: dict[str, set[str]] = {}
+        sections: dict[Hashable, set[str]] = {}
+        shown: dict[Hashable, str] = {}
         for section, item in entries:
             # Regions of one slide may be divided between sections on purpose.
             if column in item and not (column == "image" and "regions" in item):
-                sections.setdefault(str(item[column]), set()).add(section)
+                value: Hashable = image_of(item) if column == "image" else str(item[column])
+                sections.setdefault(value, set()).add(section)
+                shown[value] = file_name(item) if column == "image" else str(item[column])
         for value, where in sections.items():
             if len(where) > 1:
                 advice.append(
-                    f"{what} {Path(value).name} is in {' and '.join(sorted(where))}: scores on what was trained on are "
+                    f"{what} {shown[value]} is in {' and '.join(sorted(where))}: scores on what was trained on are "
                     "too good. Keep it in one section"
                 )
     return advice

@@ -60,7 +60,8 @@ class SlideInferTask(InferTask):
 
     def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[None, dict[str, Any]]:
         """Segment ``location`` and ``size`` (``[x, y]``, ``[width, height]``, level-0 pixels) of ``image``; all of it
-        without a size. ``mpp`` is for slides that do not say theirs.
+        without a size. ``mpp`` is for slides that do not say theirs, ``series`` chooses an image of
+        a file of several.
 
         Raises:
             MONAILabelException: the slide cannot be read, or the request has a value of another type; says why.
@@ -71,6 +72,7 @@ class SlideInferTask(InferTask):
         except RequestError as error:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, str(error)) from error
         item = {"image": request["image"], "mpp": values.get("mpp", self.mpp), "name": "slide"}
+        item["series"] = values.get("series")
         left, top = values.get("location", (0, 0))
         width, height = values.get("size", (0, 0))
         if width and height:

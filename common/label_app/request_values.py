@@ -112,6 +112,7 @@ _MPP = _number(0.05, 100)
 _OF_INFERENCE: dict[str, Cast] = {
     "model": _name,
     "mpp": _MPP,
+    "series": _integer(0, 10**6),
     "location": _pair,
     "size": _pair,
     "min_poly_area": _number(0, 1e12),
@@ -132,6 +133,7 @@ _OF_TRAINING: dict[str, Cast] = {
     **TRAINING_SETTINGS,
     "model": _name,
     "mpp": _MPP,
+    "series": _integer(0, 10**6),
     "max_epochs": _integer(1, 10**6),
     # -1 leaves the validation slides to the bundle.
     "val_split": _number(-1, 0.99),

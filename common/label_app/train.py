@@ -57,6 +57,7 @@ class SlideTrainTask(BundleTrainTask):
     def _fetch_datalist(self, request: Mapping[str, Any], datastore: Any) -> list[dict[str, Any]]:
         mpp = self._request.get("mpp", self.conf.get("mpp"))
         more = {} if mpp is None else {"mpp": float(mpp)}
+        more |= {"series": self._request["series"]} if "series" in self._request else {}
         return [{**item, **more} for item in super()._fetch_datalist(request, datastore)]
 
     def _partition_datalist(self, datalist: list[Any], request: Mapping[str, Any], shuffle: bool = False) -> Any:

@@ -1,9 +1,10 @@
 """Open a slide, read any region at any µm/px, several fields of view around one centre."""
 
 from .backends import SLIDE_SUFFIXES
+from .entry import entry_name, file_name, image_of, open_entry, pixels_key, reading
 from .errors import SlideError
 from .patch import FieldOfView, PatchReader
-from .slide import Level, Slide, open_slide, slide_name
+from .slide import Level, Slide, open_slide, series_of, slide_name
 from .tissue import RegionMask, TissueMask, tissue_mask
 
 __all__ = [
@@ -15,7 +16,14 @@ __all__ = [
     "Slide",
     "SlideError",
     "TissueMask",
+    "entry_name",
+    "file_name",
+    "image_of",
+    "open_entry",
     "open_slide",
+    "pixels_key",
+    "reading",
+    "series_of",
     "slide_name",
     "tissue_mask",
 ]

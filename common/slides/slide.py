@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Backend, open_backend
+from .backends import GIVE_SERIES, Backend, open_backend
 from .decimals import parse_number
 from .errors import SlideError
 from .outside import FILLS, read_with_fill
@@ -56,7 +56,7 @@ class Lattice:
 
 
 def open_slide(
-    path: str | Path, backend: str = "auto", mpp: float | str | None = None, series: int | None = None
+    path: str | Path, backend: str = "auto", mpp: float | str | None = None, series: int | str | None = None
 ) -> Slide:
     """Open a slide.
 
@@ -66,8 +66,8 @@ def open_slide(
             correct for the file and says which in the log.
         mpp: µm per level-0 pixel, in place of what the file says or where it says nothing; a number, or a text that is
             one.
-        series: which image of a TIFF is the slide, by its number in the file. The default is the largest that has
-            tiles and a pyramid; labels, macros and thumbnails are left out.
+        series: which image of a TIFF is the slide, by its number in the file, from 0; a number, or a text that is one.
+            The default is the largest that has tiles and a pyramid; labels, macros and thumbnails are left out.
 
     Raises:
         SlideError: the file is missing or unreadable, several of its images may be the slide and ``series`` is not
@@ -84,14 +84,15 @@ class Slide:
         mpp: µm per level-0 pixel; of pixels that are not square, the geometric mean of both axes.
         levels: the pyramid, finest first.
         backend: name of the library behind it.
+        series: which image of the file was asked for; None: the one that is the slide.
     """
 
     def __init__(
-        self, path: Path, backend: str = "auto", mpp: float | str | None = None, series: int | None = None
+        self, path: Path, backend: str = "auto", mpp: float | str | None = None, series: int | str | None = None
     ) -> None:
         self.path = path
         mpp = _given_mpp(path, mpp)
-        series = _given_series(path, series)
+        series = self.series = _given_series(path, series)
         self._asked = {"backend": backend, "mpp": mpp, "series": series}
         self._backend: Backend = open_backend(path, backend, series)
         if backend == "auto":
@@ -315,11 +316,24 @@ def _given_mpp(path: Path, mpp: float | str | None) -> float | None:
     raise SlideError(path, f"the mpp that was given, {mpp!r}, is no number", _GIVE_MPP)
 
 
-def _given_series(path: Path, series: int | None) -> int | None:
-    number = int(series) if isinstance(series, str) and series.strip().isdecimal() else series
-    if number is None or (isinstance(number, Integral) and not isinstance(number, bool)):
-        return None if number is None else int(number)
-    raise SlideError(path, f"the series that was given, {series!r}, is no whole number", "Give an image's number")
+def series_of(value: Any) -> int:
+    """Return the number of an image in a file; tables and configs may hold it as text.
+
+    Raises:
+        ValueError: it is no whole number from 0 on.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    number = int(text) if text.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
+        raise ValueError(f"the series {value!r} is no number of an image, counted from 0")
+    return int(number)
+
+
+def _given_series(path: Path, series: int | str | None) -> int | None:
+    try:
+        return None if series is None else series_of(series)
+    except ValueError as error:
+        raise SlideError(path, str(error), GIVE_SERIES) from error
 
 
 def _checked_mpp(path: Path, axes: tuple[float, float] | None, quote: str) -> tuple[float, float]:

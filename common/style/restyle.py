@@ -19,7 +19,7 @@ from ..data.styled import MADE, note_styled_slides
 from ..files import safe_name, write_json, written_whole
 from ..literal import as_path
 from ..outputs.pyramid import TILE, write_image_pyramid
-from ..slides import Slide, open_slide
+from ..slides import Slide, open_entry, reading
 from .generator import REACH, StyleGenerator
 
 logger = logging.getLogger(__name__)
@@ -71,12 +71,13 @@ class SlideRestyler:
         made = self._claimed()
         shown: list[np.ndarray] = []
         for number, entry in enumerate(tqdm(self.slides, desc=f"restyling as {self.style}", unit="slide")):
-            slide = open_slide(entry["image"], entry.get("backend", "auto"), entry.get("mpp"))
+            slide = open_entry(entry)
             path = self.folder / self.style / f"{self.names[number]}.tif"
             torch.manual_seed(self.seed + number)
             latent = torch.randn(1, self.generator.latent, device=self.device)
             file = Path(entry["image"]).stat()
-            source = {"bytes": file.st_size, "modified": file.st_mtime_ns}
+            source: dict[str, Any] = {"bytes": file.st_size, "modified": file.st_mtime_ns}
+            source |= {"read": reading(entry)} if reading(entry) else {}
             if not path.exists() or made["slides"].get(path.stem) != source:
                 self._write(path, slide, latent)
                 made["slides"][path.stem] = source

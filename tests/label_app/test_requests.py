@@ -32,7 +32,7 @@ def test_no_expression_passes_as_a_value_of_a_training(key, value):
 
 
 @pytest.mark.parametrize("value", _ATTACKS)
-@pytest.mark.parametrize("key", ["mpp", "location", "size", "min_poly_area", "device", "output"])
+@pytest.mark.parametrize("key", ["mpp", "location", "size", "min_poly_area", "device", "output", "series"])
 def test_no_expression_passes_as_a_value_of_a_prediction(key, value):
     with pytest.raises(RequestError, match=f"^{key} is "):
         inference_values({key: value})
@@ -42,12 +42,12 @@ def test_values_get_the_declared_types_and_nothing_else_passes():
     request = {
         "seed": "7", "batch_size": 4.0, "learning_rate": "1e-4", "max_epochs": 2, "val_split": 0, "pretrained": "true",
         "device": ["cuda:1 (some GPU)", "cpu"], "model_filename": ["model.pt"], "gpus": "0,1", "tracking_uri": "",
-        "run_id": "$evil", "train#trainer#_target_": "os.system", "imports": ["$import os"],
+        "series": "1", "run_id": "$evil", "train#trainer#_target_": "os.system", "imports": ["$import os"],
     }  # fmt: skip
     found = training_values(request)
     assert found == {
         "seed": 7, "batch_size": 4, "learning_rate": 1e-4, "max_epochs": 2, "val_split": 0.0, "pretrained": True,
-        "device": "cuda:1", "model_filename": "model.pt", "gpus": "0,1",
+        "device": "cuda:1", "model_filename": "model.pt", "gpus": "0,1", "series": 1,
     }  # fmt: skip
     assert [type(found[key]) for key in ("seed", "batch_size", "learning_rate", "val_split")] == [
         int,
