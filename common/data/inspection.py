@@ -249,6 +249,8 @@ class _Inspector:
         with slide:
             found.shape, found.mpp, found.backend = slide.shape, slide.mpp, slide.backend
             found.scanner = " ".join(slide.properties[key] for key in _SCANNER_KEYS if slide.properties.get(key))
+            if slide.remark:
+                found.advice.append(f"{slide.path}: {slide.remark}")
             fault = self._draw(found, slide, store)
             try:
                 self._read(found, slide, store)

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,7 @@ class Slide:
         levels: the pyramid, finest first.
         backend: name of the library behind it.
         series: which image of the file was asked for; None: the one that is the slide.
+        remark: what of the file is not read though it may be expected, such as focal planes; nothing where all is.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class Slide:
         self._backend: Backend = open_backend(path, backend, series)
         if backend == "auto":
             logger.info("%s: read through %s", path.name, self._backend.name)
+        self.remark = self._backend.remark
+        _warn_once(f"{path.name}: {self.remark}" if self.remark else "")
         self.backend = self._backend.name
         self.shape: tuple[int, int] = self._backend.level_shapes[0]
         axes = (mpp, mpp) if mpp is not None else self._backend.mpp
@@ -282,6 +285,13 @@ class Slide:
             down = [full / part for full, part in zip(self.shape, shape, strict=True)]
         mpp = (self._mpp_axes[0] * down[0], self._mpp_axes[1] * down[1])
         return Level(shape, (down[0], down[1]), mpp)
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Log a warning, once per process however often its slide is opened."""
+    if message:
+        logger.warning("%s", message)
 
 
 def slide_name(path: str | Path) -> str:

@@ -17,6 +17,7 @@ class Backend(ABC):
         mpp: µm per level-0 pixel as (row, column), or None where the file does not say.
         mpp_quote: what the file says of it, for an error; nothing where it says nothing.
         properties: what else the file says.
+        remark: what of the file is not read though it may be expected; nothing where all is.
     """
 
     name: ClassVar[str]
@@ -25,6 +26,7 @@ class Backend(ABC):
     mpp: tuple[float, float] | None
     mpp_quote: str = ""
     properties: dict[str, str]
+    remark: str = ""
 
     @abstractmethod
     def __init__(self, path: Path, series: int | None = None) -> None:
