@@ -18,7 +18,8 @@ from .xml import xml_root
 
 GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 _XML = (".xml", ".annotations")
-_IMAGES = (".png", ".tif", ".tiff")
+_IMAGES = (".png", ".tif", ".tiff", ".bmp")
+_LOSSY = (".jpg", ".jpeg")
 ANNOTATION_SUFFIXES = (*GEOJSON_SUFFIXES, *_XML, *_IMAGES)
 
 
@@ -36,7 +37,7 @@ def read_annotations(
 
     Args:
         path: QuPath GeoJSON (``.geojson``, ``.json``, also with ``.gz``); XML of ASAP, Aperio ImageScope, HALO (also
-            ``.annotations``) or CVAT (``.xml``); or a label image (``.png``, ``.tif``, ``.tiff``).
+            ``.annotations``) or CVAT (``.xml``); or a label image (``.png``, ``.bmp``, ``.tif``, ``.tiff``).
         scheme: the classes.
         class_map: of outlines: the file's class name -> the scheme's, or None to leave it unlabelled.
         label_values: of label images: pixel value -> class name, or None; without it the values are the scheme's
@@ -78,6 +79,10 @@ def _read_outlines(
         return _outlines(path, read_geojson(path, scheme, class_map))
     if suffix in _XML:
         return _read_xml(path, scheme, class_map, image, cut_out)
+    if suffix in _LOSSY:
+        raise AnnotationError(
+            path, "a JPEG, whose compression changes the values of labels", "Export the labels as PNG or TIFF"
+        )
     raise AnnotationError(path, f"unknown annotation format {suffix!r}", f"Known are {', '.join(ANNOTATION_SUFFIXES)}")
 
 
@@ -89,8 +94,9 @@ def annotation_suffix(path: str | Path) -> str:
 
 
 def _outlines(path: Path, regions: list[AnnotatedRegion], canvas: tuple[int, int] | None = None) -> Annotations:
-    warn_of_covered(path, regions)
-    return Annotations(regions, canvas, path)
+    annotations = Annotations(regions, canvas, path)
+    annotations.remark = warn_of_covered(path, regions)
+    return annotations
 
 
 def region_names(path: str | Path) -> list[list[str]]:

@@ -87,7 +87,12 @@ class Annotations(LabelSource):
         canvas: height and width of the picture whose pixels they are in; None: the slide's level 0. A smaller
             picture of the whole slide is scaled up.
         path: the file they are from, for messages.
+
+    Attributes:
+        remark: what of the file labels nothing; nothing where all shows.
     """
+
+    remark = ""
 
     def __init__(
         self, regions: Iterable[AnnotatedRegion], canvas: tuple[int, int] | None = None, path: Path | None = None

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..annotations import Annotations
+from ..annotations import outlines_of
 from ..classes import ClassScheme
 from ..errors import UnreadableFileError
 from ..slides import FieldOfView, PatchReader, Slide, file_name, image_of
@@ -339,16 +339,19 @@ def _too_few(dataset: MultiMagnificationPatchDataset, count_batches: BatchCount 
 
 
 def _misplaced(slide: Slide, found: InspectedSlide, reader: PatchReader, store: SlideStore) -> list[str]:
-    """Return advice on a slide of another magnification than is read, or whose annotation seems to be another's."""
+    """Return advice on a slide of another magnification than is read, and on an annotation that seems to be another's
+    or of which parts label nothing."""
     advice = []
     finest = reader.fields_of_view[0].mpp
-    if slide.lattice(finest, reader.snap).step[0] < 1:
+    if reader.interpolates(slide):
         advice.append(
             f"{slide.path}: its {slide.mpp:.4g} µm/px are coarser than the {finest:g} that are read: pixels are "
             "interpolated. Use a finer scan if there is one, or give its true mpp in the datalist"
         )
-    labels = store.labels(found.entry)
-    outside = labels.share_outside(slide) if isinstance(labels, Annotations) else 0.0
+    outlines = outlines_of(store.labels(found.entry))
+    if outlines is not None and outlines.remark:
+        advice.append(f"{found.entry['label']}: {outlines.remark}")
+    outside = outlines.share_outside(slide) if outlines is not None else 0.0
     if outside > _MOST_OUTSIDE:
         advice.append(
             f"{found.entry['label']}: {outside:.0%} of the annotated area lies outside the slide. Check that it was "

@@ -54,6 +54,11 @@ class Lattice:
     def as_stored(self) -> bool:
         return self.step == (1.0, 1.0)
 
+    @property
+    def interpolated(self) -> bool:
+        """Whether there are more output pixels than the slide has, along either axis."""
+        return min(self.step) < 1
+
 
 def open_slide(
     path: str | Path, backend: str = "auto", mpp: float | str | None = None, series: int | str | None = None

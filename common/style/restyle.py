@@ -19,7 +19,7 @@ from ..data.styled import MADE, note_styled_slides
 from ..files import safe_name, write_json, written_whole
 from ..literal import as_path
 from ..outputs.pyramid import TILE, write_image_pyramid
-from ..slides import Slide, open_entry, reading
+from ..slides import FieldOfView, PatchReader, Slide, open_entry, reading
 from .generator import REACH, StyleGenerator
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class SlideRestyler:
         self.generator, self.slides = generator, list(slides)
         self.folder, self.style = Path(as_path(folder)), safe_name(style)
         self.mpp, self.device, self.seed = mpp, torch.device(device), seed
+        self._reader = PatchReader([FieldOfView(mpp, TILE)])
         self.names = output_names(self.slides)
 
     def run(self) -> None:
@@ -108,7 +109,7 @@ class SlideRestyler:
         return found
 
     def _write(self, path: Path, slide: Slide, latent: torch.Tensor) -> None:
-        mpp = slide.lattice(self.mpp).mpp
+        mpp = self._reader.actual_mpp(slide, self.mpp)
         shape = tuple(round(side / pixel) for side, pixel in zip(slide.shape, slide.pixel(mpp), strict=True))
         write_image_pyramid(path, self._bands(slide, mpp, shape, latent), (shape[0], shape[1]), mpp)
 
@@ -119,7 +120,7 @@ class SlideRestyler:
             for left in range(0, shape[1], TILE):
                 height, width = min(TILE, shape[0] - top), min(TILE, shape[1] - left)
                 center = ((top + TILE / 2) * pixel[0], (left + TILE / 2) * pixel[1])
-                around = slide.read(center, mpp, TILE + 2 * REACH)
+                around = self._reader.read_view(slide, 0, center, TILE + 2 * REACH)
                 tiles.append(self._made(around, latent)[REACH : REACH + height, REACH : REACH + width])
             yield np.concatenate(tiles, axis=1)
 
@@ -132,6 +133,6 @@ class SlideRestyler:
     def _before_and_after(self, slide: Slide, latent: torch.Tensor) -> np.ndarray:
         """The middle of a slide, and below it the same as it is made."""
         center = (slide.shape[0] / 2, slide.shape[1] / 2)
-        before = slide.read(center, self.mpp, TILE + 2 * REACH)
+        before = self._reader.read_view(slide, 0, center, TILE + 2 * REACH)
         inner = slice(REACH, REACH + TILE)
         return np.concatenate([part[inner, inner] for part in (before, self._made(before, latent))], axis=0)
