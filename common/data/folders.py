@@ -181,7 +181,10 @@ def _nothing_pairs(pairing: Pairing, slides: str | Path, annotations: str | Path
     """Return an error that shows what was found and what would have fitted."""
     drawn, images = pairing.annotations_alone, pairing.slides_alone
     if not drawn:
-        hint = " QuPath's .qpdata is not read: export GeoJSON" if any(Path(annotations).rglob("*.qpdata")) else ""
+        suffixes = {path.suffix.lower() for path in Path(annotations).rglob("*")}
+        hint = " QuPath's .qpdata is not read: export GeoJSON" if ".qpdata" in suffixes else ""
+        if not hint and suffixes & {".jpg", ".jpeg"} and Path(annotations).resolve() != Path(slides).resolve():
+            hint = " JPEG changes the values of labels: export PNG or TIFF"
         return ValueError(f"{annotations}: no annotation in it ({', '.join(ANNOTATION_SUFFIXES)}).{hint}")
     nearest = max(
         ((image, path) for image in images[:_MOST_SHOWN] for path in drawn[:_MOST_SHOWN]),
