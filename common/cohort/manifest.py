@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..data import check_entries, one_per_slide, output_names
-from ..data.datalist import in_dicom_folder, once_per_series, read_as, slides_at, with_numbers
+from ..data.datalist import DICOM_FOLDER, in_dicom_folder, once_per_series, read_as, slides_at, with_numbers
 from ..data.tables import rows_of, text_of
 from ..files import same_name
 from ..slides import slide_name
+from .dicom import first_instances, slides_of_remote_folder
 from .locations import filesystem, folder_of, is_url, lists_files, location_of, name_of, shown
 from .patience import patiently
 
@@ -71,9 +72,10 @@ def read_manifest(
 
 
 def _once_per_series(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return entries with only one of the files of a DICOM slide on the local disk."""
+    """Return entries with only one of the files of a DICOM slide."""
     local = {id(entry) for entry in once_per_series([one for one in entries if not is_url(one["image"])])}
-    return [entry for entry in entries if is_url(entry["image"]) or id(entry) in local]
+    remote = set(first_instances([entry["image"] for entry in entries if is_url(entry["image"])]))
+    return [entry for entry in entries if entry["image"] in remote or id(entry) in local]
 
 
 def _names(entries: Sequence[Mapping[str, Any]], name_by: str | None) -> list[str]:
@@ -103,11 +105,24 @@ def _entries(location: str, section: str) -> list[dict[str, Any]]:
 
 
 def _slides_at(location: str) -> list[dict[str, Any]]:
-    return [{"image": location}] if is_url(location) else slides_at(location)
+    if not is_url(location):
+        return slides_at(location)
+    slides = slides_of_remote_folder(location)
+    if len(slides) > 1:
+        return [{"image": slide} for slide in slides]
+    return [_located({"image": location})]
 
 
 def _located(entry: dict[str, Any]) -> dict[str, Any]:
-    return entry if is_url(entry["image"]) else in_dicom_folder(entry)
+    """Return an entry whose image is the folder of a DICOM slide's files with one of these."""
+    location = entry["image"]
+    if not is_url(location):
+        return in_dicom_folder(entry)
+    slides = slides_of_remote_folder(location)
+    if len(slides) > 1:
+        raise ValueError(f"{shown(location)}: {len(slides)} DICOM slides lie in it. Name a file of one of them")
+    folder = name_of(location.rstrip("/"))
+    return {**entry, "image": slides[0], DICOM_FOLDER: folder} if slides else entry
 
 
 def _text(location: str) -> str:

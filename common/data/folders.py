@@ -217,9 +217,8 @@ def split_by_group(groups: Sequence[str], shares: Mapping[str, float], seed: int
         raise ValueError(f"shares of {', '.join(others)} must be at least 0 and less than 1 together")
     order = sorted(set(groups))
     if len(order) < len(wanted) + 1:
-        raise ValueError(
-            f"{len(order)} groups cannot be split into {first}, {', '.join(wanted)}. Add slides, or set a share to 0"
-        )
+        count = f"{len(order)} group{'s' if len(order) > 1 else ''}"
+        raise ValueError(f"{count} cannot be split into {first}, {', '.join(wanted)}. Add slides, or set a share to 0")
     left = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
     sections: dict[str, str] = {}
     for position, name in enumerate(wanted):
