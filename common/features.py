@@ -20,6 +20,7 @@ from .bundle.parser import bundle_settings
 from .files import written_whole
 from .networks.resnet import ResNetEncoder
 from .reports import write_table
+from .slides import file_name
 from .tissue_patches import slide_entries, tissue_patches
 from .weights import load_trunk, load_weights
 
@@ -135,7 +136,7 @@ def draw_features(
     features = encoder_features(encoder, images)
     places, method = embedded(features, seed)
     rows = pd.DataFrame(places, columns=["x", "y"])
-    rows.insert(0, "slide", [Path(entries[slide]["image"]).name for slide in slides])
+    rows.insert(0, "slide", [file_name(entries[slide]) for slide in slides])
     for column in by:
         rows[column] = [str(entries[slide][column]) for slide in slides]
     write_table(Path(out) / "features.csv", rows)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .files import written_whole
 from .inference.autocast import AutocastInferer
 from .inference.journal import differences
 from .literal import as_path
+from .slides import image_of
 from .weights import weights_digest
 
 logger = logging.getLogger(__name__)
@@ -154,6 +156,7 @@ class RestartPoint:
             "begun_with": weights_digest(self.network),
             "learning": sum(parameter.requires_grad for parameter in self.network.parameters()),
             "patches": hashlib.sha256(self.dataset.index.rows.to_csv(index=False).encode()).hexdigest(),
+            **_chosen_series(self.dataset.data),
             "seed": self.seed,
             "dtype": _precision(engine),
             "processes": distributed.get_world_size() if self._several else 1,
@@ -164,6 +167,15 @@ class RestartPoint:
         }
         # As it is compared: without tuples.
         return json.loads(json.dumps(described))
+
+
+def _chosen_series(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return which images were chosen of files of several; nothing if none was.
+
+    Their grids may be the same, and then the patch index is.
+    """
+    chosen = [image_of(item)[1] for item in data]
+    return {"series": chosen} if any(series is not None for series in chosen) else {}
 
 
 def _precision(engine: Any) -> str | None:

@@ -16,6 +16,7 @@ from .files import write_json, written_whole
 from .metrics import scores
 from .reports import write_table
 from .roc import auc, roc_curve
+from .slides import file_name
 
 # Points of a curve that is written or drawn; areas are taken of all.
 _POINTS = 2000
@@ -44,7 +45,7 @@ class ROCReport:
         self, scheme: ClassScheme, counts: np.ndarray, matrices: np.ndarray, data: Sequence[Mapping[str, Any]]
     ) -> None:
         self.scheme, self.counts, self.matrices = scheme, counts, matrices
-        self.names = [Path(str(item["image"])).name for item in data]
+        self.names = [file_name(item) for item in data]
         self.positive = scheme.positive.name
         self.negative = scheme.negative.name
 

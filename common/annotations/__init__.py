@@ -8,7 +8,7 @@ from .names import OutlineName, outline_names
 from .predicted import PredictedLabels, check_classes, label_map_mpp, written_scheme
 from .read import ANNOTATION_SUFFIXES, annotation_suffix, read_annotations, region_names
 from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
-from .scope import FirstLabels, ScopedLabels, Unannotated
+from .scope import FirstLabels, ScopedLabels, Unannotated, outlines_of
 
 __all__ = [
     "ANNOTATION_SUFFIXES",
@@ -26,6 +26,7 @@ __all__ = [
     "check_classes",
     "label_map_mpp",
     "outline_names",
+    "outlines_of",
     "read_annotations",
     "region_names",
     "stated_origin",

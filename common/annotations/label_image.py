@@ -35,7 +35,7 @@ class LabelImage(LabelSource):
     """An image that covers the slide at any scale; its pixels are sampled at the nearest centre.
 
     Args:
-        path: PNG, or (tiled) TIFF, whose finest level is used.
+        path: PNG, BMP, or (tiled) TIFF, whose finest level is used.
         scheme: the classes.
         values: pixel value -> class name, or None for unlabelled; without it, the values are the scheme's labels.
         channel: of several channels the one that has the labels: its number from 0, or ``"red"``, ``"green"``,

@@ -19,7 +19,8 @@ from .xml import xml_root
 
 GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 _XML = (".xml", ".annotations")
-_IMAGES = (".png", ".tif", ".tiff")
+_IMAGES = (".png", ".tif", ".tiff", ".bmp")
+_LOSSY = (".jpg", ".jpeg")
 ANNOTATION_SUFFIXES = (*GEOJSON_SUFFIXES, *_XML, *_IMAGES)
 
 
@@ -38,7 +39,7 @@ def read_annotations(
 
     Args:
         path: QuPath GeoJSON (``.geojson``, ``.json``, also with ``.gz``); XML of ASAP, Aperio ImageScope, HALO (also
-            ``.annotations``) or CVAT (``.xml``); or a label image (``.png``, ``.tif``, ``.tiff``).
+            ``.annotations``) or CVAT (``.xml``); or a label image (``.png``, ``.bmp``, ``.tif``, ``.tiff``).
         scheme: the classes.
         class_map: of outlines: the file's class name -> the scheme's, or None to leave it unlabelled.
         label_values: of label images: pixel value -> class name, or None; without it the values are the scheme's
@@ -90,6 +91,10 @@ def _read_outlines(
     if suffix in _XML:
         regions, canvas = _read_xml(path, scheme, class_map, image, cut_out)
         return _outlines(path, regions, origin or "slide", canvas)
+    if suffix in _LOSSY:
+        raise AnnotationError(
+            path, "a JPEG, whose compression changes the values of labels", "Export the labels as PNG or TIFF"
+        )
     raise AnnotationError(path, f"unknown annotation format {suffix!r}", f"Known are {', '.join(ANNOTATION_SUFFIXES)}")
 
 
@@ -103,8 +108,9 @@ def annotation_suffix(path: str | Path) -> str:
 def _outlines(
     path: Path, regions: list[AnnotatedRegion], origin: str, canvas: tuple[int, int] | None = None
 ) -> Annotations:
-    warn_of_covered(path, regions)
-    return Annotations(regions, canvas, path, origin)
+    annotations = Annotations(regions, canvas, path, origin)
+    annotations.remark = warn_of_covered(path, regions)
+    return annotations
 
 
 def _agreed(path: Path, given: str | None, stated: str | None) -> str:

@@ -89,7 +89,12 @@ class Annotations(LabelSource):
         path: the file they are from, for messages.
         origin: ``"slide"``, or ``"bounds"`` where they count from the corner of the slide's bounds and a smaller
             picture is of the bounds.
+
+    Attributes:
+        remark: what of the file labels nothing; nothing where all shows.
     """
+
+    remark = ""
 
     def __init__(
         self,

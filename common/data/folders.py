@@ -19,11 +19,11 @@ from ..classes import ClassScheme
 from ..files import write_json
 from ..slides import SLIDE_SUFFIXES, check_origin, slide_name
 from .class_map import checked_class_map, names_in_use, unknown_names_remark, unused_names_remark
-from .datalist import SECTIONS
+from .datalist import SECTIONS, with_numbers
 from .dicom_series import one_of_each_slide
 from .origin import OriginEvidence, evidence_of_files, says_origin
 from .store import LABEL_FIELDS, PSEUDO_LABEL
-from .tables import mpp_of, rows_of, text_of
+from .tables import rows_of, text_of
 
 # Endings of annotation files; QuPath also exports compressed GeoJSON.
 _ENDINGS = tuple(dict.fromkeys((*ANNOTATION_SUFFIXES, ".geojson.gz", ".json.gz")))
@@ -184,7 +184,10 @@ def _nothing_pairs(pairing: Pairing, slides: str | Path, annotations: str | Path
     """Return an error that shows what was found and what would have fitted."""
     drawn, images = pairing.annotations_alone, pairing.slides_alone
     if not drawn:
-        hint = " QuPath's .qpdata is not read: export GeoJSON" if any(Path(annotations).rglob("*.qpdata")) else ""
+        suffixes = {path.suffix.lower() for path in Path(annotations).rglob("*")}
+        hint = " QuPath's .qpdata is not read: export GeoJSON" if ".qpdata" in suffixes else ""
+        if not hint and suffixes & {".jpg", ".jpeg"} and Path(annotations).resolve() != Path(slides).resolve():
+            hint = " JPEG changes the values of labels: export PNG or TIFF"
         return ValueError(f"{annotations}: no annotation in it ({', '.join(ANNOTATION_SUFFIXES)}).{hint}")
     nearest = max(
         ((image, path) for image in images[:_MOST_SHOWN] for path in drawn[:_MOST_SHOWN]),
@@ -217,9 +220,8 @@ def split_by_group(groups: Sequence[str], shares: Mapping[str, float], seed: int
         raise ValueError(f"shares of {', '.join(others)} must be at least 0 and less than 1 together")
     order = sorted(set(groups))
     if len(order) < len(wanted) + 1:
-        raise ValueError(
-            f"{len(order)} groups cannot be split into {first}, {', '.join(wanted)}. Add slides, or set a share to 0"
-        )
+        count = f"{len(order)} group{'s' if len(order) > 1 else ''}"
+        raise ValueError(f"{count} cannot be split into {first}, {', '.join(wanted)}. Add slides, or set a share to 0")
     left = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
     sections: dict[str, str] = {}
     for position, name in enumerate(wanted):
@@ -447,13 +449,8 @@ class _SlideTable:
             raise ValueError(f"{self.path}: the table cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path}: not UTF-8. Save the table as CSV UTF-8") from error
-        return [row for _, row in rows_of(text, ("slide", "mpp", "image", PSEUDO_LABEL, *LABEL_FIELDS))]
+        return [row for _, row in rows_of(text, ("slide", "mpp", "series", "image", PSEUDO_LABEL, *LABEL_FIELDS))]
 
     def _entry(self, row: Mapping[str, str]) -> dict[str, Any]:
         entry: dict[str, Any] = {key: value for key, value in row.items() if key != "slide" and value}
-        if "mpp" in entry:
-            try:
-                entry["mpp"] = mpp_of(entry["mpp"])
-            except ValueError as error:
-                raise ValueError(f"{self.path}: the mpp of {row['slide']}, {row['mpp']!r}, is no number") from error
-        return entry
+        return with_numbers(entry, f"{self.path}: {row['slide']}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..annotations import Annotations
+from ..annotations import outlines_of
 from ..classes import ClassScheme
 from ..errors import UnreadableFileError
-from ..slides import FieldOfView, PatchReader, Slide
+from ..slides import FieldOfView, PatchReader, Slide, file_name, image_of
 from .choice import PatchChoice, PatchesPerClass
 from .class_map import NamesInUse, names_in_use, unknown_names_remark
 from .datalist import SECTIONS, load_datalist
@@ -242,7 +242,7 @@ class _Inspector:
 
     def slide(self, section: str, item: Mapping[str, Any]) -> InspectedSlide:
         """Return what is found of a slide."""
-        found = InspectedSlide(section, Path(item["image"]).name, entry=item)
+        found = InspectedSlide(section, file_name(item), entry=item)
         store = SlideStore(self.scheme)
         try:
             slide = store.slide(item)
@@ -252,6 +252,8 @@ class _Inspector:
         with slide:
             found.shape, found.mpp, found.backend = slide.shape, slide.mpp, slide.backend
             found.scanner = " ".join(slide.properties[key] for key in _SCANNER_KEYS if slide.properties.get(key))
+            if slide.remark:
+                found.advice.append(f"{slide.path}: {slide.remark}")
             fault = self._draw(found, slide, store)
             try:
                 self._read(found, slide, store)
@@ -341,16 +343,19 @@ def _too_few(dataset: MultiMagnificationPatchDataset, count_batches: BatchCount 
 
 
 def _misplaced(slide: Slide, found: InspectedSlide, reader: PatchReader, store: SlideStore) -> list[str]:
-    """Return advice on a slide of another magnification than is read, or whose annotation seems to be another's."""
+    """Return advice on a slide of another magnification than is read, and on an annotation that seems to be another's
+    or of which parts label nothing."""
     advice = []
     finest = reader.fields_of_view[0].mpp
-    if slide.lattice(finest, reader.snap).step[0] < 1:
+    if reader.interpolates(slide):
         advice.append(
             f"{slide.path}: its {slide.mpp:.4g} µm/px are coarser than the {finest:g} that are read: pixels are "
             "interpolated. Use a finer scan if there is one, or give its true mpp in the datalist"
         )
-    labels = store.labels(found.entry)
-    outside = labels.share_outside(slide) if isinstance(labels, Annotations) else 0.0
+    outlines = outlines_of(store.labels(found.entry))
+    if outlines is not None and outlines.remark:
+        advice.append(f"{found.entry['label']}: {outlines.remark}")
+    outside = outlines.share_outside(slide) if outlines is not None else 0.0
     if outside > _MOST_OUTSIDE:
         advice.append(
             f"{found.entry['label']}: {outside:.0%} of the annotated area lies outside the slide. Check that it was "
@@ -402,15 +407,18 @@ def _between_sections(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> list[
     """Return which slides, patients and cases are in more than one section."""
     advice = []
     for column, what in (("image", "slide"), ("patient", "patient"), ("case", "case")):
-        sections: dict[str, set[str]] = {}
+        sections: dict[Hashable, set[str]] = {}
+        shown: dict[Hashable, str] = {}
         for section, item in entries:
             # Regions of one slide may be divided between sections on purpose.
             if column in item and not (column == "image" and "regions" in item):
-                sections.setdefault(str(item[column]), set()).add(section)
+                value: Hashable = image_of(item) if column == "image" else str(item[column])
+                sections.setdefault(value, set()).add(section)
+                shown[value] = file_name(item) if column == "image" else str(item[column])
         for value, where in sections.items():
             if len(where) > 1:
                 advice.append(
-                    f"{what} {Path(value).name} is in {' and '.join(sorted(where))}: scores on what was trained on are "
+                    f"{what} {shown[value]} is in {' and '.join(sorted(where))}: scores on what was trained on are "
                     "too good. Keep it in one section"
                 )
     return advice

@@ -13,7 +13,7 @@ import numpy as np
 from ..annotations import AnnotationError, Annotations, LabelImage, outline_names, read_annotations, stated_origin
 from ..classes import UNLABELLED, ClassScheme
 from ..errors import UnreadableFileError
-from ..slides import ORIGINS, Bounds, Slide, open_slide, tissue_mask
+from ..slides import ORIGINS, Bounds, Slide, open_entry, tissue_mask
 from .class_map import guessed_class, is_background
 
 Outlines = Annotations | LabelImage
@@ -125,7 +125,8 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
     """Measure for a slide and an annotation whose class names need not be known yet; see :func:`origin_evidence`.
 
     Args:
-        entry: ``image`` and ``label`` as they can be opened; ``backend``, ``mpp`` and ``class_map`` where it has them.
+        entry: ``image`` and ``label`` as they can be opened; ``class_map`` and what says how the slide is read, where
+            it has them.
         scheme: the classes, if they are known.
 
     Returns:
@@ -133,7 +134,7 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
         say.
     """
     try:
-        with open_slide(entry["image"], entry.get("backend", "auto"), entry.get("mpp")) as slide:
+        with open_entry(entry) as slide:
             if slide.bounds is None or says_origin(entry):
                 return None
             return origin_evidence(slide, *_of_any_names(entry, scheme))

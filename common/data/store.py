@@ -19,7 +19,7 @@ from ..annotations import (
 )
 from ..classes import ClassScheme
 from ..files import sha256
-from ..slides import Slide, open_slide
+from ..slides import Slide, image_of, open_entry, reading
 
 # What of an entry decides its labels.
 _FIRST_FIELDS = ("label", "class_map", "label_values", "cut_out", "regions", "unannotated")
@@ -52,10 +52,10 @@ class SlideStore:
         self._labels: OrderedDict[str, LabelSource] = OrderedDict()
 
     def slide(self, item: Mapping[str, Any]) -> Slide:
-        """The slide of an entry: ``image``, with ``backend`` and ``mpp`` where it has them."""
-        key = (str(item["image"]), item.get("backend", "auto"), item.get("mpp"))
+        """The slide of an entry; see :func:`open_entry`."""
+        key = (str(item["image"]), *sorted(reading(item).items()))
         if key not in self._slides:
-            self._slides[key] = open_slide(*key)
+            self._slides[key] = open_entry(item)
             if len(self._slides) > self.capacity:
                 self._slides.popitem(last=False)[1].close()
         self._slides.move_to_end(key)
@@ -68,7 +68,7 @@ class SlideStore:
         if self.scheme is None:
             raise ValueError("this store was made without a class scheme and reads no labels")
         fields = [item.get(name) for name in (*LABEL_FIELDS, PSEUDO_LABEL)]
-        key = json.dumps([str(item["image"]), *fields], sort_keys=True, default=str)
+        key = json.dumps([image_of(item), *fields], sort_keys=True, default=str)
         if key not in self._labels:
             self._labels[key] = _read(item, self.scheme)
             if len(self._labels) > self.capacity:

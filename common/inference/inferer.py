@@ -29,8 +29,8 @@ from ..slides import (
     Slide,
     SlideError,
     TissueMask,
-    open_slide,
-    slide_name,
+    entry_name,
+    open_entry,
     tissue_mask,
 )
 from ..weights import weights_digest
@@ -215,9 +215,9 @@ class WholeSlideInferer(Inferer):
         self, item: Mapping[str, Any], network: nn.Module
     ) -> Iterator[tuple[Slide, Segmenter, dict[str, Any], SlideFolder]]:
         """A slide, what segments it, what its outputs depend on, and its folder, which is held."""
-        name = item.get("name") or safe_name(slide_name(item["image"]))
+        name = item.get("name") or safe_name(entry_name(item))
         folder = SlideFolder(inside(self.output_dir, name))
-        with open_slide(item["image"], item.get("backend", "auto"), item.get("mpp")) as slide:
+        with open_entry(item) as slide:
             self._fit(slide)
             segmenter = self._segmenter(network)
             settings = self._settings(slide, segmenter)
@@ -304,6 +304,7 @@ class WholeSlideInferer(Inferer):
             "slide": {"file": slide.path.name, "bytes": file.st_size, "modified": file.st_mtime_ns},
             "mpp": slide.mpp,
             "backend": slide.backend,
+            **({} if slide.series is None else {"series": slide.series}),
             "preprocessing": hashlib.sha256(preprocessed.float().numpy().round(6).tobytes()).hexdigest(),
             **self.general_settings(segmenter.networks[0]),
         }

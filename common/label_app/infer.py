@@ -58,8 +58,8 @@ class SlideInferTask(InferTask):
 
     def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[None, dict[str, Any]]:
         """Segment ``location`` and ``size`` (``[x, y]``, ``[width, height]``, level-0 pixels) of ``image``; all of it
-        without a size. ``mpp`` is for slides that do not say theirs, ``origin`` says from where on a slide with bounds
-        the viewer counts.
+        without a size. ``mpp`` is for slides that do not say theirs, ``series`` chooses an image of a file of several,
+        ``origin`` says from where on a slide with bounds the viewer counts.
 
         Raises:
             MONAILabelException: the slide cannot be read, the request has a value of another type, or it is not known

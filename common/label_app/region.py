@@ -13,7 +13,7 @@ from ..annotations import stated_origin
 from ..data.origin import says_origin
 from ..errors import UnreadableFileError
 from ..inference import WholeSlideInferer
-from ..slides import Slide, open_slide
+from ..slides import Slide, open_entry
 from .polygons import annotation
 from .request_values import RequestError
 
@@ -34,7 +34,8 @@ def annotated_region(
         network: the network.
         image: the slide's path.
         values: of the request: ``location`` and ``size`` (``[x, y]``, ``[width, height]``, level-0 pixels; all of the
-            slide without a size), ``mpp`` of slides that do not say theirs, ``min_poly_area`` and ``origin``.
+            slide without a size), ``mpp`` of slides that do not say theirs, ``series``, ``min_poly_area`` and
+            ``origin``.
         origin: from where the viewer counts, if the request does not say: see :func:`viewer_origin`.
 
     Raises:
@@ -42,10 +43,10 @@ def annotated_region(
         UnreadableFileError: the slide cannot be read.
         NotSegmentedError: it cannot be segmented; says why.
     """
-    with open_slide(image, mpp=values.get("mpp")) as slide:
+    item: dict[str, Any] = {"image": image, "mpp": values.get("mpp"), "name": "slide", "series": values.get("series")}
+    with open_entry(item) as slide:
         viewer = viewer_origin(slide, values.get("origin", origin))
         frame, whole, bounds = slide.frame(viewer), slide.frame(), slide.bounds
-    item: dict[str, Any] = {"image": image, "mpp": values.get("mpp"), "name": "slide"}
     left, top = values.get("location", (0, 0))
     width, height = values.get("size", (0, 0))
     if width and height:
@@ -95,7 +96,7 @@ def with_origin(item: Mapping[str, Any], said: str | None) -> dict[str, Any]:
     if says_origin(item):
         return dict(item)
     try:
-        with open_slide(item["image"], mpp=item.get("mpp")) as slide:
+        with open_entry(item) as slide:
             return {**item, "origin": viewer_origin(slide, said)}
     except UnreadableFileError:
         # Training says what is wrong with it.

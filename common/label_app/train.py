@@ -59,6 +59,7 @@ class SlideTrainTask(BundleTrainTask):
     def _fetch_datalist(self, request: Mapping[str, Any], datastore: Any) -> list[dict[str, Any]]:
         mpp = self._request.get("mpp", self.conf.get("mpp"))
         more = {} if mpp is None else {"mpp": float(mpp)}
+        more |= {"series": self._request["series"]} if "series" in self._request else {}
         origin = self._request.get("origin", self.conf.get("origin") or None)
         found = [with_origin({**item, **more}, origin) for item in super()._fetch_datalist(request, datastore)]
         if any(item.get("origin") == "bounds" for item in found) and not self._bundle.knows_origins:

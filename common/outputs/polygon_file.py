@@ -50,12 +50,12 @@ def write_polygons(
     """
     skipped = options.skipped(scheme)
     level0 = mpp / (plan.pixel[0] * plan.pixel[1]) ** 0.5
-    with _shown(canvas, options.min_area / mpp**2) as made:
+    with _shown(canvas, plan, options.min_area / mpp**2) as made:
         regions = _Counted(slide_polygons(made.canvas, plan, options.simplify / level0, skipped.values()))
         write_geojson(path, regions, scheme, options.origin, corner)
         if made.empty:
             left_out = label_areas(canvas, plan)
-            merged = pixels = np.zeros(256, dtype=np.int64)
+            merged, pixels = np.zeros(256, dtype=np.int64), np.zeros(256)
         else:
             left_out = np.zeros(256)
             if skipped:
@@ -82,12 +82,11 @@ def write_polygons(
     }
 
 
-def _shown(canvas: Canvas, min_pixels: float) -> AbstractContextManager[Sieved]:
+def _shown(canvas: Canvas, plan: Plan, min_pixels: float) -> AbstractContextManager[Sieved]:
     """Return the label map without regions of fewer pixels; the map itself if a pixel is enough."""
     if min_pixels > 1:
-        return sieved(canvas, min_pixels)
-    nothing = np.zeros(256, dtype=np.int64)
-    return nullcontext(Sieved(canvas, nothing, nothing, empty=False))
+        return sieved(canvas, min_pixels, plan)
+    return nullcontext(Sieved(canvas, np.zeros(256, dtype=np.int64), np.zeros(256), empty=False))
 
 
 class _Counted:

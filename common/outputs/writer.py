@@ -157,6 +157,7 @@ def _summary(
             "shape": list(slide.shape),
             "mpp": slide.mpp,
             "backend": slide.backend,
+            **({} if slide.series is None else {"series": slide.series}),
         },
         "label_map": {"shape": list(canvas.shape), "mpp": mpp},
         "classes": {

@@ -2,9 +2,10 @@
 
 from .backends import SLIDE_SUFFIXES
 from .bounds import ORIGINS, Bounds, check_origin
+from .entry import entry_name, file_name, image_of, open_entry, pixels_key, reading
 from .errors import SlideError
 from .patch import FieldOfView, PatchReader
-from .slide import Level, Slide, open_slide, slide_name
+from .slide import Level, Slide, open_slide, series_of, slide_name
 from .tissue import RegionMask, TissueMask, tissue_mask
 
 __all__ = [
@@ -19,7 +20,14 @@ __all__ = [
     "SlideError",
     "TissueMask",
     "check_origin",
+    "entry_name",
+    "file_name",
+    "image_of",
+    "open_entry",
     "open_slide",
+    "pixels_key",
+    "reading",
+    "series_of",
     "slide_name",
     "tissue_mask",
 ]

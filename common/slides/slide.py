@@ -6,14 +6,14 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .backends import Backend, open_backend
+from .backends import GIVE_SERIES, Backend, open_backend
 from .bounds import Bounds, check_origin
 from .decimals import parse_number
 from .errors import SlideError
@@ -55,9 +55,14 @@ class Lattice:
     def as_stored(self) -> bool:
         return self.step == (1.0, 1.0)
 
+    @property
+    def interpolated(self) -> bool:
+        """Whether there are more output pixels than the slide has, along either axis."""
+        return min(self.step) < 1
+
 
 def open_slide(
-    path: str | Path, backend: str = "auto", mpp: float | str | None = None, series: int | None = None
+    path: str | Path, backend: str = "auto", mpp: float | str | None = None, series: int | str | None = None
 ) -> Slide:
     """Open a slide.
 
@@ -67,8 +72,8 @@ def open_slide(
             correct for the file and says which in the log.
         mpp: µm per level-0 pixel, in place of what the file says or where it says nothing; a number, or a text that is
             one.
-        series: which image of a TIFF is the slide, by its number in the file. The default is the largest that has
-            tiles and a pyramid; labels, macros and thumbnails are left out.
+        series: which image of a TIFF is the slide, by its number in the file, from 0; a number, or a text that is one.
+            The default is the largest that has tiles and a pyramid; labels, macros and thumbnails are left out.
 
     Raises:
         SlideError: the file is missing or unreadable, several of its images may be the slide and ``series`` is not
@@ -85,18 +90,22 @@ class Slide:
         mpp: µm per level-0 pixel; of pixels that are not square, the geometric mean of both axes.
         levels: the pyramid, finest first.
         backend: name of the library behind it.
+        series: which image of the file was asked for; None: the one that is the slide.
+        remark: what of the file is not read though it may be expected, such as focal planes; nothing where all is.
     """
 
     def __init__(
-        self, path: Path, backend: str = "auto", mpp: float | str | None = None, series: int | None = None
+        self, path: Path, backend: str = "auto", mpp: float | str | None = None, series: int | str | None = None
     ) -> None:
         self.path = path
         mpp = _given_mpp(path, mpp)
-        series = _given_series(path, series)
+        series = self.series = _given_series(path, series)
         self._asked = {"backend": backend, "mpp": mpp, "series": series}
         self._backend: Backend = open_backend(path, backend, series)
         if backend == "auto":
             logger.info("%s: read through %s", path.name, self._backend.name)
+        self.remark = self._backend.remark
+        _warn_once(f"{path.name}: {self.remark}" if self.remark else "")
         self.backend = self._backend.name
         self.shape: tuple[int, int] = self._backend.level_shapes[0]
         axes = (mpp, mpp) if mpp is not None else self._backend.mpp
@@ -315,6 +324,13 @@ class Slide:
         return Level(shape, (down[0], down[1]), mpp)
 
 
+@cache
+def _warn_once(message: str) -> None:
+    """Log a warning, once per process however often its slide is opened."""
+    if message:
+        logger.warning("%s", message)
+
+
 def slide_name(path: str | Path) -> str:
     """A slide's name: its file's, without the ending (of ``.ome.tif`` both parts)."""
     name = Path(path).name
@@ -347,11 +363,24 @@ def _given_mpp(path: Path, mpp: float | str | None) -> float | None:
     raise SlideError(path, f"the mpp that was given, {mpp!r}, is no number", _GIVE_MPP)
 
 
-def _given_series(path: Path, series: int | None) -> int | None:
-    number = int(series) if isinstance(series, str) and series.strip().isdecimal() else series
-    if number is None or (isinstance(number, Integral) and not isinstance(number, bool)):
-        return None if number is None else int(number)
-    raise SlideError(path, f"the series that was given, {series!r}, is no whole number", "Give an image's number")
+def series_of(value: Any) -> int:
+    """Return the number of an image in a file; tables and configs may hold it as text.
+
+    Raises:
+        ValueError: it is no whole number from 0 on.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    number = int(text) if text.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
+        raise ValueError(f"the series {value!r} is no number of an image, counted from 0")
+    return int(number)
+
+
+def _given_series(path: Path, series: int | str | None) -> int | None:
+    try:
+        return None if series is None else series_of(series)
+    except ValueError as error:
+        raise SlideError(path, str(error), GIVE_SERIES) from error
 
 
 def _checked_mpp(path: Path, axes: tuple[float, float] | None, quote: str) -> tuple[float, float]:

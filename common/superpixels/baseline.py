@@ -32,7 +32,7 @@ from ..literal import as_path
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
-from ..slides import Slide, SlideError
+from ..slides import Slide, SlideError, pixels_key
 from .features import BINS, NEIGHBOURHOODS, superpixel_features
 from .labels import majority_labels
 from .region import Region
@@ -250,8 +250,7 @@ class SuperpixelSVM:
             # Of a file that cannot be read, these say what to do.
             store.slide(item)
             store.labels(item)
-            file = Path(item["image"]).stat()
-            described.append([file.st_size, file.st_mtime_ns, item.get("mpp"), label_key(item)])
+            described.append([*pixels_key(item), label_key(item)])
         return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:
@@ -271,6 +270,7 @@ def _of_slide(slide: Slide, item: Mapping[str, Any]) -> dict[str, Any]:
         "slide": {"file": slide.path.name, "bytes": file.st_size, "modified": file.st_mtime_ns},
         "mpp": slide.mpp,
         "backend": slide.backend,
+        **({} if slide.series is None else {"series": slide.series}),
         **({"regions": item["regions"]} if item.get("regions") else {}),
     }
 

@@ -10,7 +10,7 @@ from monai.transforms import MapTransform
 
 from ..classes import ClassScheme
 from ..data.store import SlideStore
-from ..slides import FieldOfView, PatchReader, Slide, SlideError
+from ..slides import FieldOfView, PatchReader, Slide, SlideError, reading
 
 # How the slide of a patch was opened, in the item.
 READ_FROM = "read_from"
@@ -113,7 +113,7 @@ def _read_from(entry: Mapping[str, Any], styled: str | None) -> dict[str, Any]:
     """How the slide that was read is opened."""
     if styled is not None:
         return {"image": styled}
-    return {name: entry[name] for name in ("image", "mpp", "backend") if entry.get(name) is not None}
+    return {"image": entry["image"], **reading(entry)}
 
 
 def _moved(slide: Slide, center: tuple[float, float], offset: tuple[float, float] | None) -> tuple[float, float]:

@@ -101,7 +101,7 @@ def test_a_missing_argument_is_named(capsys):
     assert "multimag compare: --datalist is missing." in refused(capsys, "compare", "a", "b")
     assert "multimag report: --output needs a value." in refused(capsys, "report", "a", "--output")
     assert "multimag report: --output needs a value." in refused(capsys, "report", "--output", "--slides", "a")
-    assert "multimag report: too many arguments." in refused(capsys, "report", *"abcdef")
+    assert "multimag report: too many arguments." in refused(capsys, "report", *"abcdefgh")
 
 
 def test_words_that_would_be_dropped_are_refused(capsys):

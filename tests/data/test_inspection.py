@@ -17,7 +17,9 @@ from common.cli.data import inspect
 from common.data import ClassCycleSampler, load_datalist
 from common.data.inspection import PatchSettings, inspect_datalist
 from common.errors import UnreadableFileError
+from common.slides import FieldOfView, PatchReader, open_slide
 from common.transforms import LoadMultiMagnificationPatchd
+from tests.conftest import write_pyramid
 
 VIEWS = [{"mpp": 0.5, "size": 32}, {"mpp": 1.0, "size": 32}]
 TARGET = {"mpp": 0.5, "size": 32}
@@ -332,3 +334,33 @@ def test_patches_that_fill_no_batch_are_not_trained_on():
     with pytest.warns(UserWarning, match="is empty"):
         trainer.run()
     assert trainer.state.iteration == 0
+
+
+@pytest.mark.parametrize(
+    "scope", [{}, {"regions": [[0, 0, 100, 120]], "unannotated": {"class": "stroma", "within": "slide"}}]
+)
+def test_objects_that_later_ones_cover_are_advice(folder, scheme, caplog, scope):
+    hidden = drawn(folder, "a", carcinoma=(10, 10))
+    features = json.loads((folder / "a.geojson").read_text())
+    ring = [[0, 0], [90, 0], [90, 90], [0, 90], [0, 0]]
+    large = {"type": "Polygon", "coordinates": [ring]}
+    features.append({"type": "Feature", "geometry": large, "properties": {"classification": {"name": "stroma"}}})
+    (folder / "a.geojson").write_text(json.dumps(features))
+    path = written(folder, [hidden | scope, entry("b")], [entry("c")])
+    advice = inspect_datalist(path, scheme, SETTINGS).all_advice
+    found = [line for line in advice if "label nothing" in line]
+    assert len(found) == 1
+    assert re.search(r"a\.geojson: .*cover them wholly \(1\): .*0.*Put large outlines before", found[0])
+    assert not [line for line in advice if "label nothing" in line and "b_labels" in line]
+
+
+@pytest.mark.parametrize("snap", [0.03, 0.0])
+@pytest.mark.parametrize("mpp", [(0.5, 0.5), (0.51, 0.51), (0.49, 0.49), (0.45, 0.55), (0.55, 0.45), (0.4, 0.4)])
+def test_a_slide_is_called_coarse_just_where_reading_it_interpolates(tmp_path, caplog, mpp, snap):
+    slide = open_slide(write_pyramid(tmp_path / "a.tif", [np.full((96, 96, 3), 99, np.uint8)], mpp, lossless=True))
+    reader = PatchReader([FieldOfView(0.5, 16)], snap=snap)
+    reader.read(slide, (48, 48))
+    assert reader.interpolates(slide) == any("interpolated" in record.message for record in caplog.records)
+    # Within 3 % the level is read as it is stored; else a pixel longer than 0.5 µm along either axis is divided.
+    stored = snap > 0 and max(mpp) == min(mpp) and abs(mpp[0] / 0.5 - 1) <= snap
+    assert reader.interpolates(slide) == (max(mpp) > 0.5 and not stored)

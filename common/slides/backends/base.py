@@ -21,6 +21,7 @@ class Backend(ABC):
         properties: what else the file says.
         bounds: the scanned part of level 0, or None where the file does not say.
         bounds_quote: bounds in the file that cannot be; nothing where they can, or where there are none.
+        remark: what of the file is not read though it may be expected; nothing where all is.
     """
 
     name: ClassVar[str]
@@ -31,6 +32,7 @@ class Backend(ABC):
     properties: dict[str, str]
     bounds: Bounds | None = None
     bounds_quote: str = ""
+    remark: str = ""
 
     @abstractmethod
     def __init__(self, path: Path, series: int | None = None) -> None:
