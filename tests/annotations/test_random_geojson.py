@@ -170,7 +170,7 @@ def broken(rng: np.random.Generator, written: list) -> Any:
     text = {"type": "Polygon", "coordinates": [[[1, 1], ["fifty", 2], [9, 30]]]}
     huge = {"type": "Polygon", "coordinates": [[[1, 1], [1e300, 2], [9, 1e300]]]}
     endless = {"type": "Polygon", "coordinates": [[[1, 1], [10**400, 2], [9, 30]]]}
-    deep = {"type": "Polygon", "coordinates": [written]}
+    deep = {"type": "Polygon", "coordinates": [[[[1, 1], [50, 2], [9, 30]]]]}
     others = [None, {}, [], "POLYGON", {"type": "Circle", "coordinates": [1, 1]}, {"coordinates": written}]
     choices = [number, text, huge, endless, deep, {"type": "Polygon", "coordinates": {}}, *others]
     return choices[int(rng.integers(len(choices)))]
