@@ -310,6 +310,12 @@ def test_pickles_and_libraries_in_an_exported_program_are_refused(programs, tmp_
     [
         ("torch.ops.aten.conv2d.default", "torch.os.system"),
         ("torch.ops.aten.conv2d.default", "torch.ops.aten.from_file.default"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.aten.save.default"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.aten.__class__"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.quantized.conv2d.default"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.higher_order.triton_kernel_wrapper_mutation"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.load_library"),
+        ("torch.ops.aten.conv2d.default", "math.__loader__"),
         ("torch.ops.aten.conv2d.default", "#evil:op"),
         ('"name": "input"', '"name": "input=print(1), x"'),
     ],
@@ -360,6 +366,62 @@ def test_torchscript_that_names_other_classes_or_files_is_refused(programs, tmp_
         found = with_program(tmp_path, source, {name: content})
         assert match in found, (name, found)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "torch.save(image, PLACE)",
+        "torch . save(image, PLACE)",
+        "torch.\\\n      save(image, PLACE)",
+        "(torch\n      .save)(image, PLACE)",
+        "ops.aten.save(image, PLACE)",
+        'ops . aten . from_file("/etc/hostname", None, 5)',
+        "ops.quantized.linear(image)",
+        "ops . \\\n quantized.linear(image)",
+        "__torch__.torch.classes.dist_c10d.FileStore(PLACE, 1)",
+        "^Anything()(image)",
+        "torch.neg(image) # a comment",
+        '"',
+    ],
+)
+def test_torchscript_code_that_reaches_files_or_other_code_is_refused_however_it_is_written(call, programs, tmp_path):
+    source, place = programs / "model.ts", tmp_path / "written"
+    with zipfile.ZipFile(source) as file:
+        (code,) = (name.partition("/")[2] for name in file.namelist() if name.endswith(".py") and "_Small" in
+                   file.read(name).decode())  # fmt: skip
+    before, returned, after = record(source, code).decode().rpartition("    return")
+    text = f"{before}    {call.replace('PLACE', repr(str(place)))}\n{returned}{after}"
+    assert "which may reach files or run code" in with_program(tmp_path, source, {code: text.encode()})
+    if "save(" in call:
+        # Or nothing would be tested.
+        torch.jit.load(tmp_path / "model.ts")(torch.rand(1, 3, 8, 8))
+        assert place.exists()
+
+
+def test_torchscript_that_only_computes_and_warns_is_accepted(programs, tmp_path):
+    source = programs / "model.ts"
+    with zipfile.ZipFile(source) as file:
+        (code,) = (name.partition("/")[2] for name in file.namelist() if name.endswith(".py") and "_Small" in
+                   file.read(name).decode())  # fmt: skip
+    before, returned, after = record(source, code).decode().rpartition("    return")
+    more = '    torch.warn("all well")\n    ops.prim.NumToTensor(1)\n'
+    assert with_program(tmp_path, source, {code: f"{before}{more}{returned}{after}".encode()}) == ""
+
+
+def test_torchscript_code_of_any_length_is_checked_soon(programs, tmp_path):
+    for lines, says in ((80_000, ""), (90_000, "its code is longer than can be checked")):
+        rewritten(programs / "model.ts", tmp_path / "model.ts", {"code/more.py": b"a = 1\n" * lines})
+        begun = time.process_time()
+        found = refusal(tmp_path / "model.ts")
+        assert time.process_time() - begun < _SECONDS
+        assert says in found
+        assert bool(says) == bool(found)
+
+
+def test_torchscript_with_objects_of_compiled_classes_is_refused(programs, tmp_path):
+    pickled = b"\x80\x02c__torch__.torch.classes.dist_c10d\nFileStore\n)\x81."
+    assert "holds pickled code" in with_program(tmp_path, programs / "model.ts", {"data.pkl": pickled})
 
 
 def test_archives_of_two_readings_are_refused(programs, tmp_path):
