@@ -37,6 +37,8 @@ _CHUNK = 2**20
 _MOST_BYTES = 2**26
 # Bytes of all code of a TorchScript program; this project's largest has a fifth of that.
 _MOST_CODE = 2**19
+# Bytes of the list of a safetensors file's tensors: ten thousand of them.
+_MOST_HEADER = 2**21
 _MOST_RECORDS = 50_000
 
 # Records of both kinds of archives that say how they are written.
@@ -108,12 +110,30 @@ def _check_state(path: Path) -> None:
 
 
 def _check_safetensors(path: Path) -> None:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if length <= _MOST_HEADER else None
+    if header is None:
+        problem = f"no whole safetensors file: its header would have {length:,} bytes"
+        raise BundleFileError(path, problem, "Export the bundle again")
+    try:
+        json.loads(header, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError) as error:
+        raise BundleFileError(path, f"no whole safetensors file ({error})", "Export the bundle again") from error
     try:
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118  (no mapping)
                 file.get_slice(name).get_shape()
     except (SafetensorError, OSError) as error:
         raise BundleFileError(path, f"no whole safetensors file ({error})", "Export the bundle again") from error
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, of which every reader takes the same value for a name."""
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"its header names {twice[0]!r:.80} twice")
+    return dict(pairs)
 
 
 def _check_torchscript(path: Path) -> None:

@@ -490,6 +490,39 @@ def test_every_safetensors_file_is_opened(name, unpacked_bundle):
     assert "no whole safetensors file" in problems(unpacked_bundle)[0]
 
 
+def _tensor(begin, end, *shape):
+    return f'{{"dtype":"F32","shape":{list(shape)},"data_offsets":[{begin},{end}]}}'
+
+
+@pytest.mark.parametrize(
+    ("header", "length", "match"),
+    [
+        (f'{{"a":{_tensor(0, 8, 2)}}}', None, "^$"),
+        (f'{{"a":{_tensor(0, 8, 2)},"b":{_tensor(4, 8, 1)}}}', None, "no whole safetensors file"),
+        (f'{{"a":{_tensor(0, 4, 1)},"a":{_tensor(0, 8, 2)}}}', None, "names 'a' twice"),
+        ("{}", 2**62, "its header would have 4,611,686,018,427,387,904 bytes"),
+        ("{}", 2**64 - 1, "its header would have"),
+        (f'{{"a":{_tensor(0, 8, 2**40, 2**40)}}}', None, "no whole safetensors file"),
+        ('{"a":' + "[" * 10**6, None, "no whole safetensors file"),
+        ("{" + " " * 10**7 + "}", None, "its header would have 10,000,002 bytes"),
+    ],
+)
+def test_safetensors_of_two_readings_or_endless_ones_are_refused_in_one_line(header, length, match, tmp_path):
+    path = tmp_path / "model.safetensors"
+    content = (len(header) if length is None else length).to_bytes(8, "little") + header.encode() + bytes(8)
+    path.write_bytes(content)
+    begun = time.process_time()
+    tracemalloc.start()
+    try:
+        found = refusal(path)
+        assert tracemalloc.get_traced_memory()[1] < _BYTES
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - begun < _SECONDS
+    assert re.search(match, found), found
+    assert "\n" not in found
+
+
 def test_a_checkpoint_that_unpacks_to_more_is_refused(unpacked_bundle):
     path = unpacked_bundle / "models" / "model.pt"
     with zipfile.ZipFile(path) as file:
