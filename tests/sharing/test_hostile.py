@@ -478,6 +478,56 @@ def test_onnx_is_opened_as_what_it_is(tmp_path):
         assert found == "" if match is None else match in found, (match, found)
 
 
+def _onnx_node(name: bytes, domain: bytes = b"") -> bytes:
+    return field(4, name) + field(7, domain)
+
+
+def _onnx_function(name: bytes, *calls: bytes) -> bytes:
+    return field(25, field(1, name) + field(10, b"own") + b"".join(field(7, _onnx_node(one, b"own")) for one in calls))
+
+
+def _onnx_tensor(*sides: int, data: bytes = bytes(8)) -> bytes:
+    return b"".join(field(1, side) for side in sides) + field(2, 1) + field(9, data)
+
+
+@pytest.mark.parametrize(
+    ("graph", "more", "match"),
+    [
+        (field(1, _onnx_node(b"Relu", b"ai.onnx")), b"", "^$"),
+        (field(1, _onnx_node(b"f", b"own")), _onnx_function(b"f", b"g", b"g") + _onnx_function(b"g"), "^$"),
+        (field(1, _onnx_node(b"Run", b"evil")), b"", "calls 'Run' of 'evil'"),
+        (field(1, field(5, field(6, field(1, _onnx_node(b"Run", b"evil"))))), b"", "calls 'Run' of 'evil'"),
+        (field(1, _onnx_node(b"f", b"own")), _onnx_function(b"f", b"g"), "calls 'g' of 'own'"),
+        (field(1, _onnx_node(b"f", b"own")), _onnx_function(b"f", b"f"), "call themselves"),
+        (
+            field(1, _onnx_node(b"f", b"own")),
+            _onnx_function(b"f", b"g") + _onnx_function(b"g", b"f"),
+            "call themselves",
+        ),
+        (field(1, _onnx_node(b"f", b"own")), _onnx_function(b"f") * 2, "has two functions 'f'"),
+        (
+            field(1, _onnx_node(b"0", b"own")),
+            b"".join(_onnx_function(str(i).encode(), *[str(i + 1).encode()] * 9) for i in range(9))
+            + _onnx_function(b"9"),
+            "unfold to more than 500,000 nodes",
+        ),
+        (field(5, _onnx_tensor(2)), b"", "^$"),
+        (field(5, _onnx_tensor(2**40, 2**40)), b"", "larger than the data of it"),
+        (field(5, _onnx_tensor(*[2**62] * 1000)), b"", "larger than the data of it"),
+        (field(5, field(1, varint(2**40)) + field(2, 1)), b"", "larger than the data of it"),
+        (field(5, _onnx_tensor(0, 2**20, data=b"")), b"", "^$"),
+    ],
+)
+def test_onnx_functions_end_and_operators_and_tensors_are_in_the_file(graph, more, match, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(field(1, 10) + field(7, graph) + more)
+    begun = time.process_time()
+    found = refusal(path)
+    assert time.process_time() - begun < _SECONDS
+    assert re.search(match, found), found
+    assert "\n" not in found
+
+
 @pytest.mark.parametrize("name", ["other.safetensors", "more/model.safetensors"])
 def test_every_safetensors_file_is_opened(name, unpacked_bundle):
     path = unpacked_bundle / "models" / name
