@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..annotations import ANNOTATION_SUFFIXES
+from ..annotations import ANNOTATION_SUFFIXES, annotation_suffix
 from ..classes import ClassScheme
 from ..files import write_json
 from ..slides import SLIDE_SUFFIXES, check_origin, slide_name
@@ -25,8 +25,6 @@ from .origin import OriginEvidence, evidence_of_files, says_origin
 from .store import LABEL_FIELDS, PSEUDO_LABEL
 from .tables import rows_of, text_of
 
-# Endings of annotation files; QuPath also exports compressed GeoJSON.
-_ENDINGS = tuple(dict.fromkeys((*ANNOTATION_SUFFIXES, ".geojson.gz", ".json.gz")))
 _COMPRESSED, _DICOM = ".gz", ".dcm"
 # What annotation tools and people put behind a slide's name.
 _ENDING = re.compile(r"_(labels?|masks?|annotations?)$", re.IGNORECASE)
@@ -70,7 +68,7 @@ def pair_by_name(slides: str | Path, annotations: str | Path) -> Pairing:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
     images = one_of_each_slide(_files(slides, SLIDE_SUFFIXES))
-    drawn = _files(annotations, _ENDINGS)
+    drawn = _files(annotations, ANNOTATION_SUFFIXES)
     fits = _fits(images, drawn, slides, annotations)
     candidates: dict[Path, list[Path]] = {image: [] for image in images}
     for path, fitting in fits.items():
@@ -149,9 +147,8 @@ def _one_slide(path: Path, fitting: Mapping[Path, _Fit], fits: Mapping[Path, Map
         raise ValueError(
             f"{path} fits {one} and {other}, whose names differ only in case. Rename one of them and its annotation"
         )
-    raise ValueError(
-        f"{path} fits {one} and {other}. Name it after one of them, ending included: {one.name}{path.suffix}"
-    )
+    name = f"{one.name}{annotation_suffix(path)}"
+    raise ValueError(f"{path} fits {one} and {other}. Name it after one of them, ending included: {name}")
 
 
 def _one_annotation(image: Path, paths: Sequence[Path], fits: Mapping[Path, Mapping[Path, _Fit]]) -> Path:
@@ -196,7 +193,7 @@ def _nothing_pairs(pairing: Pairing, slides: str | Path, annotations: str | Path
     image, path = nearest
     return ValueError(
         f"no slide of {slides} has an annotation in {annotations}. There are for example {image.name} and {path.name}: "
-        f"{slide_name(image)}{path.suffix} would fit"
+        f"{slide_name(image)}{annotation_suffix(path)} would fit"
     )
 
 

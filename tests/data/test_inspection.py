@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from dataclasses import replace
@@ -14,7 +15,7 @@ from monai.engines import SupervisedTrainer
 from PIL import Image
 
 from common.cli.data import inspect
-from common.data import ClassCycleSampler, load_datalist
+from common.data import ClassCycleSampler, datalist_from_folders, load_datalist
 from common.data.inspection import PatchSettings, inspect_datalist
 from common.errors import UnreadableFileError
 from common.slides import FieldOfView, PatchReader, open_slide
@@ -205,6 +206,34 @@ def test_unknown_names_of_testing_slides_are_advice(folder, scheme):
     assert found.can_train
     assert any("annotations use Tumor (1 slide), which is no class of" in text for text in found.all_advice)
     assert trained(path, scheme) == 32
+
+
+def test_packed_annotations_of_a_folder_give_the_patches_that_unpacked_ones_give(tmp_path, scheme):
+    """From the two folders through the datalist and the inspection to what a training reads."""
+    slides, found = tmp_path / "slides", {}
+    slides.mkdir()
+    corners = {name: (20 * number, 30) for number, name in enumerate(scheme.names)}
+    for kind, ending in (("plain", ".geojson"), ("packed", ".GeoJSON.gz")):
+        (tmp_path / kind).mkdir()
+        for name in ("a", "b", "c"):
+            Image.fromarray(np.full((100, 120, 3), 200, dtype=np.uint8)).save(slides / f"{name}.png")
+            drawn(tmp_path / kind, name, **corners)
+            content = (tmp_path / kind / f"{name}.geojson").read_bytes()
+            (tmp_path / kind / f"{name}.geojson").unlink()
+            (tmp_path / kind / f"{name}{ending}").write_bytes(content if kind == "plain" else gzip.compress(content))
+        table = tmp_path / "t.csv"
+        table.write_text("slide,mpp\na.png,0.5\nb.png,0.5\nc.png,0.5\n")
+        to = tmp_path / f"{kind}.json"
+        path, pairing, _ = datalist_from_folders(slides, tmp_path / kind, to, 0.34, 0, table=table, scheme=scheme)
+        assert len(pairing.pairs) == 3
+        inspected = inspect_datalist(path, scheme, SETTINGS)
+        assert inspected.all_stops == []
+        read = LoadMultiMagnificationPatchd("image", VIEWS, target=TARGET, scheme=scheme)
+        found[kind] = [read(item)["label"] for item in SETTINGS.dataset(load_datalist(path, "training"), scheme)]
+    assert len(found["packed"]) == len(found["plain"]) > 2
+    for packed, plain in zip(found["packed"], found["plain"], strict=True):
+        assert np.array_equal(packed, plain)
+    assert {int(value) for label in found["packed"] for value in np.unique(label)} == set(range(7))
 
 
 def test_an_annotation_of_another_slide_is_noticed(folder, scheme):

@@ -93,3 +93,14 @@ def test_compressed_annotations_are_paired(folders, name):
     assert pair_by_name(slides, drawn).pairs == {slides / "a.png": drawn / name}
     (drawn / "a.tar.gz").touch()
     assert pair_by_name(slides, drawn).annotations_alone == []
+
+
+def test_messages_on_compressed_annotations_name_both_endings(folders):
+    slides, drawn = folders
+    (drawn / "a.geojson.gz").rename(drawn / "b.geojson.gz")
+    with pytest.raises(ValueError, match=r"b\.geojson\.gz: a\.geojson\.gz would fit"):
+        datalist_from_folders(slides, drawn, drawn / "d.json", 0, 0)
+    (slides / "b.png").touch()
+    (slides / "b.tif").touch()
+    with pytest.raises(ValueError, match=r"Name it after one of them, ending included: b\.png\.geojson\.gz$"):
+        pair_by_name(slides, drawn)
