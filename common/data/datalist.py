@@ -31,9 +31,10 @@ def load_datalist(
             files. ``series`` chooses among a file's images, see :func:`common.slides.open_slide`.
             ``label_channel`` and ``label_pages`` pick a label image's channel and say which page is which class.
             ``origin`` (``"slide"`` or ``"bounds"``) says from where on the slide ``label`` counts; ``regions`` always
-            count from the slide's corner. ``cut_out`` (group names of ASAP's XML) lie over all other outlines. ``regions`` (``[top, left, height, width]``, level-0 pixels) are the parts that count;
-            ``unannotated`` (``{"class", "within": "slide" | "tissue" | "region"}``) says what bare pixels are;
-            ``pseudo_label``, a ``prediction.tif``, what they are then still. Further columns are kept.
+            count from the slide's corner. ``cut_out`` (group names of ASAP's XML) lie over all other outlines.
+            ``regions`` (``[top, left, height, width]``, level-0 pixels) are the parts that count; ``unannotated``
+            (``{"class", "within": "slide" | "tissue" | "region"}``) says what bare pixels are;
+            ``pseudo_label``, a ``prediction.tif``, labels the pixels that are still bare. Further columns are kept.
         section: ``"training"``, ``"validation"`` or ``"testing"``.
         require_label: whether every entry must have a label or a class for what is unannotated.
         leave_out: column -> value, or list of values, of the entries to leave out.
