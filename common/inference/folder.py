@@ -82,6 +82,21 @@ class SlideFolder:
         for name in (SUMMARY, *OUTPUTS):
             remove(self.path / name)
 
+    @contextmanager
+    def written(self, replace: bool) -> Iterator[None]:
+        """Write outputs within; with ``replace``, in place of all that are there.
+
+        Where that fails none of them is left: without their summary they do not count.
+        """
+        if replace:
+            self.clear_outputs()
+        try:
+            yield
+        except BaseException:
+            if replace:
+                self.clear_outputs()
+            raise
+
     def discard_unfinished(self) -> None:
         """Remove maps and journal."""
         remove(self.unfinished)
