@@ -17,7 +17,7 @@ from torch import nn
 
 from ..classes import ClassScheme
 from ..errors import OutputError
-from ..files import inside, safe_name
+from ..files import full_disk_named, inside, safe_name
 from ..literal import as_path
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
@@ -224,7 +224,7 @@ class WholeSlideInferer(Inferer):
             regions = item.get("regions") if self.only_regions else None
             if regions is not None:
                 settings["regions"] = regions
-            with folder.held(), _of_one_slide(slide, folder):
+            with full_disk_named(folder.path), folder.held(), _of_one_slide(slide, folder):
                 yield slide, segmenter, settings, folder
 
     def _make(

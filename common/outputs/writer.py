@@ -104,6 +104,9 @@ def write_outputs(
     slide.check_unchanged()
     summary = _summary(slide, canvas, plan, scheme, mpp, outlined, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
+    # By these a file that is cut off later, as by a failing disk or copy, is told from a whole one.
+    files = (folder / name for name in OUTPUTS if name != SUMMARY)
+    summary["bytes"] = {path.name: path.stat().st_size for path in files if path.is_file()}
     write_json(folder / SUMMARY, summary)
     return summary
 
