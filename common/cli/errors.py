@@ -146,6 +146,8 @@ def _of_the_system(error: OSError) -> str:
         return f"{where}the file would be larger than the file system, or ulimit -f, allows. Choose another --output"
     if error.errno in FULL:
         return f"{where}the disk is full. Free some space, or choose another --output; the same command resumes"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}{error.strerror}. Choose another place, or ask for the right"
     return f"{where}{error.strerror or error}"
 
 

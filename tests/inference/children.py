@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,18 @@ def segment(slide: Path, out: Path, **given: Any) -> None:
 
 def ended(log: Path, call: Callable[..., Any], *arguments: Any, before: Callable[[], Any] | None = None) -> Ended:
     """Run a function in a process of its own, in which ``before`` is called first."""
+    return end_of(started(log, call, *arguments, before=before), log)
+
+
+def started(log: Path, call: Callable[..., Any], *arguments: Any, before: Callable[[], Any] | None = None) -> Any:
+    """Start a function in a process of its own; :func:`end_of` waits for it."""
     process = _CONTEXT.Process(target=_child, args=(log, before, call, arguments))
     process.start()
+    return process
+
+
+def end_of(process: Any, log: Path) -> Ended:
+    """Wait for a process."""
     process.join(120)
     if process.is_alive():
         process.kill()
@@ -93,6 +104,17 @@ def _child(log: Path, before: Callable[[], Any] | None, call: Callable[..., Any]
         before()
     with unbroken_output(), report_errors():
         call(*arguments)
+
+
+def predict_slowly() -> None:
+    """Let every block take a fifth of a second more."""
+    predict = engine._Worker.predict
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.2)
+        return predict(*arguments)
+
+    engine._Worker.predict = slowly
 
 
 def _signal_at(number: int, moment: int) -> None:

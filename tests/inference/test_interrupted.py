@@ -10,7 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.inference.children import ended, exit_code, last_line, moments, segment, small_slide, stopped
+from tests.inference.children import (
+    end_of,
+    ended,
+    exit_code,
+    last_line,
+    moments,
+    predict_slowly,
+    segment,
+    small_slide,
+    started,
+    stopped,
+)
 from tests.inference.test_resume import contents
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM", signal.SIGKILL: ""}
@@ -78,6 +89,17 @@ def test_a_closed_terminal_ends_a_run_unless_nohup_says_otherwise(whole, tmp_pat
     assert last_line(result.said).startswith("ended by SIGHUP. ")
     result = ended(tmp_path / "log", _hang_up, whole.slide, tmp_path / "out", before=_ignore_hangups)
     assert result.code == 0
+    assert contents(tmp_path / "out" / "s") == whole.outputs
+
+
+def test_of_two_processes_in_one_folder_one_is_refused_and_the_other_undisturbed(whole, tmp_path):
+    logs = [tmp_path / "first", tmp_path / "second"]
+    slow = [started(log, segment, whole.slide, tmp_path / "out", before=predict_slowly) for log in logs]
+    results = [end_of(process, log) for process, log in zip(slow, logs, strict=True)]
+    assert sorted(result.code for result in results) == [0, 1]
+    refused = next(result.said for result in results if result.code)
+    assert "out/s: another process is at work here. Wait for it, or choose another output folder" in refused
+    assert "Traceback" not in refused
     assert contents(tmp_path / "out" / "s") == whole.outputs
 
 
