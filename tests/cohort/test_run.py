@@ -145,7 +145,7 @@ def test_workers_end_with_the_command(slides, tmp_path):
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_cohort_that_a_signal_ends_resumes_without_losing_or_repeating_a_slide(slides, at_once, tmp_path, number):
     out = tmp_path / "out"
     given = command(slides / "s?.tif", out, tmp_path / "cache")

@@ -99,6 +99,10 @@ def _child(log: Path, before: Callable[[], Any] | None, call: Callable[..., Any]
     with log.open("wb") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
+    # As in a terminal: what runs in the background of a script is started with these ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     torch.set_num_threads(1)
     if before is not None:
         before()
