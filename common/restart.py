@@ -26,6 +26,11 @@ from .weights import weights_digest
 
 logger = logging.getLogger(__name__)
 _SEED_STEP = 1_000_003
+# What a training resumes from.
+_KEPT = (
+    *("training", "epoch", "network", "optimizer", "lr_scheduler"),
+    *("best_metric", "best_metric_epoch", "best"),
+)
 
 
 class RestartPoint:
@@ -140,9 +145,16 @@ class RestartPoint:
         if not self.path.exists():
             return None
         try:
-            return torch.load(self.path, map_location="cpu", weights_only=True)
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever a damaged file makes of it
             raise ValueError(f"{self.path} cannot be read ({error}). Move it away to begin anew") from error
+        missing = [key for key in _KEPT if key not in state] if isinstance(state, dict) else list(_KEPT)
+        if missing:
+            raise ValueError(
+                f"{self.path} is not what a training keeps to resume: no {', '.join(missing)}. Move it away to begin "
+                "anew, or set restart to another file"
+            )
+        return state
 
     def _described(self, engine: Engine) -> dict[str, Any]:
         """What makes two trainings the same, as far as it can be seen here."""

@@ -73,7 +73,7 @@ def serve(path: Path, work: Path) -> ServedBundle:
         read_state(source / "models" / "model.pt")
         folder = work / source.name
         origin = _fingerprint(source)
-        if not (folder / _ORIGIN).is_file() or (folder / _ORIGIN).read_text() != origin:
+        if not (folder / _ORIGIN).is_file() or (folder / _ORIGIN).read_text(encoding="utf-8") != origin:
             _copy(source, folder, origin)
     return ServedBundle(folder.name, folder, _imported(folder))
 
@@ -105,7 +105,7 @@ def _copy(source: Path, folder: Path, origin: str) -> None:
         for path in _parts(source):
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / path, partial / path)
-        (partial / _ORIGIN).write_text(origin)
+        (partial / _ORIGIN).write_text(origin, encoding="utf-8")
 
 
 def _imported(folder: Path) -> str | None:

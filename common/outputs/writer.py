@@ -86,6 +86,9 @@ def write_outputs(
         scheme: the classes.
         record: what made it; its ``weights_note``, if there is one, is also written below the overlay.
         polygons: what the polygons merge, simplify and leave out.
+
+    Raises:
+        SlideChangedError: the slide is no longer the file that was opened.
     """
     started = time.monotonic()
     canvas = canvases["labels"]
@@ -111,8 +114,13 @@ def write_outputs(
         write_probabilities(folder / "probabilities.zarr", canvases["probabilities"], mpp, scheme)
     if "confidence.png" in outputs:
         write_confidence(folder / "confidence.png", slide, canvases["probabilities"], plan, scheme)
+    # The overlay and others have read it again.
+    slide.check_unchanged()
     summary = _summary(slide, canvas, plan, scheme, mpp, outlined, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
+    # By these a file that is cut off later, as by a failing disk or copy, is told from a whole one.
+    files = (folder / name for name in OUTPUTS if name != SUMMARY)
+    summary["bytes"] = {path.name: path.stat().st_size for path in files if path.is_file()}
     write_json(folder / SUMMARY, summary)
     return summary
 

@@ -3,7 +3,7 @@
 from .backends import SLIDE_SUFFIXES
 from .bounds import ORIGINS, Bounds, check_origin
 from .entry import entry_name, file_name, image_of, open_entry, pixels_key, reading
-from .errors import SlideError
+from .errors import SlideChangedError, SlideError
 from .patch import FieldOfView, PatchReader
 from .slide import Level, Slide, open_slide, series_of, slide_name
 from .tissue import RegionMask, TissueMask, tissue_mask
@@ -17,6 +17,7 @@ __all__ = [
     "PatchReader",
     "RegionMask",
     "Slide",
+    "SlideChangedError",
     "SlideError",
     "TissueMask",
     "check_origin",

@@ -16,7 +16,8 @@ import numpy as np
 from .backends import GIVE_SERIES, Backend, open_backend
 from .bounds import Bounds, check_origin
 from .decimals import parse_number
-from .errors import SlideError
+from .errors import SlideChangedError, SlideError
+from .files import SlideFiles
 from .outside import FILLS, read_with_fill
 from .resample import Axis, area_axis, combine, cubic_axis, quantise, stride_axis
 
@@ -27,6 +28,7 @@ RESAMPLINGS = ("area", "decimate")
 # Levels whose two axes differ by less than this in µm/px count as square pixels.
 _SQUARE = 1e-3
 _FINEST_STEP = 0.5
+_COPY_IT = "Copy it to where nothing else writes to it, and run the same command again"
 _GIVE_MPP = 'Give the true value: --mpp 0.5 for one slide, "mpp": 0.5 in a datalist, mpp=0.5 in Python'
 # Source bytes held at once while resampling; a larger read goes band by band.
 _BAND_BYTES = 24 << 20
@@ -92,6 +94,7 @@ class Slide:
         backend: name of the library behind it.
         series: which image of the file was asked for; None: the one that is the slide.
         remark: what of the file is not read though it may be expected, such as focal planes; nothing where all is.
+        files: its files as they were when it was opened.
     """
 
     def __init__(
@@ -101,6 +104,8 @@ class Slide:
         mpp = _given_mpp(path, mpp)
         series = self.series = _given_series(path, series)
         self._asked = {"backend": backend, "mpp": mpp, "series": series}
+        # Before the file is opened: a change during that counts, too.
+        self.files = SlideFiles(path)
         self._backend: Backend = open_backend(path, backend, series)
         if backend == "auto":
             logger.info("%s: read through %s", path.name, self._backend.name)
@@ -174,6 +179,17 @@ class Slide:
     def close(self) -> None:
         """Give the file back; reading afterwards is an error."""
         self._backend.close()
+
+    def change(self) -> SlideChangedError | None:
+        """Return an error if the slide's files are no longer those that were opened."""
+        change = self.files.change()
+        return None if change is None else SlideChangedError(self.path, change, _COPY_IT)
+
+    def check_unchanged(self) -> None:
+        """Raise :class:`SlideChangedError` if the slide's files are no longer those that were opened."""
+        change = self.change()
+        if change is not None:
+            raise change
 
     def __enter__(self) -> Slide:
         return self

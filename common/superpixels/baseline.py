@@ -217,9 +217,9 @@ class SuperpixelSVM:
                 "seconds": {"segmentation": round(time.monotonic() - started, 2)},
                 **provenance.record(),
             }
-            if anew:
-                folder.clear_outputs()
-            write_outputs(folder.path, outputs, slide, {"labels": canvas}, plan, self.scheme, record, polygons)
+            slide.check_unchanged()
+            with folder.written(replace=anew):
+                write_outputs(folder.path, outputs, slide, {"labels": canvas}, plan, self.scheme, record, polygons)
 
     @staticmethod
     def _paint(canvas: Canvas, found: Superpixels, predicted: np.ndarray) -> None:
@@ -265,9 +265,8 @@ class SuperpixelSVM:
 
 def _of_slide(slide: Slide, item: Mapping[str, Any]) -> dict[str, Any]:
     """What of a slide its outputs depend on."""
-    file = slide.path.stat()
     return {
-        "slide": {"file": slide.path.name, "bytes": file.st_size, "modified": file.st_mtime_ns},
+        "slide": {"file": slide.path.name, "bytes": slide.files.size, "modified": slide.files.modified},
         "mpp": slide.mpp,
         "backend": slide.backend,
         **({} if slide.series is None else {"series": slide.series}),

@@ -188,7 +188,7 @@ def test_faults_of_ours_keep_their_traceback(capsys):
     assert one_line(_raised(ValueError("operands could not be broadcast"))) is None
     with pytest.raises(SystemExit) as leaving, report_errors():
         raise KeyError("x")
-    assert leaving.value.code == 2
+    assert leaving.value.code == 1
     printed = capsys.readouterr().err
     assert "Traceback" in printed
     assert "please report" in printed
@@ -207,5 +207,5 @@ def test_ctrl_c_leaves_with_130(capsys):
         raise KeyboardInterrupt
     assert leaving.value.code == 130
     assert capsys.readouterr().err == (
-        "interrupted. Segmenting, training and cohorts resume when the same command is given again\n"
+        "interrupted. Finished slides, blocks and epochs are kept: the same command resumes\n"
     )
