@@ -2,10 +2,13 @@
 
 import sys
 
+from .caches import use_writable_cache
 from .renamed import MovedModules
 
 # Said here, not by the installed package: exported bundles carry this and have no package.
 __version__ = "0.1.0"
 
+# Before anything imports zarr.
+use_writable_cache()
 # Last, so that it is asked only for modules that are not there.
 sys.meta_path.append(MovedModules())

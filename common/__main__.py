@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .cli.dispatch import run
+from .cli.encoding import use_utf8
 
 # Group -> command -> module of common.cli and its function. Further words make a command of several.
 COMMANDS = {
@@ -49,6 +50,7 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command that the command line names."""
+    use_utf8()
     run(COMMANDS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# What the system says where a disk, a quota, or what one may write to a file is full.
+FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
+# Free bytes of a disk below which what fails without a reason is put down to it.
+_ROOM = 2**16
 # How the names of what is being written begin.
 PARTIAL = ".partial-"
 # The most bytes of a name: file systems allow 255, and names of partial files, caches and locks add to it.
@@ -28,6 +33,27 @@ _INVISIBLE = frozenset("\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u
 _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 
 
+class DiskFullError(OSError):
+    """A disk is full; names the place."""
+
+
+@contextmanager
+def full_disk_named(path: str | Path) -> Iterator[None]:
+    """Within, errors of a full disk name what was being written: the system often says no more than that it is full.
+
+    Raises:
+        DiskFullError: in place of such an error.
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise DiskFullError(error.errno, error.strerror, str(path)) from error
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """A path beside ``path`` to write a file or folder to; renamed to ``path`` when the block ends well, removed when
@@ -37,10 +63,16 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     # The name ends as the final one does: libraries choose formats by it.
     partial = path.with_name(f"{_partial()}-{path.name}")
     try:
-        yield partial
+        with full_disk_named(path):
+            yield partial
         if partial.is_dir():
             remove(path)
         os.replace(partial, path)
+    except RuntimeError as error:
+        # torch.save says only that a write failed.
+        if shutil.disk_usage(path.parent).free < _ROOM:
+            raise DiskFullError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         remove(partial)
 

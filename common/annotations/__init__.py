@@ -1,13 +1,14 @@
 """Annotation files of several tools, read as label maps of one slide at any µm/px."""
 
 from .asap import write_asap_xml
-from .geojson import write_geojson
+from .geojson import stated_origin, write_geojson
+from .label_image import LabelImage
 from .layers import write_imagescope_xml
 from .names import OutlineName, outline_names
 from .predicted import PredictedLabels, check_classes, label_map_mpp, written_scheme
 from .read import ANNOTATION_SUFFIXES, annotation_suffix, read_annotations, region_names
 from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
-from .scope import FirstLabels, ScopedLabels, Unannotated
+from .scope import FirstLabels, ScopedLabels, Unannotated, outlines_of
 
 __all__ = [
     "ANNOTATION_SUFFIXES",
@@ -15,6 +16,7 @@ __all__ = [
     "AnnotationError",
     "Annotations",
     "FirstLabels",
+    "LabelImage",
     "LabelSource",
     "OutlineName",
     "PredictedLabels",
@@ -24,8 +26,10 @@ __all__ = [
     "check_classes",
     "label_map_mpp",
     "outline_names",
+    "outlines_of",
     "read_annotations",
     "region_names",
+    "stated_origin",
     "write_asap_xml",
     "write_geojson",
     "write_imagescope_xml",

@@ -19,17 +19,27 @@ _VERTICES = 8
 _ROUNDING = 1e-9
 
 
-def warn_of_covered(path: Path, regions: Sequence[AnnotatedRegion]) -> None:
-    """Name, in one warning, the objects of which nothing shows; see :func:`covered_regions`."""
+def covered_remark(regions: Sequence[AnnotatedRegion]) -> str:
+    """Return how many objects label nothing, and which; nothing if all show. See :func:`covered_regions`."""
     hidden = [regions[index].place or f"outline {index}" for index in covered_regions(regions)]
-    if hidden:
-        logger.warning(
-            "%s: objects that label nothing as later ones cover them wholly (%d): %s. Put large outlines before their "
-            "details",
-            path.name,
-            len(hidden),
-            some(hidden),
-        )
+    if not hidden:
+        return ""
+    return (
+        f"objects that label nothing as later ones cover them wholly ({len(hidden)}): {some(hidden)}. Put large "
+        "outlines before their details"
+    )
+
+
+def warn_of_covered(path: Path, regions: Sequence[AnnotatedRegion]) -> str:
+    """Name, in one warning, the objects of which nothing shows.
+
+    Returns:
+        :func:`covered_remark`.
+    """
+    remark = covered_remark(regions)
+    if remark:
+        logger.warning("%s: %s", path.name, remark)
+    return remark
 
 
 def covered_regions(regions: Sequence[AnnotatedRegion]) -> list[int]:

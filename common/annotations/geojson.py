@@ -7,6 +7,7 @@ import json
 import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,23 @@ from shapely import MultiPolygon, Polygon
 
 from ..classes import ClassScheme
 from ..files import written_whole
+from ..slides import check_origin
 from .objects import LeftOutObjects, UnusableObjectError
 from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of
 
 logger = logging.getLogger(__name__)
+# Of a FeatureCollection, as GeoJSON permits: what other programs pass over.
+_MEMBER = "multimag"
 _WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 
 def read_geojson(
     path: Path, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
-) -> list[AnnotatedRegion]:
-    """Read areas with a class. Objects without class, points and lines are passed over with a warning that counts them;
-    objects that cannot be used are left out with one that names them.
+) -> tuple[list[AnnotatedRegion], str | None]:
+    """Read areas with a class, and the origin that the file says it counts from; None if it does not say.
+
+    Objects without class, points and lines are passed over with a warning that counts them; objects that cannot be used
+    are left out with one that names them.
 
     Raises:
         AnnotationError: the file is no GeoJSON, has classes that are not known, or nothing that can be used.
@@ -37,7 +43,8 @@ def read_geojson(
     left_out = LeftOutObjects(path)
     regions: list[AnnotatedRegion] = []
     unclassified = shapeless = 0
-    for number, feature in enumerate(_features(path)):
+    content = _content(path)
+    for number, feature in enumerate(_features(path, content)):
         place = _place(number, feature)
         try:
             name = _class_name(feature)
@@ -57,13 +64,33 @@ def read_geojson(
         logger.warning("%s: %d objects without class are left unlabelled", path.name, unclassified)
     if shapeless:
         logger.warning("%s: %d points or lines have no area and are left out", path.name, shapeless)
-    return regions
+    return regions, _stated_origin(path, content)
+
+
+def stated_origin(path: str | Path) -> str | None:
+    """Return the origin that a file says it counts from: those of :func:`write_geojson` do, QuPath's do not.
+
+    Raises:
+        AnnotationError: the file is no GeoJSON, or says an origin that there is not.
+    """
+    return _stated_origin(Path(path), _content(Path(path)))
+
+
+def _stated_origin(path: Path, content: Any) -> str | None:
+    said = content.get(_MEMBER) if isinstance(content, dict) else None
+    if not isinstance(said, dict) or "origin" not in said:
+        return None
+    try:
+        check_origin(said["origin"])
+    except ValueError as error:
+        raise AnnotationError(path, f'its "{_MEMBER}": {error}', "Write it again") from None
+    return said["origin"]
 
 
 def class_names(path: Path) -> list[str]:
     """Return the class of each object of a file that has one and an area."""
     found = []
-    for feature in _features(path):
+    for feature in _features(path, _content(path)):
         try:
             name = _class_name(feature)
             has_area = name is not None and any(_polygons(feature.get("geometry")))
@@ -74,14 +101,33 @@ def class_names(path: Path) -> list[str]:
     return found
 
 
-def write_geojson(path: str | Path, regions: Iterable[AnnotatedRegion], scheme: ClassScheme) -> None:
-    """Write regions as a FeatureCollection that QuPath imports, classes with their colours; streamed and written
-    whole."""
-    with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write('{"type": "FeatureCollection", "features": [')
+def write_geojson(
+    path: str | Path,
+    regions: Iterable[AnnotatedRegion],
+    scheme: ClassScheme,
+    origin: str = "slide",
+    corner: tuple[float, float] = (0.0, 0.0),
+) -> None:
+    """Write regions as a FeatureCollection that QuPath imports, classes with their colours; streamed and written whole.
+
+    Args:
+        path: the file.
+        regions: in level-0 pixels.
+        scheme: the classes.
+        origin: ``"slide"`` or ``"bounds"``, as the file says it.
+        corner: the origin's row and column on the slide.
+    """
+    move = partial(_moved, corner=(corner[1], corner[0]))
+    with written_whole(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        file.write(f'{{"type": "FeatureCollection", "{_MEMBER}": {{"origin": "{origin}"}}, "features": [')
         for number, region in enumerate(regions):
-            file.write((",\n" if number else "\n") + _feature(region, scheme))
+            file.write((",\n" if number else "\n") + _feature(move(region), scheme))
         file.write("\n]}\n")
+
+
+def _moved(region: AnnotatedRegion, corner: tuple[float, float]) -> AnnotatedRegion:
+    """Return a region as it counts from a corner ``(x, y)``."""
+    return replace(region, outline=shapely.transform(region.outline, lambda xy: xy - corner)) if any(corner) else region
 
 
 def _feature(region: AnnotatedRegion, scheme: ClassScheme) -> str:
@@ -92,16 +138,19 @@ def _feature(region: AnnotatedRegion, scheme: ClassScheme) -> str:
     return f'{{"type": "Feature", "geometry": {shapely.to_geojson(region.outline)}, "properties": {properties}}}'
 
 
-def _features(path: Path) -> list[Any]:
+def _content(path: Path) -> Any:
     try:
         # Of bytes, json tells UTF-8, with or without a byte order mark, from UTF-16 and UTF-32.
-        content = json.loads(_stored(path))
+        return json.loads(_stored(path))
     except UnicodeDecodeError as error:
         raise AnnotationError(path, f"not GeoJSON ({error})", "Save it as UTF-8, or export it again") from error
     except RecursionError as error:
         raise AnnotationError(path, "not GeoJSON (lists within lists without end)", "Export it again") from error
     except ValueError as error:
         raise AnnotationError(path, f"not GeoJSON ({error})", "Export it again from QuPath") from error
+
+
+def _features(path: Path, content: Any) -> list[Any]:
     features = content.get("features", [content]) if isinstance(content, dict) else content
     if not isinstance(features, list) or (features and not any(_is_feature(feature) for feature in features)):
         raise AnnotationError(path, "no GeoJSON features in it", "Export the annotations from QuPath as GeoJSON")

@@ -35,13 +35,14 @@ class LabelImage(LabelSource):
     """An image that covers the slide at any scale; its pixels are sampled at the nearest centre.
 
     Args:
-        path: PNG, or (tiled) TIFF, whose finest level is used.
+        path: PNG, BMP, or (tiled) TIFF, whose finest level is used.
         scheme: the classes.
         values: pixel value -> class name, or None for unlabelled; without it, the values are the scheme's labels.
         channel: of several channels the one that has the labels: its number from 0, or ``"red"``, ``"green"``,
             ``"blue"`` or ``"alpha"``. Without it all must be equal; an opaque alpha is passed over.
         pages: number of the page, from 0 -> the class of what is not 0 on it, or None for unlabelled. Later pages lie
             over earlier ones.
+        origin: ``"slide"``, or ``"bounds"`` where the image covers the slide's bounds only.
 
     Raises:
         AnnotationError: it cannot be read, or has several pages without ``pages``, or these options do not fit it.
@@ -54,10 +55,11 @@ class LabelImage(LabelSource):
         values: Mapping[Any, str | None] | None = None,
         channel: int | str | None = None,
         pages: Mapping[Any, str | None] | None = None,
+        origin: str = "slide",
     ) -> None:
         if values is not None and pages is not None:
             raise AnnotationError(path, "label_values and label_pages are both given", "Take one of them out")
-        self.path = path
+        self.path, self.origin = path, origin
         self._picture: _Picture = LabelTiff(path) if is_tiff(path) else _PillowPicture(path)
         self.shape = self._picture.shape
         self._channel = _channel(path, channel, self._picture.channels)
@@ -113,8 +115,9 @@ class LabelImage(LabelSource):
         return colours[..., 0]
 
     def _positions(self, slide: Slide, axis: int, center: float, pixel: float, count: int) -> np.ndarray:
-        scale = canvas_scale(self.path, self.shape, slide)[axis]
-        level0 = center + (np.arange(count) + 0.5 - count / 2) * pixel
+        frame = slide.frame(self.origin)
+        scale = canvas_scale(self.path, self.shape, frame)[axis]
+        level0 = center - frame[axis] + (np.arange(count) + 0.5 - count / 2) * pixel
         return np.floor(level0 * scale + 1e-6).astype(np.int64)
 
 

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 _MOST_NAMED = 10
 # Repairing an outline takes time and memory by its crossings: these take seconds, and no hand draws as many.
 _MOST_CROSSINGS = 20_000
+# Areas and crossings of larger coordinates are no numbers.
+_LARGEST_COORDINATE = 1e100
 # Pairs of segments that are looked at to estimate an outline's crossings.
 _PAIRS = 4_000_000
 
@@ -80,8 +82,11 @@ def usable_area(geometry: shapely.Geometry) -> Polygon | MultiPolygon:
     """
     if shapely.is_empty(geometry):
         raise UnusableObjectError("no outline of three points or more")
-    if not np.isfinite(shapely.get_coordinates(geometry)).all():
+    coordinates = shapely.get_coordinates(geometry)
+    if not np.isfinite(coordinates).all():
         raise UnusableObjectError("a coordinate that is no number")
+    if np.abs(coordinates).max() > _LARGEST_COORDINATE:
+        raise UnusableObjectError("coordinates that are too large")
     # One by one, as repairing them together would make holes of overlaps.
     repaired = [_repaired(part) for part in shapely.get_parts(geometry)]
     parts = [part for one in repaired if one is not None for part in shapely.get_parts(one)]
@@ -89,8 +94,8 @@ def usable_area(geometry: shapely.Geometry) -> Polygon | MultiPolygon:
         raise UnusableObjectError("an outline without area")
     area = parts[0] if len(parts) == 1 else MultiPolygon(parts)
     joined = area if area.is_valid else polygonal(shapely.union_all(parts))
-    if joined is None or not np.isfinite(joined.area):
-        raise UnusableObjectError("coordinates that are too large")
+    if joined is None:
+        raise UnusableObjectError("an outline without area")
     return joined
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..classes import ClassScheme
+from ..slides import ORIGINS
 from .asap import group_names, read_asap_xml
 from .covered import warn_of_covered
 from .cvat import read_cvat
@@ -18,7 +19,8 @@ from .xml import xml_root
 
 GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 _XML = (".xml", ".annotations")
-_IMAGES = (".png", ".tif", ".tiff")
+_IMAGES = (".png", ".tif", ".tiff", ".bmp")
+_LOSSY = (".jpg", ".jpeg")
 ANNOTATION_SUFFIXES = (*GEOJSON_SUFFIXES, *_XML, *_IMAGES)
 
 
@@ -31,12 +33,13 @@ def read_annotations(
     cut_out: Sequence[str] = (),
     label_channel: int | str | None = None,
     label_pages: Mapping[Any, str | None] | None = None,
+    origin: str | None = None,
 ) -> LabelSource:
     """Read an annotation file.
 
     Args:
         path: QuPath GeoJSON (``.geojson``, ``.json``, also with ``.gz``); XML of ASAP, Aperio ImageScope, HALO (also
-            ``.annotations``) or CVAT (``.xml``); or a label image (``.png``, ``.tif``, ``.tiff``).
+            ``.annotations``) or CVAT (``.xml``); or a label image (``.png``, ``.bmp``, ``.tif``, ``.tiff``).
         scheme: the classes.
         class_map: of outlines: the file's class name -> the scheme's, or None to leave it unlabelled.
         label_values: of label images: pixel value -> class name, or None; without it the values are the scheme's
@@ -46,20 +49,27 @@ def read_annotations(
         label_channel: of label images of several channels: the one with the labels, by number from 0 or as ``"red"``,
             ``"green"``, ``"blue"`` or ``"alpha"``.
         label_pages: of label images of several pages: page, from 0 -> class of what is not 0 on it, or None.
+        origin: from where on the slide the file counts: ``"slide"``, its corner, or ``"bounds"``, the corner of its
+            bounds (:attr:`Slide.bounds`), as QuPath does. None: as the file says, which only those of
+            :func:`write_geojson` do, else the slide. Label images and CVAT's pictures then cover the bounds. Of a slide
+            without bounds both are the same.
 
     Objects that cannot be used are left out, and named in one warning; those that later ones cover wholly in another.
 
     Raises:
         AnnotationError: the file is unreadable, nothing in it is usable, it has classes or values that are neither the
-            scheme's nor mapped, or it is of a format for which ``cut_out`` has no meaning.
+            scheme's nor mapped, it says another origin than is given, or it is of a format for which ``cut_out`` has no
+            meaning.
     """
     path = Path(path)
+    if origin is not None and origin not in ORIGINS:
+        raise AnnotationError(path, f"its origin is given as {origin!r:.40}", f"Give {' or '.join(ORIGINS)}")
     if not path.exists():
         raise AnnotationError(path, "no such file", 'Check the datalist\'s "label"')
     try:
         if annotation_suffix(path) in _IMAGES and not cut_out:
-            return LabelImage(path, scheme, label_values, label_channel, label_pages)
-        return _read_outlines(path, scheme, class_map, image, cut_out)
+            return LabelImage(path, scheme, label_values, label_channel, label_pages, origin or "slide")
+        return _read_outlines(path, scheme, class_map, image, cut_out, origin)
     except OSError as error:
         raise AnnotationError(path, f"cannot be read ({error.strerror})", "Check the file") from error
 
@@ -70,14 +80,21 @@ def _read_outlines(
     class_map: Mapping[str, str | None] | None,
     image: str | None,
     cut_out: Sequence[str],
+    origin: str | None,
 ) -> Annotations:
     suffix = annotation_suffix(path)
     if cut_out and suffix != ".xml":
         raise _no_groups(path)
     if suffix in GEOJSON_SUFFIXES:
-        return _outlines(path, read_geojson(path, scheme, class_map))
+        regions, stated = read_geojson(path, scheme, class_map)
+        return _outlines(path, regions, _agreed(path, origin, stated))
     if suffix in _XML:
-        return _read_xml(path, scheme, class_map, image, cut_out)
+        regions, canvas = _read_xml(path, scheme, class_map, image, cut_out)
+        return _outlines(path, regions, origin or "slide", canvas)
+    if suffix in _LOSSY:
+        raise AnnotationError(
+            path, "a JPEG, whose compression changes the values of labels", "Export the labels as PNG or TIFF"
+        )
     raise AnnotationError(path, f"unknown annotation format {suffix!r}", f"Known are {', '.join(ANNOTATION_SUFFIXES)}")
 
 
@@ -88,9 +105,21 @@ def annotation_suffix(path: str | Path) -> str:
     return both if both in ANNOTATION_SUFFIXES else "".join(suffixes[-1:])
 
 
-def _outlines(path: Path, regions: list[AnnotatedRegion], canvas: tuple[int, int] | None = None) -> Annotations:
-    warn_of_covered(path, regions)
-    return Annotations(regions, canvas, path)
+def _outlines(
+    path: Path, regions: list[AnnotatedRegion], origin: str, canvas: tuple[int, int] | None = None
+) -> Annotations:
+    annotations = Annotations(regions, canvas, path, origin)
+    annotations.remark = warn_of_covered(path, regions)
+    return annotations
+
+
+def _agreed(path: Path, given: str | None, stated: str | None) -> str:
+    """Return the origin that a file states, else the one that is given."""
+    if given is not None and stated is not None and given != stated:
+        raise AnnotationError(
+            path, f"it says that it counts from the {stated}, but is to be read from the {given}", "Take origin out"
+        )
+    return stated or given or "slide"
 
 
 def region_names(path: str | Path) -> list[list[str]]:
@@ -119,17 +148,16 @@ def _read_xml(
     class_map: Mapping[str, str | None] | None,
     image: str | None,
     cut_out: Sequence[str],
-) -> Annotations:
+) -> tuple[list[AnnotatedRegion], tuple[int, int] | None]:
     root = xml_root(path)
     if root.tag == "ASAP_Annotations":
-        return _outlines(path, read_asap_xml(path, root, scheme, class_map, cut_out))
+        return read_asap_xml(path, root, scheme, class_map, cut_out), None
     if cut_out:
         raise _no_groups(path)
     if root.tag == "Annotations":
-        return _outlines(path, read_layers(path, root, scheme, class_map))
+        return read_layers(path, root, scheme, class_map), None
     if root.tag == "annotations":
-        regions, canvas = read_cvat(path, root, scheme, class_map, image)
-        return _outlines(path, regions, canvas)
+        return read_cvat(path, root, scheme, class_map, image)
     raise AnnotationError(
         path,
         f"its root is <{root.tag}>",

@@ -13,7 +13,7 @@ from shapely import MultiPolygon, Polygon
 
 from ..classes import LEFT_OUT, UNLABELLED, ClassScheme, TissueClass
 from ..errors import UnreadableFileError
-from ..slides import Slide
+from ..slides import Bounds, Slide
 from .raster import OutlineRaster
 
 
@@ -87,21 +87,34 @@ class Annotations(LabelSource):
         canvas: height and width of the picture whose pixels they are in; None: the slide's level 0. A smaller
             picture of the whole slide is scaled up.
         path: the file they are from, for messages.
+        origin: ``"slide"``, or ``"bounds"`` where they count from the corner of the slide's bounds and a smaller
+            picture is of the bounds.
+
+    Attributes:
+        remark: what of the file labels nothing; nothing where all shows.
     """
 
+    remark = ""
+
     def __init__(
-        self, regions: Iterable[AnnotatedRegion], canvas: tuple[int, int] | None = None, path: Path | None = None
+        self,
+        regions: Iterable[AnnotatedRegion],
+        canvas: tuple[int, int] | None = None,
+        path: Path | None = None,
+        origin: str = "slide",
     ) -> None:
         self.regions = list(regions)
-        self.canvas, self.path = canvas, path
+        self.canvas, self.path, self.origin = canvas, path, origin
         self._tree = shapely.STRtree([region.outline for region in self.regions])
         self._rasters: dict[int, OutlineRaster] = {}
 
     def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
         height, width = (size, size) if isinstance(size, int) else size
-        scale = self._scale(slide)
+        frame = slide.frame(self.origin)
+        scale = self._scale(frame)
         down, across = (step * part for step, part in zip(slide.pixel(mpp), scale, strict=True))
-        top, left = center[0] * scale[0] - height / 2 * down, center[1] * scale[1] - width / 2 * across
+        top = (center[0] - frame.top) * scale[0] - height / 2 * down
+        left = (center[1] - frame.left) * scale[1] - width / 2 * across
         labels = np.full((height, width), UNLABELLED, dtype=np.uint8)
         window = shapely.box(left, top, left + width * across, top + height * down)
         for index in sorted(self._tree.query(window).tolist()):
@@ -109,14 +122,11 @@ class Annotations(LabelSource):
         return labels
 
     def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:
-        down, across = self._scale(slide)
-        box = shapely.box(left * across, top * down, (left + width) * across, (top + height) * down)
-        return bool(len(self._tree.query(box)))
+        return bool(len(self._tree.query(self._box(slide, top, left, height, width))))
 
     def share_outside(self, slide: Slide) -> float:
         """The part of the annotated area that lies outside the slide."""
-        down, across = self._scale(slide)
-        canvas = shapely.box(0, 0, slide.shape[1] * across, slide.shape[0] * down)
+        canvas = self._box(slide, 0, 0, *slide.shape)
         areas = np.array([(r.outline.area, r.outline.intersection(canvas).area) for r in self.regions]).reshape(-1, 2)
         total, inside = areas.sum(axis=0)
         return float(1 - inside / total) if total else 0.0
@@ -126,27 +136,34 @@ class Annotations(LabelSource):
             self._rasters[index] = OutlineRaster(self.regions[index].outline)
         return self._rasters[index]
 
-    def _scale(self, slide: Slide) -> tuple[float, float]:
+    def _box(self, slide: Slide, top: float, left: float, height: float, width: float) -> Polygon:
+        """Return a rectangle in level-0 pixels as one in the outlines' own."""
+        frame = slide.frame(self.origin)
+        down, across = self._scale(frame)
+        x, y = left - frame.left, top - frame.top
+        return shapely.box(x * across, y * down, (x + width) * across, (y + height) * down)
+
+    def _scale(self, frame: Bounds) -> tuple[float, float]:
         """The annotated picture's pixels per level-0 pixel."""
         if self.canvas is None:
             return 1.0, 1.0
-        return canvas_scale(self.path or Path(), self.canvas, slide)
+        return canvas_scale(self.path or Path(), self.canvas, frame)
 
 
-def canvas_scale(path: Path, canvas: tuple[int, int], slide: Slide) -> tuple[float, float]:
-    """Pixels (down, across) of a picture of the whole slide per level-0 pixel.
+def canvas_scale(path: Path, canvas: tuple[int, int], frame: Bounds) -> tuple[float, float]:
+    """Pixels (down, across) of a picture of the whole slide, or of its bounds, per level-0 pixel.
 
     Raises:
-        AnnotationError: the picture has other proportions than the slide.
+        AnnotationError: the picture has other proportions than what it is of.
     """
-    down, across = (part / full for part, full in zip(canvas, slide.shape, strict=True))
+    full = (frame.height, frame.width)
+    down, across = (part / side for part, side in zip(canvas, full, strict=True))
     # One pixel of rounding on either side is how far two honest scales can differ.
-    if abs(down - across) > 1.0 / min(slide.shape) + down / min(canvas):
+    if abs(down - across) > 1.0 / min(full) + down / min(canvas):
         raise AnnotationError(
             path,
-            f"its {canvas[0]} x {canvas[1]} pixels are not the slide's {slide.shape[0]} x {slide.shape[1]} at any "
-            "scale",
-            "The annotated picture must cover the whole slide",
+            f"its {canvas[0]} x {canvas[1]} pixels are not the slide's {full[0]} x {full[1]} at any scale",
+            "The annotated picture must cover the whole slide, or with origin: bounds the slide's bounds",
         )
     return down, across
 

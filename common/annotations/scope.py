@@ -124,6 +124,13 @@ class FirstLabels(LabelSource):
         return any(source.touches(slide, top, left, height, width) for source in (self.first, self.second))
 
 
+def outlines_of(labels: LabelSource) -> Annotations | None:
+    """Return the outlines of a source, of whatever scope they are; None if it is an image."""
+    while isinstance(labels, ScopedLabels | FirstLabels):
+        labels = labels.labels if isinstance(labels, ScopedLabels) else labels.first
+    return labels if isinstance(labels, Annotations) else None
+
+
 def _rectangle(region: Sequence[float]) -> AnnotatedRegion:
     numbers = isinstance(region, list | tuple) and all(isinstance(n, int | float) for n in region)
     if not numbers or len(region) != 4 or min(region[2:]) <= 0:

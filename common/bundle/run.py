@@ -17,7 +17,7 @@ from ..literal import literal
 
 _ENGINES = ("SupervisedEvaluator", "SupervisedTrainer", "AdversarialTrainer")
 # Of ignite's engines and MONAI's StatsHandler: that a run begins, ends, or is about to fail.
-_NOISE = re.compile(r"Engine run|Epoch\[\d+\] Complete|Exception:")
+_NOISE = re.compile(r"(Engine|Current) run|Epoch\[\d+\] Complete|Exception:")
 
 
 def command_line(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]) -> str:

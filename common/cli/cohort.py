@@ -15,6 +15,7 @@ def cohort(
     section: str = "testing",
     name_by: str | None = None,
     mpp: float | None = None,
+    series: int | None = None,
     ray: str | None = None,
     workers: int | None = None,
     cpus: int | None = None,
@@ -37,6 +38,7 @@ def cohort(
         section: of a datalist.
         name_by: column that names the output folders; the file's name by default.
         mpp: micrometres per pixel of slides whose entry says none, in place of what the file says.
+        series: which image of a file of several, of slides whose entry does not say, from 0.
         ray: address of a Ray cluster; auto finds the one that this machine is of.
         workers: how many; by default one per GPU, or one per machine without.
         cpus: processors of each.
@@ -59,7 +61,7 @@ def cohort(
     from ..cohort.run import CohortOptions, run_cohort
 
     options = CohortOptions(
-        configs, settings, section, name_by, mpp, ray, workers, cpus, gpus, cache, cache_gb, retries, split_mb
+        configs, settings, section, name_by, mpp, ray, workers, cpus, gpus, cache, cache_gb, retries, split_mb, series
     )
     account = run_cohort(bundle, slides, output, options)
     counts = account.counts()

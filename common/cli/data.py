@@ -20,6 +20,7 @@ def datalist_folder(
     table: str | None = None,
     split_by: str | None = None,
     seed: int = 0,
+    origin: str | None = None,
 ) -> None:
     """Write a datalist of the slides in a folder and their annotations in another (or the same), paired by name.
 
@@ -37,6 +38,8 @@ def datalist_folder(
         table: CSV with a column slide; its other columns (patient, stain, scanner, ...) go into the datalist.
         split_by: column whose slides stay together; patient by default where there is one.
         seed: random seed of the split.
+        origin: from where annotations count on slides with bounds (MIRAX, SCN, ...), slide or bounds; by default what
+            puts them on tissue.
     """
     from ..bundle.find import find_bundle
     from ..bundle.parser import bundle_settings
@@ -45,7 +48,7 @@ def datalist_folder(
     owner = find_bundle(bundle).resolve().name
     scheme = bundle_settings(bundle, ["train.yaml", *listed(config)], ["scheme"])["scheme"]
     split = (validation, testing, patient, table, split_by, seed)
-    path, pairing, counts = datalist_from_folders(slides, annotations, output, *split, class_map, scheme, owner)
+    path, pairing, counts = datalist_from_folders(slides, annotations, output, *split, class_map, scheme, owner, origin)
     print("\n".join([*folder_remarks(pairing, scheme, owner, class_map), f"{_counted(counts)}: {path}"]))
 
 

@@ -14,12 +14,13 @@ from ..annotations import read_annotations
 from ..bundle.find import find_bundle
 from ..bundle.keys import config_files
 from ..bundle.run import run_configs
+from ..data import output_name
 from ..evaluation.comparison import write_panels
 from ..evaluation.slide import score_slide
 from ..files import write_json
 from ..phantom import BREAST, write_phantom
 from ..reports.scores import ScoreReport
-from ..slides import open_slide
+from ..slides import open_entry, open_slide
 
 _BUNDLE = "pathology_dmmn_segmentation"
 # In no training set: the demo checkpoint's slides have seeds from 100.
@@ -29,7 +30,9 @@ _UNET = "ablations/demo_unet.yaml"
 _NETWORKS = {"dmmn_m3": "DMMN-M3", "unet": "U-Net"}
 
 
-def demo(slide: str | None = None, mpp: float | None = None, output: str = "output/demo") -> None:
+def demo(
+    slide: str | None = None, mpp: float | None = None, output: str = "output/demo", series: int | None = None
+) -> None:
     """Segment a slide with the demo checkpoint; without one, make a phantom, segment it and score it.
 
     Args:
@@ -37,12 +40,15 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
             works, not what the tissue is.
         mpp: µm per pixel of the slide, in place of what the file says.
         output: folder for everything that is made.
+        series: which image of the slide's file.
     """
     folder = Path(output)
     if slide is not None:
-        with open_slide(slide, mpp=mpp) as opened:
-            name = opened.name
-        _segment(slide, folder, mpp=mpp)
+        given = {name: value for name, value in (("mpp", mpp), ("series", series)) if value is not None}
+        entry = {"image": slide, **given}
+        open_entry(entry).close()
+        name = output_name(entry)
+        _segment(slide, folder, given)
         print(f"\nDone. Look at {folder / name / 'overlay.png'}; QuPath opens {folder / name / 'prediction.geojson'}.")
         return
     started = time.monotonic()
@@ -71,10 +77,9 @@ def demo(slide: str | None = None, mpp: float | None = None, output: str = "outp
     _report(folder, found, reliance, time.monotonic() - started)
 
 
-def _segment(slide: str, output: Path, mpp: float | None = None, overlay: str | None = None) -> None:
+def _segment(slide: str, output: Path, given: Mapping[str, Any] | None = None, overlay: str | None = None) -> None:
     configs = ["inference.yaml", "demo.yaml", *([overlay] if overlay else [])]
-    given: dict[str, Any] = {"slides": slide, "output_dir": str(output), "overwrite": True}
-    _run(configs, given if mpp is None else {**given, "mpp": mpp})
+    _run(configs, {"slides": slide, "output_dir": str(output), "overwrite": True, **(given or {})})
 
 
 def _context_reliance(slide: Path, labels: Path, folder: Path) -> dict[str, float]:

@@ -39,13 +39,14 @@ def run(commands: Commands, words: Sequence[str] | None = None) -> None:
         words: the command line; by default the process's.
 
     Raises:
-        SystemExit: 0 done, 1 some slides failed or a check found something, 2 the command is wrong, 130 interrupted.
+        SystemExit: 0 done, 1 some slides or the machine failed, or a check found something, 2 the command is wrong, 130
+            interrupted, 143 ended by SIGTERM.
     """
     words = list(sys.argv[1:] if words is None else words)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     with unbroken_output(), report_errors(debug):
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
         if words[:1] in (["--version"], ["version"]):
             print(f"{PROGRAM} {__version__}")
             return

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
-# Exit codes.
-WRONG, INTERRUPTED = 2, 130
+from ..files import FULL
+
+# Exit codes; a signal's is 128 and its number.
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
 _PACKAGE = __name__.split(".")[0]
-_DISK = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
+# By which schedulers, service managers and closed terminals end a program.
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_RESUMES = "Finished slides, blocks and epochs are kept: the same command resumes"
 
 
 class CommandError(ValueError):
     """The command line is wrong; says what is right."""
+
+
+class Ended(BaseException):
+    """A signal asked the program to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.code = 128 + number
 
 
 @contextmanager
@@ -27,18 +43,55 @@ def report_errors(debug: bool = False) -> Iterator[None]:
         SystemExit: in place of such an error.
     """
     try:
-        yield
+        with _unwound():
+            yield
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
-        _leave("interrupted. Segmenting, training and cohorts resume when the same command is given again", INTERRUPTED)
+        _leave(f"interrupted. {_RESUMES}", INTERRUPTED)
+    except Ended as error:
+        if debug:
+            traceback.print_exc()
+        _leave(f"ended by {error}. {_RESUMES}", error.code)
     except Exception as error:
         line = one_line(error)
         if line is None or debug:
             traceback.print_exc()
         if line is None:
-            line = f"{type(error).__name__}: {error}. This should not happen: please report it with the lines above"
-        _leave(line, WRONG)
+            said = f"{type(error).__name__}: {error}. This should not happen: please report it with the lines above"
+            _leave(f"error: {said}", FAILED)
+        _leave(f"error: {line}", FAILED if _is_of_the_machine(error) else WRONG)
+
+
+@contextmanager
+def _unwound() -> Iterator[None]:
+    """Within, a signal that ends the program is raised as :class:`Ended`: what is being written is removed, and
+    processes that were started are ended.
+
+    A second one ends the program at once. A signal that something else handles, or that is ignored (nohup), is left to
+    that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    program = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != program:
+            # A forked process ends as it would have without this.
+            os.kill(os.getpid(), number)
+            return
+        raise Ended(number)
+
+    handled = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def one_line(error: BaseException) -> str | None:
@@ -56,6 +109,14 @@ def one_line(error: BaseException) -> str | None:
     if _is_ours(cause):
         return " ".join(str(cause).splitlines())
     return None
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    """Return whether the command was right and the machine failed: disk or memory."""
+    cause = _first_cause(error)
+    if isinstance(cause, OSError):
+        return cause.errno in (*FULL, errno.EIO)
+    return isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
 
 
 def _first_cause(error: BaseException) -> BaseException:
@@ -81,12 +142,16 @@ def _is_ours(error: BaseException) -> bool:
 
 def _of_the_system(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
-    if error.errno in _DISK:
+    if error.errno == errno.EFBIG:
+        return f"{where}the file would be larger than the file system, or ulimit -f, allows. Choose another --output"
+    if error.errno in FULL:
         return f"{where}the disk is full. Free some space, or choose another --output; the same command resumes"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}{error.strerror}. Choose another place, or ask for the right"
     return f"{where}{error.strerror or error}"
 
 
 def _leave(line: str, code: int) -> None:
     sys.stdout.flush()
-    print(f"error: {line}" if code == WRONG else line, file=sys.stderr)
+    print(line, file=sys.stderr)
     raise SystemExit(code)

@@ -26,8 +26,8 @@ def overview(commands: Mapping[str, Mapping[str, str]], program: str) -> str:
         lines.append("")
     lines += [
         f"{program} COMMAND --help explains one; {program} --version says which version this is.",
-        "--debug shows where an error arose. Exit codes: 0 done, 1 some slides failed or a check found something,",
-        "2 the command is wrong, 130 interrupted.",
+        "--debug shows where an error arose. Exit codes: 0 done, 1 some slides failed, a check found something,",
+        "or the machine failed (disk, memory), 2 the command is wrong, 130 interrupted, 143 ended by SIGTERM.",
     ]
     return "\n".join(lines)
 

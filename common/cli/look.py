@@ -13,6 +13,8 @@ def report(
     slides: str | None = None,
     name_by: str | None = None,
     longest: int = 2000,
+    mpp: float | None = None,
+    series: int | None = None,
 ) -> None:
     """Write one HTML page of a run: slides that zoom, areas, scores, curves, pictures and settings.
 
@@ -22,10 +24,12 @@ def report(
         slides: the segmented slides (path, glob or datalist): their pixels are shown below the classes.
         name_by: column of the datalist that named the slides' folders, if one did.
         longest: side in pixels of a slide's picture.
+        mpp: micrometres per pixel of the slides, where it was given to segment them.
+        series: which image of the slides' files, where it was given to segment them.
     """
     from ..reports.html import write_report
 
-    print(write_report(results, output, slides, name_by, longest))
+    print(write_report(results, output, slides, name_by, longest, mpp, series))
 
 
 def compare(
@@ -72,6 +76,8 @@ def score(
     bundle: str = "dmmn",
     mpp: float | None = None,
     output: str | None = None,
+    origin: str | None = None,
+    series: int | None = None,
 ) -> None:
     """Score a slide's prediction.tif against an annotation: scores.json, scores.csv, confusion.png.
 
@@ -82,18 +88,22 @@ def score(
         bundle: name (dmmn, mrn, ...) or folder of the bundle whose class scheme is meant.
         mpp: micrometres per pixel of the slide, in place of what the file says.
         output: folder to write to; by default scores, next to the prediction.
+        origin: from where the annotation counts, slide or bounds: QuPath's exports of slides with bounds (MIRAX, SCN)
+            count from the bounds.
+        series: which image of the slide's file, of a file of several, from 0.
     """
     from ..annotations import read_annotations
     from ..bundle.parser import bundle_settings
     from ..evaluation.slide import score_slide
     from ..reports.scores import ScoreReport
-    from ..slides import open_slide
+    from ..slides import open_entry
 
     scheme = bundle_settings(bundle, ["inference.yaml"], ["scheme"])["scheme"]
     folder = Path(output) if output else Path(prediction).parent / "scores"
-    with open_slide(slide, mpp=mpp) as opened:
-        matrix = score_slide(opened, prediction, read_annotations(truth, scheme), scheme)
-    figures = ScoreReport(scheme, matrix[None], [{"image": slide}]).write(folder)
+    entry = {"image": slide, "mpp": mpp, "series": series}
+    with open_entry(entry) as opened:
+        matrix = score_slide(opened, prediction, read_annotations(truth, scheme, origin=origin), scheme)
+    figures = ScoreReport(scheme, matrix[None], [entry]).write(folder)
     print(f"mean IoU {figures['mean_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}: {folder}")
 
 
@@ -159,6 +169,7 @@ def activations(
     output: str = "activations.png",
     bundle: str = "multires_encdec",
     mpp: float | None = None,
+    series: int | None = None,
 ) -> None:
     """Draw what layers of networks show of one patch of a slide, a row per network.
 
@@ -170,12 +181,13 @@ def activations(
         output: the picture.
         bundle: the networks' bundle.
         mpp: micrometres per pixel of the slide, in place of what the file says.
+        series: which image of the slide's file, of a file of several, from 0.
     """
     from ..reports.activations import draw_activations
 
     named = {title: model.split("+") for title, model in titled(models, "activations SLIDE MODEL…").items()}
     parsed = {title: (parts[0], parts[1:]) for title, parts in named.items()}
-    draw_activations(slide, center, parsed, listed(layers), bundle, output, mpp)
+    draw_activations(slide, center, parsed, listed(layers), bundle, output, mpp, series)
     print(output)
 
 

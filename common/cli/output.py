@@ -1,4 +1,4 @@
-"""Standard output that whoever reads it may close, as head does, without ending the command."""
+"""Standard output and error that whoever reads them may close, as head does, without ending the command."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ class _Unbroken:
 
 @contextmanager
 def unbroken_output() -> Iterator[None]:
-    """Within, a closed standard output neither stops the work nor changes the exit code."""
-    before = sys.stdout
-    sys.stdout = _Unbroken(before)
+    """Within, a closed standard output or error neither stops the work nor changes the exit code."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_Unbroken, before)
     try:
         yield
     finally:
         sys.stdout.flush()
-        sys.stdout = before
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..data import check_entries, one_per_slide, output_names
-from ..data.datalist import in_dicom_folder, once_per_series, slides_at
-from ..data.tables import mpp_of, rows_of, text_of
+from ..data.datalist import DICOM_FOLDER, in_dicom_folder, once_per_series, read_as, slides_at, with_numbers
+from ..data.tables import rows_of, text_of
 from ..files import same_name
 from ..slides import slide_name
+from .dicom import first_instances, slides_of_remote_folder
 from .locations import filesystem, folder_of, is_url, lists_files, location_of, name_of, shown
 from .patience import patiently
 
@@ -29,7 +30,7 @@ class CohortSlide:
     Attributes:
         name: of its output folder.
         location: path or URL.
-        entry: further fields of its datalist entry: ``mpp``, ``backend``, ``regions``, …
+        entry: further fields of its datalist entry: ``mpp``, ``series``, ``backend``, ``regions``, …
     """
 
     name: str
@@ -42,6 +43,7 @@ def read_manifest(
     section: str = "testing",
     name_by: str | None = None,
     mpp: float | None = None,
+    series: int | None = None,
 ) -> list[CohortSlide]:
     """The slides that a manifest lists.
 
@@ -51,6 +53,7 @@ def read_manifest(
         section: of datalists.
         name_by: column that names the output folders; the file's name by default.
         mpp: µm per pixel of slides whose entry says none, in place of what the file says.
+        series: which image of the file, of slides whose entry does not say.
 
     Raises:
         ValueError: a list is missing or lists nothing, or two slides would share a folder; names them.
@@ -59,20 +62,20 @@ def read_manifest(
     entries = [entry for given in listed for entry in _entries(location_of(given), section)]
     if not entries:
         raise ValueError("no slides given: name a datalist, a table, a slide or a glob")
-    default = {} if mpp is None else {"mpp": mpp_of(mpp)}
-    listed_once = one_per_slide(_once_per_series(entries))
+    listed_once = one_per_slide(read_as(_once_per_series(entries), mpp, series))
     found: list[CohortSlide] = []
     for entry, name in zip(listed_once, _names(listed_once, name_by), strict=True):
         location = entry["image"]
         rest = {key: value for key, value in entry.items() if key != "image"}
-        found.append(CohortSlide(name, location, {**default, **rest}))
+        found.append(CohortSlide(name, location, rest))
     return found
 
 
 def _once_per_series(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return entries with only one of the files of a DICOM slide on the local disk."""
+    """Return entries with only one of the files of a DICOM slide."""
     local = {id(entry) for entry in once_per_series([one for one in entries if not is_url(one["image"])])}
-    return [entry for entry in entries if is_url(entry["image"]) or id(entry) in local]
+    remote = set(first_instances([entry["image"] for entry in entries if is_url(entry["image"])]))
+    return [entry for entry in entries if entry["image"] in remote or id(entry) in local]
 
 
 def _names(entries: Sequence[Mapping[str, Any]], name_by: str | None) -> list[str]:
@@ -102,11 +105,24 @@ def _entries(location: str, section: str) -> list[dict[str, Any]]:
 
 
 def _slides_at(location: str) -> list[dict[str, Any]]:
-    return [{"image": location}] if is_url(location) else slides_at(location)
+    if not is_url(location):
+        return slides_at(location)
+    slides = slides_of_remote_folder(location)
+    if len(slides) > 1:
+        return [{"image": slide} for slide in slides]
+    return [_located({"image": location})]
 
 
 def _located(entry: dict[str, Any]) -> dict[str, Any]:
-    return entry if is_url(entry["image"]) else in_dicom_folder(entry)
+    """Return an entry whose image is the folder of a DICOM slide's files with one of these."""
+    location = entry["image"]
+    if not is_url(location):
+        return in_dicom_folder(entry)
+    slides = slides_of_remote_folder(location)
+    if len(slides) > 1:
+        raise ValueError(f"{shown(location)}: {len(slides)} DICOM slides lie in it. Name a file of one of them")
+    folder = name_of(location.rstrip("/"))
+    return {**entry, "image": slides[0], DICOM_FOLDER: folder} if slides else entry
 
 
 def _text(location: str) -> str:
@@ -131,17 +147,16 @@ def _of_datalist(text: str, location: str, section: str) -> list[dict[str, Any]]
 
 def _of_table(text: str, location: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for number, row in rows_of(text, ("image", "mpp", "regions")):
+    for number, row in rows_of(text, ("image", "mpp", "series", "regions")):
         entry: dict[str, Any] = {key: value for key, value in row.items() if value}
         if "image" not in entry:
             raise ValueError(f'{shown(location)}: line {number} has no slide in a column "image"')
-        try:
-            if "mpp" in entry:
-                entry["mpp"] = mpp_of(entry["mpp"])
-            if "regions" in entry:
+        entry = with_numbers(entry, f"{shown(location)}: line {number}")
+        if "regions" in entry:
+            try:
                 entry["regions"] = json.loads(entry["regions"])
-        except ValueError as error:
-            raise ValueError(f"{shown(location)}: line {number}: {error}. mpp is a number, regions JSON") from error
+            except ValueError as error:
+                raise ValueError(f"{shown(location)}: line {number}: regions: no JSON ({error})") from error
         found.append(entry)
     return found
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from ..files import FULL
 from .locations import redacted
 
 _Result = TypeVar("_Result")
@@ -20,7 +20,6 @@ _LASTING = frozenset(
         *("NoCredentialsError", "DefaultCredentialsError"),
     )
 )
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 # Answers of a server that say: later, perhaps.
 _LATER = frozenset((408, 425, 429))
 
@@ -39,7 +38,7 @@ def passes(error: BaseException) -> bool:
 
 def is_full(error: BaseException) -> bool:
     """Whether a disk, or what one may write to it, is full."""
-    return isinstance(error, OSError) and error.errno in _FULL
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 def patiently(

@@ -52,6 +52,7 @@ class CohortOptions:
         section: of datalists.
         name_by: column that names the output folders.
         mpp: µm/px of slides whose entry says none, in place of what the file says.
+        series: which image of the file, of slides whose entry does not say.
         ray: a cluster's address; None runs on this machine.
         workers: how many; by default one per GPU, else one per machine.
         cpus: threads of each; on a cluster, processors that are its own.
@@ -75,6 +76,7 @@ class CohortOptions:
     cache_gb: float = 50.0
     retries: int = 3
     split_mb: float = 200.0
+    series: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("workers", "cpus"):
@@ -102,7 +104,7 @@ def run_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) ->
         ValueError: manifest, bundle, outputs' place or workers are not as they must be; says which.
     """
     try:
-        listed = read_manifest(slides, options.section, options.name_by, options.mpp)
+        listed = read_manifest(slides, options.section, options.name_by, options.mpp, options.series)
     except ValueError as error:
         raise ValueError(redacted(str(error))) from error
     cache = os.path.abspath(options.cache or os.path.join(tempfile.gettempdir(), "multimag-cache"))

@@ -16,13 +16,10 @@ from typing import Any
 from fsspec.callbacks import Callback
 
 from ..errors import UnreadableFileError
+from ..slides.files import AROUND, BESIDE
 from .cache import CacheError, SlideCache
 from .locations import filesystem, folder_of, is_url, name_of, shown
 from .patience import is_full, patiently
-
-# Slides of several files: those in the folder of the same name, or in the same folder.
-_BESIDE = (".mrxs",)
-_AROUND = (".dcm", ".vms", ".vmu")
 
 
 class StagingError(UnreadableFileError):
@@ -66,7 +63,7 @@ def look_up(location: str) -> Source:
             file = os.stat(location)
         except FileNotFoundError as error:
             raise StagingError(location, "no such file", "Check the path, and the drive it is on") from error
-        beside = Path(location).with_suffix("") if Path(location).suffix.lower() in _BESIDE else None
+        beside = Path(location).with_suffix("") if Path(location).suffix.lower() in BESIDE else None
         others = [path.stat() for path in beside.rglob("*")] if beside is not None else []
         size = file.st_size + sum(other.st_size for other in others)
         return Source(location, size, max(each.st_mtime_ns for each in (file, *others)), "")
@@ -122,9 +119,9 @@ def _files_of(location: str) -> list[_File]:
             raise cause from error
         raise StagingError(shown(location), "no such file", "Check the URL, and that it is still there") from error
     suffix = Path(main.name).suffix.lower()
-    if suffix not in (*_BESIDE, *_AROUND):
+    if suffix not in (*BESIDE, *AROUND):
         return [main]
-    around = suffix in _AROUND
+    around = suffix in AROUND
     folder = folder_of(path) if "://" in path else path.rpartition("/")[0]
     if not around:
         folder = f"{folder}/{Path(main.name).stem}"

@@ -27,6 +27,7 @@ from ..inference.folder import FolderInUseError
 from ..literal import literal
 from ..networks.checkpoints import load_weights
 from ..outputs.writer import SUMMARY
+from ..slides import reading
 from .cache import SlideCache
 from .locations import redacted, shown
 from .manifest import CohortSlide
@@ -52,7 +53,7 @@ _INDIFFERENT = frozenset(
             "dataloader",
             "handlers",
         ),
-        *("evaluator", "postprocessing", "compatible", "run", "initialize", "finalize", "mpp"),
+        *("evaluator", "postprocessing", "compatible", "run", "initialize", "finalize", "mpp", "series"),
     )
 )
 # Seconds for which a slide's folder may stay locked after the machine that worked there was lost: a file server frees
@@ -277,7 +278,8 @@ def _record(
 
 def wanted_of(slide: CohortSlide) -> dict[str, Any]:
     """What of a slide's entry its outputs depend on."""
-    return {key: slide.entry[key] for key in ("mpp", "backend", "regions") if slide.entry.get(key) is not None}
+    regions = slide.entry.get("regions")
+    return {**reading(slide.entry), **({} if regions is None else {"regions": regions})}
 
 
 @contextmanager

@@ -169,6 +169,11 @@ def can_guess(name: str, scheme: ClassScheme) -> bool:
     return guessed_class(name, scheme) is not None or (kind is not None and kind not in _NEVER_LEFT_OUT)
 
 
+def is_background(name: str) -> bool:
+    """Return whether a name stands for glass."""
+    return _kind(name) == "background"
+
+
 def _kind(name: str) -> str | None:
     """Return the kind of tissue of a name; of QuPath's derived classes ("Tumor: Positive") that of the first part."""
     return _KIND_OF.get(plain(name), _KIND_OF.get(plain(name.split(":")[0])))

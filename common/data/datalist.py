@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..literal import as_path
+from ..slides import image_of, series_of
 from .dicom_series import one_of_each_slide, slides_of_folder
 from .tables import mpp_of, text_of
 
@@ -27,11 +28,13 @@ def load_datalist(
         path: a JSON file
             ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
             relative paths in it are relative to its own folder; a DICOM slide's ``image`` may be the folder of its
-            files. ``label_channel`` and ``label_pages`` pick a label image's channel and say which page is which class.
-            ``cut_out`` (group names of ASAP's XML) lie over all
-            other outlines. ``regions`` (``[top, left, height, width]``, level-0 pixels) are the parts that count;
-            ``unannotated`` (``{"class", "within": "slide" | "tissue" | "region"}``) says what bare pixels are;
-            ``pseudo_label``, a ``prediction.tif``, what they are then still. Further columns are kept.
+            files. ``series`` chooses among a file's images, see :func:`common.slides.open_slide`.
+            ``label_channel`` and ``label_pages`` pick a label image's channel and say which page is which class.
+            ``origin`` (``"slide"`` or ``"bounds"``) says from where on the slide ``label`` counts; ``regions`` always
+            count from the slide's corner. ``cut_out`` (group names of ASAP's XML) lie over all other outlines.
+            ``regions`` (``[top, left, height, width]``, level-0 pixels) are the parts that count; ``unannotated``
+            (``{"class", "within": "slide" | "tissue" | "region"}``) says what bare pixels are;
+            ``pseudo_label``, a ``prediction.tif``, labels the pixels that are still bare. Further columns are kept.
         section: ``"training"``, ``"validation"`` or ``"testing"``.
         require_label: whether every entry must have a label or a class for what is unannotated.
         leave_out: column -> value, or list of values, of the entries to leave out.
@@ -69,17 +72,39 @@ def check_entries(content: Any, path: str | Path, section: str, require_label: b
         missing = [key for key in needed if item.get(key) is None]
         if missing:
             raise ValueError(f'{path}: entry {number} of "{section}" has no "{missing[0]}"')
-    return [_with_number(item, f'{path}: entry {number} of "{section}"') for number, item in enumerate(items)]
+    return [with_numbers(item, f'{path}: entry {number} of "{section}"') for number, item in enumerate(items)]
 
 
-def _with_number(item: dict[str, Any], place: str) -> dict[str, Any]:
-    """Return an entry with its mpp as a number."""
-    if item.get("mpp") is None:
-        return item
-    try:
-        return {**item, "mpp": mpp_of(item["mpp"])}
-    except ValueError as error:
-        raise ValueError(f"{place}: mpp: {error}") from error
+def with_numbers(item: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return an entry with its mpp and series as numbers.
+
+    Args:
+        item: the entry; tables hold all as text.
+        place: where it stands, for an error.
+
+    Raises:
+        ValueError: one of them is none; names it and ``place``.
+    """
+    numbers: dict[str, Any] = {}
+    for name, number_of in (("mpp", mpp_of), ("series", series_of)):
+        if item.get(name) is None:
+            continue
+        try:
+            numbers[name] = number_of(item[name])
+        except ValueError as error:
+            raise ValueError(f"{place}: {name}: {error}") from error
+    return {**item, **numbers}
+
+
+def read_as(items: Sequence[Mapping[str, Any]], mpp: Any = None, series: Any = None) -> list[dict[str, Any]]:
+    """Return entries, those that do not say their mpp or series with the given ones.
+
+    Raises:
+        ValueError: one of these is no number.
+    """
+    given = with_numbers({"mpp": mpp, "series": series}, "given for all slides")
+    given = {name: value for name, value in given.items() if value is not None}
+    return [{**item, **{name: value for name, value in given.items() if item.get(name) is None}} for item in items]
 
 
 def _content(path: Path) -> Any:
@@ -150,21 +175,23 @@ def _without(items: Sequence[dict[str, Any]], leave_out: Mapping[str, Any]) -> l
 
 
 def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Entries of the same file become the first of them, with the regions of all; where one has none, all of the slide
-    counts.
+    """Return an entry per slide: the first of each, with the regions of all; where one has none, all of the slide
+    counts. Different images of a file are different slides.
 
     Raises:
         ValueError: they are to be read at different µm/px or through different backends.
     """
-    merged: dict[str, dict[str, Any]] = {}
+    merged: dict[tuple[str, int | None], dict[str, Any]] = {}
     for item in items:
-        key = str(item["image"])
+        key = image_of(item)
         if key not in merged:
             merged[key] = dict(item)
             continue
         for field in ("mpp", "backend"):
             if item.get(field) != merged[key].get(field):
-                raise ValueError(f"{key}: entries with different {field} ({merged[key].get(field)}, {item.get(field)})")
+                raise ValueError(
+                    f"{key[0]}: entries with different {field} ({merged[key].get(field)}, {item.get(field)})"
+                )
         if "regions" in item and "regions" in merged[key]:
             merged[key]["regions"] = [*merged[key]["regions"], *item["regions"]]
         else:

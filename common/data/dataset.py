@@ -16,14 +16,13 @@ from ..slides import FieldOfView, PatchReader, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
 from .choice import PatchChoice, PatchesPerClass
 from .class_weights import class_weights
-from .datalist import one_per_slide, slide_items
+from .datalist import one_per_slide, read_as, slide_items
 from .draws import Draw
 from .index import PatchIndex, build_patch_index
 from .output_names import output_names
 from .packing import PackedPatches
 from .processes import share_out
 from .store import SlideStore
-from .tables import mpp_of
 
 logger = logging.getLogger(__name__)
 
@@ -232,16 +231,21 @@ class SlideDataset(Dataset):
         section: which part of a datalist.
         mpp: µm per pixel of slides whose entry says none, in place of what the file says.
         name_by: column that names the output folders; the file's name by default.
+        series: which image of the file, of slides whose entry does not say.
 
     Raises:
         ValueError: a slide without a name, or two of one folder.
     """
 
     def __init__(
-        self, slides: Any, section: str = "testing", mpp: float | None = None, name_by: str | None = None
+        self,
+        slides: Any,
+        section: str = "testing",
+        mpp: float | None = None,
+        name_by: str | None = None,
+        series: int | None = None,
     ) -> None:
-        default = {"mpp": mpp_of(mpp)} if mpp is not None else {}
-        items = [{**default, **item} for item in one_per_slide(slide_items(slides, section))]
+        items = one_per_slide(read_as(slide_items(slides, section), mpp, series))
         names = output_names(items, name_by)
         self.items = [{**item, "name": name} for item, name in zip(items, names, strict=True)]
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import openslide
 
@@ -42,13 +43,16 @@ def _is_dicom(path: Path) -> bool:
 
 def _series(path: Path) -> str | None:
     """Return the UID of an instance's series; None if it cannot be read, which is told when the slide is opened."""
-    if find_spec("pydicom") is None:
-        return _series_by_openslide(path)
+    return _series_by_openslide(path) if find_spec("pydicom") is None else series_uid(path)
+
+
+def series_uid(file: Any) -> str | None:
+    """Return the UID of the series that a file (path, or open for reading) says it is of; None if it cannot be read."""
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
     try:
-        found = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        found = dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
     except (InvalidDicomError, OSError, ValueError, KeyError, EOFError):
         return None
     return str(found.get("SeriesInstanceUID", "")) or None

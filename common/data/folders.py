@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from ..annotations import ANNOTATION_SUFFIXES
+from ..annotations import ANNOTATION_SUFFIXES, annotation_suffix
 from ..classes import ClassScheme
 from ..files import write_json
-from ..slides import SLIDE_SUFFIXES, slide_name
+from ..slides import SLIDE_SUFFIXES, check_origin, slide_name
 from .class_map import checked_class_map, names_in_use, unknown_names_remark, unused_names_remark
-from .datalist import SECTIONS
+from .datalist import SECTIONS, with_numbers
 from .dicom_series import one_of_each_slide
+from .origin import OriginEvidence, evidence_of_files, says_origin
 from .store import LABEL_FIELDS, PSEUDO_LABEL
-from .tables import mpp_of, rows_of, text_of
+from .tables import rows_of, text_of
 
-# Endings of annotation files; QuPath also exports compressed GeoJSON.
-_ENDINGS = tuple(dict.fromkeys((*ANNOTATION_SUFFIXES, ".geojson.gz", ".json.gz")))
 _COMPRESSED, _DICOM = ".gz", ".dcm"
 # What annotation tools and people put behind a slide's name.
 _ENDING = re.compile(r"_(labels?|masks?|annotations?)$", re.IGNORECASE)
@@ -35,11 +35,12 @@ _MOST_SHOWN = 20
 
 @dataclass
 class Pairing:
-    """Slides with their annotations, and what was left over."""
+    """Slides with their annotations, what was left over, and from where annotations of slides with bounds count."""
 
     pairs: dict[Path, Path] = field(default_factory=dict)
     slides_alone: list[Path] = field(default_factory=list)
     annotations_alone: list[Path] = field(default_factory=list)
+    origins: list[OriginEvidence] = field(default_factory=list)
 
     def left_over(self) -> list[str]:
         """Return a line for the slides without an annotation and one for the annotations without a slide, at most 20
@@ -67,7 +68,7 @@ def pair_by_name(slides: str | Path, annotations: str | Path) -> Pairing:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
     images = one_of_each_slide(_files(slides, SLIDE_SUFFIXES))
-    drawn = _files(annotations, _ENDINGS)
+    drawn = _files(annotations, ANNOTATION_SUFFIXES)
     fits = _fits(images, drawn, slides, annotations)
     candidates: dict[Path, list[Path]] = {image: [] for image in images}
     for path, fitting in fits.items():
@@ -146,9 +147,8 @@ def _one_slide(path: Path, fitting: Mapping[Path, _Fit], fits: Mapping[Path, Map
         raise ValueError(
             f"{path} fits {one} and {other}, whose names differ only in case. Rename one of them and its annotation"
         )
-    raise ValueError(
-        f"{path} fits {one} and {other}. Name it after one of them, ending included: {one.name}{path.suffix}"
-    )
+    name = f"{one.name}{annotation_suffix(path)}"
+    raise ValueError(f"{path} fits {one} and {other}. Name it after one of them, ending included: {name}")
 
 
 def _one_annotation(image: Path, paths: Sequence[Path], fits: Mapping[Path, Mapping[Path, _Fit]]) -> Path:
@@ -181,7 +181,10 @@ def _nothing_pairs(pairing: Pairing, slides: str | Path, annotations: str | Path
     """Return an error that shows what was found and what would have fitted."""
     drawn, images = pairing.annotations_alone, pairing.slides_alone
     if not drawn:
-        hint = " QuPath's .qpdata is not read: export GeoJSON" if any(Path(annotations).rglob("*.qpdata")) else ""
+        suffixes = {path.suffix.lower() for path in Path(annotations).rglob("*")}
+        hint = " QuPath's .qpdata is not read: export GeoJSON" if ".qpdata" in suffixes else ""
+        if not hint and suffixes & {".jpg", ".jpeg"} and Path(annotations).resolve() != Path(slides).resolve():
+            hint = " JPEG changes the values of labels: export PNG or TIFF"
         return ValueError(f"{annotations}: no annotation in it ({', '.join(ANNOTATION_SUFFIXES)}).{hint}")
     nearest = max(
         ((image, path) for image in images[:_MOST_SHOWN] for path in drawn[:_MOST_SHOWN]),
@@ -190,7 +193,7 @@ def _nothing_pairs(pairing: Pairing, slides: str | Path, annotations: str | Path
     image, path = nearest
     return ValueError(
         f"no slide of {slides} has an annotation in {annotations}. There are for example {image.name} and {path.name}: "
-        f"{slide_name(image)}{path.suffix} would fit"
+        f"{slide_name(image)}{annotation_suffix(path)} would fit"
     )
 
 
@@ -214,9 +217,8 @@ def split_by_group(groups: Sequence[str], shares: Mapping[str, float], seed: int
         raise ValueError(f"shares of {', '.join(others)} must be at least 0 and less than 1 together")
     order = sorted(set(groups))
     if len(order) < len(wanted) + 1:
-        raise ValueError(
-            f"{len(order)} groups cannot be split into {first}, {', '.join(wanted)}. Add slides, or set a share to 0"
-        )
+        count = f"{len(order)} group{'s' if len(order) > 1 else ''}"
+        raise ValueError(f"{count} cannot be split into {first}, {', '.join(wanted)}. Add slides, or set a share to 0")
     left = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
     sections: dict[str, str] = {}
     for position, name in enumerate(wanted):
@@ -244,6 +246,7 @@ def datalist_from_folders(
     class_map: Mapping[str, str | None] | None = None,
     scheme: ClassScheme | None = None,
     owner: str = "the scheme",
+    origin: str | None = None,
 ) -> tuple[Path, Pairing, dict[str, int]]:
     """Write a datalist of the slides that have an annotation.
 
@@ -258,6 +261,8 @@ def datalist_from_folders(
         class_map: goes into every entry: class names of annotations -> the scheme's, or None to leave them out.
         scheme: the classes that ``class_map`` may name; None to check no names.
         owner: what the scheme is of, for messages.
+        origin: from where on the slide annotations count, ``"slide"`` or ``"bounds"``. By default those of slides with
+            bounds get the origin that clearly puts them on tissue, if it is not the slide's corner.
 
     Returns:
         the datalist's path, what was paired, and slides per section.
@@ -266,25 +271,42 @@ def datalist_from_folders(
         ValueError: nothing to pair, a name without patient, a slide that the table lacks, a class that there is not.
     """
     mapped = checked_class_map(class_map, scheme, owner)
+    if origin is not None:
+        check_origin(origin)
     pairing = pair_by_name(slides, annotations)
     if not pairing.pairs:
         raise _nothing_pairs(pairing, slides, annotations)
     output = Path(output)
     columns = None if table is None else _SlideTable(table)
     entries: list[dict[str, Any]] = []
-    for image, label in sorted(pairing.pairs.items()):
+    pairs = sorted(pairing.pairs.items())
+    for image, label in tqdm(pairs, desc="reading slides", unit="slide", delay=3, leave=False):
         named = _named_by(image, pairing, Path(slides))
         entry: dict[str, Any] = {"image": relative_path(named, output), "label": relative_path(label, output)}
         if columns is not None:
             entry.update(columns.of(image))
         if patient is not None:
             entry["patient"] = _patient(patient, image)
-        entries.append(entry | ({"class_map": mapped} if mapped else {}))
+        entry |= {"class_map": mapped} if mapped else {}
+        entries.append(entry | _origin(entry | {"image": image, "label": label}, pairing, scheme, origin))
     shares = {"training": 1 - validation - testing, "validation": validation, "testing": testing}
     sections = split_by_group(_groups(entries, split_by), shares, seed)
     content = {name: [e for e, section in zip(entries, sections, strict=True) if section == name] for name in SECTIONS}
     write_json(output, content)
     return output, pairing, {name: len(content[name]) for name in SECTIONS}
+
+
+def _origin(
+    entry: Mapping[str, Any], pairing: Pairing, scheme: ClassScheme | None, origin: str | None
+) -> dict[str, Any]:
+    """Return an entry's field ``origin``, if it needs one, and note the evidence."""
+    if origin is not None:
+        return {} if says_origin(entry) else {"origin": origin}
+    evidence = evidence_of_files(entry, scheme)
+    if evidence is None:
+        return {}
+    pairing.origins.append(evidence)
+    return {"origin": "bounds"} if evidence.best == "bounds" else {}
 
 
 def _named_by(image: Path, pairing: Pairing, slides: Path) -> Path:
@@ -298,8 +320,8 @@ def _named_by(image: Path, pairing: Pairing, slides: Path) -> Path:
 def folder_remarks(
     pairing: Pairing, scheme: ClassScheme, owner: str = "the scheme", class_map: Mapping[str, str | None] | None = None
 ) -> list[str]:
-    """Return what to tell someone whose folders were paired: what was left over, annotations that cannot be read, names
-    that are mapped in vain, and classes that are still to be mapped.
+    """Return what to tell someone whose folders were paired: what was left over, slides with bounds, annotations that
+    cannot be read, names that are mapped in vain, and classes that are still to be mapped.
 
     Args:
         pairing: slides and annotations.
@@ -312,10 +334,26 @@ def folder_remarks(
     found = names_in_use(entries, scheme)
     return [
         *pairing.left_over(),
+        *_origin_remarks(pairing.origins),
         *(f"warning: {text}" for text in found.unreadable),
         *(f"warning: {text}" for text in unused_names_remark(found, mapped)),
         *unknown_names_remark(found, scheme, owner, mapped),
     ]
+
+
+def _origin_remarks(found: Sequence[OriginEvidence]) -> list[str]:
+    """Return a line for each slide whose annotation gets an origin, or may need one."""
+    kinds = {
+        "bounds": 'The datalist says "origin": "bounds" there',
+        None: "It is taken to count from the slide's corner. If it does not, give --origin bounds",
+    }
+    lines = []
+    for best, remedy in kinds.items():
+        told = [evidence for evidence in found if evidence.best == best]
+        lines += [f"{evidence}. {remedy}" for evidence in told[:_MOST_SHOWN]]
+        if len(told) > _MOST_SHOWN:
+            lines.append(f"and {len(told) - _MOST_SHOWN} more slides with bounds. {remedy}")
+    return lines
 
 
 def _groups(entries: Sequence[Mapping[str, Any]], split_by: str | None) -> list[str]:
@@ -408,13 +446,8 @@ class _SlideTable:
             raise ValueError(f"{self.path}: the table cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path}: not UTF-8. Save the table as CSV UTF-8") from error
-        return [row for _, row in rows_of(text, ("slide", "mpp", "image", PSEUDO_LABEL, *LABEL_FIELDS))]
+        return [row for _, row in rows_of(text, ("slide", "mpp", "series", "image", PSEUDO_LABEL, *LABEL_FIELDS))]
 
     def _entry(self, row: Mapping[str, str]) -> dict[str, Any]:
         entry: dict[str, Any] = {key: value for key, value in row.items() if key != "slide" and value}
-        if "mpp" in entry:
-            try:
-                entry["mpp"] = mpp_of(entry["mpp"])
-            except ValueError as error:
-                raise ValueError(f"{self.path}: the mpp of {row['slide']}, {row['mpp']!r}, is no number") from error
-        return entry
+        return with_numbers(entry, f"{self.path}: {row['slide']}")

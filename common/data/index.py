@@ -112,9 +112,11 @@ def _cached_table(
     if cache_dir is None:
         return _table(slide, item, scheme, reader, target, min_labelled, stride, store, within)
     views = [asdict(view) for view in reader.fields_of_view]
+    # A slide without a series has the key that it had before there were any.
+    later = [] if slide.series is None else [slide.series]
     described = {
         "format": _FORMAT,
-        "slide": [slide.path.name, slide.path.stat().st_size, slide.shape, slide.mpp],
+        "slide": [slide.path.name, slide.path.stat().st_size, slide.shape, slide.mpp, *later],
         "labels": [*label_key(item), scheme.names],
         "grid": [asdict(target), stride, min_labelled, views, reader.snap, None if within is None else asdict(within)],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,22 +12,25 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..annotations import Annotations
+from ..annotations import outlines_of
 from ..classes import ClassScheme
 from ..errors import UnreadableFileError
-from ..slides import FieldOfView, PatchReader, Slide
+from ..slides import FieldOfView, PatchReader, Slide, file_name, image_of
 from .choice import PatchChoice, PatchesPerClass
 from .class_map import NamesInUse, names_in_use, unknown_names_remark
 from .datalist import SECTIONS, load_datalist
 from .dataset import MultiMagnificationPatchDataset
 from .index import build_patch_index
-from .store import SlideStore
+from .origin import Outlines, origin_evidence, says_origin
+from .store import PSEUDO_LABEL, SlideStore
 
 _SCANNER_KEYS = ("openslide.vendor", "Make", "Model", "ScanScope ID", "aperio.ScanScope ID", "hamamatsu.Product")
 # Below this many labelled targets of a class, what is learnt of it is one structure.
 _FEW_TARGETS = 3
 # Hand-drawn outlines run over the slide's edge a little.
 _MOST_OUTSIDE = 0.02
+# Fields that change what the annotation alone says.
+_OVER_THE_LABEL = ("regions", "unannotated", PSEUDO_LABEL)
 
 BatchCount = Callable[[MultiMagnificationPatchDataset], int]
 
@@ -239,7 +242,7 @@ class _Inspector:
 
     def slide(self, section: str, item: Mapping[str, Any]) -> InspectedSlide:
         """Return what is found of a slide."""
-        found = InspectedSlide(section, Path(item["image"]).name, entry=item)
+        found = InspectedSlide(section, file_name(item), entry=item)
         store = SlideStore(self.scheme)
         try:
             slide = store.slide(item)
@@ -249,6 +252,8 @@ class _Inspector:
         with slide:
             found.shape, found.mpp, found.backend = slide.shape, slide.mpp, slide.backend
             found.scanner = " ".join(slide.properties[key] for key in _SCANNER_KEYS if slide.properties.get(key))
+            if slide.remark:
+                found.advice.append(f"{slide.path}: {slide.remark}")
             fault = self._draw(found, slide, store)
             try:
                 self._read(found, slide, store)
@@ -297,6 +302,7 @@ class _Inspector:
         settings = self.settings.get(found.section, self.settings["validation"])
         reader, target = PatchReader(settings.fields_of_view, snap=settings.snap), FieldOfView.of(settings.target)
         found.advice += _misplaced(slide, found, reader, store)
+        found.advice += _origin_advice(slide, found.entry, store)
         rows = self._index(found, settings, reader, store)
         found.targets = len(rows)
         mm2 = (reader.actual_mpp(slide, target.mpp) / 1000) ** 2
@@ -337,22 +343,52 @@ def _too_few(dataset: MultiMagnificationPatchDataset, count_batches: BatchCount 
 
 
 def _misplaced(slide: Slide, found: InspectedSlide, reader: PatchReader, store: SlideStore) -> list[str]:
-    """Return advice on a slide of another magnification than is read, or whose annotation seems to be another's."""
+    """Return advice on a slide of another magnification than is read, and on an annotation that seems to be another's
+    or of which parts label nothing."""
     advice = []
     finest = reader.fields_of_view[0].mpp
-    if slide.lattice(finest, reader.snap).step[0] < 1:
+    if reader.interpolates(slide):
         advice.append(
             f"{slide.path}: its {slide.mpp:.4g} µm/px are coarser than the {finest:g} that are read: pixels are "
             "interpolated. Use a finer scan if there is one, or give its true mpp in the datalist"
         )
-    labels = store.labels(found.entry)
-    outside = labels.share_outside(slide) if isinstance(labels, Annotations) else 0.0
+    outlines = outlines_of(store.labels(found.entry))
+    if outlines is not None and outlines.remark:
+        advice.append(f"{found.entry['label']}: {outlines.remark}")
+    outside = outlines.share_outside(slide) if outlines is not None else 0.0
     if outside > _MOST_OUTSIDE:
         advice.append(
             f"{found.entry['label']}: {outside:.0%} of the annotated area lies outside the slide. Check that it was "
             "drawn on this slide, at full magnification"
         )
     return advice
+
+
+def _origin_advice(slide: Slide, entry: Mapping[str, Any], store: SlideStore) -> list[str]:
+    """Return advice on an annotation that does not clearly lie on tissue as it is read, on a slide with bounds."""
+    if not entry.get("label"):
+        return []
+    if slide.bounds_quote and entry.get("origin") is None:
+        return [
+            f"{slide.path.name}: its bounds cannot be ({slide.bounds_quote}): annotations are taken to count from the "
+            "slide's corner. See on the contact sheet whether they lie on tissue"
+        ]
+    if slide.bounds is None or says_origin(entry):
+        return []
+    labels = store.labels({name: value for name, value in entry.items() if name not in _OVER_THE_LABEL})
+    if not isinstance(labels, Outlines) or store.scheme is None:
+        return []
+    try:
+        evidence = origin_evidence(slide, labels, store.scheme)
+    except UnreadableFileError:
+        return []
+    if evidence is None or evidence.best == labels.origin:
+        return []
+    if evidence.best is not None:
+        return [f'{evidence}. Give "origin": "{evidence.best}" in the entry']
+    if entry.get("origin") is not None:
+        return []
+    return [f'{evidence}. See on the contact sheet which is right, and give "origin": "slide" or "bounds" in the entry']
 
 
 def _unknown_names(
@@ -371,15 +407,18 @@ def _between_sections(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> list[
     """Return which slides, patients and cases are in more than one section."""
     advice = []
     for column, what in (("image", "slide"), ("patient", "patient"), ("case", "case")):
-        sections: dict[str, set[str]] = {}
+        sections: dict[Hashable, set[str]] = {}
+        shown: dict[Hashable, str] = {}
         for section, item in entries:
             # Regions of one slide may be divided between sections on purpose.
             if column in item and not (column == "image" and "regions" in item):
-                sections.setdefault(str(item[column]), set()).add(section)
+                value: Hashable = image_of(item) if column == "image" else str(item[column])
+                sections.setdefault(value, set()).add(section)
+                shown[value] = file_name(item) if column == "image" else str(item[column])
         for value, where in sections.items():
             if len(where) > 1:
                 advice.append(
-                    f"{what} {Path(value).name} is in {' and '.join(sorted(where))}: scores on what was trained on are "
+                    f"{what} {shown[value]} is in {' and '.join(sorted(where))}: scores on what was trained on are "
                     "too good. Keep it in one section"
                 )
     return advice

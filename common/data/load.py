@@ -9,7 +9,7 @@ import numpy as np
 from monai.transforms import MapTransform
 
 from ..classes import ClassScheme
-from ..slides import FieldOfView, PatchReader, Slide, SlideError
+from ..slides import FieldOfView, PatchReader, Slide, SlideError, reading
 from .store import SlideStore
 
 # How the slide of a patch was opened, in the item.
@@ -113,7 +113,7 @@ def _read_from(entry: Mapping[str, Any], styled: str | None) -> dict[str, Any]:
     """How the slide that was read is opened."""
     if styled is not None:
         return {"image": styled}
-    return {name: entry[name] for name in ("image", "mpp", "backend") if entry.get(name) is not None}
+    return {"image": entry["image"], **reading(entry)}
 
 
 def _moved(slide: Slide, center: tuple[float, float], offset: tuple[float, float] | None) -> tuple[float, float]:

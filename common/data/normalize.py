@@ -50,7 +50,7 @@ class NormalizeStainsd(MapTransform):
         given |= {} if max_cref is None else {"max_cref": max_cref}
         self.normalizer = NormalizeHEStains(**given)
         self._store = SlideStore()
-        self._fitted: dict[str, StainMap] = {}
+        self._fitted: dict[tuple[tuple[str, Any], ...], StainMap] = {}
         self._slide: StainMap | None = None
 
     def fit_slide(self, slide: Slide) -> None:
@@ -74,7 +74,7 @@ class NormalizeStainsd(MapTransform):
                 "stain normalisation does not know which slide a patch is of: put it after the transform that reads "
                 "patches. Packed patches are not read from a slide: leave packing or normalisation out"
             )
-        path = str(source["image"])
-        if path not in self._fitted:
-            self._fitted[path] = fit_stains(self._store.slide(source), self.normalizer)
-        return self._fitted[path]
+        key = tuple(sorted(source.items()))
+        if key not in self._fitted:
+            self._fitted[key] = fit_stains(self._store.slide(source), self.normalizer)
+        return self._fitted[key]

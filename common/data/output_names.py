@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..files import safe_name, same_name
-from ..slides import slide_name
+from ..slides import entry_name, slide_name
 from .datalist import DICOM_FOLDER
 
 
@@ -50,7 +50,7 @@ def output_names(
 
 def _given_name(item: Mapping[str, Any], name_by: str | None, name_of: Callable[[str], str]) -> str:
     if name_by is None:
-        return item.get(DICOM_FOLDER) or name_of(str(item["image"]))
+        return entry_name(item, item.get(DICOM_FOLDER) or name_of(str(item["image"])))
     value = item.get(name_by)
     if value is None or not str(value).strip():
         raise ValueError(f"{item['image']}: its entry has no column {name_by!r} to name it by")

@@ -18,7 +18,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ..files import written_whole
 from ..literal import as_path
-from ..slides import SlideError
+from ..slides import SlideError, pixels_key
 from .index import PatchIndex
 from .output_names import output_name
 from .store import label_key
@@ -100,9 +100,8 @@ class PackedPatches:
         return {**self.__dict__, "_open": {}}
 
     def _key(self, item: Mapping[str, Any], wanted: np.ndarray) -> str:
-        image = Path(item["image"]).stat()
         described = {
-            "slide": [image.st_size, image.st_mtime_ns, item.get("mpp"), item.get("backend")],
+            "slide": pixels_key(item),
             "labels": label_key(item),
             "patches": hashlib.sha256(wanted.tobytes()).hexdigest(),
             "settings": self.settings,

@@ -19,11 +19,11 @@ from ..annotations import (
 )
 from ..classes import ClassScheme
 from ..files import sha256
-from ..slides import Slide, open_slide
+from ..slides import Slide, image_of, open_entry, reading
 
 # What of an entry decides its labels.
 _FIRST_FIELDS = ("label", "class_map", "label_values", "cut_out", "regions", "unannotated")
-_LATER_FIELDS = ("label_channel", "label_pages")
+_LATER_FIELDS = ("label_channel", "label_pages", "origin")
 LABEL_FIELDS = (*_FIRST_FIELDS, *_LATER_FIELDS)
 PSEUDO_LABEL = "pseudo_label"
 _LABEL_FILES = ("label", PSEUDO_LABEL)
@@ -52,10 +52,10 @@ class SlideStore:
         self._labels: OrderedDict[str, LabelSource] = OrderedDict()
 
     def slide(self, item: Mapping[str, Any]) -> Slide:
-        """The slide of an entry: ``image``, with ``backend`` and ``mpp`` where it has them."""
-        key = (str(item["image"]), item.get("backend", "auto"), item.get("mpp"))
+        """The slide of an entry; see :func:`open_entry`."""
+        key = (str(item["image"]), *sorted(reading(item).items()))
         if key not in self._slides:
-            self._slides[key] = open_slide(*key)
+            self._slides[key] = open_entry(item)
             if len(self._slides) > self.capacity:
                 self._slides.popitem(last=False)[1].close()
         self._slides.move_to_end(key)
@@ -63,12 +63,12 @@ class SlideStore:
 
     def labels(self, item: Mapping[str, Any]) -> LabelSource:
         """The annotations of an entry: ``label``, with ``class_map``, ``label_values``, ``label_channel``,
-        ``label_pages``, ``cut_out``, ``regions`` and ``unannotated`` where it has them. Without ``label`` all is bare.
-        Where pixels stay bare, ``pseudo_label``, a network's ``prediction.tif``, says what they are."""
+        ``label_pages``, ``origin``, ``cut_out``, ``regions`` and ``unannotated`` where it has them. Without ``label``
+        all is bare. Where pixels stay bare, ``pseudo_label``, a network's ``prediction.tif``, says what they are."""
         if self.scheme is None:
             raise ValueError("this store was made without a class scheme and reads no labels")
         fields = [item.get(name) for name in (*LABEL_FIELDS, PSEUDO_LABEL)]
-        key = json.dumps([str(item["image"]), *fields], sort_keys=True, default=str)
+        key = json.dumps([image_of(item), *fields], sort_keys=True, default=str)
         if key not in self._labels:
             self._labels[key] = _read(item, self.scheme)
             if len(self._labels) > self.capacity:
@@ -88,7 +88,7 @@ def _read(item: Mapping[str, Any], scheme: ClassScheme) -> LabelSource:
     if item.get("label") is not None:
         image = Path(item["image"]).name
         fields = (item.get("class_map"), item.get("label_values"), image, item.get("cut_out") or ())
-        picked = (item.get("label_channel"), item.get("label_pages"))
+        picked = (item.get(name) for name in _LATER_FIELDS)
         labels = read_annotations(item["label"], scheme, *fields, *picked)
     try:
         unannotated = Unannotated.of(item.get("unannotated"), scheme)

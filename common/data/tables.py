@@ -44,9 +44,12 @@ def mpp_of(value: Any) -> float:
     Raises:
         ValueError: the value is no positive number.
     """
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{value!r} is no number of µm per pixel")
-    number = float(value.strip().replace(",", ".") if isinstance(value, str) else value)
+    try:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise TypeError
+        number = float(value.strip().replace(",", ".") if isinstance(value, str) else value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r} is no number of µm per pixel") from None
     if not 0 < number < math.inf:
         raise ValueError(f"{value!r} is no mpp. Give its µm per pixel")
     return number

@@ -9,13 +9,11 @@ from typing import Any
 from monai.transforms import Compose
 
 from ..classes import ClassScheme
-from ..slides import FieldOfView
+from ..slides import FieldOfView, reading
 from . import LoadMultiMagnificationPatchd, MultiMagnificationPatchDataset, all_sections, load_datalist
 
 _TISSUE = ClassScheme([{"name": "tissue", "color": (0, 0, 0), "label": 1, "channel": 0}])
 _BARE = {"class": "tissue", "within": "tissue"}
-# Of an entry, what says how its slide is read.
-_READING = ("image", "mpp", "backend")
 
 
 def slide_entries(
@@ -64,6 +62,6 @@ def tissue_patches(
         ValueError: there is none.
     """
     views = [FieldOfView.of(view) for view in fields_of_view]
-    data = [{**{key: item[key] for key in _READING if key in item}, "unannotated": _BARE} for item in entries]
+    data = [{"image": item["image"], **reading(item), "unannotated": _BARE} for item in entries]
     load = Compose([LoadMultiMagnificationPatchd("image", views, None, fill=fill, resample=resample)])
     return MultiMagnificationPatchDataset(data, _TISSUE, views, views[0], load, min_labelled=0.5, cache_dir=cache_dir)

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..classes import ClassScheme
 from ..maps.grid import Block, Plan
-from ..maps.store import Canvas
+from ..maps.store import Canvas, checksum
 from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask
 from .journal import Journal
 from .memory import freed_memory_kept
@@ -157,15 +157,14 @@ class Segmenter:
             for stream in streams
         ]
         journal = Journal(folder, {**settings, "maps": list(maps), **self._circumstances()}, overwrite)
-        planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}
-        canvases = {
-            name: Canvas(folder / f"{name}.zarr", (*planes[name], *plan.shape), plan.chunk, keep=journal.resumed)
-            for name in maps
-        }
+        canvases = self._canvases(folder, maps, plan, journal)
         finished = journal.begin()
         jobs = [(block, wanted) for block in plan.blocks() if (wanted := _wanted(block, plan, tissue)).any()]
         jobs = jobs[len(jobs) * part[0] // part[1] : len(jobs) * (part[0] + 1) // part[1]]
-        left = [job for job in jobs if (job[0].top, job[0].left) not in finished]
+        left = [job for job in jobs if not _is_finished(job[0], finished, canvases)]
+        damaged = sum((block.top, block.left) in finished for block, _ in left)
+        if damaged:
+            logger.warning("%s: %d finished blocks are damaged and are predicted again", folder, damaged)
         total, to_do = (sum(int(wanted.sum()) for _, wanted in some) for some in (jobs, left))
         alone = [device.type for device in self.devices] == ["cpu"]
         memory = freed_memory_kept() if alone else nullcontext()
@@ -180,14 +179,33 @@ class Segmenter:
         with memory, bar, _named(slide), closing(running) as blocks:
             for block, _, found in blocks:
                 glass = ~_tissue_of(block, plan, tissue) if tissue is not None and pixelwise else None
-                for name, pixels in found.items():
-                    values = pixels.numpy()
+                written = 0
+                for name in maps:
+                    values = found[name].numpy()
                     if glass is not None:
                         values[..., glass] = 0
                     canvases[name].write(block.top, block.left, values)
-                journal.tick(block.top, block.left)
+                    written = checksum(values, written)
+                journal.tick(block.top, block.left, written)
         predicting = sum(worker.seconds for worker in workers) / len(workers)
         return Segmented(canvases, plan, time.monotonic() - started, predicting)
+
+    def _canvases(self, folder: Path, maps: tuple[str, ...], plan: Plan, journal: Journal) -> dict[str, Canvas]:
+        """Return the arrays that the journal is of; new ones if there is none, or some of them cannot be opened."""
+        planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}
+        shapes = {folder / f"{name}.zarr": (*planes[name], *plan.shape) for name in maps}
+        if journal.resumed:
+            try:
+                kept = [Canvas(path, shape, plan.chunk, keep=True) for path, shape in shapes.items()]
+                if [canvas.array.shape for canvas in kept] == [*shapes.values()]:
+                    return dict(zip(maps, kept, strict=True))
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError):
+                    raise
+            except Exception:  # whatever zarr makes of damaged metadata
+                logger.debug("maps in %s", folder, exc_info=True)
+            journal.give_up(f"maps in {folder} are damaged")
+        return {name: Canvas(path, shape, plan.chunk) for name, (path, shape) in zip(maps, shapes.items(), strict=True)}
 
     def _streams_on(self, device: torch.device) -> list[torch.cuda.Stream | None]:
         """Return a stream for each worker on a device; a CPU's one worker has none."""
@@ -368,6 +386,20 @@ def _named(slide: Slide) -> Iterator[None]:
     except FloatingPointError as error:
         remedy = "In float16, numbers above 65504 overflow: set dtype to bfloat16 or float32. Or check the weights"
         raise SlideError(slide.path, str(error), remedy) from error
+
+
+def _is_finished(block: Block, finished: Mapping[tuple[int, int], int], canvases: Mapping[str, Canvas]) -> bool:
+    """Return whether a block was ticked off and its pixels are those that were written then."""
+    ticked = finished.get((block.top, block.left))
+    if ticked is None:
+        return False
+    there = 0
+    for canvas in canvases.values():
+        found = canvas.checksum(block.top, block.left, block.height, block.width, there)
+        if found is None:
+            return False
+        there = found
+    return there == ticked
 
 
 def _tissue_of(block: Block, plan: Plan, tissue: TissueMask | RegionMask) -> np.ndarray:

@@ -10,9 +10,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..errors import OutputError
 from ..files import PARTIAL, remove
 from ..outputs.writer import OUTPUTS, SUMMARY
-from .journal import check_same
+from .journal import SettingsError, check_same
 
 _UNFINISHED, _LOCK = ".unfinished", ".lock"
 
@@ -59,19 +60,35 @@ class SlideFolder:
         """The summary of the slide's finished outputs; None if there is none.
 
         Raises:
-            SettingsError: they were made with other settings.
+            SettingsError: they were made with other settings, or no one can tell.
+            OutputError: one of them is not as it was written.
         """
         path = self.path / SUMMARY
         if not path.exists():
             return None
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
-            before = summary["settings"]
-        except (ValueError, KeyError, TypeError):
-            before = {}
+        except ValueError:
             summary = None
-        check_same(self.path, before, settings)
+        if not isinstance(summary, dict) or not isinstance(summary.get("settings", {}), dict):
+            raise SettingsError(
+                f"{path} is damaged, so that no one can tell what the outputs were made with. Remove it, and the slide "
+                "is segmented again"
+            )
+        check_same(self.path, summary.get("settings", {}), settings)
+        self._check_whole(summary)
         return summary
+
+    def _check_whole(self, summary: Mapping[str, Any]) -> None:
+        """Raise :class:`OutputError` if an output is not as long as when it was written."""
+        sizes = summary.get("bytes")
+        for name, size in sizes.items() if isinstance(sizes, dict) else ():
+            path = self.path / name
+            if path.is_file() and path.stat().st_size != size:
+                raise OutputError(
+                    f"{path} has {path.stat().st_size} bytes, and had {size} when it was written: it is cut off, or "
+                    "was changed. Move it away, and the same command makes it again"
+                )
 
     def missing(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
         """Those outputs that are not there."""
@@ -81,6 +98,21 @@ class SlideFolder:
         """Remove all outputs, first the summary that vouches for them."""
         for name in (SUMMARY, *OUTPUTS):
             remove(self.path / name)
+
+    @contextmanager
+    def written(self, replace: bool) -> Iterator[None]:
+        """Write outputs within; with ``replace``, in place of all that are there.
+
+        Where that fails none of them is left: without their summary they do not count.
+        """
+        if replace:
+            self.clear_outputs()
+        try:
+            yield
+        except BaseException:
+            if replace:
+                self.clear_outputs()
+            raise
 
     def discard_unfinished(self) -> None:
         """Remove maps and journal."""

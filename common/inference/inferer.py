@@ -17,7 +17,7 @@ from torch import nn
 
 from ..classes import ClassScheme
 from ..errors import OutputError
-from ..files import inside, safe_name
+from ..files import full_disk_named, inside, safe_name
 from ..literal import as_path
 from ..networks.checkpoints import weights_digest
 from ..outputs.polygon_options import PolygonOptions
@@ -28,10 +28,11 @@ from ..slides import (
     PatchReader,
     RegionMask,
     Slide,
+    SlideChangedError,
     SlideError,
     TissueMask,
-    open_slide,
-    slide_name,
+    entry_name,
+    open_entry,
     tissue_mask,
 )
 from .autocast import AutocastInferer
@@ -75,7 +76,8 @@ class WholeSlideInferer(Inferer):
         overwrite: replace results that are there already, once the new ones are.
         provenance: what is written down about bundle and weights.
         only_regions: of a slide with ``regions`` in its datalist entry, predict only these.
-        polygons: what ``prediction.geojson`` merges, simplifies and leaves out; see :class:`PolygonOptions`.
+        polygons: what ``prediction.geojson`` merges, simplifies and leaves out, and from where it counts; see
+            :class:`PolygonOptions`.
     """
 
     def __init__(
@@ -214,16 +216,16 @@ class WholeSlideInferer(Inferer):
         self, item: Mapping[str, Any], network: nn.Module
     ) -> Iterator[tuple[Slide, Segmenter, dict[str, Any], SlideFolder]]:
         """A slide, what segments it, what its outputs depend on, and its folder, which is held."""
-        name = item.get("name") or safe_name(slide_name(item["image"]))
+        name = item.get("name") or safe_name(entry_name(item))
         folder = SlideFolder(inside(self.output_dir, name))
-        with open_slide(item["image"], item.get("backend", "auto"), item.get("mpp")) as slide:
+        with open_entry(item) as slide:
             self._fit(slide)
             segmenter = self._segmenter(network)
             settings = self._settings(slide, segmenter)
             regions = item.get("regions") if self.only_regions else None
             if regions is not None:
                 settings["regions"] = regions
-            with folder.held():
+            with full_disk_named(folder.path), folder.held(), _of_one_slide(slide, folder):
                 yield slide, segmenter, settings, folder
 
     def _make(
@@ -237,17 +239,10 @@ class WholeSlideInferer(Inferer):
     ) -> dict[str, Any]:
         """Segment a slide and write these outputs; ``anew``, in place of all that are there."""
         found = self._predicted(slide, folder, segmenter, settings, outputs)
-        if anew:
-            folder.clear_outputs()
         record = self._record(slide, settings, found)
-        try:
-            maps, plan = found.maps, found.plan
+        maps, plan = found.maps, found.plan
+        with folder.written(replace=anew):
             return write_outputs(folder.path, outputs, slide, maps, plan, self.scheme, record, self.polygons)
-        except SlideError:
-            # Of a slide that is reported as left out, nothing may look finished; what an earlier run finished stays.
-            if anew:
-                folder.clear_outputs()
-            raise
 
     def _predicted(
         self,
@@ -259,7 +254,7 @@ class WholeSlideInferer(Inferer):
         part: tuple[int, int] = (0, 1),
     ) -> Segmented:
         """The maps that these outputs are made of, or a part of them."""
-        check_outputs(folder.path, outputs, segmenter.plan(slide).shape)
+        check_outputs(folder.path, outputs, segmenter.plan(slide).shape, slide, self.polygons)
         tissue = tissue_mask(slide) if self.tissue else None
         counted: TissueMask | RegionMask | None = tissue
         pixelwise = self.tissue == "pixels"
@@ -268,9 +263,11 @@ class WholeSlideInferer(Inferer):
             counted, pixelwise = RegionMask(settings["regions"], tissue, pixelwise), True
         folder.unfinished.mkdir(exist_ok=True)
         maps = maps_for(outputs)
-        return segmenter.segment(
+        found = segmenter.segment(
             slide, folder.unfinished, settings, maps, counted, self.overwrite, pixelwise=pixelwise, part=part
         )
+        slide.check_unchanged()
+        return found
 
     def _fit(self, slide: Slide) -> None:
         waiting: list[Any] = [self.preprocessing]
@@ -297,12 +294,12 @@ class WholeSlideInferer(Inferer):
 
     def _settings(self, slide: Slide, segmenter: Segmenter) -> dict[str, Any]:
         """Everything that the outputs depend on."""
-        file = slide.path.stat()
         preprocessed = self._preprocess(sample_pixels(len(self.reader.fields_of_view)))
         return {
-            "slide": {"file": slide.path.name, "bytes": file.st_size, "modified": file.st_mtime_ns},
+            "slide": {"file": slide.path.name, "bytes": slide.files.size, "modified": slide.files.modified},
             "mpp": slide.mpp,
             "backend": slide.backend,
+            **({} if slide.series is None else {"series": slide.series}),
             "preprocessing": hashlib.sha256(preprocessed.float().numpy().round(6).tobytes()).hexdigest(),
             **self.general_settings(segmenter.networks[0]),
         }
@@ -323,3 +320,19 @@ class WholeSlideInferer(Inferer):
             return pixels / 255
         # A plain tensor: MONAI's own kind costs time in every operation.
         return torch.as_tensor(self.preprocessing({"image": pixels})["image"]).as_subclass(torch.Tensor)
+
+
+@contextmanager
+def _of_one_slide(slide: Slide, folder: SlideFolder) -> Iterator[None]:
+    """Discard, within, the unfinished maps of a slide that changes: blocks of two slides must not be mixed.
+
+    Pixels that cannot be decoded because the file is being written are no damage of the file.
+    """
+    try:
+        yield
+    except SlideError as error:
+        change = error if isinstance(error, SlideChangedError) else slide.change()
+        if change is None:
+            raise
+        folder.discard_unfinished()
+        raise change from error

@@ -22,6 +22,7 @@ from monailabel.tasks.activelearning.random import Random
 from monailabel.utils.others.pathology import create_asap_annotations_xml, create_dsa_annotations_json
 
 from .. import __version__
+from ..slides import check_origin
 from .bundles import ServedBundle, serve
 from .datastore import StudiesOnly
 from .infer import SlideInferTask
@@ -53,6 +54,9 @@ class SlideApp(MONAILabelApp):
         if len(self.bundles) < len(served):
             raise ValueError("two bundles of one name: export one of them with another --name")
         self.mpp = float(conf["mpp"]) if conf.get("mpp") else None
+        self.origin = conf.get("origin") or None
+        if self.origin is not None:
+            check_origin(self.origin)
         super().__init__(
             app_dir,
             studies,
@@ -64,7 +68,7 @@ class SlideApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """A task per bundle."""
-        return {name: SlideInferTask(bundle, self.mpp) for name, bundle in self.bundles.items()}
+        return {name: SlideInferTask(bundle, self.mpp, self.origin) for name, bundle in self.bundles.items()}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """A task per bundle."""

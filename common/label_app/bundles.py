@@ -44,6 +44,11 @@ class ServedBundle:
         """The weights."""
         return self.folder / "models" / "model.pt"
 
+    @property
+    def knows_origins(self) -> bool:
+        """Whether its code reads an entry's ``origin``; that of exports from before there was one passes it over."""
+        return self.package is None or (self.folder / SCRIPTS / "slides" / "bounds.py").is_file()
+
     def metadata(self) -> dict[str, Any]:
         """Its ``metadata.json``."""
         return json.loads((self.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
@@ -68,7 +73,7 @@ def serve(path: Path, work: Path) -> ServedBundle:
         read_state(source / "models" / "model.pt")
         folder = work / source.name
         origin = _fingerprint(source)
-        if not (folder / _ORIGIN).is_file() or (folder / _ORIGIN).read_text() != origin:
+        if not (folder / _ORIGIN).is_file() or (folder / _ORIGIN).read_text(encoding="utf-8") != origin:
             _copy(source, folder, origin)
     return ServedBundle(folder.name, folder, _imported(folder))
 
@@ -100,7 +105,7 @@ def _copy(source: Path, folder: Path, origin: str) -> None:
         for path in _parts(source):
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / path, partial / path)
-        (partial / _ORIGIN).write_text(origin)
+        (partial / _ORIGIN).write_text(origin, encoding="utf-8")
 
 
 def _imported(folder: Path) -> str | None:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from ..errors import UnreadableFileError
 from ..networks.checkpoints import load_weights
 from .bundles import ServedBundle
-from .polygons import annotation
+from .region import POLYGONS, NotSegmentedError, annotated_region
 from .request_values import RequestError, inference_values
 
 logger = logging.getLogger(__name__)
-
-_POLYGONS = "prediction.geojson"
 
 
 class SlideInferTask(InferTask):
@@ -33,10 +30,11 @@ class SlideInferTask(InferTask):
     Args:
         bundle: whose.
         mpp: µm/px of slides that do not say theirs.
+        origin: from where viewers count on slides with bounds, ``"slide"`` or ``"bounds"``.
     """
 
-    def __init__(self, bundle: ServedBundle, mpp: float | None = None) -> None:
-        self.bundle, self.mpp = bundle, mpp
+    def __init__(self, bundle: ServedBundle, mpp: float | None = None, origin: str | None = None) -> None:
+        self.bundle, self.mpp, self.origin = bundle, mpp, origin
         self._parser = bundle.parser("inference.yaml")
         self.scheme = self._parser.get_parsed_content("scheme")
         metadata = bundle.metadata()
@@ -60,31 +58,28 @@ class SlideInferTask(InferTask):
 
     def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[None, dict[str, Any]]:
         """Segment ``location`` and ``size`` (``[x, y]``, ``[width, height]``, level-0 pixels) of ``image``; all of it
-        without a size. ``mpp`` is for slides that do not say theirs.
+        without a size. ``mpp`` is for slides that do not say theirs, ``series`` chooses an image of a file of several,
+        ``origin`` says from where on a slide with bounds the viewer counts.
 
         Raises:
-            MONAILabelException: the slide cannot be read, or the request has a value of another type; says why.
+            MONAILabelException: the slide cannot be read, the request has a value of another type, or it is not known
+                from where positions count; says why.
         """
         begun = time.monotonic()
         try:
             values = inference_values(request)
         except RequestError as error:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, str(error)) from error
-        item = {"image": request["image"], "mpp": values.get("mpp", self.mpp), "name": "slide"}
-        left, top = values.get("location", (0, 0))
-        width, height = values.get("size", (0, 0))
-        if width and height:
-            item["regions"] = [[top, left, height, width]]
         device = values.get("device", "cuda")
-        with self._busy, tempfile.TemporaryDirectory(prefix="multimag-") as folder:
+        with self._busy:
             inferer, network = self._of_device(device if torch.cuda.is_available() else "cpu")
-            inferer.output_dir = Path(folder)
-            inferer.only_regions = "regions" in item
-            done = inferer(item, network)
-            if "error" in done:
-                raise MONAILabelException(MONAILabelError.INFERENCE_ERROR, str(done["error"]))
-            polygons = Path(folder) / "slide" / _POLYGONS
-            found = annotation(polygons, self.scheme, values.get("min_poly_area", 0.0))
+            try:
+                asked = {"mpp": self.mpp, **values}
+                found = annotated_region(inferer, network, request["image"], asked, self.origin)
+            except RequestError as error:
+                raise MONAILabelException(MONAILabelError.INVALID_INPUT, str(error)) from error
+            except (UnreadableFileError, NotSegmentedError) as error:
+                raise MONAILabelException(MONAILabelError.INFERENCE_ERROR, str(error)) from error
         seconds = round(time.monotonic() - begun, 2)
         latencies = {"pre": 0, "infer": seconds, "post": 0, "total": seconds}
         return None, {"annotation": found, "label_names": self.labels, "latencies": latencies}
@@ -96,7 +91,7 @@ class SlideInferTask(InferTask):
         if known is None or known[0] != written:
             parser = self.bundle.parser("inference.yaml")
             parser["device"] = f"$torch.device('{torch.device(device)}')"
-            parser["outputs"] = [_POLYGONS]
+            parser["outputs"] = [POLYGONS]
             parser["devices"] = None
             network = parser.get_parsed_content("network").eval()
             seen = {key: parser.get_parsed_content(key) for key in ("fields_of_view", "target", "scheme")}

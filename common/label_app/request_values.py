@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,35 @@ def _choice(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else value
 
 
+def gpu_names() -> list[str]:
+    """Return the names of this machine's GPUs, in the order of their numbers."""
+    import torch
+
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
+def devices_by_name(names: Sequence[str]) -> dict[str, str]:
+    """Return the devices by what MONAI Label's list of devices calls them: a single GPU by its name alone, of several
+    each by its name and number.
+
+    Args:
+        names: of the GPUs, in the order of their numbers.
+    """
+    if len(names) == 1:
+        return {names[0]: "cuda"}
+    return {f"{name}:{number}": f"cuda:{number}" for number, name in enumerate(names)}
+
+
 def _device(value: Any) -> str:
-    found = _DEVICE.match(str(_choice(value)))
-    if found is None:
-        raise ValueError("cpu, cuda, cuda:NUMBER or mps")
-    return found.group(1)
+    text, names = str(_choice(value)).strip(), gpu_names()
+    by_name, found = devices_by_name(names), _DEVICE.match(text)
+    if text in by_name:
+        return by_name[text]
+    # Without a GPU all runs on the processor, whatever viewers that were made for one send.
+    there = ["cpu", "cuda", *(f"cuda:{number}" for number in range(len(names)))] if names else None
+    if found is not None and (there is None or found.group(1) in there):
+        return found.group(1)
+    raise ValueError(", ".join(there or ("cpu", "cuda", "cuda:NUMBER", "mps")) + "".join(f", {one}" for one in by_name))
 
 
 def _gpus(value: Any) -> str:
@@ -97,6 +121,12 @@ def _output(value: Any) -> str:
     return str(value)
 
 
+def _origin(value: Any) -> str:
+    if _choice(value) not in ("slide", "bounds"):
+        raise ValueError("slide or bounds")
+    return str(_choice(value))
+
+
 def _name(value: Any) -> str:
     return checked_name(value, "a name")
 
@@ -112,11 +142,13 @@ _MPP = _number(0.05, 100)
 _OF_INFERENCE: dict[str, Cast] = {
     "model": _name,
     "mpp": _MPP,
+    "series": _integer(0, 10**6),
     "location": _pair,
     "size": _pair,
     "min_poly_area": _number(0, 1e12),
     "device": _device,
     "output": _output,
+    "origin": _origin,
 }
 # Settings of train.yaml that a request may give.
 TRAINING_SETTINGS: dict[str, Cast] = {
@@ -132,6 +164,7 @@ _OF_TRAINING: dict[str, Cast] = {
     **TRAINING_SETTINGS,
     "model": _name,
     "mpp": _MPP,
+    "series": _integer(0, 10**6),
     "max_epochs": _integer(1, 10**6),
     # -1 leaves the validation slides to the bundle.
     "val_split": _number(-1, 0.99),
@@ -142,6 +175,7 @@ _OF_TRAINING: dict[str, Cast] = {
     "gpus": _gpus,
     "device": _device,
     "model_filename": _own_checkpoint,
+    "origin": _origin,
 }
 
 

@@ -1,6 +1,7 @@
 """Start MONAI Label with bundles, on this machine only; run by path, with the Python of MONAI Label's environment.
 
     python common/label_app/start.py BUNDLE… --studies SLIDES [--work FOLDER] [--port 8000] [--mpp MPP]
+        [--origin slide|bounds]
 
 A bundle is a folder or an exported zip. Slides are those in the folder SLIDES; annotations made of them are kept there,
 too, in SLIDES/labels. FOLDER gets copies of the bundles, which training changes, and the log. What a bundle holds is
@@ -48,6 +49,11 @@ def main() -> None:
     parser.add_argument("--work", default="output/label_app")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--mpp", type=float, help="µm/px of slides that do not say theirs")
+    parser.add_argument(
+        "--origin",
+        choices=("slide", "bounds"),
+        help="from where viewers count on slides with bounds (MIRAX, SCN, ...): QuPath from the bounds",
+    )
     arguments = parser.parse_args()
     try:
         token = checked_token(os.environ)
@@ -79,6 +85,8 @@ def main() -> None:
     command += ["--conf", "bundles", json.dumps(bundles), "--conf", "zoo_source", "ngc", "--conf", "sam2", "false"]
     if arguments.mpp is not None:
         command += ["--conf", "mpp", str(arguments.mpp)]
+    if arguments.origin is not None:
+        command += ["--conf", "origin", arguments.origin]
     os.execve(sys.executable, command, {**os.environ, **_environment()})
 
 

@@ -10,6 +10,7 @@ from monailabel.tasks.train.bundle import BundleConstants, BundleTrainTask
 
 from ..networks.checkpoints import read_state
 from .bundles import ServedBundle
+from .region import with_origin
 from .request_values import TRAINING_SETTINGS, training_values
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,8 @@ class SlideTrainTask(BundleTrainTask):
 
         Raises:
             ValueError: no slide is annotated, or the weights hold more than tensors: a request may have replaced them.
-            RequestError: a value is of another type than is declared for it.
+            RequestError: a value is of another type than is declared for it, or it is not known from where annotations
+                of a slide with bounds count.
         """
         values = training_values(request)
         if not datastore.datalist():
@@ -57,7 +59,15 @@ class SlideTrainTask(BundleTrainTask):
     def _fetch_datalist(self, request: Mapping[str, Any], datastore: Any) -> list[dict[str, Any]]:
         mpp = self._request.get("mpp", self.conf.get("mpp"))
         more = {} if mpp is None else {"mpp": float(mpp)}
-        return [{**item, **more} for item in super()._fetch_datalist(request, datastore)]
+        more |= {"series": self._request["series"]} if "series" in self._request else {}
+        origin = self._request.get("origin", self.conf.get("origin") or None)
+        found = [with_origin({**item, **more}, origin) for item in super()._fetch_datalist(request, datastore)]
+        if any(item.get("origin") == "bounds" for item in found) and not self._bundle.knows_origins:
+            raise ValueError(
+                f"{self._bundle.name} was exported before annotations could count from a slide's bounds, and would "
+                "train on what lies beside them. Export it again"
+            )
+        return found
 
     def _partition_datalist(self, datalist: list[Any], request: Mapping[str, Any], shuffle: bool = False) -> Any:
         training, validation = super()._partition_datalist(datalist, request, shuffle)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import zarr
+
+
+def checksum(pixels: np.ndarray, before: int = 0) -> int:
+    """Return the CRC-32 of pixels, continued from another one."""
+    return zlib.crc32(np.ascontiguousarray(pixels).data, before)
 
 
 class Canvas:
@@ -38,6 +44,13 @@ class Canvas:
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """uint8 of a rectangle inside."""
         return np.asarray(self.array[..., top : top + height, left : left + width])
+
+    def checksum(self, top: int, left: int, height: int, width: int, before: int = 0) -> int | None:
+        """Return the CRC-32 of a rectangle's pixels, continued from another one; None if they cannot be read."""
+        try:
+            return checksum(self.read(top, left, height, width), before)
+        except Exception:  # whatever a decompressor makes of damaged bytes
+            return None
 
     def written(self, top: int, left: int, height: int, width: int) -> bool:
         """Whether anything but 0 was ever written into a rectangle's blocks: of a slide that is nearly all glass,

@@ -22,6 +22,37 @@ def blocks(canvas: Canvas) -> Iterator[Rectangle]:
         yield top, left, min(canvas.chunk, height - top), min(canvas.chunk, width - left)
 
 
+class OnSlide:
+    """The part of each pixel of a label map that lies on the slide: 1, or less at the lower and right edge.
+
+    Args:
+        shape: the map's height and width.
+        plan: its lattice on the slide; None: all of every pixel counts.
+    """
+
+    def __init__(self, shape: tuple[int, int], plan: Plan | None) -> None:
+        self._down, self._across = (np.ones(side) for side in shape)
+        if plan is not None:
+            sides = zip(plan.slide_shape, plan.pixel, shape, strict=True)
+            self._down, self._across = (np.clip(side / step - np.arange(count), 0, 1) for side, step, count in sides)
+
+    def area(self, block: Rectangle) -> float:
+        """Return a block's area on the slide, in pixels."""
+        rows, columns = self._parts(block)
+        return float(rows.sum() * columns.sum())
+
+    def counts(self, numbers: np.ndarray, block: Rectangle, least: int = 0) -> np.ndarray:
+        """Return the area on the slide of each number in a block, at least so many."""
+        rows, columns = self._parts(block)
+        # Weights are needed only at the edge.
+        weights = None if min(rows[-1], columns[-1]) == 1 else np.outer(rows, columns).ravel()
+        return np.bincount(numbers.ravel(), weights, minlength=least).astype(np.float64)
+
+    def _parts(self, block: Rectangle) -> tuple[np.ndarray, np.ndarray]:
+        top, left, height, width = block
+        return self._down[top : top + height], self._across[left : left + width]
+
+
 def label_areas(canvas: Canvas, plan: Plan) -> np.ndarray:
     """Return the area of each label on the slide, ``(256,)``, in pixels of the map.
 
@@ -31,17 +62,10 @@ def label_areas(canvas: Canvas, plan: Plan) -> np.ndarray:
         canvas: the label map.
         plan: its lattice on the slide.
     """
-    sides = zip(plan.slide_shape, plan.pixel, canvas.shape, strict=True)
-    down, across = (np.clip(side / step - np.arange(count), 0, 1) for side, step, count in sides)
-    areas = np.zeros(256)
+    on_slide, areas = OnSlide(canvas.shape, plan), np.zeros(256)
     for block in blocks(canvas):
-        top, left, height, width = block
-        rows, columns = down[top : top + height], across[left : left + width]
-        if not canvas.written(*block):
-            areas[0] += rows.sum() * columns.sum()
-            continue
-        labels = canvas.read(*block)
-        # Weights are needed only at the edge.
-        weights = None if min(rows[-1], columns[-1]) == 1 else np.outer(rows, columns).ravel()
-        areas += np.bincount(labels.ravel(), weights, minlength=256)
+        if canvas.written(*block):
+            areas += on_slide.counts(canvas.read(*block), block, 256)
+        else:
+            areas[0] += on_slide.area(block)
     return areas

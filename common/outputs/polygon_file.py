@@ -24,7 +24,13 @@ _NOT_PREDICTED = "not predicted"
 
 
 def write_polygons(
-    path: str | Path, canvas: Canvas, plan: Plan, mpp: float, scheme: ClassScheme, options: PolygonOptions
+    path: str | Path,
+    canvas: Canvas,
+    plan: Plan,
+    mpp: float,
+    scheme: ClassScheme,
+    options: PolygonOptions,
+    corner: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any]:
     """Write a slide's label map as polygons that QuPath imports.
 
@@ -34,21 +40,22 @@ def write_polygons(
         plan: its lattice on the slide.
         mpp: its µm per pixel.
         scheme: the classes.
-        options: what is merged, simplified and left out.
+        options: what is merged, simplified and left out, and from where positions count.
+        corner: row and column of that origin.
 
     Returns:
-        The options (``min_area_um2``, ``simplify_um``, ``skipped``), the number of polygons ``written``, how many small
-        regions of each class and of no class were ``merged`` into others and their area, and the area of each class
-        that is ``left_out``, having no polygon.
+        The options (``min_area_um2``, ``simplify_um``, ``skipped``, ``origin``), the number of polygons ``written``,
+        how many small regions of each class and of no class were ``merged`` into others and their area, and the area
+        of each class that is ``left_out``, having no polygon.
     """
     skipped = options.skipped(scheme)
     level0 = mpp / (plan.pixel[0] * plan.pixel[1]) ** 0.5
-    with _shown(canvas, options.min_area / mpp**2) as made:
+    with _shown(canvas, plan, options.min_area / mpp**2) as made:
         regions = _Counted(slide_polygons(made.canvas, plan, options.simplify / level0, skipped.values()))
-        write_geojson(path, regions, scheme)
+        write_geojson(path, regions, scheme, options.origin, corner)
         if made.empty:
             left_out = label_areas(canvas, plan)
-            merged = pixels = np.zeros(256, dtype=np.int64)
+            merged, pixels = np.zeros(256, dtype=np.int64), np.zeros(256)
         else:
             left_out = np.zeros(256)
             if skipped:
@@ -61,6 +68,7 @@ def write_polygons(
         "min_area_um2": options.min_area,
         "simplify_um": options.simplify,
         "skipped": list(skipped),
+        "origin": options.origin,
         "written": regions.count,
         "merged": {
             name: {"regions": int(merged[label]), "area_mm2": round(float(pixels[label] * square_mm), 6)}
@@ -74,12 +82,11 @@ def write_polygons(
     }
 
 
-def _shown(canvas: Canvas, min_pixels: float) -> AbstractContextManager[Sieved]:
+def _shown(canvas: Canvas, plan: Plan, min_pixels: float) -> AbstractContextManager[Sieved]:
     """Return the label map without regions of fewer pixels; the map itself if a pixel is enough."""
     if min_pixels > 1:
-        return sieved(canvas, min_pixels)
-    nothing = np.zeros(256, dtype=np.int64)
-    return nullcontext(Sieved(canvas, nothing, nothing, empty=False))
+        return sieved(canvas, min_pixels, plan)
+    return nullcontext(Sieved(canvas, np.zeros(256, dtype=np.int64), np.zeros(256), empty=False))
 
 
 class _Counted:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..classes import ClassScheme
+from ..slides import check_origin
 
 _EXACT = "{min_area: 0, simplify: 0, skip: []} gives exact polygons"
 
@@ -21,6 +22,8 @@ class PolygonOptions:
         simplify: coarseness of the outlines in µm: corners go whose triangle with their neighbours is smaller than the
             square of this length. Neighbouring regions stay flush. 0 keeps the pixels' outlines.
         skip: names of classes without polygons; None is the scheme's ``skipped`` class, if it has one.
+        origin: from where positions count, ``"slide"`` or ``"bounds"``: QuPath crops slides that have bounds
+            (MIRAX, SCN) to them.
 
     Raises:
         ValueError: an option is not one of these values; says what it may be.
@@ -29,6 +32,7 @@ class PolygonOptions:
     min_area: float = 500.0
     simplify: float = 2.0
     skip: Sequence[str] | None = None
+    origin: str = "slide"
 
     def __post_init__(self) -> None:
         for name, unit in (("min_area", "µm²"), ("simplify", "µm")):
@@ -38,6 +42,10 @@ class PolygonOptions:
             if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
                 raise ValueError(f"polygons: skip must be a list of class names, or null, not {self.skip!r}; {_EXACT}")
             object.__setattr__(self, "skip", tuple(names))
+        try:
+            check_origin(self.origin)
+        except ValueError as error:
+            raise ValueError(f"polygons: {error}") from None
 
     @classmethod
     def of(cls, given: PolygonOptions | Mapping[str, Any] | None) -> PolygonOptions:
@@ -78,7 +86,9 @@ class PolygonOptions:
 
     def settings(self, scheme: ClassScheme) -> dict[str, Any]:
         """Return what the polygons of a slide depend on, as its summary holds it."""
-        return {"min_area": self.min_area, "simplify": self.simplify, "skip": list(self.skipped(scheme))}
+        settings = {"min_area": self.min_area, "simplify": self.simplify, "skip": list(self.skipped(scheme))}
+        # Runs from before there was an origin resume: theirs is the slide.
+        return settings if self.origin == "slide" else {**settings, "origin": self.origin}
 
 
 def _length(name: str, value: Any, unit: str) -> float:

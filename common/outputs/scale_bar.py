@@ -30,7 +30,7 @@ def bar_text(um: float) -> str:
 
 def draw_scale_bar(picture: Image.Image, mpp: float, size: int) -> None:
     """Draw a bar of a round length, its length above it, into the lower right corner, black with a white outline that
-    shows on any ground.
+    shows on any ground. A picture that has no room for one gets none.
 
     Args:
         picture: what to draw on.
@@ -40,6 +40,8 @@ def draw_scale_bar(picture: Image.Image, mpp: float, size: int) -> None:
     um = bar_length(_SHARE * picture.width * mpp)
     length, thick, rim = round(um / mpp), max(3, size // 4), max(2, size // 8)
     right, bottom = picture.width - size, picture.height - size
+    if length < 1 or right - length < rim or bottom - thick < rim:
+        return
     draw = ImageDraw.Draw(picture)
     bar = (right - length, bottom - thick, right - 1, bottom - 1)
     draw.rectangle((bar[0] - rim, bar[1] - rim, bar[2] + rim, bar[3] + rim), fill="white")

@@ -12,9 +12,10 @@ from scipy import sparse
 from skimage import measure
 
 from ..files import remove
-from .blocks import Rectangle, blocks
+from .blocks import OnSlide, Rectangle, blocks
 
 if TYPE_CHECKING:
+    from ..maps.grid import Plan
     from ..maps.store import Canvas
 
 # Pixels of small regions that have no label yet; class labels end at 254.
@@ -31,7 +32,7 @@ class Sieved:
     Attributes:
         canvas: the map.
         regions: number of small regions of each label, ``(256,)``.
-        pixels: their pixels, ``(256,)``.
+        pixels: their area on the slide in pixels, ``(256,)``.
         empty: whether every region of the slide is small, so that none surrounds another. The map is then all 0.
     """
 
@@ -42,7 +43,7 @@ class Sieved:
 
 
 @contextmanager
-def sieved(canvas: Canvas, min_pixels: float, reach: int = _REACH) -> Iterator[Sieved]:
+def sieved(canvas: Canvas, min_pixels: float, plan: Plan | None = None, reach: int = _REACH) -> Iterator[Sieved]:
     """Give each pixel of a small 4-connected region the label of the nearest region that is not small.
 
     The way to the nearest region leads over pixels of small regions only, from pixel to pixel along edges, so every
@@ -52,6 +53,8 @@ def sieved(canvas: Canvas, min_pixels: float, reach: int = _REACH) -> Iterator[S
     Args:
         canvas: the label map.
         min_pixels: regions of fewer pixels are small.
+        plan: the map's lattice on the slide: of pixels that reach over its edge the part on the slide counts, as in
+            the areas of classes; None counts them whole.
         reach: pixels by which labels spread per pass over the blocks.
 
     Yields:
@@ -59,45 +62,53 @@ def sieved(canvas: Canvas, min_pixels: float, reach: int = _REACH) -> Iterator[S
     """
     folders = [canvas.folder.with_name(f"{canvas.folder.name}.{name}") for name in ("sieved", "spread")]
     try:
-        regions, pixels, kept = _measured(canvas, min_pixels)
+        on_slide = OnSlide(canvas.shape, plan)
+        regions, pixels, kept, empty = _measured(canvas, min_pixels, on_slide)
         result, following = (type(canvas)(folder, canvas.shape, canvas.chunk) for folder in folders)
-        empty = int(pixels.sum()) == canvas.shape[0] * canvas.shape[1]
         if not empty:
-            _spread(result, _mark(canvas, min_pixels, kept, result), following, min(reach, canvas.chunk))
+            _spread(result, _mark(canvas, min_pixels, on_slide, kept, result), following, min(reach, canvas.chunk))
         yield Sieved(result, regions, pixels, empty)
     finally:
         for folder in folders:
             remove(folder)
 
 
-def _numbered(canvas: Canvas, block: Rectangle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _is_small(areas: np.ndarray, min_pixels: float) -> np.ndarray:
+    # Sums of parts of pixels differ in the last bits with the blocks that they are of.
+    return areas < min_pixels * (1 - 1e-9)
+
+
+def _numbered(canvas: Canvas, block: Rectangle, on_slide: OnSlide) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each pixel's region in a block, from 0, and the regions' labels and their areas within the block."""
-    size = block[2:]
     if not canvas.written(*block):
-        return np.zeros(size, dtype=np.int32), np.zeros(1, dtype=np.uint8), np.array([size[0] * size[1]])
+        return np.zeros(block[2:], dtype=np.int32), np.zeros(1, dtype=np.uint8), np.array([on_slide.area(block)])
     labels = canvas.read(*block)
     numbers = measure.label(labels, background=-1, connectivity=1) - 1
-    areas = np.bincount(numbers.ravel())
+    areas = on_slide.counts(numbers, block)
     values = np.empty(len(areas), dtype=np.uint8)
     values[numbers.ravel()] = labels.ravel()
     return numbers, values, areas
 
 
-def _measured(canvas: Canvas, min_pixels: float) -> tuple[np.ndarray, np.ndarray, dict[_Place, np.ndarray]]:
-    """Return how many regions of each label are small, how many pixels they have, and for each block the numbers of
-    those regions at its border that are not small over the whole slide."""
-    regions, pixels = np.zeros(256, dtype=np.int64), np.zeros(256, dtype=np.int64)
+def _measured(
+    canvas: Canvas, min_pixels: float, on_slide: OnSlide
+) -> tuple[np.ndarray, np.ndarray, dict[_Place, np.ndarray], bool]:
+    """Return how many regions of each label are small, their area, for each block the numbers of those regions at its
+    border that are not small over the whole slide, and whether all regions are small."""
+    regions, pixels, empty = np.zeros(256, dtype=np.int64), np.zeros(256), True
     cut = _CutRegions(canvas.shape[1])
     for block in blocks(canvas):
-        numbers, labels, areas = _numbered(canvas, block)
-        small = areas < min_pixels
+        numbers, labels, areas = _numbered(canvas, block, on_slide)
+        small = _is_small(areas, min_pixels)
+        empty = empty and bool(small.all())
         small[cut.take(block, numbers, labels, areas)] = False
         np.add.at(regions, labels[small], 1)
         np.add.at(pixels, labels[small], areas[small])
     labels, areas, kept = cut.joined(min_pixels)
-    np.add.at(regions, labels[areas < min_pixels], 1)
-    np.add.at(pixels, labels[areas < min_pixels], areas[areas < min_pixels])
-    return regions, pixels, kept
+    small = _is_small(areas, min_pixels)
+    np.add.at(regions, labels[small], 1)
+    np.add.at(pixels, labels[small], areas[small])
+    return regions, pixels, kept, empty and bool(small.all())
 
 
 class _CutRegions:
@@ -144,12 +155,12 @@ class _CutRegions:
         pairs = np.concatenate(self._pairs)
         graph = sparse.coo_array((np.ones(len(pairs), dtype=bool), tuple(pairs.T)), shape=(self._count, self._count))
         count, region = sparse.csgraph.connected_components(graph, directed=False)
-        areas, labels = np.zeros(count, dtype=np.int64), np.empty(count, dtype=np.uint8)
+        areas, labels = np.zeros(count), np.empty(count, dtype=np.uint8)
         np.add.at(areas, region, np.concatenate(self._areas))
         labels[region] = np.concatenate(self._labels)
         kept, start = {}, 0
         for place, numbers in self._numbers.items():
-            kept[place] = numbers[areas[region[start : start + len(numbers)]] >= min_pixels]
+            kept[place] = numbers[~_is_small(areas[region[start : start + len(numbers)]], min_pixels)]
             start += len(numbers)
         return labels, areas, kept
 
@@ -159,15 +170,17 @@ class _CutRegions:
         self._pairs.append(np.unique(np.stack([one[0][same], other[0][same]], axis=1), axis=0).astype(np.int32))
 
 
-def _mark(canvas: Canvas, min_pixels: float, kept: dict[_Place, np.ndarray], result: Canvas) -> list[Rectangle]:
+def _mark(
+    canvas: Canvas, min_pixels: float, on_slide: OnSlide, kept: dict[_Place, np.ndarray], result: Canvas
+) -> list[Rectangle]:
     """Write the map with the pixels of small regions marked; return the blocks that have any."""
     marked = []
     for block in blocks(canvas):
         at_border = kept[block[:2]]
         if not canvas.written(*block) and len(at_border):
             continue
-        numbers, labels, areas = _numbered(canvas, block)
-        small = areas < min_pixels
+        numbers, labels, areas = _numbered(canvas, block, on_slide)
+        small = _is_small(areas, min_pixels)
         small[at_border] = False
         labels[small] = _SMALL
         result.write(*block[:2], labels[numbers])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ..maps.grid import Plan
     from ..maps.store import Canvas
 
+logger = logging.getLogger(__name__)
 SUMMARY, POLYGONS = "summary.json", "prediction.geojson"
 OUTPUTS = (
     "prediction.tif",
@@ -46,8 +48,17 @@ def maps_for(outputs: Sequence[str]) -> tuple[str, ...]:
     return ("labels", *dict.fromkeys(name for output, name in _NEEDS.items() if output in outputs))
 
 
-def check_outputs(folder: Path, outputs: Sequence[str], shape: tuple[int, int]) -> None:
-    """Raise :class:`OutputError`, before hours of work, if one of them cannot be made of a label map of this shape."""
+def check_outputs(
+    folder: Path, outputs: Sequence[str], shape: tuple[int, int], slide: Slide, polygons: PolygonOptions
+) -> None:
+    """Raise, before hours of work, if one of them cannot be made of a label map of this shape.
+
+    Raises:
+        OutputError: the format cannot hold it.
+        SlideError: polygons are to count from bounds that cannot be.
+    """
+    if POLYGONS in outputs:
+        slide.frame(polygons.origin)
     if "prediction.nii.gz" in outputs:
         check_nifti(folder / "prediction.nii.gz", shape)
     if "prediction.dcm" in outputs:
@@ -75,6 +86,9 @@ def write_outputs(
         scheme: the classes.
         record: what made it; its ``weights_note``, if there is one, is also written below the overlay.
         polygons: what the polygons merge, simplify and leave out.
+
+    Raises:
+        SlideChangedError: the slide is no longer the file that was opened.
     """
     started = time.monotonic()
     canvas = canvases["labels"]
@@ -83,7 +97,10 @@ def write_outputs(
         write_label_pyramid(folder / "prediction.tif", canvas.bands(TILE), canvas.shape, mpp, scheme)
     outlined = _outlined_before(folder)
     if POLYGONS in outputs:
-        outlined = write_polygons(folder / POLYGONS, canvas, plan, mpp, scheme, polygons or PolygonOptions())
+        options = polygons or PolygonOptions()
+        corner = slide.frame(options.origin)[:2]
+        outlined = write_polygons(folder / POLYGONS, canvas, plan, mpp, scheme, options, corner)
+        _say_origin(slide, options)
     if "overlay.png" in outputs:
         write_overlay(folder / "overlay.png", slide, canvas, plan, scheme, record.get("weights_note"))
     if "prediction.nii.gz" in outputs:
@@ -97,10 +114,28 @@ def write_outputs(
         write_probabilities(folder / "probabilities.zarr", canvases["probabilities"], mpp, scheme)
     if "confidence.png" in outputs:
         write_confidence(folder / "confidence.png", slide, canvases["probabilities"], plan, scheme)
+    # The overlay and others have read it again.
+    slide.check_unchanged()
     summary = _summary(slide, canvas, plan, scheme, mpp, outlined, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
+    # By these a file that is cut off later, as by a failing disk or copy, is told from a whole one.
+    files = (folder / name for name in OUTPUTS if name != SUMMARY)
+    summary["bytes"] = {path.name: path.stat().st_size for path in files if path.is_file()}
     write_json(folder / SUMMARY, summary)
     return summary
+
+
+def _say_origin(slide: Slide, options: PolygonOptions) -> None:
+    """Say where QuPath would show polygons that count from the corner of a slide that it crops."""
+    bounds = slide.bounds
+    if bounds is not None and any(bounds[:2]) and options.origin == "slide":
+        logger.info(
+            "%s: polygons count from the slide's corner, QuPath from its bounds' (row %d, column %d). To drag them "
+            "there, run with --polygons \"{'origin': 'bounds'}\"",
+            slide.path.name,
+            bounds.top,
+            bounds.left,
+        )
 
 
 def _outlined_before(folder: Path) -> dict[str, Any] | None:
@@ -130,6 +165,7 @@ def _summary(
             "shape": list(slide.shape),
             "mpp": slide.mpp,
             "backend": slide.backend,
+            **({} if slide.series is None else {"series": slide.series}),
         },
         "label_map": {"shape": list(canvas.shape), "mpp": mpp},
         "classes": {

@@ -67,6 +67,7 @@ def draw_activations(
     bundle: str | Path,
     out: str | Path,
     mpp: float | None = None,
+    series: int | None = None,
 ) -> None:
     """Draw the patch of a slide around a place, and beside it what layers of networks show of it (the form of Mehta et
     al. 2018, Fig. 7).
@@ -79,6 +80,7 @@ def draw_activations(
         bundle: the bundle's folder.
         out: the picture.
         mpp: µm per pixel of the slide, in place of what the file says.
+        series: which image of the file.
 
     Raises:
         ValueError: a checkpoint does not fit its network, or there is no such layer.
@@ -86,7 +88,7 @@ def draw_activations(
     """
     rows: dict[str, tuple[np.ndarray, dict[str, np.ndarray]]] = {}
     keys = ["network_def", "fields_of_view", "target", "scheme", "fill", "resample", "preprocessing"]
-    with open_slide(slide, mpp=mpp) as opened:
+    with open_slide(slide, mpp=mpp, series=series) as opened:
         for title, (checkpoint, overlays) in models.items():
             settings = bundle_settings(bundle, ["inference.yaml", *overlays], keys)
             seen = {key: settings[key] for key in ("fields_of_view", "target", "scheme")}

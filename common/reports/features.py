@@ -21,6 +21,7 @@ from ..data.tissue_patches import slide_entries, tissue_patches
 from ..figures import new_figure, save_figure
 from ..networks.checkpoints import load_trunk, load_weights
 from ..networks.resnet import ResNetEncoder
+from ..slides import file_name
 from .scores import write_table
 
 logger = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ def draw_features(
     features = encoder_features(encoder, images)
     places, method = embedded(features, seed)
     rows = pd.DataFrame(places, columns=["x", "y"])
-    rows.insert(0, "slide", [Path(entries[slide]["image"]).name for slide in slides])
+    rows.insert(0, "slide", [file_name(entries[slide]) for slide in slides])
     for column in by:
         rows[column] = [str(entries[slide][column]) for slide in slides]
     write_table(Path(out) / "features.csv", rows)

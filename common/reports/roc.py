@@ -16,6 +16,7 @@ from ..figures import new_figure, save_figure
 from ..files import write_json
 from ..metrics.roc import auc, roc_curve
 from ..metrics.segmentation import scores
+from ..slides import file_name
 from .scores import write_table
 
 # Points of a curve that is written or drawn; areas are taken of all.
@@ -45,7 +46,7 @@ class ROCReport:
         self, scheme: ClassScheme, counts: np.ndarray, matrices: np.ndarray, data: Sequence[Mapping[str, Any]]
     ) -> None:
         self.scheme, self.counts, self.matrices = scheme, counts, matrices
-        self.names = [Path(str(item["image"])).name for item in data]
+        self.names = [file_name(item) for item in data]
         self.positive = scheme.positive.name
         self.negative = scheme.negative.name
 

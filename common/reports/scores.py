@@ -13,6 +13,7 @@ from ..classes import ClassScheme, hex_color
 from ..figures import new_figure, save_figure
 from ..files import write_json, written_whole
 from ..metrics.segmentation import matrix_bach_score, scores
+from ..slides import file_name
 from .spreadsheets import inert_table
 
 FIGURES = ("iou", "recall", "precision", "f1")
@@ -43,7 +44,7 @@ class ScoreReport:
         excluded: np.ndarray | None = None,
     ) -> None:
         self.scheme, self.matrices, self.classes = scheme, np.asarray(matrices), classes
-        files = [Path(str(item["image"])).name for item in data]
+        files = [file_name(item) for item in data]
         # Of several regions of one slide, which.
         self.names = [
             f"{name} {item['regions']}" if files.count(name) > 1 and item.get("regions") else name

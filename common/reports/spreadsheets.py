@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def inert_cell(value: Any) -> Any:
         >>> inert_cell("=1+1"), inert_cell("slide 1"), inert_cell(-0.5), inert_cell("-0.5")
         ("'=1+1", 'slide 1', -0.5, '-0.5')
     """
+    if isinstance(value, PurePath):
+        value = str(value)
     # Text that begins with apostrophes before a formula gets one more, so that original_cell gives it back.
     if isinstance(value, str) and (_FORMULA.match(value) or _MARKED.match(value)) and not _NUMBER.fullmatch(value):
         return f"'{value}"

@@ -12,11 +12,13 @@ import io
 import json
 import pickletools
 import re
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,10 @@ _REMEDY = "Do not load it. Export the bundle again, or get it again from whoever
 _CHUNK = 2**20
 # Bytes of a record that is read whole: pickles, code and graphs, which are small; weights never are.
 _MOST_BYTES = 2**26
+# Bytes of all code of a TorchScript program; this project's largest has a fifth of that.
+_MOST_CODE = 2**19
+# Bytes of the list of a safetensors file's tensors: ten thousand of them.
+_MOST_HEADER = 2**21
 _MOST_RECORDS = 50_000
 
 # Records of both kinds of archives that say how they are written.
@@ -47,15 +53,17 @@ _EXPORTED = re.compile(
 )
 # What pickles of TorchScript name: its own classes, tensors and containers. Its reader knows no others.
 _TORCHSCRIPT_GLOBAL = re.compile(
-    r"__torch__(?:\.\w+)* \w+|torch\.jit\._pickle \w+|torch \w+Storage|torch device|collections OrderedDict"
-    r"|torch\._utils _rebuild_\w+|builtins complex"
+    r"__torch__(?!\.torch\.classes\b)(?:\.\w+)* \w+|torch\.jit\._pickle \w+|torch \w+Storage|torch device"
+    r"|collections OrderedDict|torch\._utils _rebuild_\w+|builtins complex"
 )
 _NAMING_OPCODES = frozenset({"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "PERSID"})
-# Operators of TorchScript that reach files or code of others.
-_REACHING = re.compile(r"\btorch\.(?:save|load|from_file)\b|\bfrom_file\b|\bops\.(?!aten\.|prim\.|prims\.)\w+")
+# Namespaces of operators that torch's own networks are made of; what they compute stays in memory but for those below.
+_NAMESPACES = frozenset(("aten", "prim", "prims"))
+# How torch's schemas call the argument of an operator that opens a file.
+_FILE_ARGUMENTS = frozenset(("filename", "file", "path"))
 # Operators of an exported program; every other name under torch, such as torch.os.system, would be found there, too.
 _OPERATOR = re.compile(
-    r"torch\.ops\.(?:aten|prims?)\.(?!from_file\b|save\b)[a-zA-Z]\w*(?:\.\w+)?"
+    r"torch\.ops\.(?:aten|prims?)\.(?P<name>_?[a-zA-Z]\w*)(?:\.\w+)?"
     r"|torch\.ops\.higher_order\.(?:cond|while_loop|scan|map_impl|wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|_operator\.(?:add|sub|mul|floordiv|truediv|mod|pow|neg|pos|abs|eq|ne|lt|le|gt|ge|and_|or_|xor|not_|getitem)"
     r"|torch\.sym_[a-z]+|torch\._sym_[a-z]+|math\.[a-z]+"
@@ -102,6 +110,16 @@ def _check_state(path: Path) -> None:
 
 
 def _check_safetensors(path: Path) -> None:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if length <= _MOST_HEADER else None
+    if header is None:
+        problem = f"no whole safetensors file: its header would have {length:,} bytes"
+        raise BundleFileError(path, problem, "Export the bundle again")
+    try:
+        json.loads(header, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError) as error:
+        raise BundleFileError(path, f"no whole safetensors file ({error})", "Export the bundle again") from error
     try:
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118  (no mapping)
@@ -110,17 +128,69 @@ def _check_safetensors(path: Path) -> None:
         raise BundleFileError(path, f"no whole safetensors file ({error})", "Export the bundle again") from error
 
 
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, of which every reader takes the same value for a name."""
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"its header names {twice[0]!r:.80} twice")
+    return dict(pairs)
+
+
 def _check_torchscript(path: Path) -> None:
     with _records(path) as records:
         records.all_match(_TORCHSCRIPT)
         records.needed("data.pkl", "constants.pkl", "version")
+        if sum(records.size(name) for name in records if name.endswith(".py")) > _MOST_CODE:
+            raise BundleFileError(path, "its code is longer than can be checked", _REMEDY)
         for name in records:
             if name.endswith(("pkl", ".debug_pkl")):
                 _check_globals(path, name, records.read(name))
             elif name.startswith("code/"):
-                found = _REACHING.search(records.read(name).decode("utf-8", "replace"))
-                if found:
-                    raise BundleFileError(path, f"{name} calls {found.group()}, which may reach files", _REMEDY)
+                reached = _reached_by(records.read(name).decode("utf-8", "replace"))
+                if reached:
+                    raise BundleFileError(
+                        path, f"{name} calls {reached:.80}, which may reach files or run code", _REMEDY
+                    )
+
+
+@cache
+def _file_operators() -> frozenset[str]:
+    """Return the names of torch's operators that open files, as their schemas say."""
+    named = (one.name.partition("::") for one in torch._C._jit_get_all_schemas() if _takes_file(one))
+    return frozenset(name for space, _, name in named if space in _NAMESPACES)
+
+
+def _takes_file(schema: Any) -> bool:
+    return any(argument.name in _FILE_ARGUMENTS for argument in schema.arguments)
+
+
+def _reached_by(code: str) -> str | None:
+    """Return what TorchScript code calls that is no computation: files, operators or classes of others, Python."""
+    # A name cannot be written in pieces. Wherever it stands, in a text or in brackets, it may be called.
+    reaching = re.search(rf"\b(?:{'|'.join(sorted(_file_operators()))})\b", code)
+    if reaching:
+        return f"torch.{reaching.group()}"
+    try:
+        found = [one for one in tokenize.generate_tokens(io.StringIO(code).readline) if one.string.strip()]
+    except (tokenize.TokenError, SyntaxError):
+        return "what cannot be read as code"
+    if any(one.type == tokenize.ERRORTOKEN for one in found):
+        return "what cannot be read as code"
+    tokens = [one.string for one in found]
+    around = ["", "", *tokens, "", ""]
+    for place, token in enumerate(tokens, start=2):
+        if token == "ops" and around[place - 1] != "." and not _is_known_namespace(around[place + 1 : place + 3]):
+            return "".join(around[place : place + 3])
+        if token == "classes" and around[place - 2 : place] == ["torch", "."]:
+            return "torch.classes"
+        # Code has comments only from someone else, who may hide a name's end in one; ^ calls Python.
+        if token.startswith("#") or token == "^":
+            return token
+    return None
+
+
+def _is_known_namespace(after_ops: list[str]) -> bool:
+    return after_ops[0] == "." and after_ops[1] in _NAMESPACES
 
 
 def _check_globals(path: Path, name: str, pickled: bytes) -> None:
@@ -206,6 +276,12 @@ def _is_identifier(text: str) -> bool:
     return _IDENTIFIER.fullmatch(text) is not None
 
 
+def _is_operator(text: str) -> bool:
+    """Return whether a text names an operator that only computes."""
+    found = _OPERATOR.fullmatch(text)
+    return found is not None and found["name"] not in _file_operators()
+
+
 def _is_expression(text: str) -> bool:
     """Return whether a text is arithmetic of symbols and numbers and the functions of torch's symbolic shapes."""
     text = _SYMBOL.sub("s0", text)
@@ -266,8 +342,8 @@ def _is_container(text: str) -> bool:
 
 # By key, what a text must be; any other is a name. Texts that are arguments stay within quotes.
 _FITS: dict[str, Callable[[str], bool]] = {
-    "target": lambda text: _OPERATOR.fullmatch(text) is not None,
-    "as_operator": lambda text: _OPERATOR.fullmatch(text) is not None,
+    "target": _is_operator,
+    "as_operator": _is_operator,
     "expr_str": _is_expression,
     "range_constraints": _is_expression,
     "guards_code": _is_guard,
@@ -331,6 +407,10 @@ class _Records:
             if name not in self:
                 kind = {".ts": "TorchScript", ".pt2": "torch.export"}[self._path.suffix]
                 raise BundleFileError(self._path, f"no {kind} file: without {name}", _REMEDY)
+
+    def size(self, name: str) -> int:
+        """Return a record's length in bytes."""
+        return self._entries[name].file_size
 
     def read(self, name: str) -> bytes:
         """Return a record's bytes."""

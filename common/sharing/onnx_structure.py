@@ -24,7 +24,15 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "function": {7: "node", 11: "attribute"},
     "tensor": {},
 }
-_IR_VERSION, _GRAPH, _EXTERNAL_DATA, _DATA_LOCATION = 1, 7, 13, 14
+_IR_VERSION, _GRAPH, _EXTERNAL_DATA, _DATA_LOCATION, _DIMENSIONS = 1, 7, 13, 14, 1
+# Fields of what a node calls and what a function is called: domain, name, variant.
+_CALLED = {"node": (7, 4, 8), "function": (10, 1, 13)}
+# Operators of other domains are compiled code that has to be installed, and no network here needs them.
+_STANDARD = ("", "ai.onnx")
+# Numbers in a byte, of the smallest types that ONNX packs.
+_MOST_IN_BYTE = 8
+
+_Called = tuple[str, ...]
 
 
 class _Malformed(Exception):
@@ -53,16 +61,28 @@ class _Walk:
 
     def __init__(self, path: Path, content: mmap.mmap) -> None:
         self._path, self._content, self._left = path, content, _MOST_FIELDS
+        # What the graph (None) and each function call.
+        self._calls: dict[_Called | None, list[_Called]] = {None: []}
 
     def model(self) -> set[int]:
         """Walk through all messages, and return the fields of the outermost."""
         found: set[int] = set()
-        waiting = [("model", 0, len(self._content), 0)]
+        waiting: list[tuple[str, int, int, int, _Called | None]] = [("model", 0, len(self._content), 0, None)]
         while waiting:
-            message, start, end, depth = waiting.pop()
+            message, start, end, depth, function = waiting.pop()
             if depth > _DEEPEST:
                 raise BundleFileError(self._path, f"its graphs are nested deeper than {_DEEPEST} levels", _REMEDY)
-            for number, kind, begin, stop in self._fields(start, end):
+            parts = list(self._fields(start, end))
+            if message == "tensor":
+                self._check_size(parts, end - start)
+            elif message == "node":
+                self._calls[function].append(self._called(message, parts))
+            elif message == "function":
+                function = self._called(message, parts)
+                if function in self._calls:
+                    raise BundleFileError(self._path, f"has two functions {function[1]!r:.80}", _REMEDY)
+                self._calls[function] = []
+            for number, kind, begin, stop in parts:
                 if message == "model":
                     found.add(number)
                 if message == "tensor" and (number == _EXTERNAL_DATA or self._is_elsewhere(number, kind, begin)):
@@ -72,8 +92,51 @@ class _Walk:
                     continue
                 if kind != _BYTES:
                     raise _Malformed(f"a {inner} at byte {begin} is none")
-                waiting.append((inner, begin, stop, depth + 1))
+                waiting.append((inner, begin, stop, depth + 1, function))
+        self._check_calls()
         return found
+
+    def _called(self, message: str, parts: list[tuple[int, int, int, int]]) -> _Called:
+        """Return domain, name and variant of what a node calls, or of a function."""
+        # Of a field that is there twice, readers take the last.
+        texts = {number: self._content[begin:stop] for number, kind, begin, stop in parts if kind == _BYTES}
+        return tuple(texts.get(number, b"").decode("utf-8", "replace") for number in _CALLED[message])
+
+    def _check_calls(self) -> None:
+        """Refuse operators of others, and functions that call themselves or unfold without end."""
+        for calls in self._calls.values():
+            for called in calls:
+                if called not in self._calls and called[0] not in _STANDARD:
+                    raise BundleFileError(self._path, f"calls {called[1]!r:.80} of {called[0]!r:.80}", _REMEDY)
+        if self._unfolded(None, {}, 0) > _MOST_FIELDS:
+            raise BundleFileError(self._path, f"its functions unfold to more than {_MOST_FIELDS:,} nodes", _REMEDY)
+
+    def _unfolded(self, function: _Called | None, known: dict[_Called | None, int], depth: int) -> int:
+        """Return how many nodes a function has with those of all that it calls."""
+        if depth > _DEEPEST:
+            problem = f"its functions call themselves, or are nested deeper than {_DEEPEST} levels"
+            raise BundleFileError(self._path, problem, _REMEDY)
+        if function not in known:
+            inner = [one for one in self._calls[function] if one in self._calls]
+            nested = sum(self._unfolded(one, known, depth + 1) for one in inner)
+            known[function] = len(self._calls[function]) + nested
+        return known[function]
+
+    def _check_size(self, parts: list[tuple[int, int, int, int]], length: int) -> None:
+        """Refuse a tensor that says it is larger than what is there of it."""
+        count = 1
+        for number, kind, begin, stop in parts:
+            while number == _DIMENSIONS and begin < stop:
+                side, begin = self._varint(begin, stop)
+                count *= side
+                # A reader may reserve that much before it looks at the data; a number never grows endless here.
+                if kind not in (_VARINT, _BYTES) or count > _MOST_IN_BYTE * len(self._content):
+                    raise self._too_large()
+        if count > _MOST_IN_BYTE * length:
+            raise self._too_large()
+
+    def _too_large(self) -> BundleFileError:
+        return BundleFileError(self._path, "a tensor says that it is larger than the data of it", _REMEDY)
 
     def _is_elsewhere(self, number: int, kind: int, begin: int) -> bool:
         return number == _DATA_LOCATION and (kind != _VARINT or self._content[begin] != 0)

@@ -4,21 +4,34 @@ Knows neither classes nor torch.
 """
 
 from .backends import SLIDE_SUFFIXES
-from .errors import SlideError
+from .bounds import ORIGINS, Bounds, check_origin
+from .entry import entry_name, file_name, image_of, open_entry, pixels_key, reading
+from .errors import SlideChangedError, SlideError
 from .patch import FieldOfView, PatchReader
-from .slide import Level, Slide, open_slide, slide_name
+from .slide import Level, Slide, open_slide, series_of, slide_name
 from .tissue import RegionMask, TissueMask, tissue_mask
 
 __all__ = [
+    "ORIGINS",
     "SLIDE_SUFFIXES",
+    "Bounds",
     "FieldOfView",
     "Level",
     "PatchReader",
     "RegionMask",
     "Slide",
+    "SlideChangedError",
     "SlideError",
     "TissueMask",
+    "check_origin",
+    "entry_name",
+    "file_name",
+    "image_of",
+    "open_entry",
     "open_slide",
+    "pixels_key",
+    "reading",
+    "series_of",
     "slide_name",
     "tissue_mask",
 ]

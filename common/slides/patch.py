@@ -89,6 +89,10 @@ class PatchReader:
         """The fields of view with the µm/px at which this slide is read."""
         return tuple(replace(view, mpp=self.actual_mpp(slide, view.mpp)) for view in self.fields_of_view)
 
+    def interpolates(self, slide: Slide) -> bool:
+        """Return whether the finest view has more pixels than the slide."""
+        return slide.lattice(self.fields_of_view[0].mpp, self._snap_on(slide)).interpolated
+
     def read(self, slide: Slide, center: tuple[float, float]) -> np.ndarray:
         """``(3·S, H, W)`` uint8, finest view first.
 

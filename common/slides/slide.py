@@ -6,16 +6,18 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .backends import Backend, open_backend
+from .backends import GIVE_SERIES, Backend, open_backend
+from .bounds import Bounds, check_origin
 from .decimals import parse_number
-from .errors import SlideError
+from .errors import SlideChangedError, SlideError
+from .files import SlideFiles
 from .outside import FILLS, read_with_fill
 from .resample import Axis, area_axis, combine, cubic_axis, quantise, stride_axis
 
@@ -26,6 +28,7 @@ RESAMPLINGS = ("area", "decimate")
 # Levels whose two axes differ by less than this in µm/px count as square pixels.
 _SQUARE = 1e-3
 _FINEST_STEP = 0.5
+_COPY_IT = "Copy it to where nothing else writes to it, and run the same command again"
 _GIVE_MPP = 'Give the true value: --mpp 0.5 for one slide, "mpp": 0.5 in a datalist, mpp=0.5 in Python'
 # Source bytes held at once while resampling; a larger read goes band by band.
 _BAND_BYTES = 24 << 20
@@ -54,9 +57,14 @@ class Lattice:
     def as_stored(self) -> bool:
         return self.step == (1.0, 1.0)
 
+    @property
+    def interpolated(self) -> bool:
+        """Whether there are more output pixels than the slide has, along either axis."""
+        return min(self.step) < 1
+
 
 def open_slide(
-    path: str | Path, backend: str = "auto", mpp: float | str | None = None, series: int | None = None
+    path: str | Path, backend: str = "auto", mpp: float | str | None = None, series: int | str | None = None
 ) -> Slide:
     """Open a slide.
 
@@ -66,8 +74,8 @@ def open_slide(
             correct for the file and says which in the log.
         mpp: µm per level-0 pixel, in place of what the file says or where it says nothing; a number, or a text that is
             one.
-        series: which image of a TIFF is the slide, by its number in the file. The default is the largest that has
-            tiles and a pyramid; labels, macros and thumbnails are left out.
+        series: which image of a TIFF is the slide, by its number in the file, from 0; a number, or a text that is one.
+            The default is the largest that has tiles and a pyramid; labels, macros and thumbnails are left out.
 
     Raises:
         SlideError: the file is missing or unreadable, several of its images may be the slide and ``series`` is not
@@ -84,18 +92,25 @@ class Slide:
         mpp: µm per level-0 pixel; of pixels that are not square, the geometric mean of both axes.
         levels: the pyramid, finest first.
         backend: name of the library behind it.
+        series: which image of the file was asked for; None: the one that is the slide.
+        remark: what of the file is not read though it may be expected, such as focal planes; nothing where all is.
+        files: its files as they were when it was opened.
     """
 
     def __init__(
-        self, path: Path, backend: str = "auto", mpp: float | str | None = None, series: int | None = None
+        self, path: Path, backend: str = "auto", mpp: float | str | None = None, series: int | str | None = None
     ) -> None:
         self.path = path
         mpp = _given_mpp(path, mpp)
-        series = _given_series(path, series)
+        series = self.series = _given_series(path, series)
         self._asked = {"backend": backend, "mpp": mpp, "series": series}
+        # Before the file is opened: a change during that counts, too.
+        self.files = SlideFiles(path)
         self._backend: Backend = open_backend(path, backend, series)
         if backend == "auto":
             logger.info("%s: read through %s", path.name, self._backend.name)
+        self.remark = self._backend.remark
+        _warn_once(f"{path.name}: {self.remark}" if self.remark else "")
         self.backend = self._backend.name
         self.shape: tuple[int, int] = self._backend.level_shapes[0]
         axes = (mpp, mpp) if mpp is not None else self._backend.mpp
@@ -121,6 +136,37 @@ class Slide:
         """What the file says about itself (vendor, scanner, objective, …), as far as the backend tells."""
         return self._backend.properties
 
+    @property
+    def bounds(self) -> Bounds | None:
+        """The scanned part of the slide. None where the file does not say it, or says what cannot be."""
+        return self._backend.bounds
+
+    @property
+    def bounds_quote(self) -> str:
+        """Bounds in the file that cannot be; nothing where they can, or where there are none."""
+        return self._backend.bounds_quote
+
+    def frame(self, origin: str = "slide") -> Bounds:
+        """Return the rectangle from whose top left corner positions with an origin count.
+
+        Args:
+            origin: ``"slide"`` or ``"bounds"``; of a slide without bounds both are the whole slide.
+
+        Raises:
+            ValueError: there is no such origin.
+            SlideError: the bounds that the file says cannot be, so that their corner is not known.
+        """
+        check_origin(origin)
+        if origin == "slide":
+            return Bounds(0, 0, *self.shape)
+        if self.bounds_quote:
+            raise SlideError(
+                self.path,
+                f"its bounds cannot be ({self.bounds_quote}), and something counts from them",
+                "Give origin: slide, and outlines that count from the slide's corner",
+            )
+        return self.bounds or Bounds(0, 0, *self.shape)
+
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, **self._asked}
 
@@ -133,6 +179,17 @@ class Slide:
     def close(self) -> None:
         """Give the file back; reading afterwards is an error."""
         self._backend.close()
+
+    def change(self) -> SlideChangedError | None:
+        """Return an error if the slide's files are no longer those that were opened."""
+        change = self.files.change()
+        return None if change is None else SlideChangedError(self.path, change, _COPY_IT)
+
+    def check_unchanged(self) -> None:
+        """Raise :class:`SlideChangedError` if the slide's files are no longer those that were opened."""
+        change = self.change()
+        if change is not None:
+            raise change
 
     def __enter__(self) -> Slide:
         return self
@@ -283,6 +340,13 @@ class Slide:
         return Level(shape, (down[0], down[1]), mpp)
 
 
+@cache
+def _warn_once(message: str) -> None:
+    """Log a warning, once per process however often its slide is opened."""
+    if message:
+        logger.warning("%s", message)
+
+
 def slide_name(path: str | Path) -> str:
     """A slide's name: its file's, without the ending (of ``.ome.tif`` both parts)."""
     name = Path(path).name
@@ -315,11 +379,24 @@ def _given_mpp(path: Path, mpp: float | str | None) -> float | None:
     raise SlideError(path, f"the mpp that was given, {mpp!r}, is no number", _GIVE_MPP)
 
 
-def _given_series(path: Path, series: int | None) -> int | None:
-    number = int(series) if isinstance(series, str) and series.strip().isdecimal() else series
-    if number is None or (isinstance(number, Integral) and not isinstance(number, bool)):
-        return None if number is None else int(number)
-    raise SlideError(path, f"the series that was given, {series!r}, is no whole number", "Give an image's number")
+def series_of(value: Any) -> int:
+    """Return the number of an image in a file; tables and configs may hold it as text.
+
+    Raises:
+        ValueError: it is no whole number from 0 on.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    number = int(text) if text.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
+        raise ValueError(f"the series {value!r} is no number of an image, counted from 0")
+    return int(number)
+
+
+def _given_series(path: Path, series: int | str | None) -> int | None:
+    try:
+        return None if series is None else series_of(series)
+    except ValueError as error:
+        raise SlideError(path, str(error), GIVE_SERIES) from error
 
 
 def _checked_mpp(path: Path, axes: tuple[float, float] | None, quote: str) -> tuple[float, float]:

@@ -27,7 +27,11 @@ class TissueMask:
 
     def any(self, top: float, left: float, height: float, width: float) -> bool:
         """Whether a rectangle, in level-0 pixels, touches tissue."""
-        first = [max(int(np.floor(start / step)), 0) for start, step in zip((top, left), self.pixel, strict=True)]
+        # The slide may reach over the mask by half a pixel of it, which is as the mask's last.
+        first = [
+            min(max(int(np.floor(start / step)), 0), side - 1 if start < (side + 0.5) * step else side)
+            for start, step, side in zip((top, left), self.pixel, self.mask.shape, strict=True)
+        ]
         last = [
             int(np.ceil((start + size) / step))
             for start, size, step in zip((top, left), (height, width), self.pixel, strict=True)

@@ -19,7 +19,7 @@ from ..data.styled_slides import MADE, note_styled_slides
 from ..files import safe_name, write_json, written_whole
 from ..literal import as_path
 from ..outputs.pyramid import TILE, write_image_pyramid
-from ..slides import Slide, open_slide
+from ..slides import FieldOfView, PatchReader, Slide, open_entry, reading
 from .generator import REACH, StyleGenerator
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class SlideRestyler:
         self.generator, self.slides = generator, list(slides)
         self.folder, self.style = Path(as_path(folder)), safe_name(style)
         self.mpp, self.device, self.seed = mpp, torch.device(device), seed
+        self._reader = PatchReader([FieldOfView(mpp, TILE)])
         self.names = output_names(self.slides)
 
     def run(self) -> None:
@@ -71,12 +72,13 @@ class SlideRestyler:
         made = self._claimed()
         shown: list[np.ndarray] = []
         for number, entry in enumerate(tqdm(self.slides, desc=f"restyling as {self.style}", unit="slide")):
-            slide = open_slide(entry["image"], entry.get("backend", "auto"), entry.get("mpp"))
+            slide = open_entry(entry)
             path = self.folder / self.style / f"{self.names[number]}.tif"
             torch.manual_seed(self.seed + number)
             latent = torch.randn(1, self.generator.latent, device=self.device)
             file = Path(entry["image"]).stat()
-            source = {"bytes": file.st_size, "modified": file.st_mtime_ns}
+            source: dict[str, Any] = {"bytes": file.st_size, "modified": file.st_mtime_ns}
+            source |= {"read": reading(entry)} if reading(entry) else {}
             if not path.exists() or made["slides"].get(path.stem) != source:
                 self._write(path, slide, latent)
                 made["slides"][path.stem] = source
@@ -107,7 +109,7 @@ class SlideRestyler:
         return found
 
     def _write(self, path: Path, slide: Slide, latent: torch.Tensor) -> None:
-        mpp = slide.lattice(self.mpp).mpp
+        mpp = self._reader.actual_mpp(slide, self.mpp)
         shape = tuple(round(side / pixel) for side, pixel in zip(slide.shape, slide.pixel(mpp), strict=True))
         write_image_pyramid(path, self._bands(slide, mpp, shape, latent), (shape[0], shape[1]), mpp)
 
@@ -118,7 +120,7 @@ class SlideRestyler:
             for left in range(0, shape[1], TILE):
                 height, width = min(TILE, shape[0] - top), min(TILE, shape[1] - left)
                 center = ((top + TILE / 2) * pixel[0], (left + TILE / 2) * pixel[1])
-                around = slide.read(center, mpp, TILE + 2 * REACH)
+                around = self._reader.read_view(slide, 0, center, TILE + 2 * REACH)
                 tiles.append(self._made(around, latent)[REACH : REACH + height, REACH : REACH + width])
             yield np.concatenate(tiles, axis=1)
 
@@ -131,6 +133,6 @@ class SlideRestyler:
     def _before_and_after(self, slide: Slide, latent: torch.Tensor) -> np.ndarray:
         """The middle of a slide, and below it the same as it is made."""
         center = (slide.shape[0] / 2, slide.shape[1] / 2)
-        before = slide.read(center, self.mpp, TILE + 2 * REACH)
+        before = self._reader.read_view(slide, 0, center, TILE + 2 * REACH)
         inner = slice(REACH, REACH + TILE)
         return np.concatenate([part[inner, inner] for part in (before, self._made(before, latent))], axis=0)

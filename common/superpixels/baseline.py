@@ -31,7 +31,7 @@ from ..maps.store import Canvas
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
-from ..slides import Slide, SlideError
+from ..slides import Slide, SlideError, pixels_key
 from .estimators import load_fitted, save_fitted
 from .features import BINS, NEIGHBOURHOODS, superpixel_features
 from .labels import majority_labels
@@ -205,7 +205,7 @@ class SuperpixelSVM:
         started = time.monotonic()
         whole = Region(slide, self.mpp)
         plan = Plan(slide.shape, slide.pixel(whole.mpp), _CHUNK, 1)
-        check_outputs(folder.path, outputs, plan.shape)
+        check_outputs(folder.path, outputs, plan.shape, slide, polygons)
         with tempfile.TemporaryDirectory(dir=folder.path, prefix=".partial-") as scratch:
             canvas = Canvas(Path(scratch) / "labels", plan.shape, _CHUNK)
             for found in self._divided(slide, item):
@@ -217,9 +217,9 @@ class SuperpixelSVM:
                 "seconds": {"segmentation": round(time.monotonic() - started, 2)},
                 **provenance.record(),
             }
-            if anew:
-                folder.clear_outputs()
-            write_outputs(folder.path, outputs, slide, {"labels": canvas}, plan, self.scheme, record, polygons)
+            slide.check_unchanged()
+            with folder.written(replace=anew):
+                write_outputs(folder.path, outputs, slide, {"labels": canvas}, plan, self.scheme, record, polygons)
 
     @staticmethod
     def _paint(canvas: Canvas, found: Superpixels, predicted: np.ndarray) -> None:
@@ -250,8 +250,7 @@ class SuperpixelSVM:
             # Of a file that cannot be read, these say what to do.
             store.slide(item)
             store.labels(item)
-            file = Path(item["image"]).stat()
-            described.append([file.st_size, file.st_mtime_ns, item.get("mpp"), label_key(item)])
+            described.append([*pixels_key(item), label_key(item)])
         return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:
@@ -266,11 +265,11 @@ class SuperpixelSVM:
 
 def _of_slide(slide: Slide, item: Mapping[str, Any]) -> dict[str, Any]:
     """What of a slide its outputs depend on."""
-    file = slide.path.stat()
     return {
-        "slide": {"file": slide.path.name, "bytes": file.st_size, "modified": file.st_mtime_ns},
+        "slide": {"file": slide.path.name, "bytes": slide.files.size, "modified": slide.files.modified},
         "mpp": slide.mpp,
         "backend": slide.backend,
+        **({} if slide.series is None else {"series": slide.series}),
         **({"regions": item["regions"]} if item.get("regions") else {}),
     }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..annotations import LabelSource
-from ..slides import Slide
+from ..slides import FieldOfView, PatchReader, Slide
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Region:
     """
 
     def __init__(self, slide: Slide, mpp: float, rectangle: Sequence[float] | None = None) -> None:
-        self.slide, self.mpp = slide, slide.lattice(mpp).mpp
+        self._reader = PatchReader([FieldOfView(mpp, 1)], fill="symmetric")
+        self.slide, self.mpp = slide, self._reader.actual_mpp(slide, mpp)
         self._pixel = slide.pixel(self.mpp)
         if rectangle is None:
             rectangle = (0, 0, *slide.shape)
@@ -65,7 +66,7 @@ class Region:
 
     def image(self, window: Window) -> np.ndarray:
         """``(height, width, 3)`` uint8, mirrored beyond the slide."""
-        return self.slide.read(self._center(window), self.mpp, (window.height, window.width), fill="symmetric")
+        return self._reader.read_view(self.slide, 0, self._center(window), (window.height, window.width))
 
     def labels(self, source: LabelSource, window: Window) -> np.ndarray:
         """``(height, width)`` uint8."""

@@ -20,6 +20,7 @@ from ..files import remove, safe_name, sha256, write_json
 from ..literal import as_path, literal
 from ..networks.checkpoint_metadata import metadata_path
 from ..reports.scores import write_table
+from ..slides import image_of, reading
 
 logger = logging.getLogger(__name__)
 
@@ -131,11 +132,11 @@ class IterativeTraining:
 
     def _check_sections(self) -> None:
         """Nothing may be scored on what was learnt from it."""
-        learnt = {Path(item["image"]).resolve() for item in self._training_slides().values()}
+        learnt = {_resolved_image(item) for item in self._training_slides().values()}
         for section in ("validation", "testing"):
             if section in all_sections(self.datalist):
                 for item in load_datalist(self.datalist, section, require_label=False):
-                    if Path(item["image"]).resolve() in learnt:
+                    if _resolved_image(item) in learnt:
                         raise ValueError(f"{self.datalist}: {item['image']} is in {section} and also to learn from")
 
     def folder(self, number: int) -> Path:
@@ -152,7 +153,7 @@ class IterativeTraining:
             "configs": {name: sha256(self._config(name)) for name in (*_CONFIGS, *step.configs, *self.configs)},
             "settings": self.settings,
             "inference": self.inference,
-            "slides": [[item["image"], Path(item["image"]).stat().st_size, label_key(item)] for item in slides],
+            "slides": [_slide_record(item) for item in slides],
             "checkpoint_before": before,
         }
         described = json.loads(json.dumps(described, default=str))
@@ -288,6 +289,19 @@ class IterativeTraining:
             for name, found in json.loads(path.read_text(encoding="utf-8"))["classes"].items():
                 areas[f"predicted {name} mm²"] = areas.get(f"predicted {name} mm²", 0.0) + found["area_mm2"]
         return areas
+
+
+def _resolved_image(item: Mapping[str, Any]) -> tuple[Path, int | None]:
+    """Return which image of which file an entry's slide is, links followed."""
+    path, series = image_of(item)
+    return Path(path).resolve(), series
+
+
+def _slide_record(item: Mapping[str, Any]) -> list[Any]:
+    """Return what a step's record says of an entry that it learns from."""
+    # An entry that is read as its file says has the record that it had before there was another way.
+    read = [reading(item)] if reading(item) else []
+    return [item["image"], Path(item["image"]).stat().st_size, label_key(item), *read]
 
 
 def write_slides(path: Path, items: Sequence[Mapping[str, Any]]) -> Path:

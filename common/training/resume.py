@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,15 @@ from ..inference.autocast import AutocastInferer
 from ..inference.journal import differences
 from ..literal import as_path
 from ..networks.checkpoints import weights_digest
+from ..slides import image_of
 
 logger = logging.getLogger(__name__)
 _SEED_STEP = 1_000_003
+# What a training resumes from.
+_KEPT = (
+    *("training", "epoch", "network", "optimizer", "lr_scheduler"),
+    *("best_metric", "best_metric_epoch", "best"),
+)
 
 
 class RestartPoint:
@@ -138,9 +145,16 @@ class RestartPoint:
         if not self.path.exists():
             return None
         try:
-            return torch.load(self.path, map_location="cpu", weights_only=True)
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever a damaged file makes of it
             raise ValueError(f"{self.path} cannot be read ({error}). Move it away to begin anew") from error
+        missing = [key for key in _KEPT if key not in state] if isinstance(state, dict) else list(_KEPT)
+        if missing:
+            raise ValueError(
+                f"{self.path} is not what a training keeps to resume: no {', '.join(missing)}. Move it away to begin "
+                "anew, or set restart to another file"
+            )
+        return state
 
     def _described(self, engine: Engine) -> dict[str, Any]:
         """What makes two trainings the same, as far as it can be seen here."""
@@ -154,6 +168,7 @@ class RestartPoint:
             "begun_with": weights_digest(self.network),
             "learning": sum(parameter.requires_grad for parameter in self.network.parameters()),
             "patches": hashlib.sha256(self.dataset.index.rows.to_csv(index=False).encode()).hexdigest(),
+            **_chosen_series(self.dataset.data),
             "seed": self.seed,
             "dtype": _precision(engine),
             "processes": distributed.get_world_size() if self._several else 1,
@@ -164,6 +179,15 @@ class RestartPoint:
         }
         # As it is compared: without tuples.
         return json.loads(json.dumps(described))
+
+
+def _chosen_series(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return which images were chosen of files of several; nothing if none was.
+
+    Their grids may be the same, and then the patch index is.
+    """
+    chosen = [image_of(item)[1] for item in data]
+    return {"series": chosen} if any(series is not None for series in chosen) else {}
 
 
 def _precision(engine: Any) -> str | None:

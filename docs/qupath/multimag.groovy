@@ -30,14 +30,23 @@ def slideName = { String image ->
     image.replaceAll(/ - Series \d+$/, "").replaceAll(/(?i)(\.ome\.tiff?|\.[^.]+)$/, "")
 }
 
-// QuPath crops slides of some scanners (MIRAX) to their bounds; files of this project have the whole slide's pixels.
+// QuPath crops slides of some scanners (MIRAX, SCN) to their bounds, unless they were added with --no-crop, and counts
+// from the bounds' corner.
 def origin = { server ->
     if (!server.metaClass.respondsTo(server, "dumpMetadata")) return [0, 0]
     def said = new JsonSlurper().parseText(server.dumpMetadata())
-    def whole = said["openslide.level[0].width"]
-    if (whole == null || said["openslide.bounds-x"] == null || server.getWidth() == whole as int) return [0, 0]
-    [said["openslide.bounds-x"] as int, said["openslide.bounds-y"] as int]
+    def bounds = ["x", "y", "width", "height"].collect { said["openslide.bounds-" + it] }
+    if (!bounds.every { it != null && it ==~ /\d+/ }) return [0, 0]
+    def (x, y, width, height) = bounds.collect { it as int }
+    server.getWidth() == width && server.getHeight() == height ? [x, y] : [0, 0]
 }
+
+// From where a file of this project says that it counts: from the slide's corner, if it does not say.
+def fromBounds = { File file -> file.withReader("UTF-8") { reader ->
+    def start = new char[400]
+    def length = reader.read(start, 0, start.length)
+    length > 0 && new String(start, 0, length) =~ /"multimag"\s*:\s*\{\s*"origin"\s*:\s*"bounds"/
+} }
 
 def moved = { objects, x, y ->
     if (x == 0 && y == 0) return objects
@@ -63,7 +72,8 @@ for (entry in project.getImageList()) {
             continue
         }
         hierarchy.removeObjects(hierarchy.getAnnotationObjects().findAll { it.getName() == PREDICTED }, true)
-        def objects = moved(PathIO.readObjects(file), -x, -y)
+        def shift = fromBounds(file) ? [0, 0] : [-x, -y]
+        def objects = moved(PathIO.readObjects(file), shift[0], shift[1])
         objects.each { it.setName(PREDICTED); it.setLocked(true) }
         hierarchy.addObjects(objects)
         entry.saveImageData(data)
@@ -81,6 +91,9 @@ for (entry in project.getImageList()) {
         def file = new File(folder, name + ".geojson")
         PathIO.exportObjectsAsGeoJSON(file, moved(objects, x, y), PathIO.GeoJsonExportOptions.FEATURE_COLLECTION,
                 PathIO.GeoJsonExportOptions.EXCLUDE_MEASUREMENTS)
+        // So that nobody takes it for a file of QuPath's menu, which counts from the bounds.
+        def written = file.getText("UTF-8")
+        file.write(written.replaceFirst(/^\s*\{/, '{"multimag": {"origin": "slide"}, '), "UTF-8")
         println "${entry.getImageName()}: ${objects.size()} annotations to ${file}"
     } else {
         println "MODE must be \"import\" or \"export\", not \"${MODE}\"."

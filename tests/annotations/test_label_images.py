@@ -287,3 +287,30 @@ def test_channels_and_pages_travel_in_a_datalist(tmp_path, slide, scheme, drawn)
     # Patch indices are kept by these.
     assert label_key(items[1]) != label_key(items[2])
     assert len(label_key({"label": items[1]["label"]})) == 6
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_bmps_are_read_as_the_png_is(tmp_path, slide, scheme, drawn, mode):
+    image = Image.fromarray(drawn)
+    if mode == "P":
+        image = Image.fromarray(drawn, mode="P")
+        image.putpalette([0, 0, 0, 250, 20, 30, 0, 90, 0, 7, 7, 7, 80, 160, 240])
+    image.convert(mode).save(tmp_path / "a.bmp")
+    assert np.array_equal(labels(tmp_path / "a.bmp", scheme, slide), drawn)
+    content = (tmp_path / "a.bmp").read_bytes()
+    (tmp_path / "a.bmp").write_bytes(content[: len(content) // 2])
+    with pytest.raises(AnnotationError, match="Pillow cannot read it"):
+        labels(tmp_path / "a.bmp", scheme, slide)
+
+
+def test_a_bmp_of_one_bit_is_read(tmp_path, slide, scheme, drawn):
+    Image.fromarray(drawn > 0).save(tmp_path / "a.bmp")
+    found = labels(tmp_path / "a.bmp", scheme, slide, label_values={0: None, 1: "stroma"})
+    assert np.array_equal(found, np.where(drawn > 0, STROMA, 0))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG"])
+def test_jpegs_are_no_label_images_and_the_reason_is_said(tmp_path, scheme, drawn, name):
+    Image.fromarray(drawn).save(tmp_path / name, "JPEG")
+    with pytest.raises(AnnotationError, match="a JPEG, whose compression changes the values of labels. Export.*PNG"):
+        read_annotations(tmp_path / name, scheme)

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import shapely
+import shapely.affinity
 from PIL import Image
 
 from common.annotations import AnnotatedRegion, Annotations
@@ -110,6 +111,69 @@ def test_neighbours_that_meet_on_centres_leave_no_pixel_out_and_the_later_one_ha
             assert (np.diagonal(labels) == STROMA).all()
             assert (labels == STROMA).sum() == 210
             assert (labels == CARCINOMA).sum() == 190
+
+
+def touching_nuclei(rng, side):
+    """Outlines as those of a nucleus data set: 8 to 30 pixels wide, corners anywhere, most with a border in common."""
+    outlines: list[shapely.Geometry] = []
+    for wide, high, turn in zip(
+        rng.uniform(8, 30, 360), rng.uniform(8, 30, 360), rng.uniform(0, 180, 360), strict=True
+    ):
+        shape = shapely.affinity.scale(shapely.Point(0, 0).buffer(0.5, int(rng.integers(4, 10))), wide, high)
+        shape = shapely.affinity.rotate(shape, turn)
+        for place in rng.uniform(15, side - 15, (60, 2)):
+            whole = shapely.affinity.translate(shape, *place)
+            free = whole.difference(shapely.union_all([one for one in outlines if one.intersects(whole)]))
+            # A cut one stays a nucleus.
+            if isinstance(free, shapely.Polygon) and free.area > 0.8 * whole.area:
+                outlines.append(free)
+                break
+    return outlines
+
+
+def areas_in_pixels(outlines, side, step):
+    """Each outline's share of every pixel, as a picture of the sum, and which pixels meet a bounding box."""
+    y, x = np.mgrid[:side:step, :side:step]
+    pixels = shapely.box(x, y, x + step, y + step)
+    shares, near = np.zeros(pixels.shape), np.zeros(pixels.shape, dtype=bool)
+    for outline in outlines:
+        left, top, right, bottom = (np.array(outline.bounds) / step).astype(int)
+        around = np.s_[top : bottom + 1, left : right + 1]
+        shares[around] += shapely.area(shapely.intersection(pixels[around], outline)) / step**2
+        near[around] = True
+    return shares, near
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.5])
+def test_labels_of_hundreds_of_touching_nuclei_are_those_of_most_of_each_pixel(tmp_path, mpp):
+    """Compared are the pixels within the outlines' bounding boxes, and the masks of the nuclei by their IoU."""
+    side, step = 400, int(mpp / 0.25)
+    Image.fromarray(np.full((side, side, 3), 200, dtype=np.uint8)).save(tmp_path / "slide.png")
+    outlines = touching_nuclei(np.random.default_rng(6), side)
+    assert len(outlines) > 300
+    met = shapely.STRtree(outlines).query(outlines, predicate="dwithin", distance=1e-6)
+    assert (met[0] < met[1]).sum() > 200
+    one, other = (areas_in_pixels(outlines[start::2], side, step) for start in (0, 1))
+    shares, near = np.stack([1 - one[0] - other[0], one[0], other[0]]), one[1] | other[1]
+    classes = np.array([0, STROMA, CARCINOMA])[shares.argmax(axis=0)]
+    nuclei = shares[0] <= 0.5
+    labels = [CARCINOMA if number % 2 else STROMA for number in range(len(outlines))]
+    with open_slide(tmp_path / "slide.png", mpp=0.25) as slide:
+        annotations = Annotations(map(AnnotatedRegion, labels, outlines))
+
+        def found(shift):
+            return annotations.label_map(slide, (side / 2 + shift, side / 2 + shift), mpp, side // step)
+
+        def agreement(shift):
+            masks = found(shift) > 0
+            return (masks == nuclei)[near].mean(), (masks & nuclei).sum() / (masks | nuclei).sum()
+
+        right, overlap = agreement(0)
+        assert right >= 0.994
+        assert (found(0) == classes)[near].mean() >= 0.994
+        assert overlap >= (0.997 if step == 1 else 0.99)
+        # Half a pixel off is far from that.
+        assert max(agreement(step / 2)) < 0.97
 
 
 def test_windows_agree_on_centres_that_lie_on_the_outline(tmp_path):

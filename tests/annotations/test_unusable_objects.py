@@ -82,7 +82,11 @@ UNUSABLE = {
         feature(polygon([1, 1], [float("nan"), 5], [9, 2])),
         feature(polygon([1, 1], [2], [9, 2])),
     ],
-    "too large": [feature(polygon([1, 1], [1e300, 5], [9, 1e300]))],
+    "too large": [
+        feature(polygon([1, 1], [1e300, 5], [9, 1e300])),
+        feature(polygon([1, 1], [1e300, 5], [1e300, 9], [9, 1e300])),
+        feature(polygon([1, 1], [-1e200, 5], [9, 5], [9, 1], [1, 9])),
+    ],
     "its class is no text": [
         feature(classification={"names": [1, 2]}),
         feature(classification=5),
@@ -94,6 +98,7 @@ UNUSABLE = {
 }
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("reason", UNUSABLE)
 def test_an_unusable_geojson_object_is_named_and_costs_no_other(tmp_path, slide, scheme, square, caplog, reason):
     for bad in UNUSABLE[reason]:

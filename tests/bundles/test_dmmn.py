@@ -18,7 +18,7 @@ from common.networks.checkpoint_metadata import read_checkpoint_metadata
 from common.networks.checkpoints import load_branches, load_weights
 from tests.bundles.commands import configs_of, run_bundle, run_bundle_command, run_common
 from tests.conftest import DMMN
-from tests.networks.test_released import WIDTHS, released_state
+from tests.networks.test_convert_released import WIDTHS, released_state
 
 CONFIGS = DMMN / "configs"
 ABLATIONS = sorted((CONFIGS / "ablations").glob("*.yaml"))

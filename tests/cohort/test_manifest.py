@@ -7,8 +7,10 @@ import json
 import fsspec
 import pytest
 
+from common.cohort import dicom as remote_dicom
 from common.cohort.locations import location_of, name_of, redacted, shown
 from common.cohort.manifest import read_manifest
+from tests.slides.test_scanner_formats import dicom
 
 
 def test_lists_of_every_kind_name_the_same_slides(tmp_path):
@@ -49,6 +51,41 @@ def test_slides_elsewhere_are_named_by_url_relative_to_their_list_or_by_glob(buc
         assert [slide.location for slide in read_manifest(given)] == wanted
 
 
+def test_dicom_instances_in_a_store_are_one_slide_as_on_a_disk(bucket, tmp_path, monkeypatch):
+    files = fsspec.filesystem("s3", use_listings_cache=False)
+    for name in ("one", "two", "two"):
+        folder = tmp_path / f"local-{name}-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        dicom(folder)
+        for path in folder.glob("*.dcm"):
+            files.put_file(str(path), f"{bucket}/{name}/{folder.name}-{path.name}")
+
+    def found(given):
+        return [(slide.name, slide.location.removeprefix(f"{bucket}/")) for slide in read_manifest(given)]
+
+    both = [(f"local-two-{n}-0", f"two/local-two-{n}-0.dcm") for n in (1, 2)]
+    assert found(f"{bucket}/one/*.dcm") == [("local-one-0-0", "one/local-one-0-0.dcm")]
+    assert found(f"{bucket}/two/*.dcm") == both
+    assert found(f"{bucket}/**/*.dcm") == [("local-one-0-0", "one/local-one-0-0.dcm"), *both]
+    # A folder is its only slide, under its own name, or all slides in it.
+    assert found(f"{bucket}/one") == found(f"{bucket}/one/") == [("one", "one/local-one-0-0.dcm")]
+    assert found(f"{bucket}/two") == both
+    files.pipe_file(f"{bucket}/list.csv", b"image\none\n")
+    assert found(f"{bucket}/list.csv") == [("one", "one/local-one-0-0.dcm")]
+    files.pipe_file(f"{bucket}/list.csv", b"image\ntwo\n")
+    with pytest.raises(ValueError, match="/two: 2 DICOM slides lie in it. Name a file of one"):
+        found(f"{bucket}/list.csv")
+    monkeypatch.setattr(remote_dicom, "find_spec", lambda name: None)
+    assert len(read_manifest(f"{bucket}/one/local-one-0-0.dcm")) == 1
+    with pytest.raises(ValueError, match=r"cannot be told without pydicom.*name one file of each slide"):
+        found(f"{bucket}/one/*.dcm")
+
+
+def test_urls_of_one_path_with_other_queries_are_slides_of_their_own():
+    urls = [f"https://host/get?id={number}" for number in (1, 2)]
+    assert remote_dicom.first_instances([*urls, urls[0]]) == urls
+
+
 def test_no_secret_of_a_url_is_shown():
     signed = "https://host/path/my%20slide.svs?X-Amz-Signature=abc"
     assert shown(signed) == "https://host/path/my%20slide.svs"
@@ -69,7 +106,7 @@ def test_no_secret_of_a_url_is_shown():
     [
         ("image\n", "s.csv: lists no slides"),
         ("slide\na.svs\n", 's.csv: line 2 has no slide in a column "image"'),
-        ("image,mpp\na.svs,half\n", "s.csv: line 2: could not convert"),
+        ("image,mpp\na.svs,half\n", "s.csv: line 2: mpp: 'half' is no number"),
         ("image\nx/a.svs\ny/a.tif\n", "two slides are called 'a': .*x/a.svs and .*y/a.tif"),
         ("image\nx/cohort.csv.svs\n", "'cohort.csv' cannot be the name of its output folder"),
         ("image\nx/A.svs\ny/a.svs\n", "'A' and 'a' would share the folder 'a': .*x/A.svs and .*y/a.svs"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -141,6 +142,39 @@ def test_workers_end_with_the_command(slides, tmp_path):
     process.wait()
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_cohort_that_a_signal_ends_resumes_without_losing_or_repeating_a_slide(slides, at_once, tmp_path, number):
+    out = tmp_path / "out"
+    given = command(slides / "s?.tif", out, tmp_path / "cache")
+    process = subprocess.Popen(given, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 600
+    while not (list(out.glob(".cohort/slides/s?.json")) and list(out.glob("s?/.unfinished/blocks.txt"))):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), said
+    assert "Traceback" not in said
+    if number != signal.SIGKILL:
+        assert said.splitlines()[-1].endswith("Finished slides, blocks and epochs are kept: the same command resumes")
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive
+    finished = {path.stem for path in out.glob(".cohort/slides/s?.json")}
+    written = {path: path.stat().st_mtime_ns for name in finished for path in (out / name).iterdir()}
+
+    result = run(slides / "s?.tif", out, tmp_path / "cache")
+    assert result.returncode == 0, result.stderr
+    assert f"{3 - len(finished)} segmented, {len(finished)} segmented before" in result.stdout
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    for name in ("s0", "s1", "s2"):
+        assert contents(out / name) == contents(at_once / name)
+    before = {name for name, row in rows(out).items() if row["status"] == "segmented before"}
+    assert (before, set(rows(out))) == (finished, {"s0", "s1", "s2"})
 
 
 @pytest.mark.all

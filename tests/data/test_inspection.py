@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from dataclasses import replace
@@ -14,9 +15,11 @@ from monai.engines import SupervisedTrainer
 from PIL import Image
 
 from common.cli.data import inspect
-from common.data import ClassCycleSampler, LoadMultiMagnificationPatchd, load_datalist
+from common.data import ClassCycleSampler, LoadMultiMagnificationPatchd, datalist_from_folders, load_datalist
 from common.data.inspection import PatchSettings, inspect_datalist
 from common.errors import UnreadableFileError
+from common.slides import FieldOfView, PatchReader, open_slide
+from tests.conftest import write_pyramid
 
 VIEWS = [{"mpp": 0.5, "size": 32}, {"mpp": 1.0, "size": 32}]
 TARGET = {"mpp": 0.5, "size": 32}
@@ -204,6 +207,34 @@ def test_unknown_names_of_testing_slides_are_advice(folder, scheme):
     assert trained(path, scheme) == 32
 
 
+def test_packed_annotations_of_a_folder_give_the_patches_that_unpacked_ones_give(tmp_path, scheme):
+    """From the two folders through the datalist and the inspection to what a training reads."""
+    slides, found = tmp_path / "slides", {}
+    slides.mkdir()
+    corners = {name: (20 * number, 30) for number, name in enumerate(scheme.names)}
+    for kind, ending in (("plain", ".geojson"), ("packed", ".GeoJSON.gz")):
+        (tmp_path / kind).mkdir()
+        for name in ("a", "b", "c"):
+            Image.fromarray(np.full((100, 120, 3), 200, dtype=np.uint8)).save(slides / f"{name}.png")
+            drawn(tmp_path / kind, name, **corners)
+            content = (tmp_path / kind / f"{name}.geojson").read_bytes()
+            (tmp_path / kind / f"{name}.geojson").unlink()
+            (tmp_path / kind / f"{name}{ending}").write_bytes(content if kind == "plain" else gzip.compress(content))
+        table = tmp_path / "t.csv"
+        table.write_text("slide,mpp\na.png,0.5\nb.png,0.5\nc.png,0.5\n")
+        to = tmp_path / f"{kind}.json"
+        path, pairing, _ = datalist_from_folders(slides, tmp_path / kind, to, 0.34, 0, table=table, scheme=scheme)
+        assert len(pairing.pairs) == 3
+        inspected = inspect_datalist(path, scheme, SETTINGS)
+        assert inspected.all_stops == []
+        read = LoadMultiMagnificationPatchd("image", VIEWS, target=TARGET, scheme=scheme)
+        found[kind] = [read(item)["label"] for item in SETTINGS.dataset(load_datalist(path, "training"), scheme)]
+    assert len(found["packed"]) == len(found["plain"]) > 2
+    for packed, plain in zip(found["packed"], found["plain"], strict=True):
+        assert np.array_equal(packed, plain)
+    assert {int(value) for label in found["packed"] for value in np.unique(label)} == set(range(7))
+
+
 def test_an_annotation_of_another_slide_is_noticed(folder, scheme):
     # Of two squares, three quarters of one: 37.5 %.
     settings = replace(SETTINGS, allow_missing=None)
@@ -331,3 +362,33 @@ def test_patches_that_fill_no_batch_are_not_trained_on():
     with pytest.warns(UserWarning, match="is empty"):
         trainer.run()
     assert trainer.state.iteration == 0
+
+
+@pytest.mark.parametrize(
+    "scope", [{}, {"regions": [[0, 0, 100, 120]], "unannotated": {"class": "stroma", "within": "slide"}}]
+)
+def test_objects_that_later_ones_cover_are_advice(folder, scheme, caplog, scope):
+    hidden = drawn(folder, "a", carcinoma=(10, 10))
+    features = json.loads((folder / "a.geojson").read_text())
+    ring = [[0, 0], [90, 0], [90, 90], [0, 90], [0, 0]]
+    large = {"type": "Polygon", "coordinates": [ring]}
+    features.append({"type": "Feature", "geometry": large, "properties": {"classification": {"name": "stroma"}}})
+    (folder / "a.geojson").write_text(json.dumps(features))
+    path = written(folder, [hidden | scope, entry("b")], [entry("c")])
+    advice = inspect_datalist(path, scheme, SETTINGS).all_advice
+    found = [line for line in advice if "label nothing" in line]
+    assert len(found) == 1
+    assert re.search(r"a\.geojson: .*cover them wholly \(1\): .*0.*Put large outlines before", found[0])
+    assert not [line for line in advice if "label nothing" in line and "b_labels" in line]
+
+
+@pytest.mark.parametrize("snap", [0.03, 0.0])
+@pytest.mark.parametrize("mpp", [(0.5, 0.5), (0.51, 0.51), (0.49, 0.49), (0.45, 0.55), (0.55, 0.45), (0.4, 0.4)])
+def test_a_slide_is_called_coarse_just_where_reading_it_interpolates(tmp_path, caplog, mpp, snap):
+    slide = open_slide(write_pyramid(tmp_path / "a.tif", [np.full((96, 96, 3), 99, np.uint8)], mpp, lossless=True))
+    reader = PatchReader([FieldOfView(0.5, 16)], snap=snap)
+    reader.read(slide, (48, 48))
+    assert reader.interpolates(slide) == any("interpolated" in record.message for record in caplog.records)
+    # Within 3 % the level is read as it is stored; else a pixel longer than 0.5 µm along either axis is divided.
+    stored = snap > 0 and max(mpp) == min(mpp) and abs(mpp[0] / 0.5 - 1) <= snap
+    assert reader.interpolates(slide) == (max(mpp) > 0.5 and not stored)

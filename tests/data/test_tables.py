@@ -49,7 +49,7 @@ def test_mpp_of_every_list_is_a_number(tmp_path):
         assert [slide.entry["mpp"] for slide in read_manifest(str(tmp_path / name))] == [0.5]
     (tmp_path / "d.json").write_text(json.dumps({"testing": [{"image": "a.svs"}, {"image": "b.svs", "mpp": "20x"}]}))
     for read in (lambda path: load_datalist(path, "testing", False), lambda path: read_manifest(str(path))):
-        with pytest.raises(ValueError, match=r'd\.json: entry 1 of "testing": mpp: could not convert'):
+        with pytest.raises(ValueError, match=r'd\.json: entry 1 of "testing": mpp: .20x. is no number'):
             read(tmp_path / "d.json")
 
 
@@ -93,3 +93,14 @@ def test_compressed_annotations_are_paired(folders, name):
     assert pair_by_name(slides, drawn).pairs == {slides / "a.png": drawn / name}
     (drawn / "a.tar.gz").touch()
     assert pair_by_name(slides, drawn).annotations_alone == []
+
+
+def test_messages_on_compressed_annotations_name_both_endings(folders):
+    slides, drawn = folders
+    (drawn / "a.geojson.gz").rename(drawn / "b.geojson.gz")
+    with pytest.raises(ValueError, match=r"b\.geojson\.gz: a\.geojson\.gz would fit"):
+        datalist_from_folders(slides, drawn, drawn / "d.json", 0, 0)
+    (slides / "b.png").touch()
+    (slides / "b.tif").touch()
+    with pytest.raises(ValueError, match=r"Name it after one of them, ending included: b\.png\.geojson\.gz$"):
+        pair_by_name(slides, drawn)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from common.label_app import request_values
 from common.label_app.access import TOKEN_VARIABLE, admitted, checked_token, refusal
 from common.label_app.datastore import StudiesOnly
 from common.label_app.request_values import (
@@ -25,29 +26,32 @@ _ATTACKS = ("$__import__('os').system('touch /tmp/x')", "@network", "%train.yaml
 
 
 @pytest.mark.parametrize("value", _ATTACKS)
-@pytest.mark.parametrize("key", [*TRAINING_SETTINGS, "max_epochs", "val_split", "pretrained", "gpus", "device", "mpp"])
+@pytest.mark.parametrize(
+    "key", [*TRAINING_SETTINGS, "max_epochs", "val_split", "pretrained", "gpus", "device", "mpp", "origin"]
+)
 def test_no_expression_passes_as_a_value_of_a_training(key, value):
     with pytest.raises(RequestError, match=f"^{key} is "):
         training_values({key: value})
 
 
 @pytest.mark.parametrize("value", _ATTACKS)
-@pytest.mark.parametrize("key", ["mpp", "location", "size", "min_poly_area", "device", "output"])
+@pytest.mark.parametrize("key", ["mpp", "location", "size", "min_poly_area", "device", "output", "origin", "series"])
 def test_no_expression_passes_as_a_value_of_a_prediction(key, value):
     with pytest.raises(RequestError, match=f"^{key} is "):
         inference_values({key: value})
 
 
-def test_values_get_the_declared_types_and_nothing_else_passes():
+def test_values_get_the_declared_types_and_nothing_else_passes(monkeypatch):
+    monkeypatch.setattr(request_values, "gpu_names", list)
     request = {
         "seed": "7", "batch_size": 4.0, "learning_rate": "1e-4", "max_epochs": 2, "val_split": 0, "pretrained": "true",
         "device": ["cuda:1 (some GPU)", "cpu"], "model_filename": ["model.pt"], "gpus": "0,1", "tracking_uri": "",
-        "run_id": "$evil", "train#trainer#_target_": "os.system", "imports": ["$import os"],
+        "series": "1", "run_id": "$evil", "train#trainer#_target_": "os.system", "imports": ["$import os"],
     }  # fmt: skip
     found = training_values(request)
     assert found == {
         "seed": 7, "batch_size": 4, "learning_rate": 1e-4, "max_epochs": 2, "val_split": 0.0, "pretrained": True,
-        "device": "cuda:1", "model_filename": "model.pt", "gpus": "0,1",
+        "device": "cuda:1", "model_filename": "model.pt", "gpus": "0,1", "series": 1,
     }  # fmt: skip
     assert [type(found[key]) for key in ("seed", "batch_size", "learning_rate", "val_split")] == [
         int,
@@ -55,6 +59,7 @@ def test_values_get_the_declared_types_and_nothing_else_passes():
         float,
         float,
     ]
+    assert training_values({"origin": ["bounds", "slide"]}) == inference_values({"origin": "bounds"})
     asked = {"location": [200, 600], "size": [0, 0], "level": 0, "tile_size": [1, 1], "output": "asap", "mpp": None}
     assert inference_values(asked) == {"location": [200, 600], "size": [0, 0], "output": "asap"}
 
@@ -217,3 +222,41 @@ def test_a_token_that_could_be_guessed_stops_the_start(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.strip() == f"error: {TOKEN_VARIABLE}: give 16 to 128 letters, digits, - or _"
+
+
+H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-40GB"
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "device"),
+    [
+        ([H100], H100, "cuda"),
+        ([H100], [H100, "cpu"], "cuda"),
+        ([H100, H100], f"{H100}:1", "cuda:1"),
+        ([A100, H100], f" {H100}:1 ", "cuda:1"),
+        ([A100, H100], "cuda:1", "cuda:1"),
+        ([A100, H100], "cpu", "cpu"),
+        ([], "cuda:3", "cuda:3"),
+        ([], "cpu", "cpu"),
+    ],
+)
+def test_devices_are_known_by_the_names_that_the_servers_list_shows(monkeypatch, names, asked, device):
+    monkeypatch.setattr(request_values, "gpu_names", lambda: names)
+    assert inference_values({"device": asked}) == training_values({"device": asked}) == {"device": device}
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "known"),
+    [
+        ([H100], A100, f"give cpu, cuda, cuda:0, {H100}"),
+        ([H100], "cuda:1", f"give cpu, cuda, cuda:0, {H100}"),
+        ([H100], "mps", f"give cpu, cuda, cuda:0, {H100}"),
+        ([A100, A100], A100, f"give cpu, cuda, cuda:0, cuda:1, {A100}:0, {A100}:1"),
+        ([], H100, "give cpu, cuda, cuda:NUMBER, mps"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused_with_those_that_are(monkeypatch, names, asked, known):
+    monkeypatch.setattr(request_values, "gpu_names", lambda: names)
+    with pytest.raises(RequestError) as error:
+        inference_values({"device": asked})
+    assert str(error.value) == f"device is {asked!r}; {known}"

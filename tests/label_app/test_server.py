@@ -25,10 +25,11 @@ from common.sharing.archive import unpack
 from common.sharing.export import run_isolated
 from common.slides import open_slide
 from tests.conftest import DMMN, REPOSITORY
+from tests.slides.test_scanner_formats import leica
 
 pytestmark = pytest.mark.all
 _ENVIRONMENT = Path(os.environ.get("MONAILABEL_ENVIRONMENT", REPOSITORY / ".monailabel"))
-_SLIDE = "CMU-1-Small-Region"
+_SLIDE, _SCN = "CMU-1-Small-Region", "with_bounds"
 _REGION = {"location": [200, 600], "size": [1500, 1200]}  # x, y; width, height
 _DEMO, _UNET = "pathology_demo_segmentation", "pathology_unet_segmentation"
 # What one of MONAI Label's clients does, in its environment: prints the answer to one request.
@@ -110,6 +111,9 @@ def server(environment, bundles, shared_data, tmp_path_factory):
     work = tmp_path_factory.mktemp("server")
     (work / "slides").mkdir()
     shutil.copyfile(shared_data / "slides" / f"{_SLIDE}.svs", work / "slides" / f"{_SLIDE}.svs")
+    scan = np.full((512, 512, 3), 245, np.uint8)
+    scan[128:, 256:] = (150, 60, 130)
+    leica(work / "slides", [scan, scan[::2, ::2]], (96, 32), (800, 1024), f"{_SCN}.scn")
     running = Server(environment, list(bundles.values()), work / "slides", work / "work")
     yield running
     running.process.terminate()
@@ -186,6 +190,33 @@ def test_a_whole_slide_is_segmented_when_no_size_is_given(server):
     assert (right, bottom) == (2220, 2967)
 
 
+def test_on_a_slide_with_bounds_positions_count_from_where_the_request_says(server):
+    whole = {"location": [0, 0], "size": [0, 0]}
+    assert "has bounds (from row 96, column 32), and nothing says" in refused(server, _DEMO, _SCN, whole)
+    outlines = {}
+    for origin in ("slide", "bounds"):
+        body = {**whole, "params": {"origin": origin}}
+        answer = server.ask("wsi_infer", model=_DEMO, image_id=_SCN, body=body, output="asap")
+        outlines[origin] = [outline for _, outline in said("asap", answer)]
+    moved = [shapely.affinity.translate(outline, -32, -96) for outline in outlines["slide"]]
+    assert len(moved) > 0
+    assert all(one.equals_exact(other, 1e-6) for one, other in zip(moved, outlines["bounds"], strict=True))
+
+
+def refused(server, model: str, image: str, body: dict) -> str:
+    """What the server says to a request that it refuses."""
+    request = urllib.request.Request(
+        f"{server.url}/infer/wsi/{model}?image={image}",
+        method="POST",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code >= 400
+    return caught.value.read().decode()
+
+
 def test_training_on_what_was_annotated_changes_the_weights(server, tmp_path):
     work = server.log.parent / "model" / _UNET / "models" / "model.pt"
     before, other = work.read_bytes(), (work.parents[2] / _DEMO / "models" / "model.pt").read_bytes()
@@ -208,16 +239,7 @@ def test_training_on_what_was_annotated_changes_the_weights(server, tmp_path):
 
 
 def test_what_cannot_be_done_is_said(server):
-    request = urllib.request.Request(
-        f"{server.url}/infer/wsi/{_DEMO}?image=none",
-        method="POST",
-        data=b"{}",
-        headers={"Content-Type": "application/json"},
-    )
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request)
-    assert caught.value.code >= 400
-    assert "There is no slide 'none'" in caught.value.read().decode()
+    assert "There is no slide 'none'" in refused(server, _DEMO, "none", {})
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "http://example.org"}, {"Origin": "null"}, {"Host": "example.org"}])

@@ -139,6 +139,7 @@ def test_what_is_merged_and_left_out_is_said_in_mm2(tmp_path, scheme):
         "min_area_um2": 100.0,
         "simplify_um": 0.0,
         "skipped": ["background"],
+        "origin": "slide",
         "written": 2,
         "merged": {
             **dict.fromkeys(scheme.names, nothing),
@@ -195,9 +196,9 @@ def test_options_are_refused_with_what_they_may_be(scheme):
         ({"simplify": float("nan")}, r"simplify must be a number of µm from 0, not nan"),
         ({"min_area": True}, r"min_area must be a number of µm² from 0, not True"),
         ({"simplify": "2 µm"}, r"simplify must be a number of µm from 0, not '2 µm'"),
-        ({"min_size": 3}, r"no option min_size; there are min_area, simplify, skip"),
+        ({"min_size": 3}, r"no option min_size; there are min_area, simplify, skip, origin"),
         ({"skip": 3}, r"skip must be a list of class names, or null, not 3"),
-        (7, r"polygons must be a mapping of min_area, simplify, skip, not 7"),
+        (7, r"polygons must be a mapping of min_area, simplify, skip, origin, not 7"),
     ):
         with pytest.raises(ValueError, match=said):
             PolygonOptions.of(given)

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.maps import Canvas
+from common.annotations import read_annotations
+from common.maps import Canvas, Plan
+from common.outputs.blocks import label_areas
+from common.outputs.polygon_file import write_polygons
+from common.outputs.polygon_options import PolygonOptions
 from common.outputs.sieve import sieved
 
 
@@ -23,13 +27,16 @@ def result(canvas: Canvas, min_pixels: float, **options) -> tuple[np.ndarray, np
         return made.canvas.read(0, 0, *canvas.shape), made.regions, made.pixels, made.empty
 
 
-def expected(labels: np.ndarray, min_pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def expected(
+    labels: np.ndarray, min_pixels: float, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same of a whole image: rings of pixels around what is kept, the upper neighbour first."""
     small = np.zeros(labels.shape, dtype=bool)
-    regions, pixels = np.zeros(256, dtype=int), np.zeros(256, dtype=int)
+    regions, pixels = np.zeros(256, dtype=int), np.zeros(256)
+    parts = np.ones(labels.shape) if weights is None else weights
     for label in np.unique(labels):
         numbers, count = ndimage.label(labels == label)
-        areas = np.bincount(numbers.ravel(), minlength=count + 1)
+        areas = np.bincount(numbers.ravel(), parts.ravel(), minlength=count + 1)
         areas[0] = labels.size
         small |= areas[numbers] < min_pixels
         regions[label], pixels[label] = (areas < min_pixels).sum(), areas[areas < min_pixels].sum()
@@ -120,3 +127,49 @@ def test_its_folders_are_removed(noisy, tmp_path):
         raise RuntimeError("stopped")
     assert [path.name for path in tmp_path.iterdir()] == ["labels64"]
     assert np.array_equal(canvas.read(0, 0, *noisy.shape), noisy)
+
+
+# Of the map's last row 0.37 of a pixel is on the slide, of its last column 0.61.
+EDGE = Plan((round(149.37 * 100), round(209.61 * 100)), (100.0, 100.0), 30, 2)
+
+
+def parts_on_slide(shape):
+    """The part of each pixel on the slide."""
+    parts = np.ones(shape)
+    parts[-1] *= 0.37
+    parts[:, -1] *= 0.61
+    return parts
+
+
+@pytest.mark.parametrize("block", [32, 100, 256])
+def test_of_pixels_at_the_slides_edge_the_part_on_the_slide_counts(noisy, tmp_path, block):
+    assert EDGE.shape == noisy.shape
+    labels = noisy.copy()
+    # Sixty pixels along the edge are 22 of the slide, and sixty within it are sixty.
+    labels[-1, :60], labels[100, 20:80] = 5, 5
+    labels[-2, :61] = labels[99, 19:81] = labels[101, 19:81] = 4
+    wanted, regions, pixels = expected(labels, 60, parts_on_slide(labels.shape))
+    canvas = canvas_of(tmp_path, labels, block)
+    found = result(canvas, 60, plan=EDGE)
+    assert np.array_equal(found[0], wanted)
+    assert np.array_equal(found[1], regions)
+    assert found[2] == pytest.approx(pixels)
+    assert not np.array_equal(wanted, expected(labels, 60)[0])
+
+
+@pytest.mark.parametrize("min_area", [0.0, 60.0])
+def test_areas_of_polygons_of_what_is_merged_and_of_classes_agree(noisy, scheme, tmp_path, min_area):
+    canvas = canvas_of(tmp_path, noisy, 64)
+    options = PolygonOptions(min_area=min_area, simplify=0, skip=[])
+    said = write_polygons(tmp_path / "p.geojson", canvas, EDGE, 1.0, scheme, options)
+    drawn = np.zeros(256)
+    for region in read_annotations(tmp_path / "p.geojson", scheme).regions:
+        drawn[region.label] += region.outline.area / 100**2
+    before = label_areas(canvas, EDGE)
+    weights = parts_on_slide(noisy.shape)
+    assert before[:6] == pytest.approx([weights[noisy == label].sum() for label in range(6)])
+    kept = expected(noisy, min_area, weights)[0] if min_area else noisy
+    assert drawn[1:6] == pytest.approx([weights[kept == label].sum() for label in range(1, 6)], rel=1e-6)
+    merged = {name: figures["area_mm2"] * 1e6 for name, figures in said["merged"].items()}
+    wanted = expected(noisy, min_area, weights)[2] if min_area else np.zeros(256)
+    assert [merged[tissue.name] for tissue in scheme.classes[:5]] == pytest.approx(wanted[1:6].tolist(), abs=1)

@@ -20,10 +20,16 @@ def make = { name, values ->
     values.each { key, value -> made[key] = value }
     made
 }
-def cropped = ["openslide.level[0].width": "1000", "openslide.bounds-x": "300", "openslide.bounds-y": "40"]
-def images = [["a.svs", [:], 1000], ["b.1.ome.tif - Series 0", [:], 1000], ["c.mrxs", cropped, 500], ["d.svs", cropped, 1000]]
-def entries = images.collect { name, said, width ->
-    def server = make("Server", [properties: said, width: width])
+def bounds = { x, y, width, height -> ["openslide.level[0].width": "1000", "openslide.level[0].height": "800",
+        "openslide.bounds-x": "$x" as String, "openslide.bounds-y": "$y" as String,
+        "openslide.bounds-width": "$width" as String, "openslide.bounds-height": "$height" as String] }
+def damaged = bounds(300, 40, 500, 600) + ["openslide.bounds-x": "none"]
+// Cropped, not cropped, cropped at the top only, not cropped as its bounds are damaged.
+def images = [["a.svs", [:], 1000, 800], ["b.1.ome.tif - Series 0", [:], 1000, 800],
+        ["c.mrxs", bounds(300, 40, 500, 600), 500, 600], ["d.svs", bounds(300, 40, 500, 600), 1000, 800],
+        ["e.bif", bounds(0, 200, 1000, 600), 1000, 600], ["f.mrxs", damaged, 1000, 800]]
+def entries = images.collect { name, said, width, height ->
+    def server = make("Server", [properties: said, width: width, height: height])
     make("Entry", [imageName: name, data: make("ImageData", [server: server])])
 }
 def drawn = new groovy.json.JsonSlurper().parseText(new File(folder, "drawn.json").text)

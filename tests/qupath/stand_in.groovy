@@ -28,7 +28,9 @@ class Hierarchy {
 class Server {
     Map properties
     int width
+    int height
     int getWidth() { width }
+    int getHeight() { height }
     String dumpMetadata() { groovy.json.JsonOutput.toJson(properties) }
 }
 

@@ -83,28 +83,47 @@ def square(x: int, y: int, **properties) -> dict:
 @pytest.mark.all
 def test_the_script_imports_a_folder_of_results_once_and_keeps_what_was_drawn(tmp_path):
     (tmp_path / "drawn.json").write_text(json.dumps(square(1, 2)))
-    for name in ("a", "b", "b.1", "c"):
+    for name in ("a", "b", "b.1", "c", "e", "f"):
         (tmp_path / name).mkdir()
         # "b" is another slide.
         content = {"type": "FeatureCollection", "features": [square(7 if name == "b" else 400, 90)]}
+        if name == "f":
+            content = {"type": "FeatureCollection", "multimag": {"origin": "slide"}, **content}
         (tmp_path / name / "prediction.geojson").write_text(json.dumps(content))
     found = groovy(tmp_path, "import")
     for name in ("a.svs", "b.1.ome.tif - Series 0"):
         assert found[name] == {"saved": True, "objects": [[None, False, [1, 2]], ["predicted", True, [400, 90]]]}
     # Cropped by QuPath to what was scanned.
     assert found["c.mrxs"]["objects"][1] == ["predicted", True, [100, 50]]
+    assert found["e.bif"]["objects"][1] == ["predicted", True, [400, -110]]
+    assert found["f.mrxs"]["objects"][1] == ["predicted", True, [400, 90]]
     assert found["d.svs"] == {"saved": False, "objects": [[None, False, [1, 2]]]}
-    assert "3 of 4 images: imported" in found["printed"]
+    assert "5 of 6 images: imported" in found["printed"]
     assert "left out: d.svs: no " in found["printed"]
+
+
+@pytest.mark.all
+def test_the_script_moves_no_polygons_that_count_from_the_bounds(tmp_path, scheme):
+    (tmp_path / "drawn.json").write_text(json.dumps(square(1, 2)))
+    regions = [AnnotatedRegion(4, shape(square(400, 290)["geometry"]))]
+    for name, origin, corner in (("c", "bounds", (40, 300)), ("e", "slide", (0, 0))):
+        (tmp_path / name).mkdir()
+        write_geojson(tmp_path / name / "prediction.geojson", regions, scheme, origin, corner)
+    found = groovy(tmp_path, "import")
+    # On the slide both are at 400, 290. QuPath shows c from 300, 40 on, and e from 0, 200 on.
+    assert found["c.mrxs"]["objects"][1][2] == [100, 250]
+    assert found["e.bif"]["objects"][1][2] == [400, 90]
 
 
 @pytest.mark.all
 def test_the_script_exports_what_training_reads(tmp_path):
     (tmp_path / "drawn.json").write_text(json.dumps(square(1, 2)))
     groovy(tmp_path, "export")
-    assert {path.name for path in tmp_path.glob("*.geojson")} == {"a.geojson", "b.1.geojson", "c.geojson", "d.geojson"}
     corners = {}
     for path in tmp_path.glob("*.geojson"):
-        (feature,) = json.loads(path.read_text())["features"]
+        content = json.loads(path.read_text())
+        assert content["multimag"] == {"origin": "slide"}
+        (feature,) = content["features"]
         corners[path.stem] = feature["geometry"]["coordinates"][0][0]
-    assert corners == {"a": [1, 2], "b.1": [1, 2], "c": [301, 42], "d": [1, 2]}
+    whole = {name: [1, 2] for name in ("a", "b.1", "d", "f")}
+    assert corners == {**whole, "c": [301, 42], "e": [1, 202]}

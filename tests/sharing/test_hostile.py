@@ -310,6 +310,12 @@ def test_pickles_and_libraries_in_an_exported_program_are_refused(programs, tmp_
     [
         ("torch.ops.aten.conv2d.default", "torch.os.system"),
         ("torch.ops.aten.conv2d.default", "torch.ops.aten.from_file.default"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.aten.save.default"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.aten.__class__"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.quantized.conv2d.default"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.higher_order.triton_kernel_wrapper_mutation"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.load_library"),
+        ("torch.ops.aten.conv2d.default", "math.__loader__"),
         ("torch.ops.aten.conv2d.default", "#evil:op"),
         ('"name": "input"', '"name": "input=print(1), x"'),
     ],
@@ -360,6 +366,62 @@ def test_torchscript_that_names_other_classes_or_files_is_refused(programs, tmp_
         found = with_program(tmp_path, source, {name: content})
         assert match in found, (name, found)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "torch.save(image, PLACE)",
+        "torch . save(image, PLACE)",
+        "torch.\\\n      save(image, PLACE)",
+        "(torch\n      .save)(image, PLACE)",
+        "ops.aten.save(image, PLACE)",
+        'ops . aten . from_file("/etc/hostname", None, 5)',
+        "ops.quantized.linear(image)",
+        "ops . \\\n quantized.linear(image)",
+        "__torch__.torch.classes.dist_c10d.FileStore(PLACE, 1)",
+        "^Anything()(image)",
+        "torch.neg(image) # a comment",
+        '"',
+    ],
+)
+def test_torchscript_code_that_reaches_files_or_other_code_is_refused_however_it_is_written(call, programs, tmp_path):
+    source, place = programs / "model.ts", tmp_path / "written"
+    with zipfile.ZipFile(source) as file:
+        (code,) = (name.partition("/")[2] for name in file.namelist() if name.endswith(".py") and "_Small" in
+                   file.read(name).decode())  # fmt: skip
+    before, returned, after = record(source, code).decode().rpartition("    return")
+    text = f"{before}    {call.replace('PLACE', repr(str(place)))}\n{returned}{after}"
+    assert "which may reach files or run code" in with_program(tmp_path, source, {code: text.encode()})
+    if "save(" in call:
+        # Or nothing would be tested.
+        torch.jit.load(tmp_path / "model.ts")(torch.rand(1, 3, 8, 8))
+        assert place.exists()
+
+
+def test_torchscript_that_only_computes_and_warns_is_accepted(programs, tmp_path):
+    source = programs / "model.ts"
+    with zipfile.ZipFile(source) as file:
+        (code,) = (name.partition("/")[2] for name in file.namelist() if name.endswith(".py") and "_Small" in
+                   file.read(name).decode())  # fmt: skip
+    before, returned, after = record(source, code).decode().rpartition("    return")
+    more = '    torch.warn("all well")\n    ops.prim.NumToTensor(1)\n'
+    assert with_program(tmp_path, source, {code: f"{before}{more}{returned}{after}".encode()}) == ""
+
+
+def test_torchscript_code_of_any_length_is_checked_soon(programs, tmp_path):
+    for lines, says in ((80_000, ""), (90_000, "its code is longer than can be checked")):
+        rewritten(programs / "model.ts", tmp_path / "model.ts", {"code/more.py": b"a = 1\n" * lines})
+        begun = time.process_time()
+        found = refusal(tmp_path / "model.ts")
+        assert time.process_time() - begun < _SECONDS
+        assert says in found
+        assert bool(says) == bool(found)
+
+
+def test_torchscript_with_objects_of_compiled_classes_is_refused(programs, tmp_path):
+    pickled = b"\x80\x02c__torch__.torch.classes.dist_c10d\nFileStore\n)\x81."
+    assert "holds pickled code" in with_program(tmp_path, programs / "model.ts", {"data.pkl": pickled})
 
 
 def test_archives_of_two_readings_are_refused(programs, tmp_path):
@@ -416,6 +478,56 @@ def test_onnx_is_opened_as_what_it_is(tmp_path):
         assert found == "" if match is None else match in found, (match, found)
 
 
+def _onnx_node(name: bytes, domain: bytes = b"") -> bytes:
+    return field(4, name) + field(7, domain)
+
+
+def _onnx_function(name: bytes, *calls: bytes) -> bytes:
+    return field(25, field(1, name) + field(10, b"own") + b"".join(field(7, _onnx_node(one, b"own")) for one in calls))
+
+
+def _onnx_tensor(*sides: int, data: bytes = bytes(8)) -> bytes:
+    return b"".join(field(1, side) for side in sides) + field(2, 1) + field(9, data)
+
+
+@pytest.mark.parametrize(
+    ("graph", "more", "match"),
+    [
+        (field(1, _onnx_node(b"Relu", b"ai.onnx")), b"", "^$"),
+        (field(1, _onnx_node(b"f", b"own")), _onnx_function(b"f", b"g", b"g") + _onnx_function(b"g"), "^$"),
+        (field(1, _onnx_node(b"Run", b"evil")), b"", "calls 'Run' of 'evil'"),
+        (field(1, field(5, field(6, field(1, _onnx_node(b"Run", b"evil"))))), b"", "calls 'Run' of 'evil'"),
+        (field(1, _onnx_node(b"f", b"own")), _onnx_function(b"f", b"g"), "calls 'g' of 'own'"),
+        (field(1, _onnx_node(b"f", b"own")), _onnx_function(b"f", b"f"), "call themselves"),
+        (
+            field(1, _onnx_node(b"f", b"own")),
+            _onnx_function(b"f", b"g") + _onnx_function(b"g", b"f"),
+            "call themselves",
+        ),
+        (field(1, _onnx_node(b"f", b"own")), _onnx_function(b"f") * 2, "has two functions 'f'"),
+        (
+            field(1, _onnx_node(b"0", b"own")),
+            b"".join(_onnx_function(str(i).encode(), *[str(i + 1).encode()] * 9) for i in range(9))
+            + _onnx_function(b"9"),
+            "unfold to more than 500,000 nodes",
+        ),
+        (field(5, _onnx_tensor(2)), b"", "^$"),
+        (field(5, _onnx_tensor(2**40, 2**40)), b"", "larger than the data of it"),
+        (field(5, _onnx_tensor(*[2**62] * 1000)), b"", "larger than the data of it"),
+        (field(5, field(1, varint(2**40)) + field(2, 1)), b"", "larger than the data of it"),
+        (field(5, _onnx_tensor(0, 2**20, data=b"")), b"", "^$"),
+    ],
+)
+def test_onnx_functions_end_and_operators_and_tensors_are_in_the_file(graph, more, match, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(field(1, 10) + field(7, graph) + more)
+    begun = time.process_time()
+    found = refusal(path)
+    assert time.process_time() - begun < _SECONDS
+    assert re.search(match, found), found
+    assert "\n" not in found
+
+
 @pytest.mark.parametrize("name", ["other.safetensors", "more/model.safetensors"])
 def test_every_safetensors_file_is_opened(name, unpacked_bundle):
     path = unpacked_bundle / "models" / name
@@ -426,6 +538,39 @@ def test_every_safetensors_file_is_opened(name, unpacked_bundle):
     path.write_bytes(pickle.dumps([1]))
     write_checksums(unpacked_bundle)
     assert "no whole safetensors file" in problems(unpacked_bundle)[0]
+
+
+def _tensor(begin, end, *shape):
+    return f'{{"dtype":"F32","shape":{list(shape)},"data_offsets":[{begin},{end}]}}'
+
+
+@pytest.mark.parametrize(
+    ("header", "length", "match"),
+    [
+        (f'{{"a":{_tensor(0, 8, 2)}}}', None, "^$"),
+        (f'{{"a":{_tensor(0, 8, 2)},"b":{_tensor(4, 8, 1)}}}', None, "no whole safetensors file"),
+        (f'{{"a":{_tensor(0, 4, 1)},"a":{_tensor(0, 8, 2)}}}', None, "names 'a' twice"),
+        ("{}", 2**62, "its header would have 4,611,686,018,427,387,904 bytes"),
+        ("{}", 2**64 - 1, "its header would have"),
+        (f'{{"a":{_tensor(0, 8, 2**40, 2**40)}}}', None, "no whole safetensors file"),
+        ('{"a":' + "[" * 10**6, None, "no whole safetensors file"),
+        ("{" + " " * 10**7 + "}", None, "its header would have 10,000,002 bytes"),
+    ],
+)
+def test_safetensors_of_two_readings_or_endless_ones_are_refused_in_one_line(header, length, match, tmp_path):
+    path = tmp_path / "model.safetensors"
+    content = (len(header) if length is None else length).to_bytes(8, "little") + header.encode() + bytes(8)
+    path.write_bytes(content)
+    begun = time.process_time()
+    tracemalloc.start()
+    try:
+        found = refusal(path)
+        assert tracemalloc.get_traced_memory()[1] < _BYTES
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - begun < _SECONDS
+    assert re.search(match, found), found
+    assert "\n" not in found
 
 
 def test_a_checkpoint_that_unpacks_to_more_is_refused(unpacked_bundle):

@@ -14,7 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
 
-from common.slides import open_slide
+from common.slides import SlideError, open_slide
 
 SIZES = (256, 128, 64)
 JPEG = {"compression": "jpeg", "compressionargs": {"level": 98, "outcolorspace": "RGB"}, "photometric": "rgb"}
@@ -63,49 +63,58 @@ def philips(path):
     return path / "a.tiff", "philips", 0
 
 
-def leica(path):
-    """Leica SCN: XML in the description says which pages are levels and how many nm the view is, here 4 pixels from the
-    canvas's corner."""
+def leica(path, levels=LEVELS, corner=(4, 4), canvas=(264, 264), name="a.scn", planes=1):
+    """Leica SCN: XML in the description says which pages are levels of which focal plane, and size and corner (row,
+    column) of the view on the canvas in nm, 500 a pixel. Planes after the first have its colours inverted."""
+    height, width = levels[0].shape[:2]
+    zs = [f'z="{z}" ' if planes > 1 else "" for z in range(planes)]
     dimensions = "".join(
-        f'<dimension sizeX="{side}" sizeY="{side}" r="{n}" ifd="{n}"/>' for n, side in enumerate(SIZES)
+        f'<dimension sizeX="{level.shape[1]}" sizeY="{level.shape[0]}" r="{n}" {zs[z]}ifd="{len(levels) * z + n}"/>'
+        for z in range(planes)
+        for n, level in enumerate(levels)
     )
     description = (
         '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:1">'
-        '<collection name="c" uuid="urn:uuid:2" sizeX="132000" sizeY="132000"><barcode></barcode>'
+        f'<collection name="c" uuid="urn:uuid:2" sizeX="{canvas[1] * 500}" sizeY="{canvas[0] * 500}">'
+        "<barcode></barcode>"
         '<image name="image_0" uuid="urn:uuid:3"><creationDate>2011-11-02T13:57:05.89Z</creationDate>'
         '<device model="Leica SCN400" version="1.4"/>'
-        f'<pixels sizeX="256" sizeY="256">{dimensions}</pixels>'
-        '<view sizeX="128000" sizeY="128000" offsetX="2000" offsetY="2000" spacingZ="0"/>'
+        f'<pixels sizeX="{width}" sizeY="{height}">{dimensions}</pixels>'
+        f'<view sizeX="{width * 500}" sizeY="{height * 500}" offsetX="{corner[1] * 500}" offsetY="{corner[0] * 500}" '
+        'spacingZ="0"/>'
         "<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings><illuminationSettings>"
         "<numericalAperture>0.75</numericalAperture><illuminationSource>brightfield</illuminationSource>"
         "</illuminationSettings></scanSettings></image></collection></scn>"
     )
-    with tifffile.TiffWriter(path / "a.scn", bigtiff=True) as writer:
-        for number, level in enumerate(LEVELS):
+    with tifffile.TiffWriter(path / name, bigtiff=True) as writer:
+        for number, level in enumerate([*levels, *[255 - level for level in levels] * (planes - 1)]):
             options = {"description": description} if number == 0 else {}
-            scale = {"resolution": (2e4 / 2**number, 2e4 / 2**number), "resolutionunit": "CENTIMETER"}
+            scale = {"resolution": (2e4 / 2 ** (number % len(levels)),) * 2, "resolutionunit": "CENTIMETER"}
             writer.write(level, tile=(64, 64), metadata=None, **options, **scale, **JPEG)
-    return path / "a.scn", "leica", 4
+    return path / name, "leica", corner[0]
 
 
-def hamamatsu_vms(path):
+def hamamatsu_vms(path, layers=1):
     """Hamamatsu VMS: an index of JPEG files; sizes in nm."""
     (path / "image.jpg").write_bytes(jpeg(LEVELS[0]))
     (path / "map.jpg").write_bytes(jpeg(LEVELS[2]))
     (path / "macro.jpg").write_bytes(jpeg(LEVELS[2]))
+    other_layers = "".join(f"ImageFile({layer})=map.jpg\n" for layer in range(1, layers))
     (path / "a.vms").write_text(
-        "[Virtual Microscope Specimen]\nNoLayers=1\nNoJpegColumns=1\nNoJpegRows=1\nImageFile=image.jpg\n"
-        "MapFile=map.jpg\nMacroImage=macro.jpg\nPhysicalWidth=128000\nPhysicalHeight=128000\nSourceLens=20\n"
+        f"[Virtual Microscope Specimen]\nNoLayers={layers}\nNoJpegColumns=1\nNoJpegRows=1\nImageFile=image.jpg\n"
+        f"{other_layers}MapFile=map.jpg\nMacroImage=macro.jpg\nPhysicalWidth=128000\nPhysicalHeight=128000\nSourceLens=20\n"
     )
     return path / "a.vms", "hamamatsu", 0
 
 
-def hamamatsu_ndpi(path):
-    """NDPI: a TIFF with 64-bit places of the next page, one JPEG per page and tags of its own."""
+def hamamatsu_ndpi(path, offsets=(0,)):
+    """NDPI: a TIFF with 64-bit places of the next page, one JPEG per page and tags of its own; focal planes at
+    ``offsets``, of which the one at 0 has the colours of the others inverted, and a macro."""
     content = bytearray(struct.pack("<2sHQ", b"II", 42, 0))
     previous = 4
-    for side, level in zip(SIZES, LEVELS, strict=True):
-        data = jpeg(level)
+    planes = [(side, level, z, 20 * side / 256) for z in offsets for side, level in zip(SIZES, LEVELS, strict=True)]
+    for side, level, offset, magnification in [*planes, (SIZES[2], LEVELS[2], 7 if len(offsets) > 1 else 0, -1.0)]:
+        data = jpeg(level if offset == 0 else 255 - level)
         place = len(content)
         content += data
         content += b"\0" * (len(content) % 2)
@@ -114,12 +123,12 @@ def hamamatsu_ndpi(path):
         tags = [
             (256, 4, side), (257, 4, side), (258, 3, 8), (259, 3, 7), (262, 3, 6), (273, 4, place), (277, 3, 3),
             (278, 4, side), (279, 4, len(data)), (282, 5, resolution), (283, 5, resolution), (296, 3, 3),
-            (65420, 4, 1), (65421, 11, struct.unpack("<I", struct.pack("<f", 20 * side / 256))[0]), (65424, 9, 0),
+            (65420, 4, 1), (65421, 11, struct.unpack("<I", struct.pack("<f", magnification))[0]), (65424, 9, offset),
         ]  # fmt: skip
         struct.pack_into("<Q", content, previous, len(content))
         content += struct.pack("<H", len(tags))
         for tag, kind, value in tags:
-            content += struct.pack("<HHII", tag, kind, 1, value)
+            content += struct.pack("<HHIi" if value < 0 else "<HHII", tag, kind, 1, value)
         previous = len(content)
         content += struct.pack("<Q", 0)
         content += b"\0" * 4 * len(tags)
@@ -127,8 +136,9 @@ def hamamatsu_ndpi(path):
     return path / "a.ndpi", "hamamatsu", 0
 
 
-def mirax(path):
-    """MIRAX: an ini file, an index of the JPEG tiles of each zoom level, and a file of tiles; no camera positions."""
+def mirax(path, hierarchies="", first=(0, 0)):
+    """MIRAX: an ini file, an index of the JPEG tiles of each zoom level, and a file of tiles; no camera positions.
+    Tiles of level 0 above or left of ``first`` (row, column) are left out, as glass that was not scanned."""
     folder = path / "a"
     folder.mkdir()
     levels = "".join(f"HIER_0_VAL_{n}_SECTION=LEVEL_{n}\n" for n in range(3))
@@ -140,9 +150,9 @@ def mirax(path):
     )
     (folder / "Slidedat.ini").write_text(
         "[GENERAL]\nSLIDE_ID=1234\nIMAGENUMBER_X=4\nIMAGENUMBER_Y=4\nOBJECTIVE_MAGNIFICATION=20\n"
-        "CameraImageDivisionsPerSide=4\n[HIERARCHICAL]\nHIER_COUNT=1\nNONHIER_COUNT=0\nINDEXFILE=Index.dat\n"
-        f"HIER_0_NAME=Slide zoom level\nHIER_0_COUNT=3\n{levels}[DATAFILE]\nFILE_COUNT=1\nFILE_0=Data0000.dat\n"
-        f"{sections}"
+        f"CameraImageDivisionsPerSide=4\n[HIERARCHICAL]\nHIER_COUNT={1 + bool(hierarchies)}\nNONHIER_COUNT=0\n"
+        f"INDEXFILE=Index.dat\nHIER_0_NAME=Slide zoom level\nHIER_0_COUNT=3\n{levels}{hierarchies}[DATAFILE]\n"
+        f"FILE_COUNT=1\nFILE_0=Data0000.dat\n{sections}"
     )
     data, pages = bytearray(b"01.021234" + bytes(8)), []
     for number, level in enumerate(LEVELS):
@@ -150,6 +160,8 @@ def mirax(path):
         entries = []
         for y in range(0, side, 64):
             for x in range(0, side, 64):
+                if number == 0 and (y < first[0] or x < first[1]):
+                    continue
                 tile = jpeg(level[y : y + 64, x : x + 64])
                 entries.append((y // 64 * step * 4 + x // 64 * step, len(data), len(tile), 0))
                 data += tile
@@ -167,7 +179,7 @@ def mirax(path):
     return path / "a.mrxs", "mirax", 0
 
 
-def ventana(path):
+def ventana(path, layers=""):
     """Ventana BIF: XML packets name scanner and joints of tiles; these are numbered from the bottom, to and fro."""
 
     def number(row: int, column: int) -> int:
@@ -187,7 +199,7 @@ def ventana(path):
         f'Pos-X="0" Pos-Y="0">{"".join(joints)}</ImageInfo></SlideStitchInfo><AoiOrigin><AOI0 OriginX="0" OriginY="0"/>'
         "</AoiOrigin></EncodeInfo>"
     )
-    scanner = '<iScan Magnification="20" ScanRes="0.5" UnitNumber="1"/>'
+    scanner = f'<iScan Magnification="20" ScanRes="0.5" UnitNumber="1"{layers}/>'
 
     def packet(text: str) -> list:
         return [(700, "B", len(text), text.encode(), True)]
@@ -202,7 +214,7 @@ def ventana(path):
     return path / "a.bif", "ventana", 0
 
 
-def dicom(path):
+def dicom(path, **attributes):
     """DICOM: one file per level, tiles as encapsulated JPEG frames, spacing in mm."""
     series, study = generate_uid(), generate_uid()
     for number, level in enumerate(LEVELS):
@@ -225,6 +237,8 @@ def dicom(path):
         dataset.SharedFunctionalGroupsSequence = [groups]
         optical.OpticalPathIdentifier = "1"
         dataset.OpticalPathSequence, dataset.NumberOfOpticalPaths = [optical], 1
+        for name, value in attributes.items():
+            setattr(dataset, name, value)
         dataset.PixelData = encapsulate([jpeg(tile) for tile in tiles])
         dataset["PixelData"].is_undefined_length = True
         dataset.file_meta = FileMetaDataset()
@@ -245,3 +259,46 @@ def test_scanner_formats_are_recognised_and_read_where_they_should(make, tmp_pat
         expected = LEVELS[0].reshape(size, 256 // size, size, 256 // size, 3).mean(axis=(1, 3))
         found = slide.read((128 + margin, 128 + margin), mpp, size, snap=0)
         assert np.abs(found - expected).mean() < 1.5, mpp
+
+
+ZSTACK = "".join(
+    f"HIER_1_VAL_{n}={name}\n" for n, name in enumerate(["ExtFocusLevel", "ZStackLevel_(-1)", "ZStackLevel_(1)"])
+)
+STACKS = {
+    "NDPI": (lambda path: hamamatsu_ndpi(path, (-100, 0, 100)), "3 focal planes; the one at offset 0 is read"),
+    "VMS": (lambda path: hamamatsu_vms(path, 2), "2 focal planes; layer 0 is read"),
+    "MIRAX": (
+        lambda path: mirax(path, f"HIER_1_NAME=Microscope focus level\nHIER_1_COUNT=3\n{ZSTACK}"),
+        "2 focal planes; the scanner's default one is read",
+    ),
+    "SCN": (lambda path: leica(path, 2), "2 focal planes; plane 0 is read"),
+    "BIF": (lambda path: ventana(path, ' Z-layers="5"'), "5 focal planes; the nominal one is read"),
+}
+
+
+@pytest.mark.parametrize(("make", "said"), STACKS.values(), ids=STACKS)
+def test_of_a_stack_of_focal_planes_the_scanners_own_is_read_with_a_warning(make, said, tmp_path, caplog):
+    path, _, margin = make(tmp_path)
+    slides = [open_slide(path), open_slide(path)]
+    found = slides[0].read((128 + margin, 128 + margin), 0.5, 256, snap=0)
+    assert np.abs(found - LEVELS[0].astype(float)).mean() < 1.5
+    assert said in slides[0].remark
+    # Workers open a slide many times.
+    assert [said in record.message for record in caplog.records if "focal" in record.message] == [True]
+
+
+@pytest.mark.parametrize("make", [philips, leica, hamamatsu_vms, hamamatsu_ndpi, mirax, ventana, dicom])
+def test_a_slide_of_one_focal_plane_is_opened_without_a_remark(make, tmp_path):
+    assert open_slide(make(tmp_path)[0]).remark == ""
+
+
+def test_focal_planes_and_channels_of_which_none_is_the_slide_are_refused(tmp_path):
+    (tmp_path / "planes").mkdir()
+    with pytest.raises(SlideError, match="it has 3 focal planes. Export one plane"):
+        open_slide(dicom(tmp_path / "planes", TotalPixelMatrixFocalPlanes=3)[0])
+    (tmp_path / "paths").mkdir()
+    with pytest.raises(SlideError, match=r"it has 2 channels \(optical paths\)"):
+        open_slide(dicom(tmp_path / "paths", NumberOfOpticalPaths=2)[0])
+    filters = "HIER_1_NAME=Slide filter level\nHIER_1_COUNT=3\n" + ZSTACK.replace("Focus", "Filter")
+    with pytest.raises(SlideError, match=r"it has 3 channels \(filters\)"):
+        open_slide(mirax(tmp_path, filters)[0])

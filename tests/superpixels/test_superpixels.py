@@ -13,6 +13,8 @@ from common.phantom import BREAST
 from common.slides import Slide, open_slide
 from common.superpixels import Region, Superpixels, majority_labels, segmentation, superpixel_features, superpixels
 from common.superpixels.features import BINS
+from common.superpixels.region import Window
+from tests.conftest import write_pyramid
 
 RED, BLUE = (200, 60, 90), (60, 60, 160)
 
@@ -134,3 +136,16 @@ def test_histograms_of_a_superpixel_and_of_the_circles_around_it(tmp_path):
     flat = centroids[:, 1] < 80
     assert (features[flat][:, 48 + 8] == 1).all()
     assert (features[flat][:, 58 + 8] == 1).all()
+
+
+def test_a_window_of_a_nearly_square_level_is_part_of_a_larger_one(tmp_path):
+    """The coarser level has pixels of 2.0017 x 2 of the finer one's."""
+    tall, wide = 2398, 24
+    level = np.random.default_rng(0).integers(0, 256, (tall, wide, 3), dtype=np.uint8)
+    finest = level.repeat(2, axis=0).repeat(2, axis=1)
+    finest = np.concatenate([finest, finest[-4:]])
+    path = write_pyramid(tmp_path / "a.tif", [finest, level], (0.5, 0.5), lossless=True)
+    region = Region(open_slide(path), 1.0)
+    whole = region.image(Window(0, 0, *region.shape))
+    part = Window(2000, 4, 64, 16)
+    assert np.array_equal(region.image(part), whole[part.slices])

@@ -81,6 +81,8 @@ def write_report(
     slides: str | None = None,
     name_by: str | None = None,
     longest: int = 2000,
+    mpp: float | None = None,
+    series: int | None = None,
 ) -> Path:
     """Write ``report.html``: slides with their classes laid over, which zoom; area per class; scores, confusion matrix,
     ROC and training curves, comparisons and every other picture; settings and what made it all.
@@ -92,6 +94,7 @@ def write_report(
             the classes. Without, the overlays that were written are shown.
         name_by: column of the datalist that named the slides' folders, if one did.
         longest: side in pixels of a slide's picture.
+        mpp, series: of slides whose entry says none; see :class:`SlideDataset`.
 
     Returns:
         the page.
@@ -102,7 +105,7 @@ def write_report(
     folder = Path(output_dir)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    items = _by_name(SlideDataset(slides, name_by=name_by)) if slides else {}
+    items = _by_name(SlideDataset(slides, mpp=mpp, name_by=name_by, series=series)) if slides else {}
     problems = _Problems()
     shown = _views(folder, items, max(longest, 1), problems)
     scores, curves = _scores(folder, problems), _trainings(folder, problems)

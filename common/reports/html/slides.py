@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image
 
 from ...classes import hex_color
-from ...slides import SlideError, open_slide
+from ...slides import SlideError, open_entry
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def _layers(
     if Path(item["image"]).stat().st_size != said["bytes"]:
         problem = f"it is not the file that was segmented ({said['bytes']:,} bytes)"
         raise SlideError(item["image"], problem, "Give the slide that was")
-    with open_slide(item["image"], item.get("backend", "auto"), item.get("mpp")) as slide:
+    with open_entry(item) as slide:
         height, width = labels.shape
         across = (slide.shape[0] / summary["label_map"]["shape"][0], slide.shape[1] / summary["label_map"]["shape"][1])
         mpp = summary["label_map"]["mpp"] * step

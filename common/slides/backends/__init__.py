@@ -16,6 +16,7 @@ from .cucim import CucimBackend
 from .image import PLAIN_SUFFIXES, ImageBackend
 from .openslide import OpenSlideBackend, detect_format
 from .tiff import TiffBackend, is_tiff
+from .tiff_images import GIVE_SERIES
 
 BACKENDS: dict[str, type[Backend]] = {
     backend.name: backend for backend in (TiffBackend, OpenSlideBackend, CucimBackend, ImageBackend)
@@ -27,7 +28,7 @@ SLIDE_SUFFIXES = (
 )
 _TIFF_FORMATS = (None, "aperio", "generic-tiff")
 
-__all__ = ["BACKENDS", "SLIDE_SUFFIXES", "Backend", "TiffBackend", "open_backend"]
+__all__ = ["BACKENDS", "GIVE_SERIES", "SLIDE_SUFFIXES", "Backend", "TiffBackend", "open_backend"]
 
 
 def open_backend(path: Path, name: str = "auto", series: int | None = None) -> Backend:

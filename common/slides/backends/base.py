@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..bounds import Bounds
+
 
 class Backend(ABC):
     """A file opened by one library.
@@ -17,6 +19,9 @@ class Backend(ABC):
         mpp: µm per level-0 pixel as (row, column), or None where the file does not say.
         mpp_quote: what the file says of it, for an error; nothing where it says nothing.
         properties: what else the file says.
+        bounds: the scanned part of level 0, or None where the file does not say.
+        bounds_quote: bounds in the file that cannot be; nothing where they can, or where there are none.
+        remark: what of the file is not read though it may be expected; nothing where all is.
     """
 
     name: ClassVar[str]
@@ -25,6 +30,9 @@ class Backend(ABC):
     mpp: tuple[float, float] | None
     mpp_quote: str = ""
     properties: dict[str, str]
+    bounds: Bounds | None = None
+    bounds_quote: str = ""
+    remark: str = ""
 
     @abstractmethod
     def __init__(self, path: Path, series: int | None = None) -> None:

@@ -15,7 +15,7 @@ from .alignment import aligned_start
 from .base import Backend
 from .tiff import TiffBackend
 
-_checked: set[tuple[str, int, int]] = set()
+_checked: set[tuple[str, int, int, int | None]] = set()
 _lock = threading.Lock()
 # Sound JPEG decoders differ by their arithmetic, in grey levels on the mean of a tile.
 _DECODERS_DIFFER = 1.5
@@ -33,7 +33,7 @@ class CucimBackend(Backend):
     name: ClassVar[str] = "cucim"
 
     def __init__(self, path: Path, series: int | None = None) -> None:
-        self.path = path
+        self.path, self._series = path, series
         structure = TiffBackend(path, series)
         try:
             for page in structure.pages:
@@ -66,7 +66,7 @@ class CucimBackend(Backend):
 
     def _check_once(self, structure: TiffBackend) -> None:
         status = self.path.stat()
-        identity = (str(self.path.resolve()), status.st_size, status.st_mtime_ns)
+        identity = (str(self.path.resolve()), status.st_size, status.st_mtime_ns, self._series)
         with _lock:
             if identity in _checked:
                 return

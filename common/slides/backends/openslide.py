@@ -8,11 +8,13 @@ from typing import ClassVar
 import numpy as np
 import openslide
 
+from ..bounds import read_bounds
 from ..errors import SlideError
 from .alignment import aligned_start
 from .alpha import Alpha, on_white
 from .base import Backend
 from .deflate import check_deflated_tiles
+from .planes import EXPORT_ONE, dicom_planes, planes_remark
 from .tiff import NAME_THE_ALPHA
 from .tiff_structure import TiffStructure
 
@@ -50,6 +52,9 @@ class OpenSlideBackend(Backend):
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideError as error:
+            planes = dicom_planes(str(error))
+            if planes is not None:
+                raise SlideError(path, f"it has {planes} focal planes", EXPORT_ONE) from error
             raise SlideError(
                 path, f"OpenSlide cannot open it ({error})", "Try another backend, or convert it"
             ) from error
@@ -58,7 +63,12 @@ class OpenSlideBackend(Backend):
         self._levels = list(enumerate(range(len(shapes)))) if self._structure is None else self._shared_levels(shapes)
         self.level_shapes = [shapes[level] for level, _ in self._levels]
         self.properties = dict(self._slide.properties)
+        self.remark = planes_remark(path, self.properties)
         self.mpp = self._read_mpp()
+        try:
+            self.bounds = read_bounds(self.properties, self.level_shapes[0])
+        except ValueError as error:
+            self.bounds_quote = str(error)
         color = self.properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "ffffff")
         self._background = np.array([int(color[i : i + 2], 16) for i in (0, 2, 4)], dtype=np.float32)
 

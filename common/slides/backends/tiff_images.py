@@ -27,6 +27,7 @@ _COMPARABLE_AREA = 4
 _COMPARABLE_MPP = 1.5
 _LONGEST_NAME = 40
 _SAME_SCALE = 0.1
+GIVE_SERIES = 'Give its number: --series 1 for one slide, "series": 1 in a datalist, series=1 in Python'
 
 
 @dataclass
@@ -107,7 +108,7 @@ def slide_image(path: Path, file: tifffile.TiffFile, series: int | None = None) 
     elif 0 <= series < len(images):
         chosen = images[series]
     else:
-        raise SlideError(path, f"it has no image {series}: it holds {_listed(images, images)}", "Give another series=")
+        raise SlideError(path, f"it has no image {series}: it holds {_listed(images, images)}", GIVE_SERIES)
     if chosen.planes > 1:
         raise SlideError(
             path,
@@ -250,7 +251,7 @@ def _likeliest(path: Path, images: list[TiffImage]) -> TiffImage:
         raise SlideError(
             path,
             f"each of these images may be the slide: {listed}",
-            "Choose one with series= of open_slide, or export it as a file of its own",
+            GIVE_SERIES,
         )
     return best
 

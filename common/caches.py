@@ -1,0 +1,34 @@
+"""Folders in which libraries keep what they made."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_VARIABLE = "CUPY_CACHE_DIR"
+
+
+def use_writable_cache() -> None:
+    """Give CuPy a temporary folder for compiled kernels where the home folder cannot be written to.
+
+    zarr imports CuPy where it is installed, and CuPy makes its folder when it is imported, GPU or not: without one,
+    nothing could be imported, as for service accounts and in containers.
+    """
+    if _VARIABLE in os.environ or importlib.util.find_spec("cupy") is None:
+        return
+    if _is_writable(Path("~/.cupy/kernel_cache").expanduser()):
+        return
+    folder = tempfile.mkdtemp(prefix="multimag-cupy-")
+    os.environ[_VARIABLE] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _is_writable(folder: Path) -> bool:
+    """Return whether a folder is there to be written to, or can be made."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)

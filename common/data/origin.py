@@ -1,0 +1,173 @@
+"""From where outlines count on a slide with bounds: told by which of two origins puts them on tissue."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..annotations import AnnotationError, Annotations, LabelImage, outline_names, read_annotations, stated_origin
+from ..classes import UNLABELLED, ClassScheme
+from ..errors import UnreadableFileError
+from ..slides import ORIGINS, Bounds, Slide, open_entry, tissue_mask
+from .class_map import guessed_class, is_background
+
+Outlines = Annotations | LabelImage
+# At least µm/px, and at most pixels on the longest side, at which outlines and tissue are compared.
+_MPP, _LONGEST = 2.0, 2048
+# The origin is clear if so much of what is annotated lies on tissue, and so much more than from the other origin.
+_LEAST, _APART = 0.5, 0.2
+_DRAWN, _GLASS = "annotated", "background"
+_TWO_CLASSES = ClassScheme(
+    [{"name": name, "color": (0, 0, 0), "label": n, "channel": n - 1} for n, name in enumerate((_DRAWN, _GLASS), 1)],
+    skipped=_GLASS,
+)
+
+
+@dataclass(frozen=True)
+class OriginEvidence:
+    """How much of what is annotated on a slide lies on tissue, by origin.
+
+    Attributes:
+        name: the slide's file name.
+        bounds: the slide's.
+        shares: origin -> share of the annotated area that is tissue; None where the annotation cannot be of it, as a
+            picture has other proportions.
+    """
+
+    name: str
+    bounds: Bounds
+    shares: Mapping[str, float | None]
+
+    @property
+    def best(self) -> str | None:
+        """The origin that puts outlines on tissue; None if neither clearly does."""
+        fitting = {origin: share for origin, share in self.shares.items() if share is not None}
+        if len(fitting) == 1:
+            return next(iter(fitting))
+        better = max(fitting, key=lambda origin: fitting[origin], default=None)
+        if better is None or fitting[better] < _LEAST or fitting[better] - min(fitting.values()) < _APART:
+            return None
+        return better
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} has bounds (from row {self.bounds.top}, column {self.bounds.left}): annotations lie on "
+            f"tissue {_told(self.shares['bounds'])} counted from the bounds, {_told(self.shares['slide'])} from the "
+            "slide's corner"
+        )
+
+
+def _told(share: float | None) -> str:
+    return "not at all (other proportions)" if share is None else f"to {share:.0%}"
+
+
+def origin_evidence(slide: Slide, labels: Outlines, scheme: ClassScheme) -> OriginEvidence | None:
+    """Measure how much of what is annotated lies on tissue if it counts from the slide's corner or its bounds'.
+
+    Args:
+        slide: the slide.
+        labels: its annotation.
+        scheme: the classes; what is drawn as background or glass does not count.
+
+    Returns:
+        None where both origins are one.
+
+    Raises:
+        UnreadableFileError: slide or annotation cannot be read.
+    """
+    if slide.bounds is None or slide.frame("bounds") == slide.frame("slide"):
+        return None
+    mask = tissue_mask(slide, max(_MPP, max(slide.shape) * slide.mpp / _LONGEST))
+    mpp = mask.pixel[0] / slide.pixel(1.0)[0]
+    center = (mask.mask.shape[0] * mask.pixel[0] / 2, mask.mask.shape[1] * mask.pixel[1] / 2)
+    of_tissue = np.array([label for label in range(256) if label != UNLABELLED and label not in _glass(scheme)])
+    drawn: dict[str, np.ndarray | None] = {}
+    for origin in ORIGINS:
+        try:
+            found = counted_from(labels, origin).label_map(slide, center, mpp, mask.mask.shape)
+            drawn[origin] = np.isin(found, of_tissue)
+        except AnnotationError:
+            drawn[origin] = None
+    areas = {origin: 0 if where is None else int(where.sum()) for origin, where in drawn.items()}
+    if isinstance(labels, Annotations) and labels.canvas is None:
+        # The same area: what one origin moves out of the slide is on no tissue either. Pictures are scaled to fit.
+        areas = dict.fromkeys(areas, max(areas.values()))
+    shares = {
+        origin: None if where is None else float((where & mask.mask).sum()) / max(areas[origin], 1)
+        for origin, where in drawn.items()
+    }
+    return OriginEvidence(slide.path.name, slide.bounds, shares)
+
+
+def counted_from(labels: Outlines, origin: str) -> Outlines:
+    """Return an annotation as if it counted from an origin."""
+    found = copy.copy(labels)
+    found.origin = origin
+    return found
+
+
+def says_origin(entry: Mapping[str, Any]) -> bool:
+    """Return whether an entry's annotation says itself from where it counts; one that cannot be read says nothing."""
+    if not str(entry["label"]).lower().endswith((".json", ".geojson", ".gz")):
+        return False
+    try:
+        return stated_origin(entry["label"]) is not None
+    except (AnnotationError, OSError):
+        return False
+
+
+def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> OriginEvidence | None:
+    """Measure for a slide and an annotation whose class names need not be known yet; see :func:`origin_evidence`.
+
+    Args:
+        entry: ``image`` and ``label`` as they can be opened; ``class_map`` and what says how the slide is read, where
+            it has them.
+        scheme: the classes, if they are known.
+
+    Returns:
+        None where both origins are one, the annotation says its own, or a file cannot be read, which is for others to
+        say.
+    """
+    try:
+        with open_entry(entry) as slide:
+            if slide.bounds is None or says_origin(entry):
+                return None
+            return origin_evidence(slide, *_of_any_names(entry, scheme))
+    except (UnreadableFileError, ValueError):
+        return None
+
+
+def _of_any_names(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[Any, ClassScheme]:
+    """Return an annotation and its classes: of outlines, whatever they are called, tissue and glass."""
+    names = outline_names(entry["label"], Path(entry["image"]).name)
+    if not names:
+        found = scheme or _TWO_CLASSES
+        return read_annotations(entry["label"], found), found
+    given = entry.get("class_map") or {}
+    class_map = {
+        name: _drawn_as(name, given, scheme)
+        for outline in names
+        for name in outline.candidates
+        if outline.otherwise is not None or name in given
+    }
+    return read_annotations(entry["label"], _TWO_CLASSES, class_map, image=Path(entry["image"]).name), _TWO_CLASSES
+
+
+def _drawn_as(name: str, given: Mapping[str, str | None], scheme: ClassScheme | None) -> str | None:
+    meant = given.get(name, name)
+    if meant is None:
+        return None
+    skipped = None if scheme is None or scheme.skipped is None else scheme.skipped.name
+    guessed = meant if scheme is None or meant in scheme.names else guessed_class(meant, scheme)
+    return _GLASS if is_background(meant) or (skipped is not None and guessed == skipped) else _DRAWN
+
+
+def _glass(scheme: ClassScheme) -> set[int]:
+    """Return the labels of classes that are drawn where there is no tissue."""
+    skipped = set() if scheme.skipped is None else {scheme.skipped.label}
+    return skipped | {one.label for one in scheme.classes if is_background(one.name)}

@@ -1,0 +1,122 @@
+"""A disk that is full, or a file that would be too large: one line names the place, and the same command resumes."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import resource
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from common.files import DiskFullError, full_disk_named, written_whole
+from common.inference import inferer
+from tests.inference.children import ended, last_line, segment, small_slide
+from tests.inference.test_resume import contents
+
+_PAGE = resource.getpagesize()
+_FINAL = ("prediction.tif", "prediction.geojson", "overlay.png", "entropy.tif", "probabilities.zarr", "summary.json")
+
+
+def _fail() -> None:
+    raise RuntimeError("stopped")
+
+
+def _fail_at_outputs() -> None:
+    inferer.write_outputs = lambda *arguments: _fail()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> SimpleNamespace:
+    """A slide, the outputs of an undisturbed run, and the bytes that its maps take up on a disk."""
+    folder = tmp_path_factory.mktemp("whole")
+    slide = small_slide(folder / "s.tif")
+    assert ended(folder / "log", segment, slide, folder / "out", before=_fail_at_outputs).code == 1
+    maps = [path.stat().st_size for path in (folder / "out").rglob("*") if path.is_file()]
+    result = ended(folder / "log", segment, slide, folder / "out")
+    assert result.code == 0, result.said
+    # A file takes up whole pages.
+    room = sum(-(-size // _PAGE) for size in maps) * _PAGE
+    return SimpleNamespace(slide=slide, outputs=contents(folder / "out" / "s"), maps=room)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mount a file system of so many bytes; a later call changes its size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def sized(size: int) -> Path:
+        remount = ["-o", f"remount,size={size}"] if os.path.ismount(folder) else ["-o", f"size={size}", "-t", "tmpfs"]
+        result = subprocess.run(["mount", *remount, "none", str(folder)], capture_output=True, text=True, check=False)
+        if result.returncode:
+            pytest.skip(f"no file system may be mounted here: {result.stderr.strip()}")
+        return folder
+
+    yield sized
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def check_nothing_half_written(out: Path) -> None:
+    assert not [path for path in out.rglob("*") if ".partial" in path.name or path.name == ".lock"]
+    assert not [name for name in _FINAL if (out / "s" / name).exists()]
+
+
+# Too small for the journal, for all blocks, and for all outputs.
+@pytest.mark.parametrize(("share", "more"), [(0, 2), (0.6, 0), (1, 3)])
+def test_a_full_disk_is_named_and_the_same_command_resumes_once_there_is_room(whole, disk, tmp_path, share, more):
+    out = disk((round(share * whole.maps / _PAGE) + more) * _PAGE)
+    result = ended(tmp_path / "log", segment, whole.slide, out)
+    assert result.code == 1, result.said
+    line = last_line(result.said)
+    assert line.startswith(f"error: {out}/s")
+    assert line.endswith(": the disk is full. Free some space, or choose another --output; the same command resumes")
+    assert "Traceback" not in result.said
+    check_nothing_half_written(out)
+    disk(20 << 20)
+    result = ended(tmp_path / "log", segment, whole.slide, out)
+    assert result.code == 0, result.said
+    assert contents(out / "s") == whole.outputs
+
+
+def _allow_files_of(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+# Too small for the maps, and for the outputs. The log is a file, too.
+@pytest.mark.parametrize("size", [1500, 6000])
+def test_a_file_that_would_be_too_large_is_named_and_the_same_command_resumes(whole, tmp_path, size):
+    out = tmp_path / "out"
+    result = ended(tmp_path / "log", segment, whole.slide, out, before=functools.partial(_allow_files_of, size))
+    assert result.code == 1, result.said
+    line = last_line(result.said)
+    assert line.startswith(f"error: {out}/s")
+    assert ": the file would be larger than the file system, or ulimit -f, allows. Choose another --output" in line
+    check_nothing_half_written(out)
+    assert ended(tmp_path / "log", segment, whole.slide, out).code == 0
+    assert contents(out / "s") == whole.outputs
+
+
+def test_errors_of_a_full_disk_name_what_was_written():
+    with (
+        pytest.raises(DiskFullError, match="output") as failure,
+        full_disk_named("output"),
+    ):
+        Path("/dev/full").write_text("x")
+    assert failure.value.errno == errno.ENOSPC
+    with pytest.raises(PermissionError), full_disk_named("output"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_weights_that_do_not_fit_on_a_disk_are_a_full_disk(disk):
+    """torch.save says no more than that a write failed."""
+    folder = disk(256 << 10)
+    with pytest.raises(DiskFullError, match=r"model\.pt") as failure, written_whole(folder / "model.pt") as partial:
+        torch.save({"weights": torch.zeros(100_000)}, partial)
+    assert failure.value.errno == errno.ENOSPC
+    assert list(folder.iterdir()) == []

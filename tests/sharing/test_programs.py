@@ -1,0 +1,45 @@
+"""Programs of this project's own networks are none of those that are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from common.sharing.model_files import check_model_file
+from tests.bundles.commands import configs_of
+from tests.bundles.narrow import NARROW
+from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, MULTILEVEL
+
+BUNDLES = {
+    "dmmn": DMMN,
+    "mrn": MRN,
+    "multires_encdec": ENCDEC,
+    "da_refinenet": DA_REFINENET,
+    "multilevel_unet": MULTILEVEL,
+}
+
+
+def narrow_network(name):
+    """A bundle's network at its narrowest, and an image for it."""
+    parser = ConfigParser(ConfigParser.load_config_files(configs_of(BUNDLES[name], "inference.yaml")))
+    for key, value in NARROW[name].items():
+        if key.split("#")[0] in parser:
+            parser[key] = value
+    views = parser.get_parsed_content("fields_of_view")
+    return parser.get_parsed_content("network_def").eval(), torch.rand(2, 3 * len(views), *[views[0]["size"]] * 2)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_torchscript_of_every_network_is_accepted(name, tmp_path):
+    network, _ = narrow_network(name)
+    torch.jit.save(torch.jit.script(network), tmp_path / "model.ts")
+    check_model_file(tmp_path / "model.ts")
+
+
+@pytest.mark.parametrize("name", ["mrn"])
+def test_exported_programs_of_a_network_are_accepted(name, tmp_path):
+    network, image = narrow_network(name)
+    program = torch.export.export(network, (image,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "model.pt2")
+    check_model_file(tmp_path / "model.pt2")
