@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "diagnosis": {"annotations", "data", "evaluation", "reports", "slides", "superpixels"},
     "sharing": {"networks"},
     "cohort": {"bundle", "data", "inference", "networks", "outputs", "reports", "slides"},
-    "label_app": {"annotations", "networks", "sharing"},
+    "label_app": {"annotations", "data", "inference", "networks", "sharing", "slides"},
 }
 ROOMS["cli"] = set(ROOMS) - {"label_app"}
 
