@@ -18,7 +18,7 @@ from .manifest import CohortSlide
 logger = logging.getLogger(__name__)
 # Seconds until something is tried again: this, then so many times as long.
 _FIRST_PAUSE, _GROWTH = 2.0, 4.0
-_TICK = 1.0
+_DONE_LINE = 1.0
 # Failures in a row after which it may be the worker that is ill: a GPU that answers no more, a full disk.
 _ILL = 3
 
@@ -140,7 +140,7 @@ class Dispatcher:
                 self._call_up(due)
         self._hand_out()
         running = [*self._comings, *(future for post in self._posts for future in post.doing)]
-        until = min([_TICK, *(moment - now for moment, *_ in self._later[:1])])
+        until = min([_DONE_LINE, *(moment - now for moment, *_ in self._later[:1])])
         if running:
             done, _ = wait(running, timeout=max(0.0, until), return_when=FIRST_COMPLETED)
         else:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ..bundle.find import find_bundle
 from ..bundle.keys import check_keys, config_files
-from ..inference.journal import check_same, differences
+from ..settings import check_same, differences
 from .account import Account
 from .crew import LocalMember, Member
 from .dispatch import Dispatcher, Task

@@ -1,10 +1,10 @@
 """The whole-slide engine: a slide and a network in, maps of the slide out."""
 
 from ..renamed import renamed_in
+from ..settings import SettingsError
 from .autocast import AutocastInferer
 from .engine import Segmented, Segmenter
 from .inferer import PrepareSlide, WholeSlideInferer
-from .journal import SettingsError
 from .options import Options
 
 __all__ = [

@@ -30,10 +30,10 @@ from ..classes import ClassScheme
 from ..maps.grid import Block, Plan
 from ..maps.store import Canvas, checksum
 from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask
-from .journal import Journal
-from .memory import freed_memory_kept
+from .memory import retain_freed_memory
 from .options import Options
 from .prediction import Predictor, TensorWindow
+from .progress_log import ProgressLog
 from .reading import BlockReader, Window
 from .stitching import Stitcher
 
@@ -132,7 +132,7 @@ class Segmenter:
         Args:
             slide: the slide.
             folder: where the maps and the journal are kept until the caller removes them.
-            settings: what the result depends on; see :class:`Journal`.
+            settings: what the result depends on; see :class:`ProgressLog`.
             maps: which to make; see :class:`Stitcher`.
             tissue: targets without tissue are not predicted (label 0).
             overwrite: begin anew where the folder holds the beginning of a result of other settings.
@@ -156,7 +156,7 @@ class Segmenter:
             for network, streams in zip(self.networks, self._streams, strict=True)
             for stream in streams
         ]
-        journal = Journal(folder, {**settings, "maps": list(maps), **self._circumstances()}, overwrite)
+        journal = ProgressLog(folder, {**settings, "maps": list(maps), **self._circumstances()}, overwrite)
         canvases = self._canvases(folder, maps, plan, journal)
         finished = journal.begin()
         jobs = [(block, wanted) for block in plan.blocks() if (wanted := _wanted(block, plan, tissue)).any()]
@@ -167,7 +167,7 @@ class Segmenter:
             logger.warning("%s: %d finished blocks are damaged and are predicted again", folder, damaged)
         total, to_do = (sum(int(wanted.sum()) for _, wanted in some) for some in (jobs, left))
         alone = [device.type for device in self.devices] == ["cpu"]
-        memory = freed_memory_kept() if alone else nullcontext()
+        memory = retain_freed_memory() if alone else nullcontext()
         if journal.resumed:
             logger.info("%s: resuming, %d of %d patches are in finished blocks", slide.name, total - to_do, total)
         bar = progress.shown(slide.name, total, total - to_do)
@@ -186,11 +186,11 @@ class Segmenter:
                         values[..., glass] = 0
                     canvases[name].write(block.top, block.left, values)
                     written = checksum(values, written)
-                journal.tick(block.top, block.left, written)
+                journal.mark_done(block.top, block.left, written)
         predicting = sum(worker.seconds for worker in workers) / len(workers)
         return Segmented(canvases, plan, time.monotonic() - started, predicting)
 
-    def _canvases(self, folder: Path, maps: tuple[str, ...], plan: Plan, journal: Journal) -> dict[str, Canvas]:
+    def _canvases(self, folder: Path, maps: tuple[str, ...], plan: Plan, journal: ProgressLog) -> dict[str, Canvas]:
         """Return the arrays that the journal is of; new ones if there is none, or some of them cannot be opened."""
         planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}
         shapes = {folder / f"{name}.zarr": (*planes[name], *plan.shape) for name in maps}

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from ..errors import OutputError
 from ..files import PARTIAL, remove
 from ..outputs.writer import OUTPUTS, SUMMARY
-from .journal import SettingsError, check_same
+from ..settings import SettingsError, check_same
 
 _UNFINISHED, _LOCK = ".unfinished", ".lock"
 

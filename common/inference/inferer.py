@@ -23,6 +23,7 @@ from ..networks.checkpoints import weights_digest
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
+from ..settings import SettingsError
 from ..slides import (
     FieldOfView,
     PatchReader,
@@ -38,7 +39,6 @@ from ..slides import (
 from .autocast import AutocastInferer
 from .engine import Segmented, Segmenter, sample_pixels
 from .folder import FolderInUseError, SlideFolder
-from .journal import SettingsError
 from .options import Options
 from .parts import adopt_part, pack_part
 

@@ -12,7 +12,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
+def retain_freed_memory() -> Iterator[None]:
     """Within, memory that the main thread frees stays with the process for the next tensor; later it is given back.
 
     glibc otherwise asks the kernel for every large block anew and the kernel clears each page of it: with maps over a

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..errors import UnreadableFileError
 from ..files import remove, write_json, written_whole
-from .journal import DONE, SETTINGS, SettingsError, add_ticks, check_same, differences
+from ..settings import SettingsError, check_same, differences
+from .progress_log import DONE, SETTINGS, add_done
 
 # A map's metadata, or one of its chunks, whose numbers are its place.
 _MEMBER = re.compile(r"[a-z]+\.zarr/(zarr\.json|c(/\d+)+)")
@@ -64,4 +65,4 @@ def adopt_part(part: Path, unfinished: Path, overwrite: bool = False) -> None:
             part, f"no part of a slide, or damaged ({error})", "Remove it: it is made again"
         ) from error
     # Last: what is not ticked off does not count.
-    add_ticks(unfinished, ticked)
+    add_done(unfinished, ticked)

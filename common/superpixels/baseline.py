@@ -24,13 +24,13 @@ from ..data.store import label_key
 from ..errors import OutputError
 from ..files import inside, sha256
 from ..inference.folder import FolderInUseError, SlideFolder
-from ..inference.journal import SettingsError
 from ..literal import as_path
 from ..maps.grid import Plan
 from ..maps.store import Canvas
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
+from ..settings import SettingsError
 from ..slides import Slide, SlideError, pixels_key
 from .estimators import load_fitted, save_fitted
 from .features import BINS, NEIGHBOURHOODS, superpixel_features

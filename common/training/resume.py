@@ -19,9 +19,9 @@ from torch.optim import Optimizer
 from ..data import MultiMagnificationPatchDataset, NumberedDraws
 from ..files import written_whole
 from ..inference.autocast import AutocastInferer
-from ..inference.journal import differences
 from ..literal import as_path
 from ..networks.checkpoints import weights_digest
+from ..settings import differences
 from ..slides import image_of
 
 logger = logging.getLogger(__name__)

@@ -40,7 +40,7 @@ from slides import write_repeated_slide
 
 from common.inference import Options, Segmenter
 from common.inference.autocast import AutocastInferer
-from common.inference.memory import freed_memory_kept
+from common.inference.memory import retain_freed_memory
 from common.inference.precision import resolve_dtype
 from common.inference.reading import BlockReader
 from common.networks import NETWORKS
@@ -154,7 +154,7 @@ def run_row(row: str, case: Case, path: Path, readers: int) -> dict[str, Any]:
 def _plain_forward(case: Case, patches: int, batch_size: int) -> None:
     forward = AutocastInferer(case.dtype)
     batch = torch.rand(batch_size, 3 * len(case.views), case.views[0].size, case.views[0].size, device=DEVICE)
-    with freed_memory_kept():
+    with retain_freed_memory():
         for _ in range(-(-patches // batch_size)):
             forward(batch, case.network)
     if DEVICE.type == "cuda":

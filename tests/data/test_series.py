@@ -35,8 +35,8 @@ from common.data.inspection import PatchSettings, inspect_datalist
 from common.data.tissue_patches import tissue_patches
 from common.diagnosis.regions import Division, region_histograms
 from common.inference import WholeSlideInferer
-from common.inference.journal import SettingsError
 from common.reports.html.slides import slide_view
+from common.settings import SettingsError
 from common.slides import FieldOfView, PatchReader, SlideError, open_entry, open_slide, pixels_key
 from common.style import SlideRestyler, StyleGenerator
 from common.superpixels import SuperpixelSVM

@@ -18,7 +18,7 @@ import tifffile
 import torch
 
 from common.inference import Options, SettingsError, WholeSlideInferer
-from common.inference.journal import Journal
+from common.inference.progress_log import ProgressLog
 from common.networks import MRN
 from common.slides import FieldOfView
 from tests.conftest import ramp, write_pyramid
@@ -186,15 +186,15 @@ def test_outputs_without_the_summary_that_vouches_for_them_do_not_count(slide, s
 
 
 def test_a_journal_that_is_given_up_counts_no_more_before_its_arrays_go(tmp_path):
-    Journal(tmp_path, {"a": 1}).begin()
-    Journal(tmp_path, {"a": 1}).tick(0, 0, 7)
-    assert not Journal(tmp_path, {"a": 2}, overwrite=True).resumed
-    assert not Journal(tmp_path, {"a": 1}).resumed
+    ProgressLog(tmp_path, {"a": 1}).begin()
+    ProgressLog(tmp_path, {"a": 1}).mark_done(0, 0, 7)
+    assert not ProgressLog(tmp_path, {"a": 2}, overwrite=True).resumed
+    assert not ProgressLog(tmp_path, {"a": 1}).resumed
 
 
 def test_nothing_finished_is_nothing_to_lose(tmp_path):
-    Journal(tmp_path, {"a": 1}).begin()
-    assert not Journal(tmp_path, {"a": 2}).resumed
+    ProgressLog(tmp_path, {"a": 1}).begin()
+    assert not ProgressLog(tmp_path, {"a": 2}).resumed
 
 
 def test_networks_with_normalisation_have_a_digest_too(slide, scheme, tmp_path):
@@ -217,18 +217,18 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(slide, scheme,
 
 
 def test_a_line_that_a_kill_cut_off_does_not_count(tmp_path):
-    journal = Journal(tmp_path, {"a": 1})
+    journal = ProgressLog(tmp_path, {"a": 1})
     assert journal.begin() == {}
-    journal.tick(0, 128, 0)
-    journal.tick(256, 0, 0xFFFFFFFF)
+    journal.mark_done(0, 128, 0)
+    journal.mark_done(256, 0, 0xFFFFFFFF)
     with (tmp_path / "blocks.txt").open("a") as file:
         file.write("256 1")
-    journal = Journal(tmp_path, {"a": 1})
+    journal = ProgressLog(tmp_path, {"a": 1})
     assert journal.begin() == {(0, 128): 0, (256, 0): 0xFFFFFFFF}
-    journal.tick(512, 0, 5)
-    assert Journal(tmp_path, {"a": 1}).begin() == {(0, 128): 0, (256, 0): 0xFFFFFFFF, (512, 0): 5}
+    journal.mark_done(512, 0, 5)
+    assert ProgressLog(tmp_path, {"a": 1}).begin() == {(0, 128): 0, (256, 0): 0xFFFFFFFF, (512, 0): 5}
     with pytest.raises(SettingsError, match=r"a is 1 there, 2 now; b\[0\] is not set there, 7 now"):
-        Journal(tmp_path, {"a": 2, "b": [7]})
+        ProgressLog(tmp_path, {"a": 2, "b": [7]})
 
 
 def test_another_process_in_the_same_folder_is_kept_out(slide, scheme, tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 
 from common.bundle.parser import bundle_parser
-from common.inference.journal import DONE, Journal
+from common.inference.progress_log import DONE, ProgressLog
 from common.networks.checkpoints import load_weights
 from tests.gpu.cases import CHECKPOINTS, DEVICE
 from tests.gpu.kit import Kit
@@ -82,15 +82,15 @@ class _counted:
     """Count finished blocks; with ``last``, die at once when there are so many."""
 
     def __init__(self, last: int | None = None) -> None:
-        self.count, self.last, tick = [0], last, Journal.tick
+        self.count, self.last, tick = [0], last, ProgressLog.tick
 
-        def counting(journal: Journal, *place: int) -> None:
+        def counting(journal: ProgressLog, *place: int) -> None:
             tick(journal, *place)
             self.count[0] += 1
             if self.count[0] == self.last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        self.patched = patch.object(Journal, "tick", counting)
+        self.patched = patch.object(ProgressLog, "tick", counting)
 
     def __enter__(self) -> list[int]:
         self.patched.start()

@@ -15,7 +15,7 @@ from whole_slide import count_decoded, decode_all
 
 from common.inference import Options
 from common.inference.autocast import AutocastInferer
-from common.inference.memory import freed_memory_kept
+from common.inference.memory import retain_freed_memory
 from common.inference.options import CONTEXTS
 from common.slides import open_slide
 from tests.gpu.cases import DEVICE, Case, bundle_case
@@ -101,7 +101,7 @@ class _Rows:
         batch = torch.rand(batch_size, 3 * len(self.case.views), size, size, device=DEVICE)
         batch = batch.to(getattr(torch, forward.dtype_on(DEVICE)), memory_format=torch.channels_last)
         # As the engine does, which keeps freed memory on a CPU only.
-        with torch.inference_mode(), freed_memory_kept() if DEVICE.type == "cpu" else nullcontext():
+        with torch.inference_mode(), retain_freed_memory() if DEVICE.type == "cpu" else nullcontext():
             forward(batch, network)
             with measured() as figures:
                 for _ in range(count // batch_size):
