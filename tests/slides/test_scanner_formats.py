@@ -271,7 +271,7 @@ STACKS = {
         lambda path: mirax(path, f"HIER_1_NAME=Microscope focus level\nHIER_1_COUNT=3\n{ZSTACK}"),
         "2 focal planes; the scanner's default one is read",
     ),
-    "SCN": (lambda path: leica(path, 2), "2 focal planes; plane 0 is read"),
+    "SCN": (lambda path: leica(path, planes=2), "2 focal planes; plane 0 is read"),
     "BIF": (lambda path: ventana(path, ' Z-layers="5"'), "5 focal planes; the nominal one is read"),
 }
 
