@@ -12,8 +12,8 @@ from monai.transforms import Compose, OneOf
 from PIL import Image
 
 from common.classes import ClassScheme
-from common.maps.grid import Plan
-from common.maps.store import Canvas
+from common.maps.grid import TileGrid
+from common.maps.store import MapStore
 from common.outputs.confidence import heat_colors, write_confidence
 from common.reports.augmentation import _hue_saturation, _ranges, always, single_transforms
 from common.reports.features import embedded, encoder_features
@@ -131,13 +131,13 @@ def test_confidence_is_heat_where_a_class_is_probable_and_the_slide_elsewhere(ph
         [{"name": name, "color": (0, 0, 0), "label": i + 1, "channel": i} for i, name in enumerate(("one", "other"))]
     )
     with open_slide(phantom.slide) as slide:
-        plan = Plan(slide.shape, slide.pixel(4.0), 64, 2)
-        canvas = Canvas(tmp_path / "canvas", (2, 384, 384), 128)
+        grid = TileGrid(slide.shape, slide.pixel(4.0), 64, 2)
+        store = MapStore(tmp_path / "store", (2, 384, 384), 128)
         probabilities = np.zeros((2, 384, 384), np.uint8)
         probabilities[0, :192] = 255
         probabilities[1, 192:] = 255
-        canvas.write(0, 0, probabilities)
-        write_confidence(tmp_path / "confidence.png", slide, canvas, plan, scheme)
+        store.write(0, 0, probabilities)
+        write_confidence(tmp_path / "confidence.png", slide, store, grid, scheme)
     shown = np.asarray(Image.open(tmp_path / "confidence.png")).astype(float)
     # Pictures of 384 pixels under a title of 23, 8 apart; the first is the slide.
     slide, one, other = (shown[23:407, left : left + 384] for left in (0, 392, 784))

@@ -3,17 +3,17 @@
 from ..renamed import renamed_in
 from ..settings import SettingsError
 from .autocast import AutocastInferer
-from .engine import Segmented, Segmenter
+from .engine import Segmenter, SlideMaps
 from .inferer import PrepareSlide, WholeSlideInferer
-from .options import Options
+from .options import InferenceOptions
 
 __all__ = [
     "AutocastInferer",
-    "Options",
+    "InferenceOptions",
     "PrepareSlide",
-    "Segmented",
     "Segmenter",
     "SettingsError",
+    "SlideMaps",
     "WholeSlideInferer",
 ]
 

@@ -1,7 +1,7 @@
 """Slide in, maps out: read ahead, predict, stitch, write, in bounded memory.
 
 Three stages run at the same time: threads read the next blocks, further threads predict and stitch, and the caller's
-thread writes what is finished and ticks it off. On one CPU, where writing would only take turns with
+thread writes what is finished and ticks it off. On one CPU, where writing would only take rotations with
 predicting, the caller's thread does both.
 """
 
@@ -27,14 +27,14 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..classes import ClassScheme
-from ..maps.grid import Block, Plan
-from ..maps.store import Canvas, checksum
+from ..maps.grid import Block, TileGrid
+from ..maps.store import MapStore, checksum
 from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask
 from .memory import retain_freed_memory
-from .options import Options
-from .prediction import Predictor, TensorWindow
+from .options import InferenceOptions
+from .prediction import BlockTensors, Predictor
 from .progress_log import ProgressLog
-from .reading import BlockReader, Window
+from .reading import BlockInput, BlockReader
 from .stitching import Stitcher
 
 logger = logging.getLogger(__name__)
@@ -48,18 +48,18 @@ _STRIP = 2**15
 
 
 @dataclass(frozen=True)
-class Segmented:
+class SlideMaps:
     """A slide's maps.
 
     Attributes:
         maps: name -> its array on disk; see :data:`MAPS`.
-        plan: their lattice on the slide.
+        grid: their lattice on the slide.
         seconds: how long it took.
         predicting: seconds of these in which a worker predicted; the mean over workers. A GPU has several.
     """
 
-    maps: dict[str, Canvas]
-    plan: Plan
+    maps: dict[str, MapStore]
+    grid: TileGrid
     seconds: float
     predicting: float
 
@@ -72,7 +72,7 @@ class Segmenter:
         devices: where it runs; blocks are dealt to them as they become free.
         reader: what it sees.
         target: what it predicts.
-        scheme: turns logits into labels.
+        scheme: rotations logits into labels.
         options: how it is run.
         preprocess: ``(3·S, h, w)`` float32 from 0 to 255 on the device, finest view first, -> what the network takes;
             every pixel by itself, as a window of many patches is preprocessed at once.
@@ -88,7 +88,7 @@ class Segmenter:
         reader: PatchReader,
         target: FieldOfView,
         scheme: ClassScheme,
-        options: Options,
+        options: InferenceOptions,
         preprocess: Preprocess,
     ) -> None:
         self.reader, self.target, self.scheme = reader, target, scheme
@@ -103,11 +103,11 @@ class Segmenter:
         self._streams = [self._streams_on(device) for device in self.devices]
         self._threads: ThreadPoolExecutor | None = None
 
-    def plan(self, slide: Slide) -> Plan:
+    def grid(self, slide: Slide) -> TileGrid:
         """The grid over a slide."""
         mpp = self.reader.actual_mpp(slide, self.target.mpp)
         stride = max(1, round(self.target.size * (1 - self.options.overlap)))
-        return Plan(slide.shape, slide.pixel(mpp), self.target.size, self.options.block, stride)
+        return TileGrid(slide.shape, slide.pixel(mpp), self.target.size, self.options.block, stride)
 
     def preprocess_view(self, pixels: torch.Tensor, index: int) -> torch.Tensor:
         """One view ``(3, h, w)``, preprocessed. The views of a window differ in size and cannot be stacked."""
@@ -126,7 +126,7 @@ class Segmenter:
         overwrite: bool = False,
         pixelwise: bool = False,
         part: tuple[int, int] = (0, 1),
-    ) -> Segmented:
+    ) -> SlideMaps:
         """Predict a slide, or what is left of it to predict.
 
         Args:
@@ -145,27 +145,27 @@ class Segmenter:
             ValueError: network, fields of view and options do not go together.
         """
         started = time.monotonic()
-        plan = self.plan(slide)
+        grid = self.grid(slide)
         self._renew_copies()
         views, mpp = self.reader.fields_of_view, self.target.mpp
         margins = Predictor.margins(self.networks[0], views, self.target, self.options)
-        reader = BlockReader(self.reader, slide, plan, mpp, margins)
+        reader = BlockReader(self.reader, slide, grid, mpp, margins)
         progress = _Progress()
         workers = [
-            _Worker(self, network, stream, plan, reader.steps, maps, progress)
+            _Worker(self, network, stream, grid, reader.steps, maps, progress)
             for network, streams in zip(self.networks, self._streams, strict=True)
             for stream in streams
         ]
         journal = ProgressLog(folder, {**settings, "maps": list(maps), **self._circumstances()}, overwrite)
-        canvases = self._canvases(folder, maps, plan, journal)
+        stores = self._stores(folder, maps, grid, journal)
         finished = journal.begin()
-        jobs = [(block, wanted) for block in plan.blocks() if (wanted := _wanted(block, plan, tissue)).any()]
+        jobs = [(block, mask) for block in grid.blocks() if (mask := _wanted(block, grid, tissue)).any()]
         jobs = jobs[len(jobs) * part[0] // part[1] : len(jobs) * (part[0] + 1) // part[1]]
-        left = [job for job in jobs if not _is_finished(job[0], finished, canvases)]
+        left = [job for job in jobs if not _is_finished(job[0], finished, stores)]
         damaged = sum((block.top, block.left) in finished for block, _ in left)
         if damaged:
             logger.warning("%s: %d finished blocks are damaged and are predicted again", folder, damaged)
-        total, to_do = (sum(int(wanted.sum()) for _, wanted in some) for some in (jobs, left))
+        total, to_do = (sum(int(mask.sum()) for _, mask in some) for some in (jobs, left))
         alone = [device.type for device in self.devices] == ["cpu"]
         memory = retain_freed_memory() if alone else nullcontext()
         if journal.resumed:
@@ -178,26 +178,26 @@ class Segmenter:
         )
         with memory, bar, _named(slide), closing(running) as blocks:
             for block, _, found in blocks:
-                glass = ~_tissue_of(block, plan, tissue) if tissue is not None and pixelwise else None
+                glass = ~_tissue_of(block, grid, tissue) if tissue is not None and pixelwise else None
                 written = 0
                 for name in maps:
                     values = found[name].numpy()
                     if glass is not None:
                         values[..., glass] = 0
-                    canvases[name].write(block.top, block.left, values)
+                    stores[name].write(block.top, block.left, values)
                     written = checksum(values, written)
                 journal.mark_done(block.top, block.left, written)
         predicting = sum(worker.seconds for worker in workers) / len(workers)
-        return Segmented(canvases, plan, time.monotonic() - started, predicting)
+        return SlideMaps(stores, grid, time.monotonic() - started, predicting)
 
-    def _canvases(self, folder: Path, maps: tuple[str, ...], plan: Plan, journal: ProgressLog) -> dict[str, Canvas]:
+    def _stores(self, folder: Path, maps: tuple[str, ...], grid: TileGrid, journal: ProgressLog) -> dict[str, MapStore]:
         """Return the arrays that the journal is of; new ones if there is none, or some of them cannot be opened."""
         planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}
-        shapes = {folder / f"{name}.zarr": (*planes[name], *plan.shape) for name in maps}
+        shapes = {folder / f"{name}.zarr": (*planes[name], *grid.shape) for name in maps}
         if journal.resumed:
             try:
-                kept = [Canvas(path, shape, plan.chunk, keep=True) for path, shape in shapes.items()]
-                if [canvas.array.shape for canvas in kept] == [*shapes.values()]:
+                kept = [MapStore(path, shape, grid.chunk, keep=True) for path, shape in shapes.items()]
+                if [store.array.shape for store in kept] == [*shapes.values()]:
                     return dict(zip(maps, kept, strict=True))
             except OSError as error:
                 if not isinstance(error, FileNotFoundError):
@@ -205,7 +205,9 @@ class Segmenter:
             except Exception:  # whatever zarr makes of damaged metadata
                 logger.debug("maps in %s", folder, exc_info=True)
             journal.give_up(f"maps in {folder} are damaged")
-        return {name: Canvas(path, shape, plan.chunk) for name, (path, shape) in zip(maps, shapes.items(), strict=True)}
+        return {
+            name: MapStore(path, shape, grid.chunk) for name, (path, shape) in zip(maps, shapes.items(), strict=True)
+        }
 
     def _streams_on(self, device: torch.device) -> list[torch.cuda.Stream | None]:
         """Return a stream for each worker on a device; a CPU's one worker has none."""
@@ -262,22 +264,22 @@ class _Worker:
         segmenter: Segmenter,
         network: nn.Module,
         stream: torch.cuda.Stream | None,
-        plan: Plan,
+        grid: TileGrid,
         steps: Sequence[int] | None,
         maps: tuple[str, ...],
         progress: _Progress,
     ) -> None:
-        self.segmenter, self.plan, self.maps, self.progress = segmenter, plan, maps, progress
+        self.segmenter, self.grid, self.maps, self.progress = segmenter, grid, maps, progress
         self.seconds = 0.0
         self.device = next(network.parameters()).device
         views = segmenter.reader.fields_of_view
-        self.predictor = Predictor(network, plan, views, segmenter.target, steps, segmenter.options)
+        self.predictor = Predictor(network, grid, views, segmenter.target, steps, segmenter.options)
         self.stream = stream
         if stream is not None:
             # The weights came in another stream.
             torch.cuda.synchronize(self.device)
 
-    def predict(self, block: Block, wanted: np.ndarray, windows: Sequence[Window]) -> Maps:
+    def predict(self, block: Block, mask: np.ndarray, windows: Sequence[BlockInput]) -> Maps:
         """The maps of a block, on the CPU."""
         started = time.monotonic()
         # Both hold for one thread only. Without a stream, CUDA must not be initialised.
@@ -285,7 +287,7 @@ class _Worker:
         with torch.inference_mode(), in_stream:
             on_device = [self._prepared(window) for window in windows]
             options, scheme = self.segmenter.options, self.segmenter.scheme
-            stitcher = Stitcher(self.plan, block, wanted, scheme, options, self.maps, self.device)
+            stitcher = Stitcher(self.grid, block, mask, scheme, options, self.maps, self.device)
             for predicted in self.predictor(on_device):
                 stitcher.add(predicted)
                 self.progress.add(predicted.targets / self.predictor.passes)
@@ -293,9 +295,9 @@ class _Worker:
         self.seconds += time.monotonic() - started
         return maps
 
-    def _prepared(self, window: Window) -> TensorWindow:
+    def _prepared(self, window: BlockInput) -> BlockTensors:
         views = [self._prepared_view(view, index) for index, view in enumerate(window.views)]
-        return TensorWindow(window.row, window.column, window.wanted, views, window.tiles, window.ends)
+        return BlockTensors(window.row, window.column, window.mask, views, window.tiles, window.at_grid_edge)
 
     def _prepared_view(self, view: np.ndarray, index: int) -> torch.Tensor:
         if view.ndim == 4:
@@ -321,7 +323,7 @@ def _in_turn(
 ) -> Generator[tuple[Block, np.ndarray, Maps]]:
     """Finished blocks of one worker that predicts in the caller's thread, while a few are read ahead."""
     waiting = iter(jobs)
-    ahead: deque[tuple[tuple[Block, np.ndarray], Future[list[Window]]]] = deque()
+    ahead: deque[tuple[tuple[Block, np.ndarray], Future[list[BlockInput]]]] = deque()
     with ThreadPoolExecutor(readers) as reading:
         try:
             while True:
@@ -329,8 +331,8 @@ def _in_turn(
                     ahead.append((job, reading.submit(reader.read, *job)))
                 if not ahead:
                     return
-                (block, wanted), read = ahead.popleft()
-                yield block, wanted, worker.predict(block, wanted, read.result())
+                (block, mask), read = ahead.popleft()
+                yield block, mask, worker.predict(block, mask, read.result())
         finally:
             # What is queued when a block fails, or the caller is interrupted, is not begun.
             reading.shutdown(wait=False, cancel_futures=True)
@@ -351,10 +353,10 @@ def _at_once(
         for worker in workers:
             free.put(worker)
 
-        def predict(block: Block, wanted: np.ndarray, read: Future[list[Window]]) -> Maps:
+        def predict(block: Block, mask: np.ndarray, read: Future[list[BlockInput]]) -> Maps:
             worker = free.get()
             try:
-                return worker.predict(block, wanted, read.result())
+                return worker.predict(block, mask, read.result())
             finally:
                 free.put(worker)
 
@@ -369,8 +371,8 @@ def _at_once(
                     return
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    block, wanted = running.pop(future)
-                    yield block, wanted, future.result()
+                    block, mask = running.pop(future)
+                    yield block, mask, future.result()
         finally:
             reading.shutdown(wait=False, cancel_futures=True)
             for future in running:
@@ -388,34 +390,34 @@ def _named(slide: Slide) -> Iterator[None]:
         raise SlideError(slide.path, str(error), remedy) from error
 
 
-def _is_finished(block: Block, finished: Mapping[tuple[int, int], int], canvases: Mapping[str, Canvas]) -> bool:
+def _is_finished(block: Block, finished: Mapping[tuple[int, int], int], stores: Mapping[str, MapStore]) -> bool:
     """Return whether a block was ticked off and its pixels are those that were written then."""
     ticked = finished.get((block.top, block.left))
     if ticked is None:
         return False
     there = 0
-    for canvas in canvases.values():
-        found = canvas.checksum(block.top, block.left, block.height, block.width, there)
+    for store in stores.values():
+        found = store.checksum(block.top, block.left, block.height, block.width, there)
         if found is None:
             return False
         there = found
     return there == ticked
 
 
-def _tissue_of(block: Block, plan: Plan, tissue: TissueMask | RegionMask) -> np.ndarray:
+def _tissue_of(block: Block, grid: TileGrid, tissue: TissueMask | RegionMask) -> np.ndarray:
     """Whether each pixel of a block is tissue: ``(height, width)`` bool."""
-    rows = (block.top + np.arange(block.height) + 0.5) * plan.pixel[0]
-    columns = (block.left + np.arange(block.width) + 0.5) * plan.pixel[1]
+    rows = (block.top + np.arange(block.height) + 0.5) * grid.pixel[0]
+    columns = (block.left + np.arange(block.width) + 0.5) * grid.pixel[1]
     return tissue.at(rows, columns)
 
 
-def _wanted(block: Block, plan: Plan, tissue: TissueMask | RegionMask | None) -> np.ndarray:
+def _wanted(block: Block, grid: TileGrid, tissue: TissueMask | RegionMask | None) -> np.ndarray:
     """Targets of a block that are to be predicted: ``(rows, columns)`` bool."""
-    wanted = np.ones((block.rows, block.columns), dtype=bool)
+    mask = np.ones((block.rows, block.columns), dtype=bool)
     if tissue is not None:
-        for row, column in np.ndindex(wanted.shape):
-            wanted[row, column] = tissue.any(*plan.rectangle(block.row + row, block.column + column))
-    return wanted
+        for row, column in np.ndindex(mask.shape):
+            mask[row, column] = tissue.any(*grid.rectangle(block.row + row, block.column + column))
+    return mask
 
 
 def _check_pixelwise(preprocess: Preprocess, views: int) -> None:

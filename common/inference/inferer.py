@@ -37,9 +37,9 @@ from ..slides import (
     tissue_mask,
 )
 from .autocast import AutocastInferer
-from .engine import Segmented, Segmenter, sample_pixels
+from .engine import Segmenter, SlideMaps, sample_pixels
 from .folder import FolderInUseError, SlideFolder
-from .options import Options
+from .options import InferenceOptions
 from .parts import adopt_part, pack_part
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class WholeSlideInferer(Inferer):
         fill, resample, snap: see :class:`PatchReader`.
         tissue: predict only targets with tissue by Otsu's threshold; ``"pixels"``: and of these only pixels with
             tissue. A network that was never shown glass says anything of it.
-        options: how the network is run over a slide; see :class:`Options`.
+        options: how the network is run over a slide; see :class:`InferenceOptions`.
         devices: where it runs; by default where it is.
         overwrite: replace results that are there already, once the new ones are.
         provenance: what is written down about bundle and weights.
@@ -92,7 +92,7 @@ class WholeSlideInferer(Inferer):
         resample: str = "area",
         snap: float = 0.03,
         tissue: bool | str = False,
-        options: Options | Mapping[str, Any] | None = None,
+        options: InferenceOptions | Mapping[str, Any] | None = None,
         devices: Sequence[str | torch.device] | None = None,
         overwrite: bool = False,
         provenance: Provenance | None = None,
@@ -109,7 +109,7 @@ class WholeSlideInferer(Inferer):
         if tissue not in (False, True, "pixels"):
             raise ValueError(f'tissue must be true, false or "pixels", not {tissue!r}')
         self.preprocessing, self.tissue, self.overwrite = preprocessing, tissue, overwrite
-        self.options = options if isinstance(options, Options) else Options(**(options or {}))
+        self.options = options if isinstance(options, InferenceOptions) else InferenceOptions(**(options or {}))
         named = [devices] if isinstance(devices, str) else devices or ()
         self.devices = [torch.device(device) for device in named]
         self.provenance = provenance or Provenance()
@@ -240,9 +240,9 @@ class WholeSlideInferer(Inferer):
         """Segment a slide and write these outputs; ``anew``, in place of all that are there."""
         found = self._predicted(slide, folder, segmenter, settings, outputs)
         record = self._record(slide, settings, found)
-        maps, plan = found.maps, found.plan
+        maps, grid = found.maps, found.grid
         with folder.written(replace=anew):
-            return write_outputs(folder.path, outputs, slide, maps, plan, self.scheme, record, self.polygons)
+            return write_outputs(folder.path, outputs, slide, maps, grid, self.scheme, record, self.polygons)
 
     def _predicted(
         self,
@@ -252,9 +252,9 @@ class WholeSlideInferer(Inferer):
         settings: dict[str, Any],
         outputs: tuple[str, ...],
         part: tuple[int, int] = (0, 1),
-    ) -> Segmented:
+    ) -> SlideMaps:
         """The maps that these outputs are made of, or a part of them."""
-        check_outputs(folder.path, outputs, segmenter.plan(slide).shape, slide, self.polygons)
+        check_outputs(folder.path, outputs, segmenter.grid(slide).shape, slide, self.polygons)
         tissue = tissue_mask(slide) if self.tissue else None
         counted: TissueMask | RegionMask | None = tissue
         pixelwise = self.tissue == "pixels"
@@ -304,7 +304,7 @@ class WholeSlideInferer(Inferer):
             **self.general_settings(segmenter.networks[0]),
         }
 
-    def _record(self, slide: Slide, settings: dict[str, Any], found: Segmented) -> dict[str, Any]:
+    def _record(self, slide: Slide, settings: dict[str, Any], found: SlideMaps) -> dict[str, Any]:
         views = self.reader.actual(slide)
         return {
             "network": settings["network"],

@@ -14,7 +14,7 @@ SYMMETRIES = ("none", "flips", "all")
 
 
 @dataclass(frozen=True)
-class Options:
+class InferenceOptions:
     """How a network is run over a slide.
 
     Attributes:
@@ -60,7 +60,7 @@ class Options:
         """Whether a pixel's prediction is an average."""
         return self.overlap > 0 or self.symmetries != "none"
 
-    def on(self, device: torch.device) -> Options:
+    def on(self, device: torch.device) -> InferenceOptions:
         """Return these options with the precision that a device runs in place of ``"auto"``."""
         return replace(self, dtype=resolve_dtype(self.dtype, device))
 

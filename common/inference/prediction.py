@@ -14,22 +14,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..maps.grid import Plan
+from ..maps.grid import TileGrid
 from ..slides import FieldOfView
 from .autocast import autocast
-from .options import Options
+from .options import InferenceOptions
 
 _COMPILING = threading.Lock()
-# Turns and mirrorings of the square: quarter turns, then whether mirrored left to right.
+# Symmetries of the square: quarter rotations, then whether it is flipped left to right.
 _GROUPS = {
     "none": [(0, False)],
     "flips": [(0, False), (2, False), (0, True), (2, True)],
-    "all": [(turns, mirrored) for mirrored in (False, True) for turns in range(4)],
+    "all": [(rotations, flipped) for flipped in (False, True) for rotations in range(4)],
 }
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PatchLogits:
     """Logits of some targets: ``(B, C, h, w)``, and where each lies in target pixels of its block: ``(top, left)``.
 
     Attributes:
@@ -42,15 +42,15 @@ class Predicted:
 
 
 @dataclass(frozen=True)
-class TensorWindow:
-    """A :class:`Window` on the network's device."""
+class BlockTensors:
+    """A :class:`BlockInput` on the network's device."""
 
     row: int
     column: int
-    wanted: np.ndarray
+    mask: np.ndarray
     views: Sequence[torch.Tensor]
     tiles: Sequence[np.ndarray | None]
-    ends: np.ndarray
+    at_grid_edge: np.ndarray
 
 
 class Predictor:
@@ -58,7 +58,7 @@ class Predictor:
 
     Args:
         network: in evaluation mode, on the device of the windows.
-        plan: the grid.
+        grid: the grid.
         fields_of_view: what the network sees, finest first.
         target: what it predicts.
         steps: pixels of each view from one target to the next, or None; see :class:`BlockReader`.
@@ -71,13 +71,13 @@ class Predictor:
     def __init__(
         self,
         network: Any,
-        plan: Plan,
+        grid: TileGrid,
         fields_of_view: Sequence[FieldOfView],
         target: FieldOfView,
         steps: Sequence[int] | None,
-        options: Options,
+        options: InferenceOptions,
     ) -> None:
-        self.plan, self.steps, self.options = plan, steps, options
+        self.grid, self.steps, self.options = grid, steps, options
         self.size = fields_of_view[0].size
         self._dtype = getattr(torch, options.dtype)
         self._tiled = len(fields_of_view) > 1 and all(view.anchor == "tile" for view in fields_of_view[1:])
@@ -92,7 +92,9 @@ class Predictor:
         self._run = run["per_patch" if alone else options.context]
 
     @staticmethod
-    def margins(network: Any, fields_of_view: Sequence[FieldOfView], target: FieldOfView, options: Options) -> Any:
+    def margins(
+        network: Any, fields_of_view: Sequence[FieldOfView], target: FieldOfView, options: InferenceOptions
+    ) -> Any:
         """Pixels of each view around the targets that a window needs; None: as many as a patch has."""
         if options.context != "seamless" or not getattr(network, "receptive_margin", 0):
             return None
@@ -104,21 +106,21 @@ class Predictor:
         """Return how often every target is predicted: once per symmetry."""
         return len(_GROUPS[self.options.symmetries])
 
-    def __call__(self, windows: Sequence[TensorWindow]) -> Iterator[Predicted]:
-        """Logits of all wanted targets, once per symmetry."""
-        for turns, mirrored in _GROUPS[self.options.symmetries]:
-            moved = [_moved(window, turns, mirrored) for window in windows]
-            for found in self._run(moved, [_numbers(window, turns, mirrored) for window in windows]):
-                yield Predicted(found.places, _moved_back(found.logits, turns, mirrored), found.targets)
+    def __call__(self, windows: Sequence[BlockTensors]) -> Iterator[PatchLogits]:
+        """Logits of all selected targets, once per symmetry."""
+        for rotations, flipped in _GROUPS[self.options.symmetries]:
+            moved = [_transform(window, rotations, flipped) for window in windows]
+            for found in self._run(moved, [_numbers(window, rotations, flipped) for window in windows]):
+                yield PatchLogits(found.places, _inverse_transform(found.logits, rotations, flipped), found.targets)
 
-    def _per_patch(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
+    def _per_patch(self, windows: Sequence[BlockTensors], numbers: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
         jobs = [(window, place, self._place(window, number)) for window, number, place in _each(windows, numbers)]
         for batch in _batches(jobs, self.options.batch_size):
             every = range(len(windows[0].views))
             patches = self._images([[self._cut(window, view, *at) for view in every] for window, at, _ in batch])
             yield self._of_targets([place for _, _, place in batch], self._call(self._forward, patches))
 
-    def _shared(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
+    def _shared(self, windows: Sequence[BlockTensors], numbers: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
         for window, number in zip(windows, numbers, strict=True):
             height, width = self._extent(window)
             context = self._call_context([view[None] for view in window.views[1:]], height, width)
@@ -129,7 +131,7 @@ class Predictor:
                 logits = self._call(self._forward_with_context, finest, cut)
                 yield self._of_targets([place for _, place in batch], logits)
 
-    def _shared_tiles(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
+    def _shared_tiles(self, windows: Sequence[BlockTensors], numbers: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
         for window, number in zip(windows, numbers, strict=True):
             jobs = [
                 (_tiles_of(window, at), at, self._place(window, before)) for _, before, at in _each([window], [number])
@@ -142,7 +144,7 @@ class Predictor:
                 logits = self._call(self._forward_with_context, finest, [part[which] for part in context])
                 yield self._of_targets([place for _, _, place in batch], logits)
 
-    def _encoded_tiles(self, window: TensorWindow, distinct: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+    def _encoded_tiles(self, window: BlockTensors, distinct: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
         """What tiles of all coarse views, one set after the other, give every target in them."""
         encoded = []
         for batch in _batches(list(distinct), self.options.batch_size):
@@ -150,49 +152,51 @@ class Predictor:
             encoded.append(self._call_context(views, self.size, self.size))
         return [torch.cat(parts) for parts in zip(*encoded, strict=True)]
 
-    def _seamless(self, windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]) -> Iterator[Predicted]:
+    def _seamless(self, windows: Sequence[BlockTensors], numbers: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
         for window in windows:
             finest = window.views[0]
             context = self._call_context([view[None] for view in window.views[1:]], *finest.shape[1:])
             height, width = self._extent(window)
             (rows, top), (columns, left) = (
-                self._seen(side, extent, ends)
-                for side, extent, ends in zip(finest.shape[1:], (height, width), window.ends, strict=True)
+                self._seen(side, extent, at_grid_edge)
+                for side, extent, at_grid_edge in zip(
+                    finest.shape[1:], (height, width), window.at_grid_edge, strict=True
+                )
             )
             cut = [_part(part, finest.shape[1] // part.shape[2], rows, columns) for part in context]
             logits = self._call(self._forward_with_context, finest[None, :, rows, columns], cut)
-            place = (window.row * self.plan.stride, window.column * self.plan.stride)
+            place = (window.row * self.grid.stride, window.column * self.grid.stride)
             predicted = logits[:, :, top : top + height, left : left + width]
-            yield Predicted([place], predicted, int(window.wanted.sum()))
+            yield PatchLogits([place], predicted, int(window.mask.sum()))
 
-    def _seen(self, side: int, extent: int, ends: np.ndarray) -> tuple[slice, int]:
+    def _seen(self, side: int, extent: int, at_grid_edge: np.ndarray) -> tuple[slice, int]:
         """What the finest branch sees of a window's ``side`` pixels, ``extent`` of which are targets in the middle,
         and where the targets begin in that.
 
         A network whose finest view is the target was never shown there what lies outside a slide: where the grid
-        ends, the branch sees a patch's border, as it does patch by patch, instead of black.
+        at_grid_edge, the branch sees a patch's border, as it does patch by patch, instead of black.
         """
         margin = (side - extent) // 2
-        before, after = (0 if end and self.size == self.plan.target else margin for end in ends)
+        before, after = (0 if end and self.size == self.grid.target else margin for end in at_grid_edge)
         return slice(margin - before, margin + extent + after), before
 
-    def _of_targets(self, places: list[tuple[int, int]], logits: torch.Tensor) -> Predicted:
-        side = self.plan.target
+    def _of_targets(self, places: list[tuple[int, int]], logits: torch.Tensor) -> PatchLogits:
+        side = self.grid.target
         if logits.shape[2:] != (side, side):
             raise ValueError(
                 f"the network gives {logits.shape[2]} x {logits.shape[3]} pixels, the target has {side} x {side}. Set "
                 "target to what the network predicts"
             )
-        return Predicted(places, logits, len(places))
+        return PatchLogits(places, logits, len(places))
 
-    def _place(self, window: TensorWindow, number: tuple[int, int]) -> tuple[int, int]:
+    def _place(self, window: BlockTensors, number: tuple[int, int]) -> tuple[int, int]:
         """Where a target of a window lies in its block, in target pixels."""
-        return (window.row + number[0]) * self.plan.stride, (window.column + number[1]) * self.plan.stride
+        return (window.row + number[0]) * self.grid.stride, (window.column + number[1]) * self.grid.stride
 
-    def _extent(self, window: TensorWindow) -> tuple[int, int]:
+    def _extent(self, window: BlockTensors) -> tuple[int, int]:
         """Height and width of a window's targets together, in target pixels."""
-        rows, columns = window.wanted.shape
-        stride, target = self.plan.stride, self.plan.target
+        rows, columns = window.mask.shape
+        stride, target = self.grid.stride, self.grid.target
         return (rows - 1) * stride + target, (columns - 1) * stride + target
 
     @staticmethod
@@ -207,7 +211,7 @@ class Predictor:
                 image[3 * index : 3 * index + 3] = view
         return images
 
-    def _cut(self, window: TensorWindow, index: int, row: int, column: int) -> torch.Tensor:
+    def _cut(self, window: BlockTensors, index: int, row: int, column: int) -> torch.Tensor:
         tiles = window.tiles[index]
         if tiles is not None:
             return window.views[index][tiles[row, column]]
@@ -216,8 +220,8 @@ class Predictor:
 
     def _cut_map(self, part: torch.Tensor, height: int, row: int, column: int) -> torch.Tensor:
         """A target's piece of a map over all targets of ``height`` pixels."""
-        top, left = row * self.plan.stride, column * self.plan.stride
-        side = self.plan.target
+        top, left = row * self.grid.stride, column * self.grid.stride
+        side = self.grid.target
         return _part(part, height // part.shape[2], slice(top, top + side), slice(left, left + side))
 
     def _call(self, function: Callable, image: torch.Tensor, *arguments: Any) -> torch.Tensor:
@@ -260,19 +264,19 @@ class Predictor:
                 f'{name} cannot be run with context="{self.options.context}": its branches do not read views of their '
                 'own. Set context to "per_patch"'
             )
-        if self.options.context == "shared" and (self.size != self.plan.target or self.size % network.size_divisor):
+        if self.options.context == "shared" and (self.size != self.grid.target or self.size % network.size_divisor):
             raise ValueError(
                 f'with context="shared" the finest view is the target, a multiple of {network.size_divisor} pixels a '
-                f"side, not {self.size} and the target {self.plan.target}"
+                f"side, not {self.size} and the target {self.grid.target}"
             )
-        if self.plan.stride % alignment or self.plan.target % alignment:
+        if self.grid.stride % alignment or self.grid.target % alignment:
             raise ValueError(
-                f"{name} pools over {alignment} pixels; targets of {self.plan.target} pixels every {self.plan.stride} "
+                f"{name} pools over {alignment} pixels; targets of {self.grid.target} pixels every {self.grid.stride} "
                 f'do not fall on multiples of it. Choose another overlap, or set context to "per_patch"'
             )
 
 
-def _tiles_of(window: TensorWindow, at: tuple[int, int]) -> tuple[int, ...]:
+def _tiles_of(window: BlockTensors, at: tuple[int, int]) -> tuple[int, ...]:
     """A target's tile of each coarse view."""
     return tuple(int(which[at]) for which in window.tiles[1:] if which is not None)
 
@@ -283,37 +287,37 @@ def _part(part: torch.Tensor, pixels: int, rows: slice, columns: slice) -> torch
 
 
 def _each(
-    windows: Sequence[TensorWindow], numbers: Sequence[np.ndarray]
-) -> Iterator[tuple[TensorWindow, tuple[int, int], tuple[int, int]]]:
-    """Every wanted target: its window, its place before the window was turned, its place in the turned window."""
+    windows: Sequence[BlockTensors], numbers: Sequence[np.ndarray]
+) -> Iterator[tuple[BlockTensors, tuple[int, int], tuple[int, int]]]:
+    """Yield every selected target: its input, and its place before and after the input was transformed."""
     for window, number in zip(windows, numbers, strict=True):
-        for row, column in np.argwhere(window.wanted).tolist():
+        for row, column in np.argwhere(window.mask).tolist():
             yield window, tuple(number[row, column].tolist()), (row, column)
 
 
-def _numbers(window: TensorWindow, turns: int, mirrored: bool) -> np.ndarray:
+def _numbers(window: BlockTensors, rotations: int, flipped: bool) -> np.ndarray:
     """For every target of the turned window, its row and column before."""
-    turned = np.rot90(np.moveaxis(np.indices(window.wanted.shape), 0, -1), turns, (0, 1))
-    return turned[:, ::-1] if mirrored else turned
+    turned = np.rot90(np.moveaxis(np.indices(window.mask.shape), 0, -1), rotations, (0, 1))
+    return turned[:, ::-1] if flipped else turned
 
 
-def _moved(window: TensorWindow, turns: int, mirrored: bool) -> TensorWindow:
-    wanted = np.rot90(window.wanted, turns)
-    views = [torch.rot90(view, turns, (-2, -1)) for view in window.views]
-    tiles = [None if which is None else np.rot90(which, turns) for which in window.tiles]
-    ends = window.ends
-    for _ in range(turns % 4):
+def _transform(window: BlockTensors, rotations: int, flipped: bool) -> BlockTensors:
+    mask = np.rot90(window.mask, rotations)
+    views = [torch.rot90(view, rotations, (-2, -1)) for view in window.views]
+    tiles = [None if which is None else np.rot90(which, rotations) for which in window.tiles]
+    at_grid_edge = window.at_grid_edge
+    for _ in range(rotations % 4):
         # A quarter turn to the left: the right side comes to the top.
-        ends = np.stack([ends[1, ::-1], ends[0]])
-    if not mirrored:
-        return TensorWindow(window.row, window.column, wanted, views, tiles, ends)
-    ends = np.stack([ends[0], ends[1, ::-1]])
+        at_grid_edge = np.stack([at_grid_edge[1, ::-1], at_grid_edge[0]])
+    if not flipped:
+        return BlockTensors(window.row, window.column, mask, views, tiles, at_grid_edge)
+    at_grid_edge = np.stack([at_grid_edge[0], at_grid_edge[1, ::-1]])
     views, tiles = [view.flip(-1) for view in views], [None if which is None else which[:, ::-1] for which in tiles]
-    return TensorWindow(window.row, window.column, wanted[:, ::-1], views, tiles, ends)
+    return BlockTensors(window.row, window.column, mask[:, ::-1], views, tiles, at_grid_edge)
 
 
-def _moved_back(logits: torch.Tensor, turns: int, mirrored: bool) -> torch.Tensor:
-    return torch.rot90(logits.flip(3) if mirrored else logits, -turns, (2, 3))
+def _inverse_transform(logits: torch.Tensor, rotations: int, flipped: bool) -> torch.Tensor:
+    return torch.rot90(logits.flip(3) if flipped else logits, -rotations, (2, 3))
 
 
 def _batches(jobs: list, size: int) -> Iterator[list]:
@@ -321,7 +325,7 @@ def _batches(jobs: list, size: int) -> Iterator[list]:
         yield jobs[first : first + size]
 
 
-def _compiled(function: Any, options: Options) -> Any:
+def _compiled(function: Any, options: InferenceOptions) -> Any:
     if not options.compile or function is None:
         return function
     compiled = torch.compile(function)

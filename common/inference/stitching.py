@@ -9,9 +9,9 @@ import torch
 from monai.data.utils import compute_importance_map
 
 from ..classes import ClassScheme
-from ..maps.grid import Block, Plan
-from .options import Options
-from .prediction import Predicted
+from ..maps.grid import Block, TileGrid
+from .options import InferenceOptions
+from .prediction import PatchLogits
 
 MAPS = ("labels", "probabilities", "entropy")
 
@@ -24,9 +24,9 @@ class Stitcher:
     their centre, which stands in the denominator too, so that a constant stays constant up to the slide's border.
 
     Args:
-        plan: the grid.
+        grid: the grid.
         block: the block.
-        wanted: ``(rows, columns)`` bool: which of its targets are predicted; the others' pixels stay 0.
+        mask: ``(rows, columns)`` bool: which of its targets are predicted; the others' pixels stay 0.
         scheme: the classes.
         options: how the network is run.
         maps: which of :data:`MAPS` are asked for.
@@ -35,29 +35,29 @@ class Stitcher:
 
     def __init__(
         self,
-        plan: Plan,
+        grid: TileGrid,
         block: Block,
-        wanted: np.ndarray,
+        mask: np.ndarray,
         scheme: ClassScheme,
-        options: Options,
+        options: InferenceOptions,
         maps: tuple[str, ...],
         device: torch.device,
     ) -> None:
-        self.plan, self.block, self.wanted = plan, block, wanted
+        self.grid, self.block, self.mask = grid, block, mask
         self.scheme, self.options, self.maps, self.device = scheme, options, maps, device
-        shape = [(count - 1) * plan.stride + plan.target for count in (block.rows, block.columns)]
+        shape = [(count - 1) * grid.stride + grid.target for count in (block.rows, block.columns)]
         self._labels = None if options.blended else torch.zeros(shape, dtype=torch.uint8, device=device)
         self._sums, self._weights = None, None
         if options.blended or set(maps) - {"labels"}:
             self._sums = torch.zeros((len(scheme), *shape), device=device)
             self._weights = torch.zeros(shape, device=device)
         self._total = torch.zeros((), device=device)
-        self._importance = torch.ones((plan.target, plan.target), device=device)
+        self._importance = torch.ones((grid.target, grid.target), device=device)
         if options.overlap > 0:
-            side = (plan.target, plan.target)
+            side = (grid.target, grid.target)
             self._importance = compute_importance_map(side, mode="gaussian", sigma_scale=0.125, device=device)
 
-    def add(self, predicted: Predicted) -> None:
+    def add(self, predicted: PatchLogits) -> None:
         """Take in some targets' logits."""
         height, width = predicted.logits.shape[2:]
         self._total += predicted.logits.sum()
@@ -84,8 +84,8 @@ class Stitcher:
                 f"the network's output is not finite (NaN or infinite) in the target pixels from row {self.block.top}, "
                 f"column {self.block.left} of {self.block.height} x {self.block.width}"
             )
-        top = self.block.top - self.block.row * self.plan.stride
-        left = self.block.left - self.block.column * self.plan.stride
+        top = self.block.top - self.block.row * self.grid.stride
+        left = self.block.left - self.block.column * self.grid.stride
         at = (..., slice(top, top + self.block.height), slice(left, left + self.block.width))
         covered = self._covered()[at]
         found: dict[str, torch.Tensor] = {}
@@ -104,15 +104,15 @@ class Stitcher:
         return found
 
     def _covered(self) -> torch.Tensor:
-        """Pixels of wanted targets that lie wholly on the slide, as uint8."""
-        shape = [(count - 1) * self.plan.stride + self.plan.target for count in self.wanted.shape]
+        """Return the pixels of selected targets that lie wholly on the slide, as uint8."""
+        shape = [(count - 1) * self.grid.stride + self.grid.target for count in self.mask.shape]
         covered = np.ones(shape, dtype=np.uint8)
-        if not self.wanted.all():
+        if not self.mask.all():
             covered[:] = 0
-            for row, column in np.argwhere(self.wanted) * self.plan.stride:
-                covered[row : row + self.plan.target, column : column + self.plan.target] = 1
-        bottom = self.plan.covered[0] - self.block.row * self.plan.stride
-        right = self.plan.covered[1] - self.block.column * self.plan.stride
+            for row, column in np.argwhere(self.mask) * self.grid.stride:
+                covered[row : row + self.grid.target, column : column + self.grid.target] = 1
+        bottom = self.grid.covered[0] - self.block.row * self.grid.stride
+        right = self.grid.covered[1] - self.block.column * self.grid.stride
         covered[max(0, bottom) :] = 0
         covered[:, max(0, right) :] = 0
         return torch.from_numpy(covered).to(self.device)

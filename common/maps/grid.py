@@ -27,7 +27,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TileGrid:
     """Targets of ``target`` pixels laid over the slide from its top left corner, every ``stride`` pixels; edge to
     edge in the paper (Ho et al. 2021, section 2.6).
 

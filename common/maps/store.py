@@ -17,7 +17,7 @@ def checksum(pixels: np.ndarray, before: int = 0) -> int:
     return zlib.crc32(np.ascontiguousarray(pixels).data, before)
 
 
-class Canvas:
+class MapStore:
     """A map of a slide on disk, in compressed chunks of one block each; what is not written is 0.
 
     Args:

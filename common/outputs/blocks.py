@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..maps.grid import Plan
-    from ..maps.store import Canvas
+    from ..maps.grid import TileGrid
+    from ..maps.store import MapStore
 
 Rectangle = tuple[int, int, int, int]
 
 
-def blocks(canvas: Canvas) -> Iterator[Rectangle]:
+def blocks(store: MapStore) -> Iterator[Rectangle]:
     """Yield top, left, height and width of a map's blocks, row by row."""
-    height, width = canvas.shape
-    for top, left in product(range(0, height, canvas.chunk), range(0, width, canvas.chunk)):
-        yield top, left, min(canvas.chunk, height - top), min(canvas.chunk, width - left)
+    height, width = store.shape
+    for top, left in product(range(0, height, store.chunk), range(0, width, store.chunk)):
+        yield top, left, min(store.chunk, height - top), min(store.chunk, width - left)
 
 
 class OnSlide:
@@ -27,13 +27,13 @@ class OnSlide:
 
     Args:
         shape: the map's height and width.
-        plan: its lattice on the slide; None: all of every pixel counts.
+        grid: its tile grid on the slide; None: all of every pixel counts.
     """
 
-    def __init__(self, shape: tuple[int, int], plan: Plan | None) -> None:
+    def __init__(self, shape: tuple[int, int], grid: TileGrid | None) -> None:
         self._down, self._across = (np.ones(side) for side in shape)
-        if plan is not None:
-            sides = zip(plan.slide_shape, plan.pixel, shape, strict=True)
+        if grid is not None:
+            sides = zip(grid.slide_shape, grid.pixel, shape, strict=True)
             self._down, self._across = (np.clip(side / step - np.arange(count), 0, 1) for side, step, count in sides)
 
     def area(self, block: Rectangle) -> float:
@@ -53,19 +53,19 @@ class OnSlide:
         return self._down[top : top + height], self._across[left : left + width]
 
 
-def label_areas(canvas: Canvas, plan: Plan) -> np.ndarray:
+def label_areas(store: MapStore, grid: TileGrid) -> np.ndarray:
     """Return the area of each label on the slide, ``(256,)``, in pixels of the map.
 
     Of a pixel that reaches over the slide's edge the part on the slide counts, as in polygons.
 
     Args:
-        canvas: the label map.
-        plan: its lattice on the slide.
+        store: the label map.
+        grid: its tile grid on the slide.
     """
-    on_slide, areas = OnSlide(canvas.shape, plan), np.zeros(256)
-    for block in blocks(canvas):
-        if canvas.written(*block):
-            areas += on_slide.counts(canvas.read(*block), block, 256)
+    on_slide, areas = OnSlide(store.shape, grid), np.zeros(256)
+    for block in blocks(store):
+        if store.written(*block):
+            areas += on_slide.counts(store.read(*block), block, 256)
         else:
             areas[0] += on_slide.area(block)
     return areas

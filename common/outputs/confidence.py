@@ -14,25 +14,25 @@ from .overlay import overview
 from .panels import panels
 
 if TYPE_CHECKING:
-    from ..maps.grid import Plan
-    from ..maps.store import Canvas
+    from ..maps.grid import TileGrid
+    from ..maps.store import MapStore
 
 _LONGEST_SIDE = 900
 _STEPS = (64, 128, 191, 255)
 
 
-def write_confidence(path: Path, slide: Slide, canvas: Canvas, plan: Plan, scheme: ClassScheme) -> None:
+def write_confidence(path: Path, slide: Slide, store: MapStore, grid: TileGrid, scheme: ClassScheme) -> None:
     """Write the slide, and beside it for every class how probable it is, as heat over the grey slide (the form of Modi
     et al. 2024, Fig. 1). Where a class is improbable, or nothing was predicted, the slide shows.
 
     Args:
         path: the picture.
         slide: the slide.
-        canvas: class probabilities ``(C, height, width)``, 255 for 1.
-        plan: the map's lattice on the slide.
+        store: class probabilities ``(C, height, width)``, 255 for 1.
+        grid: its tile grid on the slide.
         scheme: the classes.
     """
-    tissue, probabilities, _ = overview(slide, canvas, plan, _LONGEST_SIDE)
+    tissue, probabilities, _ = overview(slide, store, grid, _LONGEST_SIDE)
     colors = heat_colors()
     grey = np.repeat(tissue.mean(axis=2, keepdims=True), 3, axis=2)
     pictures = {"slide": tissue}

@@ -15,7 +15,7 @@ from ..files import written_whole
 from ..slides import Slide
 
 if TYPE_CHECKING:
-    from ..maps.store import Canvas
+    from ..maps.store import MapStore
 
 # highdicom makes the object from one array, and every class's frames, in memory.
 _LARGEST = 2**31
@@ -33,7 +33,7 @@ def check_dicom(path: Path, shape: tuple[int, int]) -> None:
         raise OutputError(f"{problem}; use prediction.tif")
 
 
-def write_dicom(path: Path, slide: Slide, canvas: Canvas, mpp: float, scheme: ClassScheme, made_by: str) -> None:
+def write_dicom(path: Path, slide: Slide, store: MapStore, mpp: float, scheme: ClassScheme, made_by: str) -> None:
     """Write the label map as a tiled binary segmentation with one segment per class.
 
     It lies in the slide's own frame of reference: of a DICOM slide, that file's study, patient and frame of reference;
@@ -42,7 +42,7 @@ def write_dicom(path: Path, slide: Slide, canvas: Canvas, mpp: float, scheme: Cl
     Args:
         path: the file, written whole.
         slide: the slide.
-        canvas: its label map.
+        store: its label map.
         mpp: µm per pixel of the label map.
         scheme: the classes; their codes are private ones, as a scheme holds names only.
         made_by: what sets this segmentation apart from others of the slide; their UIDs differ.
@@ -50,10 +50,10 @@ def write_dicom(path: Path, slide: Slide, canvas: Canvas, mpp: float, scheme: Cl
     Raises:
         OutputError: highdicom is not installed, or the map is too large for an object that is made in memory.
     """
-    check_dicom(path, canvas.shape)
+    check_dicom(path, store.shape)
     import highdicom
 
-    labels = np.concatenate(list(canvas.bands(canvas.chunk)))
+    labels = np.concatenate(list(store.bands(store.chunk)))
     source = _source(slide)
     spacing = mpp / 1000
     measures = highdicom.PixelMeasuresSequence(pixel_spacing=(spacing, spacing), slice_thickness=_thickness(source))

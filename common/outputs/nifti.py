@@ -11,7 +11,7 @@ from ..errors import OutputError
 from ..files import written_whole
 
 if TYPE_CHECKING:
-    from ..maps.store import Canvas
+    from ..maps.store import MapStore
 
 # nibabel compresses from one array in memory.
 _LARGEST = 2**32
@@ -24,7 +24,7 @@ def check_nifti(path: Path, shape: tuple[int, int]) -> None:
         raise OutputError(f"{problem}; use prediction.tif")
 
 
-def write_nifti(path: Path, canvas: Canvas, mpp: float) -> None:
+def write_nifti(path: Path, store: MapStore, mpp: float) -> None:
     """Write the label map as one NIfTI slice ``(width, height, 1)``, affine in mm (slide's x to the patient's left,
     y to the back).
 
@@ -33,8 +33,8 @@ def write_nifti(path: Path, canvas: Canvas, mpp: float) -> None:
     """
     import nibabel
 
-    check_nifti(path, canvas.shape)
-    labels = np.concatenate(list(canvas.bands(canvas.chunk))).T[..., None]
+    check_nifti(path, store.shape)
+    labels = np.concatenate(list(store.bands(store.chunk))).T[..., None]
     mm = mpp / 1000
     affine = np.diag([-mm, -mm, 1.0, 1.0])
     affine[:2, 3] = -mm / 2

@@ -12,29 +12,29 @@ from ..classes import ClassScheme
 from ..files import written_whole
 
 if TYPE_CHECKING:
-    from ..maps.store import Canvas
+    from ..maps.store import MapStore
 
 _CHUNK = 512
 _SMALLEST = 1024
 VERSION = "0.5"
 
 
-def write_probabilities(path: Path, canvas: Canvas, mpp: float, scheme: ClassScheme) -> None:
+def write_probabilities(path: Path, store: MapStore, mpp: float, scheme: ClassScheme) -> None:
     """Write an OME-Zarr (version 0.5) image with one channel per class, 255 for a probability of 1, as a pyramid.
 
     Args:
         path: the folder, written whole.
-        canvas: ``(C, height, width)``.
+        store: ``(C, height, width)``.
         mpp: µm per pixel.
         scheme: names and colours of the channels.
     """
     with written_whole(path) as partial:
         group = zarr.create_group(store=str(partial))
-        source: Any = canvas.array
+        source: Any = store.array
         level, scale = 0, mpp
         datasets = []
         while True:
-            source = _level(group, str(level), source, canvas, 2**level)
+            source = _level(group, str(level), source, store, 2**level)
             # Places are those of pixels' centres.
             shift = (scale - mpp) / 2
             transformations = [
@@ -82,9 +82,9 @@ def read_probability(path: str | Path, name: str, mpp: float) -> tuple[np.ndarra
     return np.asarray(array[channels.index(name)], dtype=np.float32) / 255, max(fitting)
 
 
-def _level(group: zarr.Group, name: str, source: Any, canvas: Canvas, factor: int) -> zarr.Array:
+def _level(group: zarr.Group, name: str, source: Any, store: MapStore, factor: int) -> zarr.Array:
     """Copy an array into the group, or, if ``factor`` is more than 1, its halves: means of four pixels, a last odd row
-    or column left out. One of its pixels is then ``factor`` of the canvas's."""
+    or column left out. One of its pixels is then ``factor`` of the map's."""
     planes, height, width = source.shape
     halved = factor > 1
     shape = (planes, height // 2, width // 2) if halved else (planes, height, width)
@@ -95,7 +95,7 @@ def _level(group: zarr.Group, name: str, source: Any, canvas: Canvas, factor: in
         for left in range(0, shape[2], side):
             at = (slice(top, min(top + side, shape[1])), slice(left, min(left + side, shape[2])))
             covered = [(part.stop - part.start) * factor for part in at]
-            if not canvas.written(top * factor, left * factor, covered[0], covered[1]):
+            if not store.written(top * factor, left * factor, covered[0], covered[1]):
                 continue
             if not halved:
                 target[:, at[0], at[1]] = source[:, at[0], at[1]]

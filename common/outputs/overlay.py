@@ -16,8 +16,8 @@ from ..slides import Slide
 from .scale_bar import draw_scale_bar, font
 
 if TYPE_CHECKING:
-    from ..maps.grid import Plan
-    from ..maps.store import Canvas
+    from ..maps.grid import TileGrid
+    from ..maps.store import MapStore
 
 _LONGEST_SIDE = 2000
 _OPACITY = 0.45
@@ -28,7 +28,7 @@ _CAUTION = (160, 20, 20)
 
 
 def write_overlay(
-    path: Path, slide: Slide, canvas: Canvas, plan: Plan, scheme: ClassScheme, caption: str | None = None
+    path: Path, slide: Slide, store: MapStore, grid: TileGrid, scheme: ClassScheme, caption: str | None = None
 ) -> None:
     """Write a picture of the slide, at most 2,000 pixels a side, with classes laid over it, a scale bar and a legend.
 
@@ -37,12 +37,12 @@ def write_overlay(
     Args:
         path: the picture.
         slide: the slide.
-        canvas: the label map.
-        plan: its lattice on the slide.
+        store: the label map.
+        grid: its tile grid on the slide.
         scheme: the classes.
         caption: a sentence below the legend.
     """
-    shown = overview(slide, canvas, plan, _LONGEST_SIDE)
+    shown = overview(slide, store, grid, _LONGEST_SIDE)
     clear = () if scheme.skipped is None else (scheme.skipped.label,)
     picture = Image.fromarray(blend(shown.tissue, shown.values, scheme, _OPACITY, clear))
     draw_scale_bar(picture, shown.mpp, letter_size(picture.width))
@@ -64,11 +64,11 @@ class Overview(NamedTuple):
     mpp: float
 
 
-def overview(slide: Slide, canvas: Canvas, plan: Plan, longest: int) -> Overview:
+def overview(slide: Slide, store: MapStore, grid: TileGrid, longest: int) -> Overview:
     """Return a picture of the slide, at most ``longest`` pixels a side, and a map's values at its pixels."""
-    every = max(1, -(-max(canvas.shape) // longest))
-    values = np.concatenate([_thinned(canvas, top, every) for top in range(0, canvas.shape[0], canvas.chunk)], axis=-2)
-    pixel = (plan.pixel[0] * every, plan.pixel[1] * every)
+    every = max(1, -(-max(store.shape) // longest))
+    values = np.concatenate([_thinned(store, top, every) for top in range(0, store.shape[0], store.chunk)], axis=-2)
+    pixel = (grid.pixel[0] * every, grid.pixel[1] * every)
     height, width = values.shape[-2:]
     mpp = slide.mpp * (pixel[0] * pixel[1]) ** 0.5
     tissue = slide.read((height / 2 * pixel[0], width / 2 * pixel[1]), mpp, (height, width), snap=0)
@@ -167,8 +167,8 @@ def _lines(entries: list[_Entry], width: float) -> list[list[_Entry]]:
     return lines
 
 
-def _thinned(canvas: Canvas, top: int, every: int) -> np.ndarray:
+def _thinned(store: MapStore, top: int, every: int) -> np.ndarray:
     """Every so many-th value of a band, on one lattice for all bands."""
-    rows = np.arange(-(-top // every) * every, min(top + canvas.chunk, canvas.shape[0]), every)
-    band = canvas.read(top, 0, min(canvas.chunk, canvas.shape[0] - top), canvas.shape[1])
+    rows = np.arange(-(-top // every) * every, min(top + store.chunk, store.shape[0]), every)
+    band = store.read(top, 0, min(store.chunk, store.shape[0] - top), store.shape[1])
     return band[..., rows - top, ::every]

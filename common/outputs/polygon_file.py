@@ -17,16 +17,16 @@ from .polygons import slide_polygons
 from .sieve import Sieved, sieved
 
 if TYPE_CHECKING:
-    from ..maps.grid import Plan
-    from ..maps.store import Canvas
+    from ..maps.grid import TileGrid
+    from ..maps.store import MapStore
 
 _NOT_PREDICTED = "not predicted"
 
 
 def write_polygons(
     path: str | Path,
-    canvas: Canvas,
-    plan: Plan,
+    store: MapStore,
+    grid: TileGrid,
     mpp: float,
     scheme: ClassScheme,
     options: PolygonOptions,
@@ -36,8 +36,8 @@ def write_polygons(
 
     Args:
         path: the GeoJSON file.
-        canvas: the label map.
-        plan: its lattice on the slide.
+        store: the label map.
+        grid: its tile grid on the slide.
         mpp: its µm per pixel.
         scheme: the classes.
         options: what is merged, simplified and left out, and from where positions count.
@@ -49,18 +49,18 @@ def write_polygons(
         of each class that is ``left_out``, having no polygon.
     """
     skipped = options.skipped(scheme)
-    level0 = mpp / (plan.pixel[0] * plan.pixel[1]) ** 0.5
-    with _shown(canvas, plan, options.min_area / mpp**2) as made:
-        regions = _Counted(slide_polygons(made.canvas, plan, options.simplify / level0, skipped.values()))
+    level0 = mpp / (grid.pixel[0] * grid.pixel[1]) ** 0.5
+    with _shown(store, grid, options.min_area / mpp**2) as made:
+        regions = _Counted(slide_polygons(made.store, grid, options.simplify / level0, skipped.values()))
         write_geojson(path, regions, scheme, options.origin, corner)
         if made.empty:
-            left_out = label_areas(canvas, plan)
+            left_out = label_areas(store, grid)
             merged, pixels = np.zeros(256, dtype=np.int64), np.zeros(256)
         else:
             left_out = np.zeros(256)
             if skipped:
                 labels = list(skipped.values())
-                left_out[labels] = label_areas(made.canvas, plan)[labels]
+                left_out[labels] = label_areas(made.store, grid)[labels]
             merged, pixels = made.regions, made.pixels
     square_mm = (mpp / 1000) ** 2
     named = {**{tissue.name: tissue.label for tissue in scheme.classes}, _NOT_PREDICTED: 0}
@@ -82,11 +82,11 @@ def write_polygons(
     }
 
 
-def _shown(canvas: Canvas, plan: Plan, min_pixels: float) -> AbstractContextManager[Sieved]:
+def _shown(store: MapStore, grid: TileGrid, min_pixels: float) -> AbstractContextManager[Sieved]:
     """Return the label map without regions of fewer pixels; the map itself if a pixel is enough."""
     if min_pixels > 1:
-        return sieved(canvas, min_pixels, plan)
-    return nullcontext(Sieved(canvas, np.zeros(256, dtype=np.int64), np.zeros(256), empty=False))
+        return sieved(store, min_pixels, grid)
+    return nullcontext(Sieved(store, np.zeros(256, dtype=np.int64), np.zeros(256), empty=False))
 
 
 class _Counted:

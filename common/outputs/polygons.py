@@ -14,8 +14,8 @@ from ..annotations import AnnotatedRegion
 from .blocks import blocks
 
 if TYPE_CHECKING:
-    from ..maps.grid import Plan
-    from ..maps.store import Canvas
+    from ..maps.grid import TileGrid
+    from ..maps.store import MapStore
 
 # Decimals of level-0 pixels in simplified outlines; exact ones keep the pixels' own corners.
 _DECIMALS = 2
@@ -39,7 +39,7 @@ def label_polygons(labels: np.ndarray) -> dict[int, list[Polygon]]:
 
 
 def slide_polygons(
-    canvas: Canvas, plan: Plan, simplify: float = 0.0, skip: Collection[int] = ()
+    store: MapStore, grid: TileGrid, simplify: float = 0.0, skip: Collection[int] = ()
 ) -> Iterator[AnnotatedRegion]:
     """Outline a whole slide's label map, block by block; what a block's border cuts is joined as soon as the last of
     its pieces is there.
@@ -48,8 +48,8 @@ def slide_polygons(
     among them, and the block's border stays as it is.
 
     Args:
-        canvas: the label map.
-        plan: its lattice on the slide.
+        store: the label map.
+        grid: its tile grid on the slide.
         simplify: corners whose triangle with their neighbours is smaller than the square of this length (level-0
             pixels) are left out; 0 keeps the pixels' outlines.
         skip: labels that are not outlined, besides 0.
@@ -59,15 +59,15 @@ def slide_polygons(
     """
     shown = np.arange(256, dtype=np.uint8)
     shown[list(skip)] = 0
-    open_regions = _OpenRegions(canvas.shape[1], plan, simplify)
-    for block in blocks(canvas):
+    open_regions = _OpenRegions(store.shape[1], grid, simplify)
+    for block in blocks(store):
         top, left, height, width = block
-        if canvas.written(*block):
-            yield from open_regions.take(shown[canvas.read(*block)], top, left)
+        if store.written(*block):
+            yield from open_regions.take(shown[store.read(*block)], top, left)
         else:
             open_regions.skip(height)
-        if left + width == canvas.shape[1]:
-            yield from open_regions.finished(top + height == canvas.shape[0])
+        if left + width == store.shape[1]:
+            yield from open_regions.finished(top + height == store.shape[0])
 
 
 class _OpenRegions:
@@ -75,12 +75,12 @@ class _OpenRegions:
 
     Args:
         width: of the label map.
-        plan: its lattice on the slide.
+        grid: its tile grid on the slide.
         simplify: see :func:`slide_polygons`.
     """
 
-    def __init__(self, width: int, plan: Plan, simplify: float) -> None:
-        self._plan, self._simplify = plan, simplify
+    def __init__(self, width: int, grid: TileGrid, simplify: float) -> None:
+        self._grid, self._simplify = grid, simplify
         self._count = 0
         self._pieces: dict[int, list[Polygon]] = {}
         self._label: dict[int, int] = {}
@@ -92,7 +92,7 @@ class _OpenRegions:
 
     def take(self, labels: np.ndarray, top: int, left: int) -> Iterator[AnnotatedRegion]:
         """Take in a block; yield, label by label, the regions that lie inside it."""
-        faces, places = _outlined(labels, _level0(top, left, self._plan), self._simplify)
+        faces, places = _outlined(labels, _level0(top, left, self._grid), self._simplify)
         regions = measure.label(labels, background=0, connectivity=1).astype(np.int64)
         numbers = regions[places]
         rim = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
@@ -180,11 +180,11 @@ def _faces(labels: np.ndarray) -> tuple[np.ndarray, _Places]:
     return faces[real], (rows[real], columns[real])
 
 
-def _level0(top: int, left: int, plan: Plan) -> Callable[[np.ndarray], np.ndarray]:
+def _level0(top: int, left: int, grid: TileGrid) -> Callable[[np.ndarray], np.ndarray]:
     """Return what moves a block's corners to level-0 pixels; the last pixels may reach over the slide's border and end
     there."""
-    rows, columns = plan.slide_shape
-    scale = np.array([plan.pixel[1], plan.pixel[0]])
+    rows, columns = grid.slide_shape
+    scale = np.array([grid.pixel[1], grid.pixel[0]])
     return lambda xy: np.minimum((xy + np.array([left, top])) * scale, [columns, rows])
 
 

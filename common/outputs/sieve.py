@@ -15,8 +15,8 @@ from ..files import remove
 from .blocks import OnSlide, Rectangle, blocks
 
 if TYPE_CHECKING:
-    from ..maps.grid import Plan
-    from ..maps.store import Canvas
+    from ..maps.grid import TileGrid
+    from ..maps.store import MapStore
 
 # Pixels of small regions that have no label yet; class labels end at 254.
 _SMALL = 255
@@ -30,20 +30,20 @@ class Sieved:
     """A label map without small regions.
 
     Attributes:
-        canvas: the map.
+        store: the map.
         regions: number of small regions of each label, ``(256,)``.
         pixels: their area on the slide in pixels, ``(256,)``.
         empty: whether every region of the slide is small, so that none surrounds another. The map is then all 0.
     """
 
-    canvas: Canvas
+    store: MapStore
     regions: np.ndarray
     pixels: np.ndarray
     empty: bool
 
 
 @contextmanager
-def sieved(canvas: Canvas, min_pixels: float, plan: Plan | None = None, reach: int = _REACH) -> Iterator[Sieved]:
+def sieved(store: MapStore, min_pixels: float, grid: TileGrid | None = None, reach: int = _REACH) -> Iterator[Sieved]:
     """Give each pixel of a small 4-connected region the label of the nearest region that is not small.
 
     The way to the nearest region leads over pixels of small regions only, from pixel to pixel along edges, so every
@@ -51,22 +51,22 @@ def sieved(canvas: Canvas, min_pixels: float, plan: Plan | None = None, reach: i
     Memory grows with the regions that touch borders of blocks, not with the slide.
 
     Args:
-        canvas: the label map.
+        store: the label map.
         min_pixels: regions of fewer pixels are small.
-        plan: the map's lattice on the slide: of pixels that reach over its edge the part on the slide counts, as in
+        grid: its tile grid on the slide: of pixels that reach over its edge the part on the slide counts, as in
             the areas of classes; None counts them whole.
         reach: pixels by which labels spread per pass over the blocks.
 
     Yields:
         a map of the same shape in a folder next to the first one, which is removed in the end.
     """
-    folders = [canvas.folder.with_name(f"{canvas.folder.name}.{name}") for name in ("sieved", "spread")]
+    folders = [store.folder.with_name(f"{store.folder.name}.{name}") for name in ("sieved", "spread")]
     try:
-        on_slide = OnSlide(canvas.shape, plan)
-        regions, pixels, kept, empty = _measured(canvas, min_pixels, on_slide)
-        result, following = (type(canvas)(folder, canvas.shape, canvas.chunk) for folder in folders)
+        on_slide = OnSlide(store.shape, grid)
+        regions, pixels, kept, empty = _measured(store, min_pixels, on_slide)
+        result, following = (type(store)(folder, store.shape, store.chunk) for folder in folders)
         if not empty:
-            _spread(result, _mark(canvas, min_pixels, on_slide, kept, result), following, min(reach, canvas.chunk))
+            _spread(result, _mark(store, min_pixels, on_slide, kept, result), following, min(reach, store.chunk))
         yield Sieved(result, regions, pixels, empty)
     finally:
         for folder in folders:
@@ -78,11 +78,11 @@ def _is_small(areas: np.ndarray, min_pixels: float) -> np.ndarray:
     return areas < min_pixels * (1 - 1e-9)
 
 
-def _numbered(canvas: Canvas, block: Rectangle, on_slide: OnSlide) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _numbered(store: MapStore, block: Rectangle, on_slide: OnSlide) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each pixel's region in a block, from 0, and the regions' labels and their areas within the block."""
-    if not canvas.written(*block):
+    if not store.written(*block):
         return np.zeros(block[2:], dtype=np.int32), np.zeros(1, dtype=np.uint8), np.array([on_slide.area(block)])
-    labels = canvas.read(*block)
+    labels = store.read(*block)
     numbers = measure.label(labels, background=-1, connectivity=1) - 1
     areas = on_slide.counts(numbers, block)
     values = np.empty(len(areas), dtype=np.uint8)
@@ -91,14 +91,14 @@ def _numbered(canvas: Canvas, block: Rectangle, on_slide: OnSlide) -> tuple[np.n
 
 
 def _measured(
-    canvas: Canvas, min_pixels: float, on_slide: OnSlide
+    store: MapStore, min_pixels: float, on_slide: OnSlide
 ) -> tuple[np.ndarray, np.ndarray, dict[_Place, np.ndarray], bool]:
     """Return how many regions of each label are small, their area, for each block the numbers of those regions at its
     border that are not small over the whole slide, and whether all regions are small."""
     regions, pixels, empty = np.zeros(256, dtype=np.int64), np.zeros(256), True
-    cut = _CutRegions(canvas.shape[1])
-    for block in blocks(canvas):
-        numbers, labels, areas = _numbered(canvas, block, on_slide)
+    cut = _CutRegions(store.shape[1])
+    for block in blocks(store):
+        numbers, labels, areas = _numbered(store, block, on_slide)
         small = _is_small(areas, min_pixels)
         empty = empty and bool(small.all())
         small[cut.take(block, numbers, labels, areas)] = False
@@ -171,15 +171,15 @@ class _CutRegions:
 
 
 def _mark(
-    canvas: Canvas, min_pixels: float, on_slide: OnSlide, kept: dict[_Place, np.ndarray], result: Canvas
+    store: MapStore, min_pixels: float, on_slide: OnSlide, kept: dict[_Place, np.ndarray], result: MapStore
 ) -> list[Rectangle]:
     """Write the map with the pixels of small regions marked; return the blocks that have any."""
     marked = []
-    for block in blocks(canvas):
+    for block in blocks(store):
         at_border = kept[block[:2]]
-        if not canvas.written(*block) and len(at_border):
+        if not store.written(*block) and len(at_border):
             continue
-        numbers, labels, areas = _numbered(canvas, block, on_slide)
+        numbers, labels, areas = _numbered(store, block, on_slide)
         small = _is_small(areas, min_pixels)
         small[at_border] = False
         labels[small] = _SMALL
@@ -189,17 +189,17 @@ def _mark(
     return marked
 
 
-def _spread(canvas: Canvas, marked: list[Rectangle], following: Canvas, reach: int) -> None:
+def _spread(store: MapStore, marked: list[Rectangle], following: MapStore, reach: int) -> None:
     """Let labels spread over marked pixels, so many pixels in each pass, until none is left."""
     # Every block of a pass sees the map as the last pass left it: which block comes first makes no difference.
     changed = {block[:2] for block in marked}
     while marked:
         left, now = [], set()
         for block in marked:
-            if not _near(block, changed, canvas.chunk):
+            if not _near(block, changed, store.chunk):
                 left.append(block)
                 continue
-            before, after = _grown(canvas, block, reach)
+            before, after = _grown(store, block, reach)
             open_before, open_after = (int((pixels == _SMALL).sum()) for pixels in (before, after))
             if open_after:
                 left.append(block)
@@ -208,7 +208,7 @@ def _spread(canvas: Canvas, marked: list[Rectangle], following: Canvas, reach: i
                 following.write(*block[:2], after)
         for block in marked:
             if block[:2] in now:
-                canvas.write(*block[:2], following.read(*block))
+                store.write(*block[:2], following.read(*block))
         marked, changed = left, now
 
 
@@ -218,12 +218,12 @@ def _near(block: Rectangle, places: set[_Place], chunk: int) -> bool:
     return any((block[0] + down, block[1] + across) in places for down in steps for across in steps)
 
 
-def _grown(canvas: Canvas, block: Rectangle, reach: int) -> tuple[np.ndarray, np.ndarray]:
+def _grown(store: MapStore, block: Rectangle, reach: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a block, and the same after labels have spread so many pixels."""
     top, left, height, width = block
     first, start = max(0, top - reach), max(0, left - reach)
-    bottom, end = min(canvas.shape[0], top + height + reach), min(canvas.shape[1], left + width + reach)
-    window = canvas.read(first, start, bottom - first, end - start)
+    bottom, end = min(store.shape[0], top + height + reach), min(store.shape[1], left + width + reach)
+    window = store.read(first, start, bottom - first, end - start)
     core = (slice(top - first, top - first + height), slice(left - start, left - start + width))
     return window[core], spread(window, reach)[core]
 

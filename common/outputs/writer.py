@@ -23,8 +23,8 @@ from .polygon_options import PolygonOptions
 from .pyramid import TILE, write_grey_pyramid, write_label_pyramid
 
 if TYPE_CHECKING:
-    from ..maps.grid import Plan
-    from ..maps.store import Canvas
+    from ..maps.grid import TileGrid
+    from ..maps.store import MapStore
 
 logger = logging.getLogger(__name__)
 SUMMARY, POLYGONS = "summary.json", "prediction.geojson"
@@ -69,8 +69,8 @@ def write_outputs(
     folder: Path,
     outputs: tuple[str, ...],
     slide: Slide,
-    canvases: Mapping[str, Canvas],
-    plan: Plan,
+    stores: Mapping[str, MapStore],
+    grid: TileGrid,
     scheme: ClassScheme,
     record: dict[str, Any],
     polygons: PolygonOptions | None = None,
@@ -81,8 +81,8 @@ def write_outputs(
         folder: the slide's output folder.
         outputs: names out of :data:`OUTPUTS`.
         slide: the slide.
-        canvases: its maps by name, at least the label map, ``"labels"``.
-        plan: the map's lattice on the slide.
+        stores: its maps by name, at least the label map, ``"labels"``.
+        grid: its tile grid on the slide.
         scheme: the classes.
         record: what made it; its ``weights_note``, if there is one, is also written below the overlay.
         polygons: what the polygons merge, simplify and leave out.
@@ -91,32 +91,32 @@ def write_outputs(
         SlideChangedError: the slide is no longer the file that was opened.
     """
     started = time.monotonic()
-    canvas = canvases["labels"]
+    store = stores["labels"]
     mpp = record["target"]["mpp"]
     if "prediction.tif" in outputs:
-        write_label_pyramid(folder / "prediction.tif", canvas.bands(TILE), canvas.shape, mpp, scheme)
+        write_label_pyramid(folder / "prediction.tif", store.bands(TILE), store.shape, mpp, scheme)
     outlined = _outlined_before(folder)
     if POLYGONS in outputs:
         options = polygons or PolygonOptions()
         corner = slide.frame(options.origin)[:2]
-        outlined = write_polygons(folder / POLYGONS, canvas, plan, mpp, scheme, options, corner)
+        outlined = write_polygons(folder / POLYGONS, store, grid, mpp, scheme, options, corner)
         _say_origin(slide, options)
     if "overlay.png" in outputs:
-        write_overlay(folder / "overlay.png", slide, canvas, plan, scheme, record.get("weights_note"))
+        write_overlay(folder / "overlay.png", slide, store, grid, scheme, record.get("weights_note"))
     if "prediction.nii.gz" in outputs:
-        write_nifti(folder / "prediction.nii.gz", canvas, mpp)
+        write_nifti(folder / "prediction.nii.gz", store, mpp)
     if "prediction.dcm" in outputs:
-        write_dicom(folder / "prediction.dcm", slide, canvas, mpp, scheme, json.dumps(record["settings"]))
+        write_dicom(folder / "prediction.dcm", slide, store, mpp, scheme, json.dumps(record["settings"]))
     if "entropy.tif" in outputs:
-        entropy = canvases["entropy"]
+        entropy = stores["entropy"]
         write_grey_pyramid(folder / "entropy.tif", entropy.bands(TILE), entropy.shape, mpp, _ENTROPY)
     if "probabilities.zarr" in outputs:
-        write_probabilities(folder / "probabilities.zarr", canvases["probabilities"], mpp, scheme)
+        write_probabilities(folder / "probabilities.zarr", stores["probabilities"], mpp, scheme)
     if "confidence.png" in outputs:
-        write_confidence(folder / "confidence.png", slide, canvases["probabilities"], plan, scheme)
+        write_confidence(folder / "confidence.png", slide, stores["probabilities"], grid, scheme)
     # The overlay and others have read it again.
     slide.check_unchanged()
-    summary = _summary(slide, canvas, plan, scheme, mpp, outlined, record)
+    summary = _summary(slide, store, grid, scheme, mpp, outlined, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
     # By these a file that is cut off later, as by a failing disk or copy, is told from a whole one.
     files = (folder / name for name in OUTPUTS if name != SUMMARY)
@@ -149,14 +149,14 @@ def _outlined_before(folder: Path) -> dict[str, Any] | None:
 
 def _summary(
     slide: Slide,
-    canvas: Canvas,
-    plan: Plan,
+    store: MapStore,
+    grid: TileGrid,
     scheme: ClassScheme,
     mpp: float,
     polygons: dict[str, Any] | None,
     record: dict[str, Any],
 ) -> dict[str, Any]:
-    areas = label_areas(canvas, plan)
+    areas = label_areas(store, grid)
     predicted = areas[1:].sum()
     square_mm = (mpp / 1000) ** 2
     return {
@@ -167,7 +167,7 @@ def _summary(
             "backend": slide.backend,
             **({} if slide.series is None else {"series": slide.series}),
         },
-        "label_map": {"shape": list(canvas.shape), "mpp": mpp},
+        "label_map": {"shape": list(store.shape), "mpp": mpp},
         "classes": {
             tissue.name: {
                 "area_mm2": round(float(areas[tissue.label] * square_mm), 6),

@@ -58,11 +58,11 @@ def write_camelyon16(
         ``root``.
     """
     root = Path(root)
-    plan = [("training/normal", f"normal_{i + 1:03d}", False) for i in range(normal)]
-    plan += [("training/tumor", f"tumor_{i + 1:03d}", True) for i in range(tumour)]
-    plan += [("testing/images", f"test_{i + 1:03d}", i % 2 == 0) for i in range(testing)]
+    grid = [("training/normal", f"normal_{i + 1:03d}", False) for i in range(normal)]
+    grid += [("training/tumor", f"tumor_{i + 1:03d}", True) for i in range(tumour)]
+    grid += [("testing/images", f"test_{i + 1:03d}", i % 2 == 0) for i in range(testing)]
     look_alikes: list[dict[str, object]] = []
-    for number, (folder, name, positive) in enumerate(plan):
+    for number, (folder, name, positive) in enumerate(grid):
         recipe = RECIPES["lymph_node" if positive else "normal_lymph_node"]
         painter = Painter(Layout(recipe, seed + number, size * mpp, size * mpp), mpp)
         if positive:
@@ -74,7 +74,7 @@ def write_camelyon16(
             paint_labels(root / "labels" / f"{name}_labels.tif", painter, (size, size))
         paint_slide(root / folder / f"{name}.tif", painter, (size, size))
     if testing:
-        _write_reference(root / "testing" / "reference.csv", plan)
+        _write_reference(root / "testing" / "reference.csv", grid)
     if look_alikes:
         write_json(root / "look_alikes.json", {"testing": look_alikes})
     return root
@@ -114,8 +114,8 @@ def _outline(lesion: Structure, mpp: float) -> Polygon:
     return Polygon(lesion.outline[:, ::-1] / np.float64(mpp))
 
 
-def _write_reference(path: Path, plan: list[tuple[str, str, bool]]) -> None:
+def _write_reference(path: Path, grid: list[tuple[str, str, bool]]) -> None:
     with written_whole(path) as partial, Path(partial).open("w", newline="", encoding="utf-8") as file:
-        for _, name, positive in plan:
+        for _, name, positive in grid:
             if name.startswith("test_"):
                 csv.writer(file).writerow([name, "Tumor" if positive else "Normal"])

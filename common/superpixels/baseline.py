@@ -25,8 +25,8 @@ from ..errors import OutputError
 from ..files import inside, sha256
 from ..inference.folder import FolderInUseError, SlideFolder
 from ..literal import as_path
-from ..maps.grid import Plan
-from ..maps.store import Canvas
+from ..maps.grid import TileGrid
+from ..maps.store import MapStore
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
@@ -204,12 +204,12 @@ class SuperpixelSVM:
     ) -> None:
         started = time.monotonic()
         whole = Region(slide, self.mpp)
-        plan = Plan(slide.shape, slide.pixel(whole.mpp), _CHUNK, 1)
-        check_outputs(folder.path, outputs, plan.shape, slide, polygons)
+        grid = TileGrid(slide.shape, slide.pixel(whole.mpp), _CHUNK, 1)
+        check_outputs(folder.path, outputs, grid.shape, slide, polygons)
         with tempfile.TemporaryDirectory(dir=folder.path, prefix=".partial-") as scratch:
-            canvas = Canvas(Path(scratch) / "labels", plan.shape, _CHUNK)
+            labels_map = MapStore(Path(scratch) / "labels", grid.shape, _CHUNK)
             for found in self._divided(slide, item):
-                self._paint(canvas, found, self.predict(found))
+                self._paint(labels_map, found, self.predict(found))
             record = {
                 "network": _KIND,
                 "target": {"mpp": whole.mpp, "size": _CHUNK},
@@ -219,13 +219,13 @@ class SuperpixelSVM:
             }
             slide.check_unchanged()
             with folder.written(replace=anew):
-                write_outputs(folder.path, outputs, slide, {"labels": canvas}, plan, self.scheme, record, polygons)
+                write_outputs(folder.path, outputs, slide, {"labels": labels_map}, grid, self.scheme, record, polygons)
 
     @staticmethod
-    def _paint(canvas: Canvas, found: Superpixels, predicted: np.ndarray) -> None:
+    def _paint(labels_map: MapStore, found: Superpixels, predicted: np.ndarray) -> None:
         top, left = found.region.start
         for tile in found.region.tiles(_CHUNK):
-            canvas.write(top + tile.top, left + tile.left, predicted[found.labels[tile.slices]])
+            labels_map.write(top + tile.top, left + tile.left, predicted[found.labels[tile.slices]])
 
     def _divided(self, slide: Slide, item: Mapping[str, Any]):
         """Superpixels of each region of an entry."""

@@ -98,7 +98,8 @@ UNUSABLE = {
 }
 
 
-@pytest.mark.filterwarnings("error")
+# Of NumPy: files that other tests left open are closed at any time, and warned of then.
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("reason", UNUSABLE)
 def test_an_unusable_geojson_object_is_named_and_costs_no_other(tmp_path, slide, scheme, square, caplog, reason):
     for bad in UNUSABLE[reason]:

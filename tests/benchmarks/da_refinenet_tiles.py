@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import torch
 
-from common.inference import Options, Segmenter
+from common.inference import InferenceOptions, Segmenter
 from common.networks import DARefineNet
 from common.phantom import BACH_CLASSES, write_bach
 from common.slides import FieldOfView, PatchReader, open_slide
@@ -32,7 +32,7 @@ def measure(network: DARefineNet, slide_path: Path, side: int, out: Path, runs: 
     labels, seconds = {}, {}
     with open_slide(slide_path) as slide:
         for context in ("shared", "per_patch"):
-            options = Options(context=context, block=SLICES, batch_size=SLICES)
+            options = InferenceOptions(context=context, block=SLICES, batch_size=SLICES)
             run = Segmenter(
                 network, [torch.device("cpu")], reader, target, BACH_CLASSES, options, lambda pixels: pixels / 255
             )

@@ -38,7 +38,7 @@ from monai.data import WSIReader
 from monai.inferers import AvgMerger, PatchInferer, Splitter
 from slides import write_repeated_slide
 
-from common.inference import Options, Segmenter
+from common.inference import InferenceOptions, Segmenter
 from common.inference.autocast import AutocastInferer
 from common.inference.memory import retain_freed_memory
 from common.inference.precision import resolve_dtype
@@ -85,7 +85,7 @@ class Case:
 
     def segmenter(self, context: str, readers: int) -> Segmenter:
         """The engine."""
-        options = Options(
+        options = InferenceOptions(
             context=context, dtype=self.dtype, readers=readers, batch_size=64 if DEVICE.type == "cuda" else 8
         )
         reader = PatchReader(self.views, fill="black")
@@ -97,24 +97,24 @@ class ViewSplitter(Splitter):
 
     def __init__(self, segmenter: Segmenter, slide: Slide, reader: WSIReader) -> None:
         super().__init__(patch_size=segmenter.target.size)
-        self.segmenter, self.reader, self.plan = segmenter, reader, segmenter.plan(slide)
+        self.segmenter, self.reader, self.grid = segmenter, reader, segmenter.grid(slide)
         self.views = segmenter.reader.fields_of_view
         self.levels = [slide.lattice(view.mpp).level for view in self.views]
 
     def get_input_shape(self, inputs: Any) -> tuple:
-        return self.plan.shape
+        return self.grid.shape
 
     def get_padded_shape(self, inputs: Any) -> tuple:
-        return tuple(count * self.plan.target for count in self.plan.grid)
+        return tuple(count * self.grid.target for count in self.grid.grid)
 
     def __call__(self, inputs: Any) -> Iterable[tuple[torch.Tensor, tuple[int, int]]]:
-        for row, column in np.ndindex(self.plan.grid):
-            center = self.plan.center(row, column)
+        for row, column in np.ndindex(self.grid.grid):
+            center = self.grid.center(row, column)
             views = [
                 self._view(inputs, center, view, level) for view, level in zip(self.views, self.levels, strict=True)
             ]
             stacked = self.segmenter.preprocess(torch.from_numpy(np.concatenate(views).astype(np.float32)))
-            yield stacked[None], (row * self.plan.target, column * self.plan.target)
+            yield stacked[None], (row * self.grid.target, column * self.grid.target)
 
     def _view(self, wsi: Any, center: tuple[float, float], view: FieldOfView, level: int) -> np.ndarray:
         down = self.reader.get_downsample_ratio(wsi, level)
@@ -127,8 +127,8 @@ def run_row(row: str, case: Case, path: Path, readers: int) -> dict[str, Any]:
     """Measure one row in this process."""
     slide = open_slide(path)
     segmenter = case.segmenter(row if row in CONTEXTS else "per_patch", readers)
-    plan = segmenter.plan(slide)
-    patches = plan.grid[0] * plan.grid[1]
+    grid = segmenter.grid(slide)
+    patches = grid.grid[0] * grid.grid[1]
     found: dict[str, Any] = {"row": row, "patches": patches}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode(), count_decoded() as decoded:
         started = time.perf_counter()
@@ -163,10 +163,10 @@ def _plain_forward(case: Case, patches: int, batch_size: int) -> None:
 
 def decode_all(segmenter: Segmenter, slide: Slide) -> None:
     """Read every block of a slide as the engine does, with as many threads."""
-    plan = segmenter.plan(slide)
-    reader = BlockReader(segmenter.reader, slide, plan, segmenter.target.mpp)
+    grid = segmenter.grid(slide)
+    reader = BlockReader(segmenter.reader, slide, grid, segmenter.target.mpp)
     with ThreadPoolExecutor(segmenter.options.readers) as pool:
-        every = [(block, np.ones((block.rows, block.columns), dtype=bool)) for block in plan.blocks()]
+        every = [(block, np.ones((block.rows, block.columns), dtype=bool)) for block in grid.blocks()]
         for _ in pool.map(lambda job: len(reader.read(*job)), every):
             pass
 
@@ -209,7 +209,7 @@ def tiatoolbox_row(python: str, network: str, slide: Path) -> dict[str, Any]:
     """TIAToolbox's, in its own environment."""
     case = Case(network)
     segmenter = case.segmenter("per_patch", 1)
-    grid = segmenter.plan(open_slide(slide)).grid
+    grid = segmenter.grid(open_slide(slide)).grid
     low, high = (float(case.preprocess(torch.full((3, 1, 1), value))[0]) for value in (0.0, 255.0))
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "network.ts"

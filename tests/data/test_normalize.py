@@ -11,7 +11,7 @@ from monai.transforms import Compose, ScaleIntensityRanged
 from common.classes import ClassScheme
 from common.data import LoadMultiMagnificationPatchd, NormalizeStainsd
 from common.data.stain_normalization import fit_stains, stain_map, tissue_sample
-from common.inference import Options, WholeSlideInferer
+from common.inference import InferenceOptions, WholeSlideInferer
 from common.phantom.layout import Layout
 from common.phantom.paint import Painter
 from common.phantom.recipe import BREAST, Stain
@@ -96,7 +96,13 @@ def test_the_engine_fits_it_to_each_slide(tmp_path):
     maps = {}
     for way, transforms in {"plain": [scale], "normalised": [NormalizeStainsd("image"), scale]}.items():
         inferer = WholeSlideInferer(
-            [view], view, scheme, tmp_path / way, ["summary.json"], Compose(transforms), options=Options(block=2)
+            [view],
+            view,
+            scheme,
+            tmp_path / way,
+            ["summary.json"],
+            Compose(transforms),
+            options=InferenceOptions(block=2),
         )
         for name in ("pale", "usual"):
             found = inferer({"image": str(tmp_path / f"{name}.tif")}, Reddest())

@@ -13,7 +13,7 @@ from common.annotations import read_annotations
 from common.classes import ClassScheme
 from common.evaluation.comparison import write_probability_panels
 from common.evaluation.froc import lesion_froc
-from common.maps import Canvas
+from common.maps import MapStore
 from common.outputs.ome_zarr import read_probability, write_probabilities
 from common.phantom import LYMPH_NODE
 from common.slides import open_slide
@@ -34,7 +34,7 @@ def write_case(folder: Path, probability: np.ndarray, scheme: ClassScheme = LYMP
     """A slide of three lesions of 400 µm and what a network says of it; gives the datalist."""
     Image.fromarray(np.full((*SHAPE, 3), 200, dtype=np.uint8)).save(folder / "a.png")
     Image.fromarray((1 + disc(LESIONS, 25)).astype(np.uint8)).save(folder / "a_labels.png")
-    canvas = Canvas(folder / "canvas.zarr", (2, *SHAPE), 64)
+    canvas = MapStore(folder / "canvas.zarr", (2, *SHAPE), 64)
     values = np.stack([1 - probability, probability])
     for top in range(0, SHAPE[0], 64):
         for left in range(0, SHAPE[1], 64):
@@ -81,7 +81,7 @@ LEVELS = ((1.0, 2.0, (1536, 64)), (3.9, 2.0, (1536, 64)), (4.0, 4.0, (768, 32)),
 def test_the_coarsest_level_that_is_fine_enough_is_read(tmp_path):
     """1,536 pixels of 2 µm become levels of 2 and 4 µm: means of four pixels."""
     rows = np.arange(1536) % 256
-    canvas = Canvas(tmp_path / "canvas.zarr", (2, 1536, 64), 1536)
+    canvas = MapStore(tmp_path / "canvas.zarr", (2, 1536, 64), 1536)
     canvas.write(0, 0, np.repeat(np.stack([rows, 255 - rows])[..., None], 64, axis=2).astype(np.uint8))
     write_probabilities(tmp_path / "p.zarr", canvas, 2.0, LYMPH_NODE.scheme)
     for asked, given, shape in LEVELS:

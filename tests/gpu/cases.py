@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from common.bundle.find import find_bundle
 from common.bundle.parser import bundle_parser
 from common.classes import ClassScheme
-from common.inference import Options, Segmenter
+from common.inference import InferenceOptions, Segmenter
 from common.networks.checkpoints import load_weights
 from common.slides import FieldOfView, PatchReader, Slide
 from tests.bundles.narrow import NARROW
@@ -51,9 +51,9 @@ class Case:
     preprocess: Callable[[torch.Tensor], torch.Tensor]
     fill: str
     resample: str
-    options: Options
+    options: InferenceOptions
 
-    def contexts(self) -> list[Options]:
+    def contexts(self) -> list[InferenceOptions]:
         """Return the bundle's options for each context that the network offers."""
         separable = getattr(self.network, "alignment", None) is not None
         offered = ["per_patch"]
@@ -72,7 +72,7 @@ class Case:
         """Return what reads its patches."""
         return PatchReader(self.views, self.fill, self.resample)
 
-    def segmenter(self, options: Options, device: torch.device = DEVICE) -> Segmenter:
+    def segmenter(self, options: InferenceOptions, device: torch.device = DEVICE) -> Segmenter:
         """Return the engine on a device, with a copy of the network: other devices' stay what they are."""
         network = copy.deepcopy(self.network)
         return Segmenter(network, [device], self.reader, self.target, self.scheme, options, self.preprocess)

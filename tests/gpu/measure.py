@@ -72,7 +72,7 @@ def segment_part(segmenter: Segmenter, path: Path, part: tuple[int, int] = (0, 1
         measured() as figures,
     ):
         segmenter.segment(slide, Path(folder), {}, part=part)
-        blocks = list(segmenter.plan(slide).blocks())
+        blocks = list(segmenter.grid(slide).blocks())
     blocks = blocks[len(blocks) * part[0] // part[1] : len(blocks) * (part[0] + 1) // part[1]]
     patches = sum(block.rows * block.columns for block in blocks)
     busy = passes.seconds()
@@ -93,7 +93,7 @@ def warm_up(segmenter: Segmenter, path: Path) -> Figures:
     """
     free_memory()
     with open_slide(path) as slide:
-        blocks = sum(1 for _ in segmenter.plan(slide).blocks())
+        blocks = sum(1 for _ in segmenter.grid(slide).blocks())
     wanted = 2 * segmenter.options.streams if DEVICE.type == "cuda" else 1
     parts = max(1, blocks // wanted)
     return segment_part(segmenter, path, (parts // 2, parts))

@@ -23,7 +23,7 @@ from common.cli.errors import report_errors
 from common.cli.output import unbroken_output
 from common.inference import engine, inferer
 from common.inference.progress_log import ProgressLog
-from common.maps.store import Canvas
+from common.maps.store import MapStore
 from common.outputs import writer
 from common.phantom import BREAST
 from tests.conftest import ramp, write_pyramid
@@ -36,7 +36,7 @@ _CONTEXT.set_forkserver_preload([__name__])
 # what is no longer needed.
 _MOMENTS: tuple[tuple[Any, str], ...] = (
     *((inferer, name) for name in ("open_slide", "write_outputs", "tissue_mask")),
-    *((engine._Worker, "predict"), (Canvas, "write"), (ProgressLog, "begin"), (ProgressLog, "tick")),
+    *((engine._Worker, "predict"), (MapStore, "write"), (ProgressLog, "begin"), (ProgressLog, "tick")),
     *((writer, name) for name in ("write_label_pyramid", "write_polygons", "write_overlay", "write_probabilities")),
     *((writer, "write_json"), (files.os, "replace"), (files.shutil, "rmtree")),
 )

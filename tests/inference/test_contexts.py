@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.inference import Options, Segmenter
+from common.inference import InferenceOptions, Segmenter
 from common.networks import DMMNM3, DMMNS2, MRN, NETWORKS, MultiResolutionEncoderDecoder, UNet
 from common.slides import FieldOfView, PatchReader, SlideError, open_slide
 from tests.conftest import write_pyramid
@@ -59,7 +59,13 @@ def segmenter(network, scheme, views=None, devices=("cpu",), **options) -> Segme
     views = views or views_of(network)
     reader = PatchReader(views, fill="reflect")
     return Segmenter(
-        network, [torch.device(d) for d in devices], reader, VIEWS[0], scheme, Options(**options), lambda x: x / 255
+        network,
+        [torch.device(d) for d in devices],
+        reader,
+        VIEWS[0],
+        scheme,
+        InferenceOptions(**options),
+        lambda x: x / 255,
     )
 
 
@@ -245,14 +251,28 @@ def test_preprocessing_that_looks_at_more_than_a_pixel_is_refused(scheme):
     reader = PatchReader(VIEWS[:1])
     with pytest.raises(ValueError, match="preprocessing must treat every pixel by itself"):
         Segmenter(
-            UNet(channels=SHALLOW), [torch.device("cpu")], reader, VIEWS[0], scheme, Options(), lambda x: x - x.mean()
+            UNet(channels=SHALLOW),
+            [torch.device("cpu")],
+            reader,
+            VIEWS[0],
+            scheme,
+            InferenceOptions(),
+            lambda x: x - x.mean(),
         )
 
 
 def test_preprocessing_that_mixes_views_is_refused(scheme):
     reader = PatchReader(VIEWS)
     with pytest.raises(ValueError, match="preprocessing must treat every field of view by itself"):
-        Segmenter(make("DMMNM3"), [CPU], reader, VIEWS[0], scheme, Options(), lambda x: x - x.mean(dim=0, keepdim=True))
+        Segmenter(
+            make("DMMNM3"),
+            [CPU],
+            reader,
+            VIEWS[0],
+            scheme,
+            InferenceOptions(),
+            lambda x: x - x.mean(dim=0, keepdim=True),
+        )
 
 
 def test_a_network_and_fields_of_view_that_do_not_fit_are_refused(slide, scheme, tmp_path):
@@ -277,13 +297,13 @@ def test_a_network_of_the_centre_is_run_on_overlapping_views(slide, scheme, tmp_
     network = UNet(channels=SHALLOW, center=4).eval()
     reader = PatchReader(VIEWS[:1], fill="reflect")
     target = FieldOfView(0.5, 64)
-    labels = Segmenter(network, [CPU], reader, target, scheme, Options(block=3), lambda x: x / 255)
+    labels = Segmenter(network, [CPU], reader, target, scheme, InferenceOptions(block=3), lambda x: x / 255)
     found = labels.segment(slide, tmp_path / "a", {}).maps["labels"]
     patch = torch.from_numpy(reader.read(slide, (64 * 4 + 32, 64 * 7 + 32)).astype(np.float32) / 255)
     with torch.no_grad():
         expected = scheme.labels_from_logits(network(patch[None]))[0].numpy()
     assert (found.read(256, 448, 64, 64) == expected).mean() > 0.999
-    whole = Segmenter(network, [CPU], reader, target, scheme, Options(context="seamless"), lambda x: x / 255)
+    whole = Segmenter(network, [CPU], reader, target, scheme, InferenceOptions(context="seamless"), lambda x: x / 255)
     seamless = whole.segment(slide, tmp_path / "b", {}).maps["labels"]
     assert (found.array[:] == seamless.array[:]).mean() > 0.999
 
@@ -297,7 +317,7 @@ def test_a_network_of_a_wider_patch_runs_without_seams(slide, scheme, tmp_path):
     found = []
     for block in (1, 3):
         run = Segmenter(
-            network, [CPU], reader, target, scheme, Options(context="seamless", block=block), lambda x: x / 255
+            network, [CPU], reader, target, scheme, InferenceOptions(context="seamless", block=block), lambda x: x / 255
         )
         maps = run.segment(slide, tmp_path / str(block), {}, ("labels", "probabilities")).maps
         found.append(maps["probabilities"].array[:].astype(int))
@@ -316,7 +336,13 @@ def test_views_may_be_preprocessed_differently(slide, scheme, tmp_path):
     reader = PatchReader(VIEWS, fill="reflect")
     found = (
         Segmenter(
-            network, [torch.device("cpu")], reader, VIEWS[0], scheme, Options(block=2), lambda x: (x - means) / 99
+            network,
+            [torch.device("cpu")],
+            reader,
+            VIEWS[0],
+            scheme,
+            InferenceOptions(block=2),
+            lambda x: (x - means) / 99,
         )
         .segment(slide, tmp_path, {})
         .maps
@@ -328,10 +354,10 @@ def test_views_may_be_preprocessed_differently(slide, scheme, tmp_path):
 
 
 def test_numbers_of_threads_and_streams_are_no_part_of_a_results_settings():
-    assert Options(readers=1, streams=1).decisive() == Options(readers=7, streams=3).decisive()
-    assert Options(batch_size=1).decisive() != Options(batch_size=2).decisive()
+    assert InferenceOptions(readers=1, streams=1).decisive() == InferenceOptions(readers=7, streams=3).decisive()
+    assert InferenceOptions(batch_size=1).decisive() != InferenceOptions(batch_size=2).decisive()
     with pytest.raises(ValueError, match="streams must be at least 1, not 0"):
-        Options(streams=0)
+        InferenceOptions(streams=0)
 
 
 class Watched(torch.nn.Module):

@@ -12,8 +12,8 @@ import torch
 import zarr
 from shapely.geometry import shape
 
-from common.inference import Options, WholeSlideInferer
-from common.maps import Plan
+from common.inference import InferenceOptions, WholeSlideInferer
+from common.maps import TileGrid
 from common.outputs.blocks import label_areas
 from common.slides import FieldOfView
 from tests.conftest import write_pyramid
@@ -49,7 +49,14 @@ def slide(tmp_path_factory) -> str:
 def segmented(slide: str, folder, scheme, mpp: float, **options):
     view = FieldOfView(mpp, 16)
     run = WholeSlideInferer(
-        [view], view, scheme, folder, OUTPUTS, fill="white", options=Options(block=2, **options), polygons=EXACT
+        [view],
+        view,
+        scheme,
+        folder,
+        OUTPUTS,
+        fill="white",
+        options=InferenceOptions(block=2, **options),
+        polygons=EXACT,
     )
     run({"image": slide}, Brightness())
     return folder / "s", json.loads((folder / "s" / "summary.json").read_text())
@@ -97,15 +104,15 @@ def test_every_pixel_is_predicted_where_they_fit_the_slide(slide, scheme, tmp_pa
     ("pixel", "covered"), [(2.0, (500, 650)), (1.0, (1000, 1301)), (1.3010000000000002, (768, 1000))]
 )
 def test_the_covered_part_is_what_lies_wholly_on_the_slide(pixel, covered):
-    plan = Plan((1000, 1301), (pixel, pixel), 64, 4)
-    assert plan.covered == covered
+    grid = TileGrid((1000, 1301), (pixel, pixel), 64, 4)
+    assert grid.covered == covered
 
 
 @pytest.mark.parametrize("block", [2, 3, 8])
 def test_areas_count_the_part_of_a_pixel_on_the_slide(tmp_path, block):
     """At 4 level-0 pixels to one, a slide of 10 x 15 has 2.5 x 3.75 pixels."""
     labels = np.array([[1, 1, 1, 1], [1, 2, 2, 1], [3, 3, 0, 5]], dtype=np.uint8)
-    areas = label_areas(canvas_of(tmp_path, labels, block), Plan((10, 15), (4.0, 4.0), 8, 1))
+    areas = label_areas(canvas_of(tmp_path, labels, block), TileGrid((10, 15), (4.0, 4.0), 8, 1))
     assert areas[:6].tolist() == [0.5, 3 + 0.75 + 1 + 0.75, 2, 1, 0, 0.5 * 0.75]
     assert areas.sum() == 150 / 16
 
@@ -113,5 +120,5 @@ def test_areas_count_the_part_of_a_pixel_on_the_slide(tmp_path, block):
 def test_areas_of_blocks_that_were_never_written_are_nobodys(tmp_path):
     labels = np.zeros((3, 4), dtype=np.uint8)
     labels[0, 0] = 7
-    areas = label_areas(canvas_of(tmp_path, labels, 2), Plan((10, 15), (4.0, 4.0), 8, 1))
+    areas = label_areas(canvas_of(tmp_path, labels, 2), TileGrid((10, 15), (4.0, 4.0), 8, 1))
     assert (areas[0], areas[7]) == (150 / 16 - 1, 1)

@@ -14,9 +14,9 @@ import zarr
 
 from common.annotations import read_annotations
 from common.evaluation.slide import score_slide
-from common.inference import Options, Segmenter, WholeSlideInferer
+from common.inference import InferenceOptions, Segmenter, WholeSlideInferer
 from common.inference.reading import BlockReader
-from common.maps import Plan
+from common.maps import TileGrid
 from common.networks import DMMNM3
 from common.phantom import write_phantom
 from common.slides import FieldOfView, PatchReader, open_slide, tissue_mask
@@ -51,7 +51,7 @@ def network() -> DMMNM3:
 
 
 def inferer(scheme, output_dir, **arguments) -> WholeSlideInferer:
-    options = Options(batch_size=5, block=3, **arguments.pop("options", {}))
+    options = InferenceOptions(batch_size=5, block=3, **arguments.pop("options", {}))
     return WholeSlideInferer(VIEWS, TARGET, scheme, output_dir, options=options, **arguments)
 
 
@@ -62,18 +62,18 @@ def inferer(scheme, output_dir, **arguments) -> WholeSlideInferer:
 def test_blocks_give_the_patches_that_single_reads_give(tmp_path, views, snap, mpp, stride):
     slide = open_slide(write_pyramid(tmp_path / "s.tif", [ramp(48, 48).repeat(9, 0).repeat(9, 1)], (mpp, mpp)))
     reader = PatchReader(views, fill="black", snap=snap)
-    plan = Plan(slide.shape, slide.pixel(reader.actual_mpp(slide, 0.5)), 64, 3, stride)
-    blocks = BlockReader(reader, slide, plan, 0.5)
-    for block in plan.blocks():
+    grid = TileGrid(slide.shape, slide.pixel(reader.actual_mpp(slide, 0.5)), 64, 3, stride)
+    blocks = BlockReader(reader, slide, grid, 0.5)
+    for block in grid.blocks():
         wanted = np.add.outer(np.arange(block.rows), np.arange(block.columns)) % 3 > 0
         found = set()
         for window in blocks.read(block, wanted):
-            for row, column in np.argwhere(window.wanted).tolist():
+            for row, column in np.argwhere(window.mask).tolist():
                 at = [(row * step, column * step) for step in blocks.steps or [0] * len(views)]
                 size = views[0].size
                 cut = [view[:, y : y + size, x : x + size] for view, (y, x) in zip(window.views, at, strict=True)]
                 place = (window.row + row, window.column + column)
-                single = reader.read(slide, plan.center(block.row + place[0], block.column + place[1]))
+                single = reader.read(slide, grid.center(block.row + place[0], block.column + place[1]))
                 assert np.array_equal(np.concatenate(cut), single)
                 found.add(place)
         assert found == {tuple(place) for place in np.argwhere(wanted).tolist()}
@@ -95,9 +95,9 @@ def test_a_block_at_four_mpp_decodes_each_tile_once_per_level(tmp_path, monkeypa
     monkeypatch.setattr(TiffBackend, "_decode", counted)
     monkeypatch.setattr("common.slides.backends.tiff.TILES", TileCache(1 << 26 if cached else 0))
     views = [FieldOfView(0.5 * 2**j, 64) for j in range(4)]
-    plan = Plan(slide.shape, slide.pixel(0.5), 64, 4)
-    block = next(block for block in plan.blocks() if (block.row, block.column) == (4, 8))
-    BlockReader(PatchReader(views), slide, plan, 0.5).read(block, np.ones((4, 4), dtype=bool))
+    grid = TileGrid(slide.shape, slide.pixel(0.5), 64, 4)
+    block = next(block for block in grid.blocks() if (block.row, block.column) == (4, 8))
+    BlockReader(PatchReader(views), slide, grid, 0.5).read(block, np.ones((4, 4), dtype=bool))
     assert set(decoded.values()) == {1}
     if not cached:
         # Pixels a side of each window: one patch, and three steps to the next targets. Tiles are of 16.
@@ -111,11 +111,13 @@ def test_a_block_at_four_mpp_decodes_each_tile_once_per_level(tmp_path, monkeypa
 def test_the_label_map_is_what_the_network_says_target_by_target(phantom, scheme, network, tmp_path):
     slide = open_slide(phantom.slide)
     reader = PatchReader(VIEWS, fill="black")
-    segmenter = Segmenter(network, [CPU], reader, TARGET, scheme, Options(batch_size=7, block=5), lambda x: x / 255)
+    segmenter = Segmenter(
+        network, [CPU], reader, TARGET, scheme, InferenceOptions(batch_size=7, block=5), lambda x: x / 255
+    )
     found = segmenter.segment(slide, tmp_path, {})
-    canvas, plan = found.maps["labels"], found.plan
+    canvas, grid = found.maps["labels"], found.grid
     for row, column in ((0, 0), (13, 29), (47, 47), (20, 4)):
-        patch = torch.from_numpy(reader.read(slide, plan.center(row, column)).astype(np.float32) / 255)
+        patch = torch.from_numpy(reader.read(slide, grid.center(row, column)).astype(np.float32) / 255)
         with torch.no_grad():
             logits = network(patch[None])
         part = canvas.read(row * 64, column * 64, 64, 64)
@@ -259,12 +261,12 @@ def test_unknown_outputs_are_refused(scheme, tmp_path):
 
 
 def test_plans_cover_the_slide():
-    plan = Plan((1000, 1301), (2.0, 2.0), 64, 4)
-    assert plan.shape == (500, 651)
-    assert plan.grid == (8, 11)
-    assert sum(block.height * block.width for block in plan.blocks()) == 500 * 651
+    grid = TileGrid((1000, 1301), (2.0, 2.0), 64, 4)
+    assert grid.shape == (500, 651)
+    assert grid.grid == (8, 11)
+    assert sum(block.height * block.width for block in grid.blocks()) == 500 * 651
     covered = {
-        (b.row + row, b.column + column) for b in plan.blocks() for row in range(b.rows) for column in range(b.columns)
+        (b.row + row, b.column + column) for b in grid.blocks() for row in range(b.rows) for column in range(b.columns)
     }
     assert covered == {(row, column) for row in range(8) for column in range(11)}
-    assert plan.center(0, 0) == (64, 64)
+    assert grid.center(0, 0) == (64, 64)

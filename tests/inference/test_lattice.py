@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.inference import Options, Segmenter
-from common.maps import Plan
+from common.inference import InferenceOptions, Segmenter
+from common.maps import TileGrid
 from common.slides import FieldOfView, PatchReader, Slide, open_slide
 from tests.conftest import write_pyramid
 
@@ -50,19 +50,21 @@ def noise(path: Path, shapes: list[tuple[int, int]], pixel: tuple[float, float])
 def segmenter(reader: PatchReader, scheme, devices: int = 1, **options) -> Segmenter:
     target = FieldOfView(reader.fields_of_view[0].mpp, SIDE)
     options = {"dtype": "float32", "batch_size": 16, **options}
-    return Segmenter(Checksum(), [CPU] * devices, reader, target, scheme, Options(**options), lambda pixels: pixels)
+    return Segmenter(
+        Checksum(), [CPU] * devices, reader, target, scheme, InferenceOptions(**options), lambda pixels: pixels
+    )
 
 
-def patch_by_patch(slide: Slide, reader: PatchReader, plan: Plan, scheme) -> np.ndarray:
+def patch_by_patch(slide: Slide, reader: PatchReader, grid: TileGrid, scheme) -> np.ndarray:
     """The label map, every target from a patch that is read alone."""
-    labels = np.zeros([count * SIDE for count in plan.grid], dtype=np.uint8)
-    for row, column in np.ndindex(*plan.grid):
-        patch = torch.from_numpy(reader.read(slide, plan.center(row, column)).astype(np.float32))
+    labels = np.zeros([count * SIDE for count in grid.grid], dtype=np.uint8)
+    for row, column in np.ndindex(*grid.grid):
+        patch = torch.from_numpy(reader.read(slide, grid.center(row, column)).astype(np.float32))
         found = scheme.labels_from_logits(Checksum()(patch[None]))[0].numpy()
         labels[row * SIDE : row * SIDE + SIDE, column * SIDE : column * SIDE + SIDE] = found
     # Pixels that reach over the slide's edge are not predicted.
-    labels[plan.covered[0] :] = labels[:, plan.covered[1] :] = 0
-    return labels[: plan.shape[0], : plan.shape[1]]
+    labels[grid.covered[0] :] = labels[:, grid.covered[1] :] = 0
+    return labels[: grid.shape[0], : grid.shape[1]]
 
 
 def check_cuts(slide: Slide, reader: PatchReader, scheme, folder: Path) -> None:
@@ -72,7 +74,7 @@ def check_cuts(slide: Slide, reader: PatchReader, scheme, folder: Path) -> None:
         run = segmenter(reader, scheme, devices, block=block, readers=readers)
         found = run.segment(slide, folder / str(number), {})
         if expected is None:
-            expected = patch_by_patch(slide, reader, found.plan, scheme)
+            expected = patch_by_patch(slide, reader, found.grid, scheme)
         labels = found.maps["labels"].array[:]
         assert (labels != expected).sum() == 0, (block, readers, devices)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UnreadableFileError
-from common.inference import Options, SettingsError, WholeSlideInferer
+from common.inference import InferenceOptions, SettingsError, WholeSlideInferer
 from tests.conftest import ramp, write_pyramid
 from tests.inference.test_resume import OUTPUTS, VIEW, Stepwise, contents
 
@@ -20,7 +20,9 @@ def slide(tmp_path) -> str:
 
 
 def inferer(out: Path, scheme, **options) -> WholeSlideInferer:
-    return WholeSlideInferer([VIEW], VIEW, scheme, out, OUTPUTS, options=Options(batch_size=4, block=2, **options))
+    return WholeSlideInferer(
+        [VIEW], VIEW, scheme, out, OUTPUTS, options=InferenceOptions(batch_size=4, block=2, **options)
+    )
 
 
 def parts_of(slide: str, out: Path, scheme, count: int, **options) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.inference import Options
+from common.inference import InferenceOptions
 from common.inference.autocast import AutocastInferer
 from common.inference.precision import has_native_bfloat16, resolve_dtype
 
@@ -28,7 +28,7 @@ def test_auto_is_bfloat16_only_where_the_cpu_computes_it(monkeypatch, capability
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
     assert resolve_dtype("auto", "cpu") == dtype
-    assert Options().on(torch.device("cpu")).dtype == dtype
+    assert InferenceOptions().on(torch.device("cpu")).dtype == dtype
 
 
 def test_a_pytorch_that_cannot_say_runs_float32(monkeypatch):
@@ -52,7 +52,11 @@ def test_what_is_asked_for_is_run():
 
 
 def test_an_unknown_precision_is_refused_at_once():
-    for make in (lambda: AutocastInferer("half"), lambda: Options(dtype="half"), lambda: resolve_dtype("half", "cpu")):
+    for make in (
+        lambda: AutocastInferer("half"),
+        lambda: InferenceOptions(dtype="half"),
+        lambda: resolve_dtype("half", "cpu"),
+    ):
         with pytest.raises(ValueError, match="dtype must be one of auto, float32, bfloat16, float16, not 'half'"):
             make()
 

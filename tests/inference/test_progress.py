@@ -6,7 +6,7 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from common.inference import Options, WholeSlideInferer
+from common.inference import InferenceOptions, WholeSlideInferer
 from common.networks import DMMNM3
 from common.slides import FieldOfView
 from tests.conftest import ramp, write_pyramid
@@ -33,7 +33,7 @@ def test_the_bar_moves_within_a_block_and_ends_full(tmp_path, monkeypatch, schem
     torch.manual_seed(0)
     network = DMMNM3(channels=(4, 6, 8, 10, 12)).eval()
     # 16 targets in one block, in batches of four.
-    options = Options(batch_size=4, block=4, context=context, symmetries=symmetries)
+    options = InferenceOptions(batch_size=4, block=4, context=context, symmetries=symmetries)
     inferer = WholeSlideInferer(VIEWS, VIEWS[0], scheme, tmp_path / "out", ["summary.json"], options=options)
     inferer({"image": str(slide)}, network)
     assert shown == sorted(shown)

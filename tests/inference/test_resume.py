@@ -17,7 +17,7 @@ import pytest
 import tifffile
 import torch
 
-from common.inference import Options, SettingsError, WholeSlideInferer
+from common.inference import InferenceOptions, SettingsError, WholeSlideInferer
 from common.inference.progress_log import ProgressLog
 from common.networks import MRN
 from common.slides import FieldOfView
@@ -51,7 +51,7 @@ def slide(tmp_path):
 
 
 def run(slide: str, out: Path, scheme, network: torch.nn.Module, **arguments) -> tuple[WholeSlideInferer, dict]:
-    options = Options(batch_size=4, block=2, **arguments.pop("options", {}))
+    options = InferenceOptions(batch_size=4, block=2, **arguments.pop("options", {}))
     inferer = WholeSlideInferer([VIEW], VIEW, scheme, out, outputs=OUTPUTS, options=options, **arguments)
     return inferer, inferer({"image": slide}, network)
 
@@ -94,7 +94,7 @@ def test_a_network_of_several_resolutions_goes_on_and_ends_the_same(slide, schem
         torch.manual_seed(0)
         network = StoppedMRN(num_classes=7, resolutions=2, channels=(3, 4, 5))
         network.stop_after = stop_after
-        made = Options(batch_size=4, block=2, **options)
+        made = InferenceOptions(batch_size=4, block=2, **options)
         inferer = WholeSlideInferer(views, VIEW, scheme, tmp_path / folder, outputs=few, options=made)
         with pytest.raises(RuntimeError, match="out of memory") if stop_after else nullcontext():
             inferer({"image": slide}, network)
@@ -209,7 +209,7 @@ def test_networks_with_normalisation_have_a_digest_too(slide, scheme, tmp_path):
 
 def test_an_output_that_cannot_be_made_is_refused_before_the_work(slide, scheme, tmp_path, monkeypatch):
     monkeypatch.setattr("common.outputs.dicom._LARGEST", 1000)
-    options, outputs = Options(batch_size=4, block=2), ("prediction.dcm",)
+    options, outputs = InferenceOptions(batch_size=4, block=2), ("prediction.dcm",)
     inferer = WholeSlideInferer([VIEW], VIEW, scheme, tmp_path / "out", outputs=outputs, options=options)
     result = inferer({"image": slide}, network := Stepwise())
     assert "576 x 576 pixels is too large for a DICOM segmentation; use prediction.tif" in result["error"]

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from common.inference import Options, WholeSlideInferer
+from common.inference import InferenceOptions, WholeSlideInferer
 from common.outputs.scale_bar import draw_scale_bar
 from common.outputs.writer import OUTPUTS
 from tests.conftest import write_pyramid
@@ -23,7 +23,7 @@ def segmented(
     folder: Path, scheme, shape: tuple[int, int], value: int, tissue: bool, **entry
 ) -> tuple[dict, Path, Stepwise]:
     slide = write_pyramid(folder / "s.tif", [np.full((*shape, 3), value, np.uint8)], (0.5, 0.5), lossless=True)
-    options = Options(batch_size=4, block=2)
+    options = InferenceOptions(batch_size=4, block=2)
     given = {"tissue": tissue, "options": options, "only_regions": "regions" in entry}
     inferer = WholeSlideInferer([VIEW], VIEW, scheme, folder / "out", _OUTPUTS, **given)
     result = inferer({"image": str(slide), **entry}, network := Stepwise())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.inference import Options, Segmenter
+from common.inference import InferenceOptions, Segmenter
 from common.networks import DMMNM3, DARefineNet
 from common.slides import FieldOfView, PatchReader, TissueMask, open_slide
 from tests.conftest import write_pyramid
@@ -55,7 +55,7 @@ class Counting(torch.nn.Module):
 
 def probabilities(slide, folder, network, scheme, **options) -> np.ndarray:
     reader = PatchReader(VIEWS)
-    run = Segmenter(network, [CPU], reader, TARGET, scheme, Options(**options), lambda x: x / 255)
+    run = Segmenter(network, [CPU], reader, TARGET, scheme, InferenceOptions(**options), lambda x: x / 255)
     return run.segment(slide, folder, {}, ("labels", "probabilities")).maps["probabilities"].array[:].astype(int)
 
 
@@ -137,7 +137,13 @@ def test_tiles_without_a_wanted_slice_are_not_encoded(slide, scheme, tmp_path):
     mask[1, 1] = mask[6, 7] = True
     tissue = TissueMask(mask, (SIDE, SIDE), 0.0)
     run = Segmenter(
-        network, [CPU], PatchReader(VIEWS), TARGET, scheme, Options(context="shared", block=20), lambda x: x / 255
+        network,
+        [CPU],
+        PatchReader(VIEWS),
+        TARGET,
+        scheme,
+        InferenceOptions(context="shared", block=20),
+        lambda x: x / 255,
     )
     found = run.segment(slide, tmp_path, {}, ("labels", "probabilities"), tissue).maps["probabilities"]
     found = found.array[:].astype(int)
@@ -155,6 +161,8 @@ def test_tiles_are_not_laid_together_without_seams(slide, scheme, tmp_path):
     views = [TARGET, FieldOfView(1.0, SIDE), FieldOfView(2.0, SIDE, anchor="tile")]
     network = DMMNM3(channels=(4, 6, 8, 10))
     for context in ("shared", "seamless"):
-        run = Segmenter(network, [CPU], PatchReader(views), TARGET, scheme, Options(context=context), lambda x: x / 255)
+        run = Segmenter(
+            network, [CPU], PatchReader(views), TARGET, scheme, InferenceOptions(context=context), lambda x: x / 255
+        )
         with pytest.raises(ValueError, match=f'DMMNM3 cannot be run with context="{context}" on views that are anch'):
             run.segment(slide, tmp_path / context, {})

@@ -9,7 +9,7 @@ from PIL import Image
 
 from common.annotations import AnnotatedRegion, write_asap_xml, write_geojson
 from common.data.store import SlideStore
-from common.inference import Options, WholeSlideInferer
+from common.inference import InferenceOptions, WholeSlideInferer
 from common.label_app.bundles import ServedBundle
 from common.label_app.region import NotSegmentedError, annotated_region, viewer_origin, with_origin
 from common.label_app.request_values import RequestError
@@ -37,7 +37,7 @@ def asked(slide, scheme, tmp_path):
 
     def ask(values, origin=None, image=slide, written="slide"):
         exact = {"min_area": 0, "simplify": 0, "origin": written}
-        views, options = [FieldOfView(0.5, 64)], Options(block=3)
+        views, options = [FieldOfView(0.5, 64)], InferenceOptions(block=3)
         outputs = ("prediction.geojson", "summary.json")
         inferer = WholeSlideInferer(views, views[0], scheme, tmp_path, outputs, options=options, polygons=exact)
         found = annotated_region(inferer, Blocky(), image, values, origin)["elements"]

@@ -15,7 +15,7 @@ from ome_zarr_models.v05 import Image
 from pydicom import dcmread
 from scipy import ndimage
 
-from common.maps import Canvas
+from common.maps import MapStore
 from common.outputs.dicom import write_dicom
 from common.outputs.ome_zarr import write_probabilities
 from common.outputs.pyramid import write_grey_pyramid
@@ -30,12 +30,12 @@ def slide(tmp_path):
 
 
 @pytest.fixture
-def labels(tmp_path) -> Canvas:
+def labels(tmp_path) -> MapStore:
     noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(720, 650)), 9)
     pixels = np.digitize(noise, np.quantile(noise, [0.1, 0.25, 0.4, 0.6, 0.75, 0.9])).astype(np.uint8)
-    canvas = Canvas(tmp_path / "labels.zarr", pixels.shape, 512)
-    canvas.write(0, 0, pixels)
-    return canvas
+    store = MapStore(tmp_path / "labels.zarr", pixels.shape, 512)
+    store.write(0, 0, pixels)
+    return store
 
 
 def test_a_dicom_segmentation_holds_the_label_map(slide, labels, scheme, tmp_path):
@@ -72,10 +72,10 @@ def test_probabilities_are_an_ome_zarr_image(scheme, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 1500, 2300), dtype=np.uint8)
     # Of the last blocks but one across, nothing was predicted.
     pixels[:, :, 1024:2048] = 0
-    canvas = Canvas(tmp_path / "probabilities.zarr", pixels.shape, 512)
-    canvas.write(0, 0, pixels[:, :, :1024])
-    canvas.write(0, 2048, pixels[:, :, 2048:])
-    write_probabilities(tmp_path / "p.zarr", canvas, 0.5, scheme)
+    store = MapStore(tmp_path / "probabilities.zarr", pixels.shape, 512)
+    store.write(0, 0, pixels[:, :, :1024])
+    store.write(0, 2048, pixels[:, :, 2048:])
+    write_probabilities(tmp_path / "p.zarr", store, 0.5, scheme)
     group = zarr.open_group(str(tmp_path / "p.zarr"), mode="r")
     image = Image.from_zarr(group)
     multiscale = image.ome_attributes.multiscales[0]

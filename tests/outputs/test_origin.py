@@ -10,7 +10,7 @@ import pytest
 from shapely.geometry import shape
 
 from common.annotations import read_annotations
-from common.inference import Options, WholeSlideInferer
+from common.inference import InferenceOptions, WholeSlideInferer
 from common.outputs.polygon_options import PolygonOptions
 from common.slides import FieldOfView, open_slide
 from tests.inference.test_engine import Blocky
@@ -33,7 +33,7 @@ def segmented(slide, folder, scheme, **polygons):
     views = [FieldOfView(0.5, 64)]
     exact = {"min_area": 0, "simplify": 0, **polygons}
     outputs = ("prediction.tif", "prediction.geojson", "summary.json")
-    run = WholeSlideInferer(views, views[0], scheme, folder, outputs, options=Options(block=3), polygons=exact)
+    run = WholeSlideInferer(views, views[0], scheme, folder, outputs, options=InferenceOptions(block=3), polygons=exact)
     return run({"image": str(slide)}, Blocky())
 
 

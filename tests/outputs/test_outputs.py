@@ -12,7 +12,7 @@ import tifffile
 from scipy import ndimage
 
 from common.annotations import read_annotations
-from common.maps import Canvas, Plan
+from common.maps import MapStore, TileGrid
 from common.outputs.nifti import write_nifti
 from common.outputs.overlay import blend, with_legend
 from common.outputs.polygons import label_polygons, slide_polygons
@@ -54,15 +54,15 @@ def test_polygons_keep_holes_and_do_not_join_corners():
 @pytest.mark.parametrize("glass", [0.0, 0.5])
 @pytest.mark.parametrize("block", [64, 200, 256])
 def test_block_seams_do_not_show_in_polygons(labels, tmp_path, block, glass):
-    canvas = Canvas(tmp_path / "c.zarr", labels.shape, block)
+    store = MapStore(tmp_path / "c.zarr", labels.shape, block)
     some = np.random.default_rng(block).random((-(-700 // block), -(-900 // block))) >= glass
     labels = labels * some.repeat(block, 0).repeat(block, 1)[:700, :900]
     for row, column in np.argwhere(some) * block:
-        canvas.write(row, column, labels[row : row + block, column : column + block])
-    plan = Plan((700, 900), (1.0, 1.0), 64, 4)
+        store.write(row, column, labels[row : row + block, column : column + block])
+    grid = TileGrid((700, 900), (1.0, 1.0), 64, 4)
     whole = label_polygons(labels)
     by_blocks: dict[int, list] = {}
-    for region in slide_polygons(canvas, plan):
+    for region in slide_polygons(store, grid):
         by_blocks.setdefault(region.label, []).append(region.outline)
     for label, polygons in whole.items():
         assert len(by_blocks[label]) == len(polygons)
@@ -71,9 +71,9 @@ def test_block_seams_do_not_show_in_polygons(labels, tmp_path, block, glass):
 
 
 def test_polygons_are_in_level_0_pixels_and_end_at_the_border(tmp_path):
-    canvas = Canvas(tmp_path / "c.zarr", (3, 4), 8)
-    canvas.write(0, 0, np.full((3, 4), 2, dtype=np.uint8))
-    region = next(slide_polygons(canvas, Plan((10, 15), (4.0, 4.0), 8, 1)))
+    store = MapStore(tmp_path / "c.zarr", (3, 4), 8)
+    store.write(0, 0, np.full((3, 4), 2, dtype=np.uint8))
+    region = next(slide_polygons(store, TileGrid((10, 15), (4.0, 4.0), 8, 1)))
     assert region.outline.equals(shapely.box(0, 0, 15, 10))
 
 
@@ -121,9 +121,9 @@ def test_the_image_pyramid_keeps_colours_at_every_level(tmp_path):
 def test_nifti_has_its_affine_in_mm(labels, tmp_path):
     import nibabel
 
-    canvas = Canvas(tmp_path / "c.zarr", labels.shape, 256)
-    canvas.write(0, 0, labels)
-    write_nifti(tmp_path / "p.nii.gz", canvas, 0.5)
+    store = MapStore(tmp_path / "c.zarr", labels.shape, 256)
+    store.write(0, 0, labels)
+    write_nifti(tmp_path / "p.nii.gz", store, 0.5)
     image = nibabel.load(tmp_path / "p.nii.gz")
     assert np.array_equal(np.asarray(image.dataobj)[..., 0].T, labels)
     assert image.affine @ [0, 0, 0, 1] == pytest.approx([-0.00025, -0.00025, 0, 1])
@@ -146,10 +146,10 @@ def test_the_overlay_shows_tissue_through_its_classes(scheme):
 def test_the_geojson_of_a_prediction_is_the_prediction(labels, scheme, tmp_path):
     from common.annotations import write_geojson
 
-    canvas = Canvas(tmp_path / "c.zarr", labels.shape, 256)
-    canvas.write(0, 0, labels)
+    store = MapStore(tmp_path / "c.zarr", labels.shape, 256)
+    store.write(0, 0, labels)
     write_image_pyramid(tmp_path / "s.tif", bands(np.full((700, 900, 3), 99, np.uint8)), (700, 900), 0.5)
-    write_geojson(tmp_path / "p.geojson", slide_polygons(canvas, Plan((700, 900), (1.0, 1.0), 64, 4)), scheme)
+    write_geojson(tmp_path / "p.geojson", slide_polygons(store, TileGrid((700, 900), (1.0, 1.0), 64, 4)), scheme)
     found = read_annotations(tmp_path / "p.geojson", scheme).label_map(
         open_slide(tmp_path / "s.tif"), (350, 450), 0.5, (700, 900)
     )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from common.classes import ClassScheme
-from common.maps import Canvas, Plan
+from common.maps import MapStore, TileGrid
 from common.outputs.overlay import blend, letter_size, wrapped, write_overlay
 from common.outputs.panels import panels
 from common.outputs.pyramid import write_image_pyramid
@@ -22,14 +22,16 @@ def overlay(scheme, tmp_path):
     """Draw a grey slide of 400 x 600 pixels at 1 µm/px: the left third carcinoma, the middle background."""
     image = np.full((400, 600, 3), GREY, dtype=np.uint8)
     write_image_pyramid(tmp_path / "s.tif", (image[top : top + 256] for top in (0, 256)), (400, 600), 1.0)
-    canvas = Canvas(tmp_path / "c.zarr", (400, 600), 1024)
+    store = MapStore(tmp_path / "c.zarr", (400, 600), 1024)
     labels = np.zeros((400, 600), dtype=np.uint8)
     labels[:, :200], labels[:, 200:400] = 1, 3
-    canvas.write(0, 0, labels)
+    store.write(0, 0, labels)
 
     def draw(of: ClassScheme = scheme, caption: str | None = None) -> np.ndarray:
         path = tmp_path / "overlay.png"
-        write_overlay(path, open_slide(tmp_path / "s.tif"), canvas, Plan((400, 600), (1.0, 1.0), 1024, 1), of, caption)
+        write_overlay(
+            path, open_slide(tmp_path / "s.tif"), store, TileGrid((400, 600), (1.0, 1.0), 1024, 1), of, caption
+        )
         return np.asarray(Image.open(path)).astype(int)
 
     return draw

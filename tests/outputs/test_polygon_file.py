@@ -12,7 +12,7 @@ from scipy import ndimage
 from shapely.geometry import shape
 
 from common.classes import ClassScheme
-from common.maps import Plan
+from common.maps import TileGrid
 from common.outputs.polygon_file import write_polygons
 from common.outputs.polygon_options import PolygonOptions
 from common.outputs.polygons import label_polygons, slide_polygons
@@ -40,10 +40,10 @@ def by_hand() -> np.ndarray:
     return np.where((rows > 90) & (columns < 40), board, labels).astype(np.uint8)
 
 
-def plan_of(labels: np.ndarray, scale: float) -> Plan:
+def plan_of(labels: np.ndarray, scale: float) -> TileGrid:
     """The last pixels reach over the slide's border."""
     height, width = (math.floor((side - 0.4) * scale * 100) / 100 for side in labels.shape)
-    return Plan((height, width), (scale, scale), 32, 2)
+    return TileGrid((height, width), (scale, scale), 32, 2)
 
 
 def written(path) -> list[tuple[str, shapely.Polygon]]:
@@ -71,10 +71,10 @@ def check_flush(polygons: list[shapely.Polygon], holes: int) -> None:
 @pytest.mark.parametrize(("block", "simplify"), [(40, 1.5), (64, 0.0), (64, 6.0), (128, 1.5)])
 def test_neighbours_of_a_map_by_hand_stay_flush(tmp_path, scale, block, simplify):
     labels = by_hand()
-    plan = plan_of(labels, scale)
-    found = list(slide_polygons(canvas_of(tmp_path, labels, block), plan, simplify * scale))
+    grid = plan_of(labels, scale)
+    found = list(slide_polygons(canvas_of(tmp_path, labels, block), grid, simplify * scale))
     check_flush([region.outline for region in found], holes=0)
-    height, width = plan.slide_shape
+    height, width = grid.slide_shape
     total = sum(region.outline.area for region in found)
     assert total == pytest.approx(height * width, rel=1e-9)
 
@@ -83,8 +83,8 @@ def test_neighbours_of_a_map_by_hand_stay_flush(tmp_path, scale, block, simplify
 @pytest.mark.parametrize("block", [64, 70])
 def test_neighbours_of_a_random_map_stay_flush(tmp_path, random_map, scale, block):
     """Label 0 is not written: where it is, and only there, the polygons together have holes."""
-    plan = plan_of(random_map, scale)
-    found = list(slide_polygons(canvas_of(tmp_path, random_map, block), plan, 2 * scale))
+    grid = plan_of(random_map, scale)
+    found = list(slide_polygons(canvas_of(tmp_path, random_map, block), grid, 2 * scale))
     exact = label_polygons(random_map)
     assert {label: sum(region.label == label for region in found) for label in exact} == {
         label: len(polygons) for label, polygons in exact.items()
@@ -99,16 +99,16 @@ def test_neighbours_of_a_random_map_stay_flush(tmp_path, random_map, scale, bloc
 def test_a_smooth_outline_is_kept_to_a_pixel_with_few_corners(tmp_path):
     rows, columns = np.indices((200, 200))
     disc = (np.hypot(rows - 99.5, columns - 99.5) < 80).astype(np.uint8)
-    plan = Plan((400, 400), (2.0, 2.0), 64, 1)
-    (region,) = slide_polygons(canvas_of(tmp_path, disc, 64), plan, 4.0)
+    grid = TileGrid((400, 400), (2.0, 2.0), 64, 1)
+    (region,) = slide_polygons(canvas_of(tmp_path, disc, 64), grid, 4.0)
     circle = shapely.Point(200, 200).buffer(160, quad_segs=64)
     assert region.outline.boundary.hausdorff_distance(circle.boundary) < 4
     assert shapely.get_num_coordinates(region.outline) < 150 < shapely.get_num_coordinates(label_polygons(disc)[1][0])
 
 
 def test_exact_polygons_are_those_of_the_map(tmp_path, random_map, scheme):
-    canvas, plan = canvas_of(tmp_path, random_map, 64), Plan(random_map.shape, (1.0, 1.0), 64, 1)
-    said = write_polygons(tmp_path / "p.geojson", canvas, plan, 0.5, scheme, PolygonOptions.exact())
+    canvas, grid = canvas_of(tmp_path, random_map, 64), TileGrid(random_map.shape, (1.0, 1.0), 64, 1)
+    said = write_polygons(tmp_path / "p.geojson", canvas, grid, 0.5, scheme, PolygonOptions.exact())
     found = written(tmp_path / "p.geojson")
     for tissue in scheme.classes[:5]:
         polygons = label_polygons(random_map)[tissue.label]
@@ -127,9 +127,9 @@ def test_what_is_merged_and_left_out_is_said_in_mm2(tmp_path, scheme):
     labels[20:23, 20:23] = 1
     labels[30:32, 30:32] = 0
     labels[60:70, 60:70] = 4
-    plan = Plan((400, 400), (4.0, 4.0), 64, 1)
+    grid = TileGrid((400, 400), (4.0, 4.0), 64, 1)
     options = PolygonOptions(min_area=100, simplify=0)
-    said = write_polygons(tmp_path / "p.geojson", canvas_of(tmp_path, labels, 64), plan, 2.0, scheme, options)
+    said = write_polygons(tmp_path / "p.geojson", canvas_of(tmp_path, labels, 64), grid, 2.0, scheme, options)
     found = dict(written(tmp_path / "p.geojson"))
     assert set(found) == {"adipose", "stroma"}
     assert found["adipose"].equals(shapely.box(40, 40, 160, 160))
@@ -152,18 +152,18 @@ def test_what_is_merged_and_left_out_is_said_in_mm2(tmp_path, scheme):
 
 def test_other_classes_can_be_skipped(tmp_path, scheme):
     labels = np.repeat(np.array([1, 3, 4], dtype=np.uint8), 20)[None].repeat(60, axis=0)
-    plan = Plan((60, 60), (1.0, 1.0), 64, 1)
+    grid = TileGrid((60, 60), (1.0, 1.0), 64, 1)
     options = PolygonOptions(skip=["carcinoma", "stroma"], min_area=0)
-    said = write_polygons(tmp_path / "p.geojson", canvas_of(tmp_path, labels, 64), plan, 1.0, scheme, options)
+    said = write_polygons(tmp_path / "p.geojson", canvas_of(tmp_path, labels, 64), grid, 1.0, scheme, options)
     assert [name for name, _ in written(tmp_path / "p.geojson")] == ["background"]
     assert said["left_out"] == {"carcinoma": {"area_mm2": 0.0012}, "stroma": {"area_mm2": 0.0012}}
 
 
 def test_where_all_is_small_nothing_is_written_and_all_is_left_out(tmp_path, scheme):
     labels = (np.indices((20, 20)).sum(axis=0) % 2 + 1).astype(np.uint8)
-    plan = Plan((20, 20), (1.0, 1.0), 64, 1)
+    grid = TileGrid((20, 20), (1.0, 1.0), 64, 1)
     said = write_polygons(
-        tmp_path / "p.geojson", canvas_of(tmp_path, labels, 8), plan, 1.0, scheme, PolygonOptions(min_area=5)
+        tmp_path / "p.geojson", canvas_of(tmp_path, labels, 8), grid, 1.0, scheme, PolygonOptions(min_area=5)
     )
     assert written(tmp_path / "p.geojson") == []
     assert said["written"] == 0
@@ -173,10 +173,10 @@ def test_where_all_is_small_nothing_is_written_and_all_is_left_out(tmp_path, sch
 
 def test_simplified_areas_are_near_those_of_the_summary(tmp_path, random_map, scheme):
     """In level-0 pixels at 0.25 µm/px of a map at 0.5 µm/px."""
-    plan = Plan((300, 420), (2.0, 2.0), 64, 1)
+    grid = TileGrid((300, 420), (2.0, 2.0), 64, 1)
     options = PolygonOptions(min_area=20, simplify=1, skip=[])
     canvas = canvas_of(tmp_path, random_map, 70)
-    said = write_polygons(tmp_path / "p.geojson", canvas, plan, 0.5, scheme, options)
+    said = write_polygons(tmp_path / "p.geojson", canvas, grid, 0.5, scheme, options)
     found = written(tmp_path / "p.geojson")
     check_flush([outline for _, outline in found], holes=sum(len(o.interiors) for o in _gaps(found)))
     assert sum(figures["regions"] for figures in said["merged"].values()) > 50

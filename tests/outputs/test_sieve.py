@@ -7,24 +7,24 @@ import pytest
 from scipy import ndimage
 
 from common.annotations import read_annotations
-from common.maps import Canvas, Plan
+from common.maps import MapStore, TileGrid
 from common.outputs.blocks import label_areas
 from common.outputs.polygon_file import write_polygons
 from common.outputs.polygon_options import PolygonOptions
 from common.outputs.sieve import sieved
 
 
-def canvas_of(folder, labels: np.ndarray, block: int) -> Canvas:
-    canvas = Canvas(folder / f"labels{block}", labels.shape, block)
+def canvas_of(folder, labels: np.ndarray, block: int) -> MapStore:
+    store = MapStore(folder / f"labels{block}", labels.shape, block)
     for top in range(0, labels.shape[0], block):
         for left in range(0, labels.shape[1], block):
-            canvas.write(top, left, labels[top : top + block, left : left + block])
-    return canvas
+            store.write(top, left, labels[top : top + block, left : left + block])
+    return store
 
 
-def result(canvas: Canvas, min_pixels: float, **options) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    with sieved(canvas, min_pixels, **options) as made:
-        return made.canvas.read(0, 0, *canvas.shape), made.regions, made.pixels, made.empty
+def result(store: MapStore, min_pixels: float, **options) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    with sieved(store, min_pixels, **options) as made:
+        return made.store.read(0, 0, *store.shape), made.regions, made.pixels, made.empty
 
 
 def expected(
@@ -103,12 +103,12 @@ def test_a_speck_between_two_regions_is_divided_between_them(tmp_path):
 
 
 def test_blocks_that_were_never_written_are_label_0_of_their_size(tmp_path):
-    canvas = Canvas(tmp_path / "c", (64, 96), 32)
-    canvas.write(0, 0, np.full((32, 32), 0, dtype=np.uint8))
+    store = MapStore(tmp_path / "c", (64, 96), 32)
+    store.write(0, 0, np.full((32, 32), 0, dtype=np.uint8))
     speck = np.zeros((32, 32), dtype=np.uint8)
     speck[30:, 30:] = 1
-    canvas.write(0, 32, speck)
-    found, regions, _, _ = result(canvas, 20)
+    store.write(0, 32, speck)
+    found, regions, _, _ = result(store, 20)
     assert not found.any()
     assert regions.tolist() == [0, 1] + [0] * 254
 
@@ -122,15 +122,15 @@ def test_of_nothing_but_small_regions_nothing_is_kept(tmp_path):
 
 
 def test_its_folders_are_removed(noisy, tmp_path):
-    canvas = canvas_of(tmp_path, noisy, 64)
-    with pytest.raises(RuntimeError, match="stopped"), sieved(canvas, 60):
+    store = canvas_of(tmp_path, noisy, 64)
+    with pytest.raises(RuntimeError, match="stopped"), sieved(store, 60):
         raise RuntimeError("stopped")
     assert [path.name for path in tmp_path.iterdir()] == ["labels64"]
-    assert np.array_equal(canvas.read(0, 0, *noisy.shape), noisy)
+    assert np.array_equal(store.read(0, 0, *noisy.shape), noisy)
 
 
 # Of the map's last row 0.37 of a pixel is on the slide, of its last column 0.61.
-EDGE = Plan((round(149.37 * 100), round(209.61 * 100)), (100.0, 100.0), 30, 2)
+EDGE = TileGrid((round(149.37 * 100), round(209.61 * 100)), (100.0, 100.0), 30, 2)
 
 
 def parts_on_slide(shape):
@@ -149,8 +149,8 @@ def test_of_pixels_at_the_slides_edge_the_part_on_the_slide_counts(noisy, tmp_pa
     labels[-1, :60], labels[100, 20:80] = 5, 5
     labels[-2, :61] = labels[99, 19:81] = labels[101, 19:81] = 4
     wanted, regions, pixels = expected(labels, 60, parts_on_slide(labels.shape))
-    canvas = canvas_of(tmp_path, labels, block)
-    found = result(canvas, 60, plan=EDGE)
+    store = canvas_of(tmp_path, labels, block)
+    found = result(store, 60, grid=EDGE)
     assert np.array_equal(found[0], wanted)
     assert np.array_equal(found[1], regions)
     assert found[2] == pytest.approx(pixels)
@@ -159,13 +159,13 @@ def test_of_pixels_at_the_slides_edge_the_part_on_the_slide_counts(noisy, tmp_pa
 
 @pytest.mark.parametrize("min_area", [0.0, 60.0])
 def test_areas_of_polygons_of_what_is_merged_and_of_classes_agree(noisy, scheme, tmp_path, min_area):
-    canvas = canvas_of(tmp_path, noisy, 64)
+    store = canvas_of(tmp_path, noisy, 64)
     options = PolygonOptions(min_area=min_area, simplify=0, skip=[])
-    said = write_polygons(tmp_path / "p.geojson", canvas, EDGE, 1.0, scheme, options)
+    said = write_polygons(tmp_path / "p.geojson", store, EDGE, 1.0, scheme, options)
     drawn = np.zeros(256)
     for region in read_annotations(tmp_path / "p.geojson", scheme).regions:
         drawn[region.label] += region.outline.area / 100**2
-    before = label_areas(canvas, EDGE)
+    before = label_areas(store, EDGE)
     weights = parts_on_slide(noisy.shape)
     assert before[:6] == pytest.approx([weights[noisy == label].sum() for label in range(6)])
     kept = expected(noisy, min_area, weights)[0] if min_area else noisy

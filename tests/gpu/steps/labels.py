@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.inference import Options
+from common.inference import InferenceOptions
 from common.slides import Slide, open_slide
 from tests.gpu.cases import BUNDLES, CHECKPOINTS, DEVICE, Case, bundle_case, settled
 from tests.gpu.kit import Kit
@@ -48,7 +48,7 @@ def run(kit: Kit) -> None:
     assert not wrong, f"unlike the CPU's: {', '.join(wrong)}"
 
 
-def _compare(kit: Kit, case: Case, options: Options, slide: Slide) -> list[str]:
+def _compare(kit: Kit, case: Case, options: InferenceOptions, slide: Slide) -> list[str]:
     """Add the rows of one context; return those that do not agree with the CPU's."""
     options = replace(options, dtype="float32", readers=4)
     labels, probabilities = _maps(kit, case, options, slide, torch.device("cpu"))
@@ -71,7 +71,9 @@ def _compare(kit: Kit, case: Case, options: Options, slide: Slide) -> list[str]:
     return wrong
 
 
-def _maps(kit: Kit, case: Case, options: Options, slide: Slide, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
+def _maps(
+    kit: Kit, case: Case, options: InferenceOptions, slide: Slide, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
     """Return a slide's labels ``(h, w)`` and probabilities ``(C, h, w)``, uint8."""
     # A folder of its own each: in one that holds the maps already, nothing would be predicted.
     with tempfile.TemporaryDirectory(dir=kit.work) as folder:

@@ -13,7 +13,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from whole_slide import count_decoded, decode_all
 
-from common.inference import Options
+from common.inference import InferenceOptions
 from common.inference.autocast import AutocastInferer
 from common.inference.memory import retain_freed_memory
 from common.inference.options import CONTEXTS
@@ -36,8 +36,8 @@ def run(kit: Kit) -> None:
     if kit.miniature:
         options = replace(options, batch_size=4, block=4, readers=2)
     with open_slide(path) as slide:
-        plan = case.segmenter(options).plan(slide)
-    patches = plan.grid[0] * plan.grid[1]
+        grid = case.segmenter(options).grid(slide)
+    patches = grid.grid[0] * grid.grid[1]
     kit.add("floor", patches=patches, slide_s=floor_seconds(patches, flops), note=f"{flops / 1e9:.1f} GFLOP a patch")
     rows = _Rows(kit, case, path, flops, patches)
     for batch_size in (2, 4) if kit.miniature else (8, 16, 32, 64, 128):
@@ -110,7 +110,7 @@ class _Rows:
         self.plain_rate = max(self.plain_rate, rate)
         self._add(f"plain forward, batch {batch_size}", {"patches": count, "patches_per_s": rate, **figures})
 
-    def whole(self, context: str, options: Options) -> None:
+    def whole(self, context: str, options: InferenceOptions) -> None:
         """Add the engine over the whole slide, or over a part of it where there is no time for that."""
         # One context takes about as long as another.
         if self.kit.left() < max(25, 1.5 * max(self.seconds, default=0)):
@@ -118,13 +118,13 @@ class _Rows:
             return
         self._segment(context, replace(options, context=context), (0, 1))
 
-    def part(self, label: str, options: Options) -> None:
+    def part(self, label: str, options: InferenceOptions) -> None:
         """Add the engine over a part of the slide."""
         part = (0, 1) if self.kit.miniature else (3, PART)
         if self.kit.has_time_for(f"a part: {label}", 60 if options.compile else 8):
             self._segment(f"a part: {label}", options, part)
 
-    def decoding(self, options: Options) -> None:
+    def decoding(self, options: InferenceOptions) -> None:
         """Add reading and decoding of the whole slide, without a network."""
         if self.kit.has_time_for("decoding alone", 10):
             with open_slide(self.path) as slide, count_decoded() as decoded, measured() as figures:
@@ -133,7 +133,7 @@ class _Rows:
             row = {"patches": self.patches, "patches_per_s": rate, **figures, "decoded_gb": sum(decoded) / 1e9}
             self._add("decoding alone", row, dtype=None)
 
-    def profiled(self, context: str, options: Options) -> None:
+    def profiled(self, context: str, options: InferenceOptions) -> None:
         """Add a small part under PyTorch's profiler: the device time of its kernels, and its ten longest operations."""
         if not self.kit.has_time_for(f"profile: {context}", 15):
             return
@@ -155,7 +155,7 @@ class _Rows:
             table = averages.table(sort_by=f"self_{kind}_time_total", row_limit=10, max_name_column_width=80)
             file.write(f"{context}\n{table}\n")
 
-    def _segment(self, row: str, options: Options, part: tuple[int, int]) -> None:
+    def _segment(self, row: str, options: InferenceOptions, part: tuple[int, int]) -> None:
         with self.kit.attempt(row):
             segmenter = self.case.segmenter(options)
             began = time.perf_counter()
