@@ -96,7 +96,16 @@ def remove(path: Path) -> None:
 def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as indented JSON, whole."""
     with written_whole(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_bytes(utf8(json.dumps(content, indent=2, ensure_ascii=False) + "\n"))
+
+
+def utf8(text: str) -> bytes:
+    """Encode a text as UTF-8.
+
+    Python keeps a byte of a file name that is not UTF-8 as a surrogate. It becomes an escape, which JSON reads as the
+    same surrogate.
+    """
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def sha256(path: str | Path) -> str:

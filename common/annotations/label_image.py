@@ -13,10 +13,12 @@ from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
 from ..slides import Slide
 from ..slides.backends.tiff import is_tiff
 from ..slides.png import damaged_png_chunk
-from .label_tiff import LabelTiff
+from .label_tiff import LabelTiff, lossy_error
 from .label_values import LabelValues
 from .regions import AnnotationError, LabelSource, canvas_scale
 
+# Formats of Pillow whose compression changes values, or may.
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 _COLOURS = ("red", "green", "blue", "alpha")
 
 
@@ -130,6 +132,9 @@ class _PillowPicture:
             raise AnnotationError(path, damage, "Get an undamaged copy of the file")
         try:
             with Image.open(path) as image:
+                # By the content: a file's name may say another format.
+                if image.format in _LOSSY:
+                    raise lossy_error(path, f"its content is {image.format}, whose compression")
                 frames = range(getattr(image, "n_frames", 1))
                 pixels = np.stack([_as_stored(path, _frame(image, number)) for number in frames])
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from tifffile import PLANARCONFIG
+from tifffile import COMPRESSION, PLANARCONFIG
 
 from ..slides.backends.cache import TILES
 from ..slides.backends.tiff_tile import TileError, decode_tile
@@ -16,7 +16,19 @@ from .regions import AnnotationError
 
 _DAMAGED = "Get an undamaged copy of the file"
 _KINDS = "buif"
+# Some of these can be lossless, which their pixels do not tell.
+_LOSSY = ("JPEG", "JP2000", "WEBP")
 _identities = itertools.count()
+
+
+def lossy_error(path: Path, what: str) -> AnnotationError:
+    """Return the error of a label image whose compression changes labels.
+
+    Args:
+        path: the image.
+        what: the part of the image, and the compression, up to the verb.
+    """
+    return AnnotationError(path, f"{what} changes the values of labels", "Export the labels as PNG, or TIFF with LZW")
 
 
 class LabelTiff:
@@ -87,6 +99,9 @@ class LabelTiff:
         self.__init__(state["path"])  # type: ignore[misc]
 
     def _check(self, page: tifffile.TiffPage, number: int) -> None:
+        compression = COMPRESSION(page.compression).name
+        if any(lossy in compression for lossy in _LOSSY):
+            raise lossy_error(self.path, f"page {number} is compressed as {compression}, which")
         if page.dtype is None or page.dtype.kind not in _KINDS:
             raise AnnotationError(
                 self.path,

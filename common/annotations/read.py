@@ -13,6 +13,7 @@ from .covered import warn_of_covered
 from .cvat import read_cvat
 from .geojson import read_geojson
 from .label_image import LabelImage
+from .label_tiff import lossy_error
 from .layers import layer_names, read_layers
 from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
 from .xml import xml_root
@@ -92,9 +93,7 @@ def _read_outlines(
         regions, canvas = _read_xml(path, scheme, class_map, image, cut_out)
         return _outlines(path, regions, origin or "slide", canvas)
     if suffix in _LOSSY:
-        raise AnnotationError(
-            path, "a JPEG, whose compression changes the values of labels", "Export the labels as PNG or TIFF"
-        )
+        raise lossy_error(path, "a JPEG, whose compression")
     raise AnnotationError(path, f"unknown annotation format {suffix!r}", f"Known are {', '.join(ANNOTATION_SUFFIXES)}")
 
 

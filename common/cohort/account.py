@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..files import utf8
 from ..reports.spreadsheets import inert_row
 from .locations import redacted, shown
 from .manifest import CohortSlide
@@ -124,9 +125,9 @@ class Account:
             "slides_per_hour": round(self.slides_per_hour(), 2),
             **about,
         }
-        store.write(TABLE, table.getvalue().encode())
-        store.write(SUMS, "".join(sums).encode())
-        store.write(SUMMARY, (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+        store.write(TABLE, utf8(table.getvalue()))
+        store.write(SUMS, utf8("".join(sums)))
+        store.write(SUMMARY, utf8(json.dumps(summary, indent=2, ensure_ascii=False) + "\n"))
 
     def _step(self, row: Row) -> None:
         if self._bar is not None:

@@ -16,6 +16,7 @@ from typing import Any
 from fsspec.callbacks import Callback
 
 from ..errors import UnreadableFileError
+from ..files import utf8
 from ..slides.files import AROUND, BESIDE
 from .cache import CacheError, SlideCache
 from .locations import filesystem, folder_of, is_url, name_of, shown
@@ -84,7 +85,7 @@ def staged(location: str, cache: SlideCache) -> Iterator[Path]:
         yield Path(location)
         return
     source = look_up(location)
-    key = hashlib.sha256(repr((shown(location), source.size, source.version)).encode()).hexdigest()[:32]
+    key = hashlib.sha256(utf8(repr((shown(location), source.size, source.version)))).hexdigest()[:32]
     held = cache.held(key, source.size, lambda folder: patiently(lambda: _fetch(source, folder), shown(location)))
     with ExitStack() as stack:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..files import PARTIAL, remove, sha256, written_whole
+from ..files import PARTIAL, remove, sha256, utf8, written_whole
 from ..outputs.writer import SUMMARY
 from .locations import filesystem, is_url, lists_files, location_of, puts_whole, shown
 from .patience import patiently
@@ -213,7 +213,7 @@ class RemoteStore(OutputStore):
             raise ValueError(f"{shown(url)}: outputs cannot be written there. Name a folder, or s3://, gs://, …")
         self.location = url.rstrip("/")
         self.shown = shown(self.location)
-        self.working = scratch / hashlib.sha256(self.location.encode()).hexdigest()[:16]
+        self.working = scratch / hashlib.sha256(utf8(self.location)).hexdigest()[:16]
         self._files, self._root = filesystem(self.location)
         # Of what is on its way: no other worker's, and the same when it is tried again.
         self._me = uuid.uuid4().hex[:8]
@@ -330,4 +330,4 @@ def _files_of_record(content: bytes | None) -> dict[str, int]:
 
 
 def _as_json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    return utf8(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

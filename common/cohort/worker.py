@@ -22,7 +22,7 @@ import torch
 from .. import __version__
 from ..bundle.parser import bundle_parser
 from ..errors import UnreadableFileError
-from ..files import remove
+from ..files import remove, utf8
 from ..inference.folder import FolderInUseError
 from ..literal import literal
 from ..networks.checkpoints import load_weights
@@ -172,7 +172,7 @@ class Worker:
         try:
             # Parts of other settings, or of what the slide was before, have other names.
             made_of = json.dumps([self._settings, look_up(slide.location).identity, wanted_of(slide)])
-            stem = f"{slide.name}/{hashlib.sha256(made_of.encode()).hexdigest()[:8]}-{part[0]}-of-{part[1]}"
+            stem = f"{slide.name}/{hashlib.sha256(utf8(made_of)).hexdigest()[:8]}-{part[0]}-of-{part[1]}"
             name, folder = f"{stem}.zip", f".cohort/begun/{stem}"
             if not self._store.has_part(name):
                 with staged(slide.location, self._cache) as local, self._busy, _timed(seconds, "segmenting"):

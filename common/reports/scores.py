@@ -152,7 +152,7 @@ def class_table(figures: Mapping[str, Any]) -> pd.DataFrame:
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, whole; no cell of it is a formula to a spreadsheet."""
     with written_whole(path) as partial:
-        inert_table(table).to_csv(partial, index=False)
+        inert_table(table).to_csv(partial, index=False, errors="backslashreplace")
 
 
 def plot_confusion(matrix: np.ndarray, scheme: ClassScheme, path: str | Path) -> None:

@@ -314,3 +314,20 @@ def test_jpegs_are_no_label_images_and_the_reason_is_said(tmp_path, scheme, draw
     Image.fromarray(drawn).save(tmp_path / name, "JPEG")
     with pytest.raises(AnnotationError, match="a JPEG, whose compression changes the values of labels. Export.*PNG"):
         read_annotations(tmp_path / name, scheme)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"), [("JPEG", "a.png"), ("JPEG", "a.bmp"), ("WEBP", "a.png"), ("JPEG2000", "a.png")]
+)
+def test_a_lossy_image_is_refused_by_its_content_whatever_its_name(tmp_path, scheme, drawn, content, name):
+    Image.fromarray(drawn).save(tmp_path / name, content)
+    with pytest.raises(AnnotationError, match=f"content is {content}, whose compression changes the values of labels"):
+        read_annotations(tmp_path / name, scheme)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "webp"])
+def test_a_tiff_of_lossy_tiles_is_refused(tmp_path, scheme, drawn, compression):
+    pixels = np.repeat(drawn[..., None], 3, axis=2) if compression == "webp" else drawn
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(64, 64), compression=compression)
+    with pytest.raises(AnnotationError, match="page 0 is compressed as .*, which changes the values of labels"):
+        read_annotations(tmp_path / "a.tif", scheme)

@@ -128,7 +128,7 @@ def write_report(
     )
     out = Path(out) if out is not None else folder / "report.html"
     with written_whole(out) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return out
 
 

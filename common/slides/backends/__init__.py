@@ -38,7 +38,8 @@ def open_backend(path: Path, name: str = "auto", series: int | None = None) -> B
     if not path.exists():
         raise SlideError(path, "no such file", "Check the path, and that the drive it is on is mounted")
     if path.is_dir():
-        raise SlideError(path, "a folder, not a slide", "Name a slide's file; of MIRAX the .mrxs, of DICOM one .dcm")
+        remedy = f'Name a slide\'s file, of MIRAX the .mrxs, of DICOM one .dcm, or several slides as "{path}/*"'
+        raise SlideError(path, "a folder, not a slide", remedy)
     try:
         return _open(path, name, series)
     except OSError as error:

@@ -1,0 +1,35 @@
+"""Slides whose file names other programs would not have given them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+
+import pytest
+
+from common.files import utf8, write_json
+from common.outputs.writer import SUMMARY
+from tests.conftest import ramp, write_pyramid
+from tests.inference.test_parts import inferer
+from tests.inference.test_resume import Stepwise
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses names that are not UTF-8")
+def test_a_slide_whose_name_is_not_utf8_is_segmented_and_named_in_its_summary(tmp_path, scheme):
+    plain = write_pyramid(tmp_path / "s.tif", [ramp(48, 48)], (0.5, 0.5))
+    latin = os.fsdecode(os.fsencode(tmp_path) + b"/pr\xe4p.tif")
+    shutil.copyfile(plain, latin)
+    run = inferer(tmp_path / "out", scheme)
+    assert "error" not in run({"image": latin}, Stepwise())
+    assert "error" not in run({"image": str(plain)}, Stepwise())
+    [summary] = (tmp_path / "out").glob(f"pr*/{SUMMARY}")
+    assert "pr\udce4p" in json.dumps(json.loads(summary.read_bytes()), ensure_ascii=False)
+
+
+def test_a_byte_that_is_not_utf8_survives_json(tmp_path):
+    name = os.fsdecode(b"pr\xe4p.tif")
+    write_json(tmp_path / "a.json", {"image": name})
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"image": name}
+    assert utf8(name) == rb"pr\udce4p.tif"
