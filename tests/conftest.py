@@ -27,6 +27,41 @@ ENCDEC = REPOSITORY / "bundles" / "pathology_multires_encdec_segmentation"
 _PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", str(max(1, 2 // _PROCESSES)))))
 
+# The files that take longest, longest first. They start first: a file's tests stay in one process, and one that
+# started last would be waited for.
+_LONGEST = [
+    "gpu/test_kit.py",
+    "bundles/test_dmmn.py",
+    "bundles/test_mrn.py",
+    "cohort/test_run.py",
+    "bundles/test_restart.py",
+    "phantom/test_biopsy.py",
+    "inference/test_contexts.py",
+    "bundles/test_multilevel.py",
+    "outputs/test_outputs.py",
+    "phantom/test_phantom.py",
+    "diagnosis/test_diagnosis.py",
+    "inference/test_engine.py",
+    "bundles/test_encdec.py",
+    "bundles/test_every_bundle.py",
+    "inference/test_tiles.py",
+    "data/test_camelyon.py",
+    "sharing/test_verify.py",
+    "phantom/test_multi_stain.py",
+    "data/test_processes.py",
+    "networks/test_da_refinenet.py",
+    "inference/test_resume.py",
+    "sharing/test_export.py",
+    "slides/test_fuzz.py",
+    "networks/test_networks.py",
+    "bundles/test_da_refinenet.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {REPOSITORY / "tests" / name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
