@@ -16,7 +16,8 @@ from typing import Any
 from fsspec.callbacks import Callback
 
 from ..errors import UnreadableFileError
-from ..slides.files import AROUND, BESIDE
+from ..slides import has_several_files, slide_state
+from ..slides.files import DICOM, MIRAX
 from .cache import CacheError, SlideCache
 from .locations import filesystem, folder_of, is_url, name_of, shown
 from .patience import is_full, patiently
@@ -37,7 +38,7 @@ class Source:
     Attributes:
         location: path or URL.
         size: bytes of all its files.
-        modified: nanoseconds since 1970 at which its (main) file was; 0 where a server does not say.
+        modified: nanoseconds since 1970 at which the newest of its files was changed; 0 where a server does not say.
         version: changes when its contents do, as far as the server tells.
     """
 
@@ -60,16 +61,13 @@ def look_up(location: str) -> Source:
     """
     if not is_url(location):
         try:
-            file = os.stat(location)
+            state = slide_state(location)
         except FileNotFoundError as error:
             raise StagingError(location, "no such file", "Check the path, and the drive it is on") from error
-        beside = Path(location).with_suffix("") if Path(location).suffix.lower() in BESIDE else None
-        others = [path.stat() for path in beside.rglob("*")] if beside is not None else []
-        size = file.st_size + sum(other.st_size for other in others)
-        return Source(location, size, max(each.st_mtime_ns for each in (file, *others)), "")
+        return Source(location, state.size, state.modified, "")
     files = patiently(lambda: _files_of(location), shown(location))
-    main = files[0]
-    return Source(location, sum(file.size for file in files), main.modified, "+".join(file.version for file in files))
+    newest = max(file.modified for file in files)
+    return Source(location, sum(file.size for file in files), newest, "+".join(file.version for file in files))
 
 
 @contextmanager
@@ -119,9 +117,9 @@ def _files_of(location: str) -> list[_File]:
             raise cause from error
         raise StagingError(shown(location), "no such file", "Check the URL, and that it is still there") from error
     suffix = Path(main.name).suffix.lower()
-    if suffix not in (*BESIDE, *AROUND):
+    if not has_several_files(main.name):
         return [main]
-    around = suffix in AROUND
+    around = suffix not in MIRAX
     folder = folder_of(path) if "://" in path else path.rpartition("/")[0]
     if not around:
         folder = f"{folder}/{Path(main.name).stem}"
@@ -130,7 +128,7 @@ def _files_of(location: str) -> list[_File]:
     others = [
         _described(files.unstrip_protocol(name), name.removeprefix(base).lstrip("/"), info)
         for name, info in sorted(found.items())
-        if not (around and Path(name).suffix.lower() != suffix and suffix == ".dcm")
+        if not (around and Path(name).suffix.lower() != suffix and suffix in DICOM)
     ]
     return [main, *(file for file in others if file.name != main.name)]
 

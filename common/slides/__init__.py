@@ -7,6 +7,7 @@ from .backends import SLIDE_SUFFIXES
 from .bounds import ORIGINS, Bounds, check_origin
 from .entry import entry_name, file_name, image_of, open_entry, pixels_key, reading
 from .errors import SlideChangedError, SlideError
+from .files import has_several_files, slide_state
 from .patch import FieldOfView, PatchReader
 from .slide import Level, Slide, open_slide, series_of, slide_name
 from .tissue import RegionMask, TissueMask, tissue_mask
@@ -26,6 +27,7 @@ __all__ = [
     "check_origin",
     "entry_name",
     "file_name",
+    "has_several_files",
     "image_of",
     "open_entry",
     "open_slide",
@@ -33,5 +35,6 @@ __all__ = [
     "reading",
     "series_of",
     "slide_name",
+    "slide_state",
     "tissue_mask",
 ]

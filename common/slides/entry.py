@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .files import slide_state
 from .slide import Slide, open_slide, series_of, slide_name
 
 # The arguments of open_slide that an entry may give.
@@ -38,13 +39,13 @@ def image_of(entry: Mapping[str, Any]) -> tuple[str, int | None]:
 
 
 def pixels_key(entry: Mapping[str, Any]) -> list[Any]:
-    """Return what the pixels of an entry's slide depend on, for keys of caches: the file by its size and time of
-    change, and how it is read."""
-    file = Path(entry["image"]).stat()
+    """Return what the pixels of an entry's slide depend on, for keys of caches: its files by their bytes and the
+    newest time of change, and how it is read."""
+    state = slide_state(entry["image"])
     series = image_of(entry)[1]
     # An entry without a series has the key that it had before there were any.
     later = [] if series is None else [series]
-    return [file.st_size, file.st_mtime_ns, entry.get("mpp"), entry.get("backend"), *later]
+    return [state.size, state.modified, entry.get("mpp"), entry.get("backend"), *later]
 
 
 def file_name(entry: Mapping[str, Any]) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Slides of several files: the others lie in the folder of the same name, or in the same folder.
-BESIDE = (".mrxs",)
-AROUND = (".dcm", ".vms", ".vmu")
+# Slides of several files. MIRAX keeps the others in the folder of its name, the rest in the folder of the main file.
+MIRAX, DICOM, HAMAMATSU = (".mrxs",), (".dcm",), (".vms", ".vmu")
 # Bytes at either end that are compared. Directories of TIFF files stand at one or the other.
 _END = 2**16
 # A DICOM series' UID, as explicit value representations have it.
@@ -19,9 +18,27 @@ _SERIES = re.compile(rb"\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class _State:
+class FileState:
+    """Bytes of one or several files, and nanoseconds since 1970 at which the newest was last changed."""
+
     size: int
     modified: int
+
+
+def slide_state(path: str | Path) -> FileState:
+    """Return the state of all files of a slide, by which records and cache keys know it.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    path = Path(path)
+    main = os.stat(path)
+    return _total([FileState(main.st_size, main.st_mtime_ns), *(_state(file) for file in _others(path))])
+
+
+def has_several_files(path: str | Path) -> bool:
+    """Return whether slides of a file's format consist of several files."""
+    return Path(path).suffix.lower() in (*MIRAX, *DICOM, *HAMAMATSU)
 
 
 class SlideFiles:
@@ -34,16 +51,14 @@ class SlideFiles:
         path: the slide.
 
     Attributes:
-        size: bytes of the main file; 0 if it is not there.
-        modified: nanoseconds since 1970 at which the main file was last changed.
+        state: of all files together; see :func:`slide_state`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._states = {file: _state(file) for file in (path, *_others(path))}
         self._ends = _ends(path)
-        main = self._states[path]
-        self.size, self.modified = (main.size, main.modified) if main is not None else (0, 0)
+        self.state = _total(self._states.values())
 
     def change(self) -> str | None:
         """Return what has happened to the files since, or None if they are the same."""
@@ -60,12 +75,17 @@ class SlideFiles:
         return None if _ends(self.path) == self._ends else "it was replaced by another file while the slide was read"
 
 
-def _state(path: Path) -> _State | None:
+def _total(states: Iterable[FileState | None]) -> FileState:
+    there = [state for state in states if state is not None]
+    return FileState(sum(state.size for state in there), max((state.modified for state in there), default=0))
+
+
+def _state(path: Path) -> FileState | None:
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return _State(found.st_size, found.st_mtime_ns)
+    return FileState(found.st_size, found.st_mtime_ns)
 
 
 def _ends(path: Path) -> bytes | None:
@@ -82,9 +102,9 @@ def _ends(path: Path) -> bytes | None:
 def _others(path: Path) -> Iterator[Path]:
     """Yield the files beside the main one that belong to its slide."""
     suffix = path.suffix.lower()
-    if suffix in BESIDE:
+    if suffix in MIRAX:
         yield from sorted(file for file in path.with_suffix("").rglob("*") if file.is_file())
-    elif suffix in AROUND:
+    elif suffix in (*DICOM, *HAMAMATSU):
         series = _series(path) if suffix == ".dcm" else None
         for file in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
             if file == path or not file.is_file():

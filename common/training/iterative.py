@@ -20,7 +20,7 @@ from ..files import remove, safe_name, sha256, write_json
 from ..literal import as_path, literal
 from ..networks.checkpoint_metadata import metadata_path
 from ..reports.scores import write_table
-from ..slides import image_of, reading
+from ..slides import image_of, reading, slide_state
 
 logger = logging.getLogger(__name__)
 
@@ -301,7 +301,7 @@ def _slide_record(item: Mapping[str, Any]) -> list[Any]:
     """Return what a step's record says of an entry that it learns from."""
     # An entry that is read as its file says has the record that it had before there was another way.
     read = [reading(item)] if reading(item) else []
-    return [item["image"], Path(item["image"]).stat().st_size, label_key(item), *read]
+    return [item["image"], slide_state(item["image"]).size, label_key(item), *read]
 
 
 def write_slides(path: Path, items: Sequence[Mapping[str, Any]]) -> Path:

@@ -1,0 +1,101 @@
+"""Slides of several files are known by all of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from common.cohort.staging import look_up
+from common.data import build_patch_index
+from common.outputs.dicom import _uid
+from common.slides import FieldOfView, PatchReader, SlideError, open_slide, pixels_key, slide_state
+from common.superpixels.baseline import _of_slide
+from common.training.iterative import _slide_record
+from tests.inference.test_resume import Stepwise, run
+from tests.slides.test_scanner_formats import dicom, hamamatsu_vms, mirax
+
+# A file of each format that is not the main one.
+SEVERAL = {"MIRAX": (mirax, "a/Data0000.dat"), "DICOM": (dicom, "2.dcm"), "VMS": (hamamatsu_vms, "map.jpg")}
+
+
+@pytest.fixture(params=SEVERAL)
+def slide(request, tmp_path) -> tuple[Path, Path]:
+    """A slide of several files, the main one and another."""
+    make, other = SEVERAL[request.param]
+    (tmp_path / "slide").mkdir()
+    return make(tmp_path / "slide")[0], tmp_path / "slide" / other
+
+
+def lengthen(path: Path) -> None:
+    """Change a file so that what is read of it stays the same."""
+    path.write_bytes(path.read_bytes() + b"\0\0")
+
+
+def test_the_state_of_a_slide_is_that_of_all_its_files(slide):
+    main, other = slide
+    os.utime(other, ns=(0, 3 * 10**18))
+    files = [path for path in main.parent.rglob("*") if path.is_file()]
+    assert len(files) >= 3
+    state = slide_state(main)
+    assert (state.size, state.modified) == (sum(path.stat().st_size for path in files), 3 * 10**18)
+    with open_slide(main) as opened:
+        assert opened.files.state == state
+
+
+def test_every_key_of_a_slide_changes_with_any_of_its_files(slide):
+    main, other = slide
+    entry = {"image": str(main)}
+
+    def keys() -> list:
+        with open_slide(main) as opened:
+            return [
+                pixels_key(entry),
+                look_up(str(main)).identity,
+                _slide_record(entry),
+                _of_slide(opened, entry)["slide"],
+                _uid(opened),
+            ]
+
+    before = keys()
+    assert keys() == before
+    lengthen(other)
+    assert [old for old, new in zip(before, keys(), strict=True) if old == new] == []
+
+
+def test_a_slide_of_which_another_file_changed_is_not_resumed(slide, scheme, tmp_path):
+    main, other = slide
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(str(main), tmp_path / "out", scheme, Stepwise(stop_after=2))
+    os.utime(other, ns=(0, 3 * 10**18))
+    _, result = run(str(main), tmp_path / "out", scheme, Stepwise())
+    assert "slide.modified is" in result["error"]
+
+
+def test_a_slide_of_which_another_file_changed_is_indexed_again(slide, scheme, tmp_path):
+    main, other = slide
+    entry = {"image": str(main), "unannotated": {"class": "stroma", "within": "slide"}}
+    target = FieldOfView(0.5, 64)
+
+    def tables() -> int:
+        build_patch_index([entry], scheme, PatchReader([target]), target, cache_dir=tmp_path / "cache")
+        return len(list((tmp_path / "cache").iterdir()))
+
+    assert [tables(), tables()] == [1, 1]
+    os.utime(other, ns=(0, 3 * 10**18))
+    assert tables() == 2
+
+
+def test_a_slide_of_one_file_is_known_by_it_alone(tmp_path):
+    path = tmp_path / "a.svs"
+    path.write_bytes(b"slide")
+    (tmp_path / "a").mkdir()
+    for neighbour in ("a/Data0000.dat", "b.dcm", "a.geojson"):
+        (tmp_path / neighbour).write_bytes(b"another file")
+    os.utime(path, ns=(0, 7))
+    assert pixels_key({"image": str(path)}) == [5, 7, None, None]
+    with pytest.raises(FileNotFoundError):
+        slide_state(tmp_path / "missing.mrxs")
+    with pytest.raises(SlideError):
+        open_slide(tmp_path / "missing.mrxs")
