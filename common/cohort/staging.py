@@ -17,7 +17,7 @@ from fsspec.callbacks import Callback
 
 from ..errors import UnreadableFileError
 from ..slides import has_several_files, slide_state
-from ..slides.files import DICOM, MIRAX
+from ..slides.files import DICOM, HAMAMATSU, MIRAX, hamamatsu_names, is_mirax_data
 from .cache import CacheError, SlideCache
 from .locations import filesystem, folder_of, is_url, name_of, shown
 from .patience import is_full, patiently
@@ -126,11 +126,25 @@ def _files_of(location: str) -> list[_File]:
     found = files.find(folder, maxdepth=1 if around else None, detail=True)
     base = folder if around else folder.rpartition("/")[0]
     others = [
-        _described(files.unstrip_protocol(name), name.removeprefix(base).lstrip("/"), info)
+        (name.removeprefix(base).lstrip("/"), files.unstrip_protocol(name), info)
         for name, info in sorted(found.items())
-        if not (around and Path(name).suffix.lower() != suffix and suffix in DICOM)
     ]
-    return [main, *(file for file in others if file.name != main.name)]
+    index = files.cat_file(path) if suffix in HAMAMATSU else b""
+    return [
+        main,
+        *(
+            _described(url, name, info)
+            for name, url, info in others
+            if name != main.name and _is_part(name, suffix, index)
+        ),
+    ]
+
+
+def _is_part(name: str, suffix: str, index: bytes) -> bool:
+    """Return whether a file in a slide's folder is of a slide with this ending, whose ``.vms`` file is the index."""
+    if suffix in DICOM:
+        return Path(name).suffix.lower() in DICOM
+    return name in hamamatsu_names(index) if suffix in HAMAMATSU else is_mirax_data(name)
 
 
 def _described(url: str, name: str, info: dict[str, Any]) -> _File:

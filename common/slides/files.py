@@ -13,6 +13,12 @@ from pathlib import Path
 MIRAX, DICOM, HAMAMATSU = (".mrxs",), (".dcm",), (".vms", ".vmu")
 # Bytes at either end that are compared. Directories of TIFF files stand at one or the other.
 _END = 2**16
+# The entries of a .vms or .vmu file that name other files.
+_NAMED = re.compile(
+    rb"^[ \t]*(?:ImageFile|MapFile|MacroImage|OptimisationFile)[ \t]*(?:\([^)\r\n]*\))?[ \t]*=[ \t]*([^\r\n]*[^\s])",
+    re.M,
+)
+_LARGEST_INDEX = 2**22
 # A DICOM series' UID, as explicit value representations have it.
 _SERIES = re.compile(rb"\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
 
@@ -100,18 +106,39 @@ def _ends(path: Path) -> bytes | None:
 
 
 def _others(path: Path) -> Iterator[Path]:
-    """Yield the files beside the main one that belong to its slide."""
+    """Yield the files of a slide other than the main one; not those that only lie in the same folder."""
     suffix = path.suffix.lower()
     if suffix in MIRAX:
-        yield from sorted(file for file in path.with_suffix("").rglob("*") if file.is_file())
-    elif suffix in (*DICOM, *HAMAMATSU):
-        series = _series(path) if suffix == ".dcm" else None
+        yield from sorted(
+            file for file in path.with_suffix("").rglob("*") if is_mirax_data(file.name) and file.is_file()
+        )
+    elif suffix in HAMAMATSU:
+        yield from (file for name in hamamatsu_names(_content(path)) if (file := path.parent / name).is_file())
+    elif suffix in DICOM:
+        series = _series(path)
         for file in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
-            if file == path or not file.is_file():
-                continue
-            # Of DICOM, other slides may lie in the same folder, or be just copied there.
-            if suffix != ".dcm" or (file.suffix.lower() == suffix and _series(file) == series):
+            # Other slides may lie in the same folder, or be just copied there.
+            if file != path and file.suffix.lower() in DICOM and file.is_file() and _series(file) == series:
                 yield file
+
+
+def is_mirax_data(name: str) -> bool:
+    """Return whether a file in a MIRAX slide's folder is of the slide: ``Slidedat.ini``, the index and the data."""
+    return Path(name).suffix.lower() in (".dat", ".ini") and not Path(name).name.startswith(".")
+
+
+def hamamatsu_names(index: bytes) -> list[str]:
+    """Return the files that a ``.vms`` or ``.vmu`` file names, each once."""
+    return list(dict.fromkeys(os.fsdecode(name) for name in _NAMED.findall(index)))
+
+
+def _content(path: Path) -> bytes:
+    """Return the first bytes of a text file, more than any index has; nothing of one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_LARGEST_INDEX)
+    except OSError:
+        return b""
 
 
 def _series(path: Path) -> frozenset[bytes]:

@@ -99,3 +99,28 @@ def test_a_slide_of_one_file_is_known_by_it_alone(tmp_path):
         slide_state(tmp_path / "missing.mrxs")
     with pytest.raises(SlideError):
         open_slide(tmp_path / "missing.mrxs")
+
+
+def test_files_that_only_lie_next_to_a_slide_are_not_the_slides(slide):
+    main, _ = slide
+    before = slide_state(main)
+    with open_slide(main) as opened:
+        for folder in {main.parent, *(path for path in main.parent.iterdir() if path.is_dir())}:
+            (folder / f"{main.stem}.geojson").write_bytes(b"{}")
+            (folder / "another.jpg").write_bytes(b"another slide's")
+            (folder / ".DS_Store").write_bytes(b"a view of the folder")
+        assert opened.change() is None
+    assert slide_state(main) == before
+
+
+def test_the_files_that_an_index_of_hamamatsu_names_are_the_slides(tmp_path):
+    names = ["h.jpg", "h(0,1).jpg", "h é.map", "h_macro.jpg", "h.opt"]
+    for name in (*names, "h.geojson"):
+        (tmp_path / name).write_bytes(b"12345")
+    index = (
+        "[Virtual Microscope Specimen]\r\nNoLayers=1\r\nImageFile=h.jpg\r\nImageFile(0,1)=h(0,1).jpg\r\n"
+        "ImageFile(1,0,1) = absent.jpg\r\nMapFile=h é.map\r\nMacroImage=h_macro.jpg\r\nOptimisationFile=h.opt\r\n"
+        "AuthCode=h.geojson\r\nMacroImage=\r\n"
+    ).encode()
+    (tmp_path / "h.vms").write_bytes(index)
+    assert slide_state(tmp_path / "h.vms").size == len(index) + 5 * len(names)
