@@ -110,16 +110,24 @@ def _others(path: Path) -> Iterator[Path]:
     suffix = path.suffix.lower()
     if suffix in MIRAX:
         yield from sorted(
-            file for file in path.with_suffix("").rglob("*") if is_mirax_data(file.name) and file.is_file()
+            file for file in path.with_suffix("").rglob("*") if is_mirax_data(file.name) and os.path.isfile(file)
         )
     elif suffix in HAMAMATSU:
-        yield from (file for name in hamamatsu_names(_content(path)) if (file := path.parent / name).is_file())
+        yield from (file for name in hamamatsu_names(_content(path)) if os.path.isfile(file := path.parent / name))
     elif suffix in DICOM:
         series = _series(path)
-        for file in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
+        for file in _listed(path.parent):
             # Other slides may lie in the same folder, or be just copied there.
-            if file != path and file.suffix.lower() in DICOM and file.is_file() and _series(file) == series:
+            if file != path and file.suffix.lower() in DICOM and os.path.isfile(file) and _series(file) == series:
                 yield file
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what is in a folder; nothing of one that is missing or may not be listed, where OpenSlide says more."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def is_mirax_data(name: str) -> bool:

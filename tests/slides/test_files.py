@@ -13,7 +13,9 @@ from common.outputs.dicom import _uid
 from common.slides import FieldOfView, PatchReader, SlideError, open_slide, pixels_key, slide_state
 from common.superpixels.baseline import _of_slide
 from common.training.iterative import _slide_record
+from tests.inference.children import ended
 from tests.inference.test_resume import Stepwise, run
+from tests.inference.test_rights import _as_an_ordinary_user
 from tests.slides.test_scanner_formats import dicom, hamamatsu_vms, mirax
 
 # A file of each format that is not the main one.
@@ -124,3 +126,34 @@ def test_the_files_that_an_index_of_hamamatsu_names_are_the_slides(tmp_path):
     ).encode()
     (tmp_path / "h.vms").write_bytes(index)
     assert slide_state(tmp_path / "h.vms").size == len(index) + 5 * len(names)
+
+
+def _open_each(*slides: str) -> None:
+    for slide in slides:
+        try:
+            open_slide(slide).close()
+            print("opened")
+        except SlideError:
+            print("left out")
+
+
+def test_a_slide_whose_folder_may_not_be_listed_or_entered_is_left_out_and_the_others_are_read(tmp_path):
+    folders = {name: tmp_path / name for name in ("dicom", "mirax", "vms")}
+    for folder in folders.values():
+        folder.mkdir()
+    slides = [dicom(folders["dicom"])[0], mirax(folders["mirax"])[0], hamamatsu_vms(folders["vms"])[0]]
+    closed = [(folders["dicom"], 0o311), (folders["mirax"] / "a", 0o444), (folders["vms"], 0o311)]
+    for folder, mode in closed:
+        folder.chmod(mode)
+    try:
+        found = ended(tmp_path / "log", _open_each, *map(str, slides), before=_as_an_ordinary_user)
+    finally:
+        for folder, _ in closed:
+            folder.chmod(0o755)
+    assert found.code == 0, found.said
+    # A VMS slide's files are found by their names.
+    assert [line for line in found.said.splitlines() if line in ("opened", "left out")] == [
+        "left out",
+        "left out",
+        "opened",
+    ]
