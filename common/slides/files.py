@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .dicom_header import series_uid
+
 # Slides of several files. MIRAX keeps the others in the folder of its name, the rest in the folder of the main file.
 MIRAX, DICOM, HAMAMATSU = (".mrxs",), (".dcm",), (".vms", ".vmu")
 # Bytes at either end that are compared. Directories of TIFF files stand at one or the other.
@@ -19,8 +21,6 @@ _NAMED = re.compile(
     re.M,
 )
 _LARGEST_INDEX = 2**22
-# A DICOM series' UID, as explicit value representations have it.
-_SERIES = re.compile(rb"\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ def _others(path: Path) -> Iterator[Path]:
     elif suffix in HAMAMATSU:
         yield from (file for name in hamamatsu_names(_content(path)) if os.path.isfile(file := path.parent / name))
     elif suffix in DICOM:
-        series = _series(path)
-        for file in _listed(path.parent):
+        series = series_uid(path)
+        for file in _listed(path.parent) if series is not None else ():
             # Other slides may lie in the same folder, or be just copied there.
-            if file != path and file.suffix.lower() in DICOM and os.path.isfile(file) and _series(file) == series:
+            if file != path and file.suffix.lower() in DICOM and os.path.isfile(file) and series_uid(file) == series:
                 yield file
 
 
@@ -147,12 +147,3 @@ def _content(path: Path) -> bytes:
             return file.read(_LARGEST_INDEX)
     except OSError:
         return b""
-
-
-def _series(path: Path) -> frozenset[bytes]:
-    """Return the UIDs of series that stand in the header of a DICOM file."""
-    try:
-        with path.open("rb") as file:
-            return frozenset(_SERIES.findall(file.read(_END)))
-    except OSError:
-        return frozenset()

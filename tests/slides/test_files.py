@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from common.cohort.staging import look_up
 from common.data import build_patch_index
 from common.outputs.dicom import _uid
 from common.slides import FieldOfView, PatchReader, SlideError, open_slide, pixels_key, slide_state
+from common.slides.dicom_header import _series_uid as series_of_file
+from common.slides.dicom_header import series_uid
 from common.superpixels.baseline import _of_slide
 from common.training.iterative import _slide_record
 from tests.inference.children import ended
@@ -126,6 +130,56 @@ def test_the_files_that_an_index_of_hamamatsu_names_are_the_slides(tmp_path):
     ).encode()
     (tmp_path / "h.vms").write_bytes(index)
     assert slide_state(tmp_path / "h.vms").size == len(index) + 5 * len(names)
+
+
+def test_the_series_of_a_dicom_file_is_that_of_its_own_elements_however_they_are_written(tmp_path):
+    dicom(tmp_path)
+    referenced = Dataset()
+    referenced.SeriesInstanceUID = "1.2.3"
+    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        for undefined in (False, True):
+            dataset = dcmread(tmp_path / "0.dcm")
+            del dataset.PixelData
+            dataset.ReferencedSeriesSequence = [referenced]
+            dataset["ReferencedSeriesSequence"].is_undefined_length = undefined
+            dataset.ReferencedSeriesSequence[0].is_undefined_length_sequence_item = undefined
+            dataset.file_meta.TransferSyntaxUID = syntax
+            path = tmp_path / f"{syntax}-{undefined}.dcm"
+            dataset.save_as(path, enforce_file_format=True, implicit_vr=syntax.is_implicit_VR, little_endian=True)
+            assert series_uid(path) == dcmread(tmp_path / "1.dcm").SeriesInstanceUID
+
+
+def test_a_dicom_header_that_is_cut_off_or_nested_without_end_names_no_series(tmp_path):
+    dicom(tmp_path)
+    content = (tmp_path / "0.dcm").read_bytes()
+    place = content.index(b"\x20\x00\x0e\x00UI")
+    path = tmp_path / "cut.dcm"
+    for length in (0, 131, 132, 140, place, place + 4, place + 8):
+        path.write_bytes(content[:length])
+        assert series_uid(path) is None
+    sequence, item = b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff", b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    path.write_bytes(content[:132] + (sequence + item) * 100_000)
+    assert series_uid(path) is None
+
+
+def test_of_each_file_of_a_dicom_folder_only_the_first_bytes_are_read_and_once(tmp_path, monkeypatch):
+    main = dicom(tmp_path)[0]
+    read: list[int] = []
+    opened = Path.open
+
+    def counted(path: Path, *arguments, **given):
+        file = opened(path, *arguments, **given)
+        if path.suffix == ".dcm" and path != main and "buffering" in given:
+            read.append(given["buffering"])
+        return file
+
+    monkeypatch.setattr(Path, "open", counted)
+    series_of_file.cache_clear()
+    slide_state(main)
+    slide_state(main)
+    assert read == [4096, 4096]
+    (tmp_path / "1.dcm").write_bytes(b"no longer of the series")
+    assert slide_state(main).size == sum((tmp_path / f"{n}.dcm").stat().st_size for n in (0, 2))
 
 
 def _open_each(*slides: str) -> None:
