@@ -63,6 +63,9 @@ def test_bounds_that_reach_over_the_edge_by_rounding_are_cut_there():
     "said",
     [
         properties(x="2000", width="10"),
+        properties(x="2000", width="2"),
+        properties(x="2001", width="1"),
+        properties(y="1000", height="1"),
         properties(x="-1"),
         properties(width="1703"),
         properties(width="0"),
