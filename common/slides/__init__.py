@@ -5,7 +5,7 @@ Knows neither classes nor torch.
 
 from .backends import SLIDE_SUFFIXES
 from .bounds import ORIGINS, Bounds, check_origin
-from .entry import entry_name, file_name, image_of, open_entry, pixels_key, reading
+from .entry import entry_name, file_name, image_of, open_entry, pixels_key, reading, slide_keys
 from .errors import SlideChangedError, SlideError
 from .files import has_several_files, slide_state
 from .patch import FieldOfView, PatchReader
@@ -34,6 +34,7 @@ __all__ = [
     "pixels_key",
     "reading",
     "series_of",
+    "slide_keys",
     "slide_name",
     "slide_state",
     "tissue_mask",

@@ -6,7 +6,7 @@ what was made of its pixels, asks here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,20 @@ def open_entry(entry: Mapping[str, Any]) -> Slide:
 
 
 def image_of(entry: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Return the file of an entry's slide and which of its images it is: two entries are of one slide if these are
-    equal."""
+    """Return the file of an entry's slide and which of its images it is; None where the entry does not choose."""
     series = entry.get("series")
     return str(entry["image"]), None if series is None else series_of(series)
+
+
+def slide_keys(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, int | None]]:
+    """Return a key per entry that is the same for entries of one slide.
+
+    Different series of a file are different slides. Which image an entry without a series shows is known only when the
+    file is opened, so where there is one, all entries of its file count as one slide.
+    """
+    images = [image_of(entry) for entry in entries]
+    whole = {path for path, series in images if series is None}
+    return [(path, None if path in whole else series) for path, series in images]
 
 
 def pixels_key(entry: Mapping[str, Any]) -> list[Any]:
