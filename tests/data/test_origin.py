@@ -10,12 +10,12 @@ import pytest
 import shapely
 from PIL import Image
 
-from common.annotations import AnnotatedRegion, read_annotations, write_asap_xml, write_geojson
+from common.annotations import AnnotatedRegion, AnnotationError, read_annotations, write_asap_xml, write_geojson
 from common.cli.dispatch import run
 from common.data import load_datalist
 from common.data.folders import datalist_from_folders, folder_remarks
 from common.data.inspection import PatchSettings, inspect_datalist
-from common.data.origin import origin_evidence
+from common.data.origin import evidence_of_files, origin_evidence
 from common.slides import open_slide
 from tests.slides.test_scanner_formats import leica, mirax
 
@@ -221,3 +221,31 @@ def test_a_label_image_of_the_bounds_proportions_is_of_the_bounds(tmp_path, sche
     found = evidence(slide, tmp_path / "a.png", scheme)
     assert (found.best, found.shares["slide"]) == ("bounds", None)
     assert "not at all (other proportions) from the slide's corner" in str(found)
+
+
+def label_image(folder, value):
+    """A slide whose tissue has a value in a label image of its bounds, and the entry."""
+    labels = np.zeros((1024, 1024), np.uint8)
+    left, top, right, bottom = TISSUE
+    labels[top:bottom, left:right] = value
+    Image.fromarray(labels).save(folder / "a.png")
+    return {"image": str(scn(folder)), "label": str(folder / "a.png")}
+
+
+def test_a_label_image_with_an_unknown_value_is_not_said_to_have_other_proportions(tmp_path, scheme):
+    entry = label_image(tmp_path, 77)
+    with pytest.raises(AnnotationError, match=r"pixel values that stand for no class: \[77\]"):
+        evidence(entry["image"], entry["label"], scheme)
+
+
+def test_the_fields_of_an_entry_say_how_its_label_image_is_compared_with_tissue(tmp_path, scheme):
+    entry = label_image(tmp_path, 77)
+    for classes in (scheme, None):
+        found = evidence_of_files({**entry, "label_values": {"0": None, "77": "stroma"}}, classes)
+        assert found.best == "bounds"
+        assert found.shares["bounds"] == pytest.approx(1, abs=0.02)
+    assert evidence_of_files(entry, None).best == "bounds"
+    pixels = np.asarray(Image.open(entry["label"]))
+    Image.fromarray(np.stack([pixels * 0 + 5, pixels, pixels * 0], axis=2)).save(entry["label"])
+    red = {**entry, "label_values": {"0": None, "77": "stroma"}, "label_channel": "green"}
+    assert evidence_of_files(red, scheme).best == "bounds"
