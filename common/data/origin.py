@@ -14,7 +14,6 @@ from ..annotations import (
     AnnotationError,
     Annotations,
     LabelImage,
-    LabelSource,
     ProportionsError,
     outline_names,
     read_annotations,
@@ -50,12 +49,14 @@ class OriginEvidence:
         name: the slide's file name.
         bounds: the slide's.
         shares: origin -> share of the annotated area that is tissue; None where the annotation cannot be of it, as a
-            picture has other proportions.
+            picture has other proportions. Empty if it could not be measured.
+        problem: why it could not be measured, or empty.
     """
 
     name: str
     bounds: Bounds
     shares: Mapping[str, float | None]
+    problem: str = ""
 
     @property
     def best(self) -> str | None:
@@ -69,11 +70,11 @@ class OriginEvidence:
         return better
 
     def __str__(self) -> str:
-        return (
-            f"{self.name} has bounds (from row {self.bounds.top}, column {self.bounds.left}): annotations lie on "
-            f"tissue {_share_text(self.shares['bounds'])} counted from the bounds, {_share_text(self.shares['slide'])} from the "
-            "slide's corner"
-        )
+        place = f"{self.name} has bounds (from row {self.bounds.top}, column {self.bounds.left})"
+        if self.problem:
+            return f"{place}; which origin fits could not be told: {self.problem}"
+        of_bounds, of_slide = (_share_text(self.shares[origin]) for origin in ("bounds", "slide"))
+        return f"{place}: annotations lie on tissue {of_bounds} counted from the bounds, {of_slide} from the slide's corner"
 
 
 def _share_text(share: float | None) -> str:
@@ -146,19 +147,26 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
         scheme: the classes, if they are known.
 
     Returns:
-        None where both origins are one, the annotation says its own, or a file cannot be read, which is for others to
-        say.
+        None where both origins are one, the annotation says its own, or the slide cannot be opened, which is for others
+        to say. Where the annotation cannot be compared with the slide, evidence that says why.
     """
     try:
-        with open_entry(entry) as slide:
-            if slide.bounds is None or says_origin(entry):
-                return None
-            return origin_evidence(slide, *_read_for_comparison(entry, scheme))
+        slide = open_entry(entry)
     except (UnreadableFileError, ValueError):
         return None
+    with slide:
+        if slide.bounds is None or slide.frame("bounds") == slide.frame("slide") or says_origin(entry):
+            return None
+        try:
+            return origin_evidence(slide, *_read_for_comparison(entry, scheme))
+        except UnreadableFileError as error:
+            problem = f"{error.path.name}: {error.problem}"
+        except ValueError as error:
+            problem = str(error)
+        return OriginEvidence(slide.path.name, slide.bounds, {}, problem)
 
 
-def _read_for_comparison(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[LabelSource, ClassScheme]:
+def _read_for_comparison(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[Any, ClassScheme]:
     """Return an annotation and its classes: of outlines, whatever they are called, tissue and glass."""
     image = Path(entry["image"]).name
     names = outline_names(entry["label"], image)
@@ -174,9 +182,9 @@ def _read_for_comparison(entry: Mapping[str, Any], scheme: ClassScheme | None) -
     return read_annotations(entry["label"], _TWO_CLASSES, class_map, image=image), _TWO_CLASSES
 
 
-def _label_image(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[LabelSource, ClassScheme]:
+def _label_image(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[Any, ClassScheme]:
     """Return a label image and its classes: without a scheme, those that its values or pages are mapped to."""
-    fields = {name: entry.get(name) for name in ("label_values", "label_channel", "label_pages")}
+    fields: dict[str, Any] = {name: entry.get(name) for name in ("label_values", "label_channel", "label_pages")}
     if scheme is None and (fields["label_values"] or fields["label_pages"]):
         scheme = _TWO_CLASSES
         for name in ("label_values", "label_pages"):

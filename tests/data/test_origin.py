@@ -249,3 +249,15 @@ def test_the_fields_of_an_entry_say_how_its_label_image_is_compared_with_tissue(
     Image.fromarray(np.stack([pixels * 0 + 5, pixels, pixels * 0], axis=2)).save(entry["label"])
     red = {**entry, "label_values": {"0": None, "77": "stroma"}, "label_channel": "green"}
     assert evidence_of_files(red, scheme).best == "bounds"
+
+
+def test_of_a_slide_with_bounds_whose_annotation_cannot_be_compared_the_reason_is_said(folders, scheme):
+    (folders / "drawn" / "qupath.geojson").write_text("no JSON")
+    paths = (folders / "slides", folders / "drawn", folders / "d.json", 0, 0)
+    path, pairing, _ = datalist_from_folders(*paths, scheme=scheme)
+    (said,) = [line for line in folder_remarks(pairing, scheme) if line.startswith("qupath.scn has bounds")]
+    assert said.startswith(
+        "qupath.scn has bounds (from row 400, column 300); which origin fits could not be told: qupath.geojson: "
+    )
+    assert said.endswith("It is taken to count from the slide's corner. If it does not, give --origin bounds")
+    assert all("origin" not in entry for entry in load_datalist(path, "training"))
