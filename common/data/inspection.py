@@ -366,15 +366,13 @@ def _misplaced(slide: Slide, found: InspectedSlide, reader: PatchReader, store: 
 
 def _origin_advice(slide: Slide, entry: Mapping[str, Any], store: SlideStore) -> list[str]:
     """Return advice on an annotation that does not clearly lie on tissue as it is read, on a slide with bounds."""
-    if not entry.get("label"):
+    if not entry.get("label") or not (slide.bounds or slide.bounds_quote) or says_origin(entry):
         return []
     if slide.bounds_quote and entry.get("origin") is None:
         return [
             f"{slide.path.name}: its bounds cannot be ({slide.bounds_quote}): annotations are taken to count from the "
             "slide's corner. See on the contact sheet whether they lie on tissue"
         ]
-    if slide.bounds is None or says_origin(entry):
-        return []
     labels = store.labels({name: value for name, value in entry.items() if name not in _OVER_THE_LABEL})
     if not isinstance(labels, Outlines) or store.scheme is None:
         return []

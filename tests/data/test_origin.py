@@ -190,6 +190,8 @@ def test_inspection_says_that_bounds_cannot_be(folders, scheme, monkeypatch):
     assert "qupath.scn: its bounds cannot be (" in said
     assert "bounds-x = '5000'" in said
     assert any("Give origin: slide" in text for text in inspected(folders, scheme, origin="bounds"))
+    # A file that says from where it counts is not taken to count from anywhere.
+    assert inspected(folders, scheme, image="slides/ours.scn", label="drawn/ours.geojson") == []
 
 
 def test_the_commands_lead_from_qupaths_exports_to_labels_on_tissue(folders, monkeypatch, capsys):
