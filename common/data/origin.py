@@ -73,8 +73,8 @@ class OriginEvidence:
         place = f"{self.name} has bounds (from row {self.bounds.top}, column {self.bounds.left})"
         if self.problem:
             return f"{place}; which origin fits could not be told: {self.problem}"
-        of_bounds, of_slide = (_share_text(self.shares[origin]) for origin in ("bounds", "slide"))
-        return f"{place}: annotations lie on tissue {of_bounds} counted from the bounds, {of_slide} from the slide's corner"
+        bounds, corner = (_share_text(self.shares[origin]) for origin in ("bounds", "slide"))
+        return f"{place}: annotations lie on tissue {bounds} counted from the bounds, {corner} from the slide's corner"
 
 
 def _share_text(share: float | None) -> str:
