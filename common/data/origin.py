@@ -21,7 +21,7 @@ from ..annotations import (
 )
 from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
 from ..errors import UnreadableFileError
-from ..slides import ORIGINS, Bounds, Slide, open_entry, tissue_mask
+from ..slides import ORIGINS, PLAIN_SUFFIXES, Bounds, Slide, open_entry, tissue_mask
 from .class_map import guessed_class, is_background
 
 Outlines = Annotations | LabelImage
@@ -150,6 +150,9 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
         None where both origins are one, the annotation says its own, or the slide cannot be opened, which is for others
         to say. Where the annotation cannot be compared with the slide, evidence that says why.
     """
+    if str(entry["image"]).lower().endswith(PLAIN_SUFFIXES):
+        # They have no bounds, and opening one decodes it whole.
+        return None
     try:
         slide = open_entry(entry)
     except (UnreadableFileError, ValueError):

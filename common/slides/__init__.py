@@ -3,7 +3,7 @@
 Knows neither classes nor torch.
 """
 
-from .backends import SLIDE_SUFFIXES
+from .backends import PLAIN_SUFFIXES, SLIDE_SUFFIXES
 from .bounds import ORIGINS, Bounds, check_origin
 from .entry import entry_name, file_name, image_of, open_entry, pixels_key, reading, slide_keys
 from .errors import SlideChangedError, SlideError
@@ -14,6 +14,7 @@ from .tissue import RegionMask, TissueMask, tissue_mask
 
 __all__ = [
     "ORIGINS",
+    "PLAIN_SUFFIXES",
     "SLIDE_SUFFIXES",
     "Bounds",
     "FieldOfView",

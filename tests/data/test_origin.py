@@ -16,7 +16,7 @@ from common.data import load_datalist
 from common.data.folders import datalist_from_folders, folder_remarks
 from common.data.inspection import PatchSettings, inspect_datalist
 from common.data.origin import evidence_of_files, origin_evidence
-from common.slides import open_slide
+from common.slides import open_entry, open_slide
 from tests.slides.test_scanner_formats import leica, mirax
 
 COMMANDS = {"train": {"datalist folder": "data:datalist_folder", "inspect": "data:inspect"}}
@@ -263,3 +263,13 @@ def test_of_a_slide_with_bounds_whose_annotation_cannot_be_compared_the_reason_i
     )
     assert said.endswith("It is taken to count from the slide's corner. If it does not, give --origin bounds")
     assert all("origin" not in entry for entry in load_datalist(path, "training"))
+
+
+def test_plain_pictures_which_have_no_bounds_are_not_opened_for_them(folders, scheme, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        "common.data.origin.open_entry", lambda entry: opened.append(entry["image"]) or open_entry(entry)
+    )
+    (folders / "slides" / "plain.png").rename(folders / "slides" / "plain.PNG")
+    datalist_from_folders(folders / "slides", folders / "drawn", folders / "d.json", 0, 0, scheme=scheme)
+    assert sorted(path.name for path in opened) == ["asap.scn", "either.scn", "ours.scn", "qupath.scn"]

@@ -28,7 +28,7 @@ SLIDE_SUFFIXES = (
 )
 _TIFF_FORMATS = (None, "aperio", "generic-tiff")
 
-__all__ = ["BACKENDS", "GIVE_SERIES", "SLIDE_SUFFIXES", "Backend", "TiffBackend", "open_backend"]
+__all__ = ["BACKENDS", "GIVE_SERIES", "PLAIN_SUFFIXES", "SLIDE_SUFFIXES", "Backend", "TiffBackend", "open_backend"]
 
 
 def open_backend(path: Path, name: str = "auto", series: int | None = None) -> Backend:
