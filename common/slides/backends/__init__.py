@@ -14,7 +14,7 @@ from ..errors import SlideError, UnsupportedLayoutError
 from .base import Backend
 from .cucim import CucimBackend
 from .image import PLAIN_SUFFIXES, ImageBackend
-from .openslide import OpenSlideBackend, detect_format
+from .openslide import OpenSlideBackend, canvas_remark, detect_format
 from .tiff import TiffBackend, is_tiff
 from .tiff_images import GIVE_SERIES
 
@@ -47,7 +47,12 @@ def open_backend(path: Path, name: str = "auto", series: int | None = None) -> B
 
 def _open(path: Path, name: str, series: int | None) -> Backend:
     if name != "auto":
-        return BACKENDS[name](path, series)
+        backend = BACKENDS[name](path, series)
+        if name in ("tiff", "cucim"):
+            backend.remark = ". ".join(
+                filter(None, (backend.remark, canvas_remark(path, name, backend.level_shapes[0])))
+            )
+        return backend
     if path.suffix.lower() in PLAIN_SUFFIXES and not is_tiff(path):
         return ImageBackend(path, series)
     vendor = detect_format(path)
