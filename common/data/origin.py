@@ -1,4 +1,4 @@
-"""From where outlines count on a slide with bounds: told by which of two origins puts them on tissue."""
+"""Find the origin of annotations on a slide with bounds: the one that puts them on tissue."""
 
 from __future__ import annotations
 
@@ -170,7 +170,10 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
 
 
 def _read_for_comparison(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[Any, ClassScheme]:
-    """Return an annotation and its classes: of outlines, whatever they are called, tissue and glass."""
+    """Read an annotation for comparison with the tissue mask, and return it with its classes.
+
+    Outlines get two classes, annotated and background, whatever their names.
+    """
     image = Path(entry["image"]).name
     names = outline_names(entry["label"], image)
     if not names:

@@ -1,4 +1,4 @@
-"""The files that a slide consists of, and whether they are still those that were opened."""
+"""List the files of a slide, and detect changes to them since it was opened."""
 
 from __future__ import annotations
 

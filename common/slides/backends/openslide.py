@@ -44,7 +44,7 @@ def canvas_remark(path: Path, backend: str, shape: tuple[int, int]) -> str:
     if (height, width) == shape:
         return ""
     return (
-        f"backend {backend} reads {shape[0]} x {shape[1]} of the slide's {height} x {width} pixels and knows no bounds, "
+        f"backend {backend} reads {shape[0]} x {shape[1]} of the slide's {height} x {width} pixels and no bounds, "
         "so that annotations count from the corner of these pixels, whatever their origin. Leave backend out, or give "
         "backend: openslide"
     )
