@@ -1,4 +1,4 @@
-"""Folders in which libraries keep what they made."""
+"""Cache folders of third-party libraries."""
 
 from __future__ import annotations
 

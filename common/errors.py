@@ -1,4 +1,4 @@
-"""What is said of a file that cannot be read rightly."""
+"""Errors about files that cannot be read or written."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# What the system says where a disk, a quota, or what one may write to a file is full.
-FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
+# Errors of the system that mean a full disk, an exhausted quota or a file at its size limit.
+DISK_FULL_ERRNOS = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 # Free bytes of a disk below which what fails without a reason is put down to it.
 _ROOM = 2**16
 # How the names of what is being written begin.
@@ -49,7 +49,7 @@ def full_disk_named(path: str | Path) -> Iterator[None]:
     except DiskFullError:
         raise
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL_ERRNOS:
             raise
         raise DiskFullError(error.errno, error.strerror, str(path)) from error
 

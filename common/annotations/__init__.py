@@ -7,7 +7,7 @@ from .layers import write_imagescope_xml
 from .names import OutlineName, outline_names
 from .predicted import PredictedLabels, check_classes, label_map_mpp, written_scheme
 from .read import ANNOTATION_SUFFIXES, annotation_suffix, read_annotations, region_names
-from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource
+from .regions import AnnotatedRegion, AnnotationError, Annotations, LabelSource, ProportionsError
 from .scope import FirstLabels, ScopedLabels, Unannotated, outlines_of
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "LabelSource",
     "OutlineName",
     "PredictedLabels",
+    "ProportionsError",
     "ScopedLabels",
     "Unannotated",
     "annotation_suffix",

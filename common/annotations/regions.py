@@ -21,6 +21,10 @@ class AnnotationError(UnreadableFileError):
     """An annotation file that cannot be read rightly."""
 
 
+class ProportionsError(AnnotationError):
+    """An annotated picture that has other proportions than the slide, or the slide's bounds."""
+
+
 @dataclass(frozen=True)
 class AnnotatedRegion:
     """An outline in level-0 ``(x, y)`` pixels, holes kept, and its label. Label 0 takes back what lies under it, 255
@@ -154,13 +158,13 @@ def canvas_scale(path: Path, canvas: tuple[int, int], frame: Bounds) -> tuple[fl
     """Pixels (down, across) of a picture of the whole slide, or of its bounds, per level-0 pixel.
 
     Raises:
-        AnnotationError: the picture has other proportions than what it is of.
+        ProportionsError: the picture has other proportions than what it is of.
     """
     full = (frame.height, frame.width)
     down, across = (part / side for part, side in zip(canvas, full, strict=True))
     # One pixel of rounding on either side is how far two honest scales can differ.
     if abs(down - across) > 1.0 / min(full) + down / min(canvas):
-        raise AnnotationError(
+        raise ProportionsError(
             path,
             f"its {canvas[0]} x {canvas[1]} pixels are not the slide's {full[0]} x {full[1]} at any scale",
             "The annotated picture must cover the whole slide, or with origin: bounds the slide's bounds",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ..files import FULL
+from ..files import DISK_FULL_ERRNOS
 
 # Exit codes; a signal's is 128 and its number.
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
@@ -115,7 +115,7 @@ def _is_of_the_machine(error: BaseException) -> bool:
     """Return whether the command was right and the machine failed: disk or memory."""
     cause = _first_cause(error)
     if isinstance(cause, OSError):
-        return cause.errno in (*FULL, errno.EIO)
+        return cause.errno in (*DISK_FULL_ERRNOS, errno.EIO)
     return isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
 
 
@@ -144,7 +144,7 @@ def _of_the_system(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno == errno.EFBIG:
         return f"{where}the file would be larger than the file system, or ulimit -f, allows. Choose another --output"
-    if error.errno in FULL:
+    if error.errno in DISK_FULL_ERRNOS:
         return f"{where}the disk is full. Free some space, or choose another --output; the same command resumes"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}{error.strerror}. Choose another place, or ask for the right"

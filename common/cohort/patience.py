@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..files import FULL
+from ..files import DISK_FULL_ERRNOS
 from .locations import redacted
 
 _Result = TypeVar("_Result")
@@ -38,7 +38,7 @@ def passes(error: BaseException) -> bool:
 
 def is_full(error: BaseException) -> bool:
     """Whether a disk, or what one may write to it, is full."""
-    return isinstance(error, OSError) and error.errno in FULL
+    return isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS
 
 
 def patiently(

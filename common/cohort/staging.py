@@ -17,7 +17,8 @@ from fsspec.callbacks import Callback
 
 from ..errors import UnreadableFileError
 from ..files import utf8
-from ..slides.files import AROUND, BESIDE
+from ..slides import has_several_files, slide_state
+from ..slides.files import DICOM, HAMAMATSU, MIRAX, hamamatsu_names, is_mirax_data
 from .cache import CacheError, SlideCache
 from .locations import filesystem, folder_of, is_url, name_of, shown
 from .patience import is_full, patiently
@@ -38,7 +39,7 @@ class Source:
     Attributes:
         location: path or URL.
         size: bytes of all its files.
-        modified: nanoseconds since 1970 at which its (main) file was; 0 where a server does not say.
+        modified: nanoseconds since 1970 at which the newest of its files was changed; 0 where a server does not say.
         version: changes when its contents do, as far as the server tells.
     """
 
@@ -61,16 +62,13 @@ def look_up(location: str) -> Source:
     """
     if not is_url(location):
         try:
-            file = os.stat(location)
+            state = slide_state(location)
         except FileNotFoundError as error:
             raise StagingError(location, "no such file", "Check the path, and the drive it is on") from error
-        beside = Path(location).with_suffix("") if Path(location).suffix.lower() in BESIDE else None
-        others = [path.stat() for path in beside.rglob("*")] if beside is not None else []
-        size = file.st_size + sum(other.st_size for other in others)
-        return Source(location, size, max(each.st_mtime_ns for each in (file, *others)), "")
+        return Source(location, state.size, state.modified, "")
     files = patiently(lambda: _files_of(location), shown(location))
-    main = files[0]
-    return Source(location, sum(file.size for file in files), main.modified, "+".join(file.version for file in files))
+    newest = max(file.modified for file in files)
+    return Source(location, sum(file.size for file in files), newest, "+".join(file.version for file in files))
 
 
 @contextmanager
@@ -120,20 +118,34 @@ def _files_of(location: str) -> list[_File]:
             raise cause from error
         raise StagingError(shown(location), "no such file", "Check the URL, and that it is still there") from error
     suffix = Path(main.name).suffix.lower()
-    if suffix not in (*BESIDE, *AROUND):
+    if not has_several_files(main.name):
         return [main]
-    around = suffix in AROUND
+    around = suffix not in MIRAX
     folder = folder_of(path) if "://" in path else path.rpartition("/")[0]
     if not around:
         folder = f"{folder}/{Path(main.name).stem}"
     found = files.find(folder, maxdepth=1 if around else None, detail=True)
     base = folder if around else folder.rpartition("/")[0]
     others = [
-        _described(files.unstrip_protocol(name), name.removeprefix(base).lstrip("/"), info)
+        (name.removeprefix(base).lstrip("/"), files.unstrip_protocol(name), info)
         for name, info in sorted(found.items())
-        if not (around and Path(name).suffix.lower() != suffix and suffix == ".dcm")
     ]
-    return [main, *(file for file in others if file.name != main.name)]
+    index = files.cat_file(path) if suffix in HAMAMATSU else b""
+    return [
+        main,
+        *(
+            _described(url, name, info)
+            for name, url, info in others
+            if name != main.name and _is_part(name, suffix, index)
+        ),
+    ]
+
+
+def _is_part(name: str, suffix: str, index: bytes) -> bool:
+    """Return whether a file in a slide's folder is of a slide with this ending, whose ``.vms`` file is the index."""
+    if suffix in DICOM:
+        return Path(name).suffix.lower() in DICOM
+    return name in hamamatsu_names(index) if suffix in HAMAMATSU else is_mirax_data(name)
 
 
 def _described(url: str, name: str, info: dict[str, Any]) -> _File:

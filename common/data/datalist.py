@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..literal import as_path
-from ..slides import image_of, series_of
+from ..slides import image_of, series_of, slide_keys
 from .dicom_series import one_of_each_slide, slides_of_folder
 from .tables import mpp_of, text_of
 
@@ -179,18 +179,19 @@ def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     counts. Different images of a file are different slides.
 
     Raises:
-        ValueError: they are to be read at different µm/px or through different backends.
+        ValueError: they are to be read at different µm/px or through different backends, or only some of a file's
+            entries have a series, so that it is not known whether they are of one slide.
     """
     merged: dict[tuple[str, int | None], dict[str, Any]] = {}
-    for item in items:
-        key = image_of(item)
+    for key, item in zip(slide_keys(items), items, strict=True):
         if key not in merged:
             merged[key] = dict(item)
             continue
-        for field in ("mpp", "backend"):
-            if item.get(field) != merged[key].get(field):
+        for field in ("mpp", "backend", "series"):
+            given, other = merged[key].get(field), item.get(field)
+            if given != other and not (field == "series" and image_of(merged[key]) == image_of(item)):
                 raise ValueError(
-                    f"{key[0]}: entries with different {field} ({merged[key].get(field)}, {item.get(field)})"
+                    f"{key[0]}: entries with different {field} ({given}, {other}). Give all entries of a slide the same"
                 )
         if "regions" in item and "regions" in merged[key]:
             merged[key]["regions"] = [*merged[key]["regions"], *item["regions"]]

@@ -33,8 +33,14 @@ def one_of_each_slide(paths: Iterable[Path]) -> list[Path]:
 
 
 def slides_of_folder(folder: Path) -> list[Path]:
-    """Return an instance of each DICOM slide that lies in a folder; none for a folder without DICOM files."""
-    return one_of_each_slide(sorted(path for path in folder.iterdir() if _is_dicom(path) and path.is_file()))
+    """Return an instance of each DICOM slide that lies in a folder; none for a folder without DICOM files or
+    one that may not be listed."""
+    try:
+        listed = sorted(folder.iterdir())
+    except OSError:
+        # Opening the folder as a slide says that it is none, and the other slides are read.
+        return []
+    return one_of_each_slide(path for path in listed if _is_dicom(path) and path.is_file())
 
 
 def _is_dicom(path: Path) -> bool:

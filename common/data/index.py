@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..classes import ClassScheme
 from ..files import safe_name, written_whole
 from ..literal import as_path
-from ..slides import FieldOfView, PatchReader, Slide
+from ..slides import FieldOfView, PatchReader, Slide, has_several_files
 from .processes import share_out
 from .store import SlideStore, label_key
 
@@ -112,11 +112,13 @@ def _cached_table(
     if cache_dir is None:
         return _table(slide, item, scheme, reader, target, min_labelled, stride, store, within)
     views = [asdict(view) for view in reader.fields_of_view]
-    # A slide without a series has the key that it had before there were any.
-    later = [] if slide.series is None else [slide.series]
+    state = slide.files.state
+    # A slide of one file, or without a series, has the key that it had before there were others.
+    later: list[Any] = [] if slide.series is None else [slide.series]
+    later += [{"modified": state.modified}] if has_several_files(slide.path) else []
     described = {
         "format": _FORMAT,
-        "slide": [slide.path.name, slide.path.stat().st_size, slide.shape, slide.mpp, *later],
+        "slide": [slide.path.name, state.size, slide.shape, slide.mpp, *later],
         "labels": [*label_key(item), scheme.names],
         "grid": [asdict(target), stride, min_labelled, views, reader.snap, None if within is None else asdict(within)],
     }

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..annotations import outlines_of
 from ..classes import ClassScheme
 from ..errors import UnreadableFileError
-from ..slides import FieldOfView, PatchReader, Slide, file_name, image_of
+from ..slides import FieldOfView, PatchReader, Slide, file_name, slide_keys
 from .choice import PatchChoice, PatchesPerClass
 from .class_map import NamesInUse, names_in_use, unknown_names_remark
 from .datalist import SECTIONS, load_datalist
@@ -366,15 +366,13 @@ def _misplaced(slide: Slide, found: InspectedSlide, reader: PatchReader, store: 
 
 def _origin_advice(slide: Slide, entry: Mapping[str, Any], store: SlideStore) -> list[str]:
     """Return advice on an annotation that does not clearly lie on tissue as it is read, on a slide with bounds."""
-    if not entry.get("label"):
+    if not entry.get("label") or not (slide.bounds or slide.bounds_quote) or says_origin(entry):
         return []
     if slide.bounds_quote and entry.get("origin") is None:
         return [
             f"{slide.path.name}: its bounds cannot be ({slide.bounds_quote}): annotations are taken to count from the "
             "slide's corner. See on the contact sheet whether they lie on tissue"
         ]
-    if slide.bounds is None or says_origin(entry):
-        return []
     labels = store.labels({name: value for name, value in entry.items() if name not in _OVER_THE_LABEL})
     if not isinstance(labels, Outlines) or store.scheme is None:
         return []
@@ -409,12 +407,13 @@ def _between_sections(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> list[
     for column, what in (("image", "slide"), ("patient", "patient"), ("case", "case")):
         sections: dict[Hashable, set[str]] = {}
         shown: dict[Hashable, str] = {}
-        for section, item in entries:
-            # Regions of one slide may be divided between sections on purpose.
-            if column in item and not (column == "image" and "regions" in item):
-                value: Hashable = image_of(item) if column == "image" else str(item[column])
-                sections.setdefault(value, set()).add(section)
-                shown[value] = file_name(item) if column == "image" else str(item[column])
+        # Regions of one slide may be divided between sections on purpose.
+        having = [one for one in entries if column in one[1] and not (column == "image" and "regions" in one[1])]
+        images = slide_keys(item for _, item in having) if column == "image" else []
+        values: list[Hashable] = [*images] or [str(item[column]) for _, item in having]
+        for (section, item), value in zip(having, values, strict=True):
+            sections.setdefault(value, set()).add(section)
+            shown[value] = file_name(item) if column == "image" else str(item[column])
         for value, where in sections.items():
             if len(where) > 1:
                 advice.append(

@@ -1,4 +1,4 @@
-"""From where outlines count on a slide with bounds: told by which of two origins puts them on tissue."""
+"""Find the origin of annotations on a slide with bounds: the one that puts them on tissue."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ..annotations import AnnotationError, Annotations, LabelImage, outline_names, read_annotations, stated_origin
-from ..classes import UNLABELLED, ClassScheme
+from ..annotations import (
+    AnnotationError,
+    Annotations,
+    LabelImage,
+    ProportionsError,
+    outline_names,
+    read_annotations,
+    stated_origin,
+)
+from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
 from ..errors import UnreadableFileError
-from ..slides import ORIGINS, Bounds, Slide, open_entry, tissue_mask
+from ..slides import ORIGINS, PLAIN_SUFFIXES, Bounds, Slide, open_entry, tissue_mask
 from .class_map import guessed_class, is_background
 
 Outlines = Annotations | LabelImage
@@ -27,6 +35,11 @@ _TWO_CLASSES = ClassScheme(
     skipped=_GLASS,
 )
 
+# Of label images whose classes are not known: every value is an annotation.
+_ANY_LABEL = ClassScheme(
+    [{"name": str(n), "color": (0, 0, 0), "label": n, "channel": n - 1} for n in range(1, LEFT_OUT)]
+)
+
 
 @dataclass(frozen=True)
 class OriginEvidence:
@@ -36,12 +49,14 @@ class OriginEvidence:
         name: the slide's file name.
         bounds: the slide's.
         shares: origin -> share of the annotated area that is tissue; None where the annotation cannot be of it, as a
-            picture has other proportions.
+            picture has other proportions. Empty if it could not be measured.
+        problem: why it could not be measured, or empty.
     """
 
     name: str
     bounds: Bounds
     shares: Mapping[str, float | None]
+    problem: str = ""
 
     @property
     def best(self) -> str | None:
@@ -55,14 +70,14 @@ class OriginEvidence:
         return better
 
     def __str__(self) -> str:
-        return (
-            f"{self.name} has bounds (from row {self.bounds.top}, column {self.bounds.left}): annotations lie on "
-            f"tissue {_told(self.shares['bounds'])} counted from the bounds, {_told(self.shares['slide'])} from the "
-            "slide's corner"
-        )
+        place = f"{self.name} has bounds (from row {self.bounds.top}, column {self.bounds.left})"
+        if self.problem:
+            return f"{place}; which origin fits could not be told: {self.problem}"
+        bounds, corner = (_share_text(self.shares[origin]) for origin in ("bounds", "slide"))
+        return f"{place}: annotations lie on tissue {bounds} counted from the bounds, {corner} from the slide's corner"
 
 
-def _told(share: float | None) -> str:
+def _share_text(share: float | None) -> str:
     return "not at all (other proportions)" if share is None else f"to {share:.0%}"
 
 
@@ -85,13 +100,15 @@ def origin_evidence(slide: Slide, labels: Outlines, scheme: ClassScheme) -> Orig
     mask = tissue_mask(slide, max(_MPP, max(slide.shape) * slide.mpp / _LONGEST))
     mpp = mask.pixel[0] / slide.pixel(1.0)[0]
     center = (mask.mask.shape[0] * mask.pixel[0] / 2, mask.mask.shape[1] * mask.pixel[1] / 2)
-    of_tissue = np.array([label for label in range(256) if label != UNLABELLED and label not in _glass(scheme)])
+    of_tissue = np.array(
+        [label for label in range(256) if label != UNLABELLED and label not in _background_labels(scheme)]
+    )
     drawn: dict[str, np.ndarray | None] = {}
     for origin in ORIGINS:
         try:
             found = counted_from(labels, origin).label_map(slide, center, mpp, mask.mask.shape)
             drawn[origin] = np.isin(found, of_tissue)
-        except AnnotationError:
+        except ProportionsError:
             drawn[origin] = None
     areas = {origin: 0 if where is None else int(where.sum()) for origin, where in drawn.items()}
     if isinstance(labels, Annotations) and labels.canvas is None:
@@ -130,35 +147,61 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
         scheme: the classes, if they are known.
 
     Returns:
-        None where both origins are one, the annotation says its own, or a file cannot be read, which is for others to
-        say.
+        None where both origins are one, the annotation says its own, or the slide cannot be opened, which is for others
+        to say. Where the annotation cannot be compared with the slide, evidence that says why.
     """
+    if str(entry["image"]).lower().endswith(PLAIN_SUFFIXES):
+        # They have no bounds, and opening one decodes it whole.
+        return None
     try:
-        with open_entry(entry) as slide:
-            if slide.bounds is None or says_origin(entry):
-                return None
-            return origin_evidence(slide, *_of_any_names(entry, scheme))
+        slide = open_entry(entry)
     except (UnreadableFileError, ValueError):
         return None
+    with slide:
+        if slide.bounds is None or slide.frame("bounds") == slide.frame("slide") or says_origin(entry):
+            return None
+        try:
+            return origin_evidence(slide, *_read_for_comparison(entry, scheme))
+        except UnreadableFileError as error:
+            problem = f"{error.path.name}: {error.problem}"
+        except ValueError as error:
+            problem = str(error)
+        return OriginEvidence(slide.path.name, slide.bounds, {}, problem)
 
 
-def _of_any_names(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[Any, ClassScheme]:
-    """Return an annotation and its classes: of outlines, whatever they are called, tissue and glass."""
-    names = outline_names(entry["label"], Path(entry["image"]).name)
+def _read_for_comparison(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[Any, ClassScheme]:
+    """Read an annotation for comparison with the tissue mask, and return it with its classes.
+
+    Outlines get two classes, annotated and background, whatever their names.
+    """
+    image = Path(entry["image"]).name
+    names = outline_names(entry["label"], image)
     if not names:
-        found = scheme or _TWO_CLASSES
-        return read_annotations(entry["label"], found), found
+        return _label_image(entry, scheme)
     given = entry.get("class_map") or {}
     class_map = {
-        name: _drawn_as(name, given, scheme)
+        name: _compared_class(name, given, scheme)
         for outline in names
         for name in outline.candidates
         if outline.otherwise is not None or name in given
     }
-    return read_annotations(entry["label"], _TWO_CLASSES, class_map, image=Path(entry["image"]).name), _TWO_CLASSES
+    return read_annotations(entry["label"], _TWO_CLASSES, class_map, image=image), _TWO_CLASSES
 
 
-def _drawn_as(name: str, given: Mapping[str, str | None], scheme: ClassScheme | None) -> str | None:
+def _label_image(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[Any, ClassScheme]:
+    """Return a label image and its classes: without a scheme, those that its values or pages are mapped to."""
+    fields: dict[str, Any] = {name: entry.get(name) for name in ("label_values", "label_channel", "label_pages")}
+    if scheme is None and (fields["label_values"] or fields["label_pages"]):
+        scheme = _TWO_CLASSES
+        for name in ("label_values", "label_pages"):
+            given = fields[name]
+            if given:
+                fields[name] = {key: meant and _compared_class(meant, {}, None) for key, meant in given.items()}
+    scheme = scheme or _ANY_LABEL
+    return read_annotations(entry["label"], scheme, **fields), scheme
+
+
+def _compared_class(name: str, given: Mapping[str, str | None], scheme: ClassScheme | None) -> str | None:
     meant = given.get(name, name)
     if meant is None:
         return None
@@ -167,7 +210,7 @@ def _drawn_as(name: str, given: Mapping[str, str | None], scheme: ClassScheme | 
     return _GLASS if is_background(meant) or (skipped is not None and guessed == skipped) else _DRAWN
 
 
-def _glass(scheme: ClassScheme) -> set[int]:
+def _background_labels(scheme: ClassScheme) -> set[int]:
     """Return the labels of classes that are drawn where there is no tissue."""
     skipped = set() if scheme.skipped is None else {scheme.skipped.label}
     return skipped | {one.label for one in scheme.classes if is_background(one.name)}

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from monai.transforms import RandomizableTransform, Transform
 
+from ..slides import slide_state
 from .output_names import output_name
 from .styled_slides import StyledSlide, styled_slides
 
@@ -52,7 +53,7 @@ class RandStyledSlided(RandomizableTransform, Transform):
         return {**data, "styled": found.versions[int(self.R.randint(len(found.versions)))]}
 
     def _check(self, path: str, found: StyledSlide) -> None:
-        if path not in self._checked and Path(path).stat().st_size != found.source_bytes:
+        if path not in self._checked and slide_state(path).size != found.source_bytes:
             raise ValueError(
                 f"{found.versions[0]}: made of another file than {path}. Make it again with configs/style_transfer.yaml"
             )

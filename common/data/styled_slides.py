@@ -16,7 +16,7 @@ MADE = "made.json"
 
 @dataclass(frozen=True)
 class StyledSlide:
-    """A slide's versions in other styles: their paths, and how many bytes the slide's own file has."""
+    """A slide's versions in other styles: their paths, and how many bytes the slide's own files have."""
 
     versions: Sequence[str]
     source_bytes: int

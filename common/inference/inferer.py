@@ -296,7 +296,7 @@ class WholeSlideInferer(Inferer):
         """Everything that the outputs depend on."""
         preprocessed = self._preprocess(sample_pixels(len(self.reader.fields_of_view)))
         return {
-            "slide": {"file": slide.path.name, "bytes": slide.files.size, "modified": slide.files.modified},
+            "slide": {"file": slide.path.name, "bytes": slide.files.state.size, "modified": slide.files.state.modified},
             "mpp": slide.mpp,
             "backend": slide.backend,
             **({} if slide.series is None else {"series": slide.series}),

@@ -1,4 +1,4 @@
-"""A region as a viewer names it, segmented, in the viewer's own positions."""
+"""Segment a region given in a viewer's coordinates, and return polygons in the same coordinates."""
 
 from __future__ import annotations
 

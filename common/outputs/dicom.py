@@ -177,6 +177,6 @@ def _thickness(source: Any) -> float:
 def _uid(slide: Slide, *what: str) -> str:
     from pydicom.uid import generate_uid
 
-    of_file = [slide.name, str(slide.path.stat().st_size), *map(str, slide.shape)]
+    of_file = [slide.name, str(slide.files.state.size), *map(str, slide.shape)]
     series = [] if slide.series is None else [f"series {slide.series}"]
     return generate_uid(entropy_srcs=[_ROOT, *what, *of_file, *series])

@@ -39,7 +39,7 @@ def read_bounds(properties: Mapping[str, str], shape: tuple[int, int]) -> Bounds
     except (KeyError, ValueError):
         raise ValueError(quote) from None
     for start, length, side in ((top, height, shape[0]), (left, width, shape[1])):
-        if start < 0 or length <= 0 or start + length > side + _MOST_OVER:
+        if not 0 <= start < side or length <= 0 or start + length > side + _MOST_OVER:
             raise ValueError(quote)
     return Bounds(top, left, min(height, shape[0] - top), min(width, shape[1] - left))
 

@@ -6,10 +6,11 @@ what was made of its pixels, asks here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .files import slide_state
 from .slide import Slide, open_slide, series_of, slide_name
 
 # The arguments of open_slide that an entry may give.
@@ -31,20 +32,30 @@ def open_entry(entry: Mapping[str, Any]) -> Slide:
 
 
 def image_of(entry: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Return the file of an entry's slide and which of its images it is: two entries are of one slide if these are
-    equal."""
+    """Return the file of an entry's slide and which of its images it is; None where the entry does not choose."""
     series = entry.get("series")
     return str(entry["image"]), None if series is None else series_of(series)
 
 
+def slide_keys(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, int | None]]:
+    """Return a key per entry that is the same for entries of one slide.
+
+    Different series of a file are different slides. Which image an entry without a series shows is known only when the
+    file is opened, so where there is one, all entries of its file count as one slide.
+    """
+    images = [image_of(entry) for entry in entries]
+    whole = {path for path, series in images if series is None}
+    return [(path, None if path in whole else series) for path, series in images]
+
+
 def pixels_key(entry: Mapping[str, Any]) -> list[Any]:
-    """Return what the pixels of an entry's slide depend on, for keys of caches: the file by its size and time of
-    change, and how it is read."""
-    file = Path(entry["image"]).stat()
+    """Return what the pixels of an entry's slide depend on, for keys of caches: its files by their bytes and the
+    newest time of change, and how it is read."""
+    state = slide_state(entry["image"])
     series = image_of(entry)[1]
     # An entry without a series has the key that it had before there were any.
     later = [] if series is None else [series]
-    return [file.st_size, file.st_mtime_ns, entry.get("mpp"), entry.get("backend"), *later]
+    return [state.size, state.modified, entry.get("mpp"), entry.get("backend"), *later]
 
 
 def file_name(entry: Mapping[str, Any]) -> str:

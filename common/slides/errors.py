@@ -4,11 +4,11 @@ from ..errors import UnreadableFileError
 
 
 class SlideError(UnreadableFileError):
-    """A slide that cannot be read rightly."""
+    """A slide that cannot be read correctly."""
 
 
 class SlideChangedError(SlideError):
-    """A slide that became another while it was read: its pixels are of both."""
+    """A slide whose files changed while it was read, so that its pixels may come from two versions."""
 
 
 class UnsupportedLayoutError(SlideError):

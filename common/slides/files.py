@@ -1,27 +1,50 @@
-"""The files that a slide consists of, and whether they are still those that were opened."""
+"""List the files of a slide, and detect changes to them since it was opened."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Slides of several files: the others lie in the folder of the same name, or in the same folder.
-BESIDE = (".mrxs",)
-AROUND = (".dcm", ".vms", ".vmu")
+from .dicom_header import series_uid
+
+# Slides of several files. MIRAX keeps the others in the folder of its name, the rest in the folder of the main file.
+MIRAX, DICOM, HAMAMATSU = (".mrxs",), (".dcm",), (".vms", ".vmu")
 # Bytes at either end that are compared. Directories of TIFF files stand at one or the other.
 _END = 2**16
-# A DICOM series' UID, as explicit value representations have it.
-_SERIES = re.compile(rb"\x20\x00\x0e\x00UI..([0-9.]+)", re.DOTALL)
+# The entries of a .vms or .vmu file that name other files.
+_NAMED = re.compile(
+    rb"^[ \t]*(?:ImageFile|MapFile|MacroImage|OptimisationFile)[ \t]*(?:\([^)\r\n]*\))?[ \t]*=[ \t]*([^\r\n]*[^\s])",
+    re.M,
+)
+_LARGEST_INDEX = 2**22
 
 
 @dataclass(frozen=True)
-class _State:
+class FileState:
+    """Bytes of one or several files, and nanoseconds since 1970 at which the newest was last changed."""
+
     size: int
     modified: int
+
+
+def slide_state(path: str | Path) -> FileState:
+    """Return the state of all files of a slide, by which records and cache keys know it.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    path = Path(path)
+    main = os.stat(path)
+    return _total([FileState(main.st_size, main.st_mtime_ns), *(_state(file) for file in _others(path))])
+
+
+def has_several_files(path: str | Path) -> bool:
+    """Return whether slides of a file's format consist of several files."""
+    return Path(path).suffix.lower() in (*MIRAX, *DICOM, *HAMAMATSU)
 
 
 class SlideFiles:
@@ -34,16 +57,14 @@ class SlideFiles:
         path: the slide.
 
     Attributes:
-        size: bytes of the main file; 0 if it is not there.
-        modified: nanoseconds since 1970 at which the main file was last changed.
+        state: of all files together; see :func:`slide_state`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._states = {file: _state(file) for file in (path, *_others(path))}
         self._ends = _ends(path)
-        main = self._states[path]
-        self.size, self.modified = (main.size, main.modified) if main is not None else (0, 0)
+        self.state = _total(self._states.values())
 
     def change(self) -> str | None:
         """Return what has happened to the files since, or None if they are the same."""
@@ -60,12 +81,17 @@ class SlideFiles:
         return None if _ends(self.path) == self._ends else "it was replaced by another file while the slide was read"
 
 
-def _state(path: Path) -> _State | None:
+def _total(states: Iterable[FileState | None]) -> FileState:
+    there = [state for state in states if state is not None]
+    return FileState(sum(state.size for state in there), max((state.modified for state in there), default=0))
+
+
+def _state(path: Path) -> FileState | None:
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return _State(found.st_size, found.st_mtime_ns)
+    return FileState(found.st_size, found.st_mtime_ns)
 
 
 def _ends(path: Path) -> bytes | None:
@@ -80,24 +106,44 @@ def _ends(path: Path) -> bytes | None:
 
 
 def _others(path: Path) -> Iterator[Path]:
-    """Yield the files beside the main one that belong to its slide."""
+    """Yield the files of a slide other than the main one; not those that only lie in the same folder."""
     suffix = path.suffix.lower()
-    if suffix in BESIDE:
-        yield from sorted(file for file in path.with_suffix("").rglob("*") if file.is_file())
-    elif suffix in AROUND:
-        series = _series(path) if suffix == ".dcm" else None
-        for file in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
-            if file == path or not file.is_file():
-                continue
-            # Of DICOM, other slides may lie in the same folder, or be just copied there.
-            if suffix != ".dcm" or (file.suffix.lower() == suffix and _series(file) == series):
+    if suffix in MIRAX:
+        yield from sorted(
+            file for file in path.with_suffix("").rglob("*") if is_mirax_data(file.name) and os.path.isfile(file)
+        )
+    elif suffix in HAMAMATSU:
+        yield from (file for name in hamamatsu_names(_content(path)) if os.path.isfile(file := path.parent / name))
+    elif suffix in DICOM:
+        series = series_uid(path)
+        for file in _listed(path.parent) if series is not None else ():
+            # Other slides may lie in the same folder, or be just copied there.
+            if file != path and file.suffix.lower() in DICOM and os.path.isfile(file) and series_uid(file) == series:
                 yield file
 
 
-def _series(path: Path) -> frozenset[bytes]:
-    """Return the UIDs of series that stand in the header of a DICOM file."""
+def _listed(folder: Path) -> list[Path]:
+    """Return what is in a folder; nothing of one that is missing or may not be listed, where OpenSlide says more."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def is_mirax_data(name: str) -> bool:
+    """Return whether a file in a MIRAX slide's folder is of the slide: ``Slidedat.ini``, the index and the data."""
+    return Path(name).suffix.lower() in (".dat", ".ini") and not Path(name).name.startswith(".")
+
+
+def hamamatsu_names(index: bytes) -> list[str]:
+    """Return the files that a ``.vms`` or ``.vmu`` file names, each once."""
+    return list(dict.fromkeys(os.fsdecode(name) for name in _NAMED.findall(index)))
+
+
+def _content(path: Path) -> bytes:
+    """Return the first bytes of a text file, more than any index has; nothing of one that cannot be read."""
     try:
         with path.open("rb") as file:
-            return frozenset(_SERIES.findall(file.read(_END)))
+            return file.read(_LARGEST_INDEX)
     except OSError:
-        return frozenset()
+        return b""

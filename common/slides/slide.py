@@ -93,7 +93,7 @@ class Slide:
         levels: the pyramid, finest first.
         backend: name of the library behind it.
         series: which image of the file was asked for; None: the one that is the slide.
-        remark: what of the file is not read though it may be expected, such as focal planes; nothing where all is.
+        remark: warning about image data in the file that is not read, such as focal planes, or empty.
         files: its files as they were when it was opened.
     """
 

@@ -27,7 +27,7 @@ class TissueMask:
 
     def any(self, top: float, left: float, height: float, width: float) -> bool:
         """Whether a rectangle, in level-0 pixels, touches tissue."""
-        # The slide may reach over the mask by half a pixel of it, which is as the mask's last.
+        # The slide may extend past the mask by up to half a mask pixel, which takes the value of the mask's last pixel.
         first = [
             min(max(int(np.floor(start / step)), 0), side - 1 if start < (side + 0.5) * step else side)
             for start, step, side in zip((top, left), self.pixel, self.mask.shape, strict=True)

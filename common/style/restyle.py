@@ -76,8 +76,8 @@ class SlideRestyler:
             path = self.folder / self.style / f"{self.names[number]}.tif"
             torch.manual_seed(self.seed + number)
             latent = torch.randn(1, self.generator.latent, device=self.device)
-            file = Path(entry["image"]).stat()
-            source: dict[str, Any] = {"bytes": file.st_size, "modified": file.st_mtime_ns}
+            state = slide.files.state
+            source: dict[str, Any] = {"bytes": state.size, "modified": state.modified}
             source |= {"read": reading(entry)} if reading(entry) else {}
             if not path.exists() or made["slides"].get(path.stem) != source:
                 self._write(path, slide, latent)

@@ -266,7 +266,7 @@ class SuperpixelSVM:
 def _of_slide(slide: Slide, item: Mapping[str, Any]) -> dict[str, Any]:
     """What of a slide its outputs depend on."""
     return {
-        "slide": {"file": slide.path.name, "bytes": slide.files.size, "modified": slide.files.modified},
+        "slide": {"file": slide.path.name, "bytes": slide.files.state.size, "modified": slide.files.state.modified},
         "mpp": slide.mpp,
         "backend": slide.backend,
         **({} if slide.series is None else {"series": slide.series}),

@@ -15,7 +15,7 @@ from ..classes import ClassScheme
 from ..files import sha256, write_json
 from ..literal import as_path
 from ..networks.checkpoint_metadata import CheckpointMetadata, as_view, metadata_content, metadata_path
-from ..slides import FieldOfView, image_of
+from ..slides import FieldOfView, slide_keys
 
 
 class CheckpointMetadataWriter:
@@ -86,7 +86,7 @@ class CheckpointMetadataWriter:
 
 def _by_slide(data: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return one entry of each slide: regions of one slide may be entries of their own."""
-    return list({image_of(item): item for item in data}.values())
+    return list(dict(zip(slide_keys(data), data, strict=True)).values())
 
 
 def _all_synthetic(slides: Sequence[Mapping[str, Any]], painted: int) -> bool | None:

@@ -20,7 +20,7 @@ from ..files import remove, safe_name, sha256, write_json
 from ..literal import as_path, literal
 from ..networks.checkpoint_metadata import metadata_path
 from ..reports.scores import write_table
-from ..slides import image_of, reading
+from ..slides import reading, slide_keys, slide_state
 
 logger = logging.getLogger(__name__)
 
@@ -132,11 +132,14 @@ class IterativeTraining:
 
     def _check_sections(self) -> None:
         """Nothing may be scored on what was learnt from it."""
-        learnt = {_resolved_image(item) for item in self._training_slides().values()}
+        learnt = list(self._training_slides().values())
         for section in ("validation", "testing"):
             if section in all_sections(self.datalist):
-                for item in load_datalist(self.datalist, section, require_label=False):
-                    if _resolved_image(item) in learnt:
+                scored = load_datalist(self.datalist, section, require_label=False)
+                keys = slide_keys({**item, "image": Path(item["image"]).resolve()} for item in (*learnt, *scored))
+                learnt_keys = set(keys[: len(learnt)])
+                for item, key in zip(scored, keys[len(learnt) :], strict=True):
+                    if key in learnt_keys:
                         raise ValueError(f"{self.datalist}: {item['image']} is in {section} and also to learn from")
 
     def folder(self, number: int) -> Path:
@@ -291,17 +294,11 @@ class IterativeTraining:
         return areas
 
 
-def _resolved_image(item: Mapping[str, Any]) -> tuple[Path, int | None]:
-    """Return which image of which file an entry's slide is, links followed."""
-    path, series = image_of(item)
-    return Path(path).resolve(), series
-
-
 def _slide_record(item: Mapping[str, Any]) -> list[Any]:
     """Return what a step's record says of an entry that it learns from."""
     # An entry that is read as its file says has the record that it had before there was another way.
     read = [reading(item)] if reading(item) else []
-    return [item["image"], Path(item["image"]).stat().st_size, label_key(item), *read]
+    return [item["image"], slide_state(item["image"]).size, label_key(item), *read]
 
 
 def write_slides(path: Path, items: Sequence[Mapping[str, Any]]) -> Path:

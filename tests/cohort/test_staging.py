@@ -25,6 +25,7 @@ from common.cohort.cache import SlideCache
 from common.cohort.locations import redacted
 from common.cohort.patience import passes, patiently
 from common.cohort.staging import StagingError, look_up, staged
+from common.slides import slide_state
 from tests.cohort.test_cache import size_of
 
 
@@ -74,6 +75,18 @@ def test_all_files_of_a_slide_of_several_come_along(bucket, cache, content):
         put(f"{bucket}/d/{name}", name.encode())
     with staged(f"{bucket}/d/1.dcm", cache) as path:
         assert sorted(file.name for file in path.parent.iterdir()) == ["1.dcm", "2.dcm"]
+
+
+def test_of_a_folder_of_several_slides_only_the_files_of_the_asked_one_come_along(bucket, cache):
+    for name in ("1.jpg", "1.map", "2.jpg", "1.geojson", "2.vms"):
+        put(f"{bucket}/v/{name}", name.encode())
+    url = put(f"{bucket}/v/1.vms", b"[Virtual Microscope Specimen]\nImageFile=1.jpg\nMapFile=1.map\n")
+    before = look_up(url).identity
+    with staged(url, cache) as path:
+        assert sorted(file.name for file in path.parent.iterdir()) == ["1.jpg", "1.map", "1.vms"]
+        assert slide_state(path).size == before["bytes"]
+    put(f"{bucket}/v/1.geojson", b"drawn later")
+    assert look_up(url).identity == before
 
 
 def test_a_server_that_answers_500_for_a_while_is_waited_for(bucket, s3_server, cache, content):

@@ -10,13 +10,13 @@ import pytest
 import shapely
 from PIL import Image
 
-from common.annotations import AnnotatedRegion, read_annotations, write_asap_xml, write_geojson
+from common.annotations import AnnotatedRegion, AnnotationError, read_annotations, write_asap_xml, write_geojson
 from common.cli.dispatch import run
 from common.data import load_datalist
 from common.data.folders import datalist_from_folders, folder_remarks
 from common.data.inspection import PatchSettings, inspect_datalist
-from common.data.origin import origin_evidence
-from common.slides import open_slide
+from common.data.origin import evidence_of_files, origin_evidence
+from common.slides import open_entry, open_slide
 from tests.slides.test_scanner_formats import leica, mirax
 
 COMMANDS = {"train": {"datalist folder": "data:datalist_folder", "inspect": "data:inspect"}}
@@ -190,6 +190,8 @@ def test_inspection_says_that_bounds_cannot_be(folders, scheme, monkeypatch):
     assert "qupath.scn: its bounds cannot be (" in said
     assert "bounds-x = '5000'" in said
     assert any("Give origin: slide" in text for text in inspected(folders, scheme, origin="bounds"))
+    # A file that says from where it counts is not taken to count from anywhere.
+    assert inspected(folders, scheme, image="slides/ours.scn", label="drawn/ours.geojson") == []
 
 
 def test_the_commands_lead_from_qupaths_exports_to_labels_on_tissue(folders, monkeypatch, capsys):
@@ -221,3 +223,53 @@ def test_a_label_image_of_the_bounds_proportions_is_of_the_bounds(tmp_path, sche
     found = evidence(slide, tmp_path / "a.png", scheme)
     assert (found.best, found.shares["slide"]) == ("bounds", None)
     assert "not at all (other proportions) from the slide's corner" in str(found)
+
+
+def label_image(folder, value):
+    """A slide whose tissue has a value in a label image of its bounds, and the entry."""
+    labels = np.zeros((1024, 1024), np.uint8)
+    left, top, right, bottom = TISSUE
+    labels[top:bottom, left:right] = value
+    Image.fromarray(labels).save(folder / "a.png")
+    return {"image": str(scn(folder)), "label": str(folder / "a.png")}
+
+
+def test_a_label_image_with_an_unknown_value_is_not_said_to_have_other_proportions(tmp_path, scheme):
+    entry = label_image(tmp_path, 77)
+    with pytest.raises(AnnotationError, match=r"pixel values that stand for no class: \[77\]"):
+        evidence(entry["image"], entry["label"], scheme)
+
+
+def test_the_fields_of_an_entry_say_how_its_label_image_is_compared_with_tissue(tmp_path, scheme):
+    entry = label_image(tmp_path, 77)
+    for classes in (scheme, None):
+        found = evidence_of_files({**entry, "label_values": {"0": None, "77": "stroma"}}, classes)
+        assert found.best == "bounds"
+        assert found.shares["bounds"] == pytest.approx(1, abs=0.02)
+    assert evidence_of_files(entry, None).best == "bounds"
+    pixels = np.asarray(Image.open(entry["label"]))
+    Image.fromarray(np.stack([pixels * 0 + 5, pixels, pixels * 0], axis=2)).save(entry["label"])
+    red = {**entry, "label_values": {"0": None, "77": "stroma"}, "label_channel": "green"}
+    assert evidence_of_files(red, scheme).best == "bounds"
+
+
+def test_of_a_slide_with_bounds_whose_annotation_cannot_be_compared_the_reason_is_said(folders, scheme):
+    (folders / "drawn" / "qupath.geojson").write_text("no JSON")
+    paths = (folders / "slides", folders / "drawn", folders / "d.json", 0, 0)
+    path, pairing, _ = datalist_from_folders(*paths, scheme=scheme)
+    (said,) = [line for line in folder_remarks(pairing, scheme) if line.startswith("qupath.scn has bounds")]
+    assert said.startswith(
+        "qupath.scn has bounds (from row 400, column 300); which origin fits could not be told: qupath.geojson: "
+    )
+    assert said.endswith("It is taken to count from the slide's corner. If it does not, give --origin bounds")
+    assert all("origin" not in entry for entry in load_datalist(path, "training"))
+
+
+def test_plain_pictures_which_have_no_bounds_are_not_opened_for_them(folders, scheme, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        "common.data.origin.open_entry", lambda entry: opened.append(entry["image"]) or open_entry(entry)
+    )
+    (folders / "slides" / "plain.png").rename(folders / "slides" / "plain.PNG")
+    datalist_from_folders(folders / "slides", folders / "drawn", folders / "d.json", 0, 0, scheme=scheme)
+    assert sorted(path.name for path in opened) == ["asap.scn", "either.scn", "ours.scn", "qupath.scn"]

@@ -6,6 +6,7 @@ import ast
 import base64
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -31,15 +32,17 @@ from common.data import (
     slide_items,
 )
 from common.data.folders import datalist_from_folders
-from common.data.inspection import PatchSettings, inspect_datalist
+from common.data.inspection import PatchSettings, _between_sections, inspect_datalist
 from common.data.tissue_patches import tissue_patches
 from common.diagnosis.regions import Division, region_histograms
 from common.inference import WholeSlideInferer
 from common.reports.html.slides import slide_view
 from common.settings import SettingsError
-from common.slides import FieldOfView, PatchReader, SlideError, open_entry, open_slide, pixels_key
+from common.slides import FieldOfView, PatchReader, SlideError, open_entry, open_slide, pixels_key, slide_keys
 from common.style import SlideRestyler, StyleGenerator
 from common.superpixels import SuperpixelSVM
+from common.training.checkpoint_metadata import _by_slide
+from common.training.iterative import IterativeTraining
 from common.training.resume import _chosen_series
 from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, MULTILEVEL, REPOSITORY
 
@@ -255,3 +258,22 @@ def test_slides_of_entries_are_opened_in_one_place():
             if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "open_slide":
                 callers.add(path.relative_to(REPOSITORY / "common").as_posix())
     assert callers == allowed
+
+
+def test_an_entry_without_a_series_may_be_of_any_image_of_its_file(path, tmp_path):
+    bare, chosen = {"image": str(path), "label": str(path)}, entry(path, 0, label=str(path))
+    assert slide_keys([entry(path, 0), entry(path, 1), entry(path, "1")]) == [
+        (str(path), 0), (str(path), 1), (str(path), 1),
+    ]  # fmt: skip
+    assert len({*slide_keys([bare, entry(path, 0), entry(path, 1)])}) == 1
+    assert _by_slide([bare, chosen]) == [chosen]
+    with pytest.raises(ValueError, match=r"two.tif: entries with different series \(None, 0\). Give all entries of"):
+        one_per_slide([bare, chosen])
+    for train, test in ((bare, chosen), (chosen, bare)):
+        advice = _between_sections([("training", train), ("testing", test)])
+        assert ["is in testing and training" in line for line in advice] == [True]
+        (tmp_path / "list.json").write_text(json.dumps({"training": [train], "testing": [test]}))
+        steps = SimpleNamespace(datalist=tmp_path / "list.json", _training_slides=lambda train=train: {"two": train})
+        with pytest.raises(ValueError, match="is in testing and also to learn from"):
+            IterativeTraining._check_sections(steps)
+    assert _between_sections([("training", chosen), ("testing", entry(path, 1))]) == []

@@ -148,7 +148,7 @@ def test_all_files_of_a_slide_are_watched_and_no_others(tmp_path):
     assert files.change() == "2.dcm was removed while the slide was read"
 
     index, picture = tmp_path / "h.vms", tmp_path / "h.jpg"
-    index.write_bytes(b"[Virtual Microscope Specimen]")
+    index.write_bytes(b"[Virtual Microscope Specimen]\r\nImageFile=h.jpg\r\n")
     picture.write_bytes(b"jpeg")
     files = SlideFiles(index)
     os.utime(picture, ns=(0, 0))

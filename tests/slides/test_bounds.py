@@ -63,6 +63,9 @@ def test_bounds_that_reach_over_the_edge_by_rounding_are_cut_there():
     "said",
     [
         properties(x="2000", width="10"),
+        properties(x="2000", width="2"),
+        properties(x="2001", width="1"),
+        properties(y="1000", height="1"),
         properties(x="-1"),
         properties(width="1703"),
         properties(width="0"),
@@ -90,3 +93,13 @@ def test_a_slide_with_damaged_bounds_is_read_and_refused_only_where_something_co
         assert slide.read((132, 132), 0.5, 64).shape == (64, 64, 3)
         with pytest.raises(SlideError, match=r"its bounds cannot be \(.*bounds-width = '0'.* origin: slide"):
             slide.frame("bounds")
+
+
+def test_a_backend_that_reads_the_scanned_part_alone_says_that_origins_have_no_meaning(tmp_path, caplog):
+    path, *_ = leica(tmp_path)
+    with open_slide(path, backend="tiff", mpp=0.5) as slide:
+        assert (slide.shape, slide.bounds) == ((256, 256), None)
+        assert "backend tiff reads 256 x 256 of the slide's 264 x 264 pixels" in slide.remark
+    assert "annotations count from the corner of these pixels, whatever their origin. Leave backend out" in caplog.text
+    with open_slide(path) as slide:
+        assert slide.remark == ""

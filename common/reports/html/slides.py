@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image
 
 from ...classes import hex_color
-from ...slides import SlideError, open_entry
+from ...slides import SlideError, open_entry, slide_state
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def _layers(
     """The slide and its label map, ``(h, w, 3)`` and ``(h, w)``, on the map's own lattice."""
     labels, step = _thumbnail(path, longest)
     said = summary["settings"]["slide"]
-    if Path(item["image"]).stat().st_size != said["bytes"]:
+    if slide_state(item["image"]).size != said["bytes"]:
         problem = f"it is not the file that was segmented ({said['bytes']:,} bytes)"
         raise SlideError(item["image"], problem, "Give the slide that was")
     with open_entry(item) as slide:

@@ -14,7 +14,7 @@ from ..errors import SlideError, UnsupportedLayoutError
 from .base import Backend
 from .cucim import CucimBackend
 from .image import PLAIN_SUFFIXES, ImageBackend
-from .openslide import OpenSlideBackend, detect_format
+from .openslide import OpenSlideBackend, canvas_remark, detect_format
 from .tiff import TiffBackend, is_tiff
 from .tiff_images import GIVE_SERIES
 
@@ -28,7 +28,7 @@ SLIDE_SUFFIXES = (
 )
 _TIFF_FORMATS = (None, "aperio", "generic-tiff")
 
-__all__ = ["BACKENDS", "GIVE_SERIES", "SLIDE_SUFFIXES", "Backend", "TiffBackend", "open_backend"]
+__all__ = ["BACKENDS", "GIVE_SERIES", "PLAIN_SUFFIXES", "SLIDE_SUFFIXES", "Backend", "TiffBackend", "open_backend"]
 
 
 def open_backend(path: Path, name: str = "auto", series: int | None = None) -> Backend:
@@ -48,7 +48,12 @@ def open_backend(path: Path, name: str = "auto", series: int | None = None) -> B
 
 def _open(path: Path, name: str, series: int | None) -> Backend:
     if name != "auto":
-        return BACKENDS[name](path, series)
+        backend = BACKENDS[name](path, series)
+        if name in ("tiff", "cucim"):
+            backend.remark = ". ".join(
+                filter(None, (backend.remark, canvas_remark(path, name, backend.level_shapes[0])))
+            )
+        return backend
     if path.suffix.lower() in PLAIN_SUFFIXES and not is_tiff(path):
         return ImageBackend(path, series)
     vendor = detect_format(path)

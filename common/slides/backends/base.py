@@ -21,7 +21,7 @@ class Backend(ABC):
         properties: what else the file says.
         bounds: the scanned part of level 0, or None where the file does not say.
         bounds_quote: bounds in the file that cannot be; nothing where they can, or where there are none.
-        remark: what of the file is not read though it may be expected; nothing where all is.
+        remark: warning about image data in the file that is not read, or empty.
     """
 
     name: ClassVar[str]

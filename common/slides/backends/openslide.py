@@ -26,6 +26,30 @@ def detect_format(path: Path) -> str | None:
     return openslide.OpenSlide.detect_format(path)
 
 
+def canvas_remark(path: Path, backend: str, shape: tuple[int, int]) -> str:
+    """Return a warning if another backend's level 0 is not the whole slide, as of a Leica SCN; else nothing.
+
+    Args:
+        path: the slide.
+        backend: the name of the other backend.
+        shape: its height and width at level 0.
+    """
+    if detect_format(path) in (None, "aperio", "generic-tiff"):
+        return ""
+    try:
+        with openslide.OpenSlide(path) as slide:
+            width, height = slide.dimensions
+    except openslide.OpenSlideError:
+        return ""
+    if (height, width) == shape:
+        return ""
+    return (
+        f"backend {backend} reads {shape[0]} x {shape[1]} of the slide's {height} x {width} pixels and no bounds, "
+        "so that annotations count from the corner of these pixels, whatever their origin. Leave backend out, or give "
+        "backend: openslide"
+    )
+
+
 class OpenSlideBackend(Backend):
     """Any format that OpenSlide opens.
 
