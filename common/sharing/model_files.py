@@ -161,7 +161,8 @@ def _file_operators() -> frozenset[str]:
 
 
 def _takes_file(schema: Any) -> bool:
-    return any(argument.name in _FILE_ARGUMENTS for argument in schema.arguments)
+    # einsum has a path, too: a list of numbers.
+    return any(one.name in _FILE_ARGUMENTS and str(one.type) == "str" for one in schema.arguments)
 
 
 def _reached_by(code: str) -> str | None:
