@@ -361,7 +361,7 @@ def test_torchscript_that_names_other_classes_or_files_is_refused(programs, tmp_
         ("constants.pkl", b"cos\nsystem\n(S'true'\ntR.", "constants.pkl holds pickled code"),
         ("constants.pkl", None, "no TorchScript file: without constants.pkl"),
         ("more.pkl", b"N.", "no place in it"),
-        (code, text.replace("torch.", "torch.save(", 1).encode(), "calls torch.save"),
+        (code, re.sub(r"(?<!\.)torch\.\w+\(", "torch.save(", text).encode(), "calls torch.save"),
     ]:
         found = with_program(tmp_path, source, {name: content})
         assert match in found, (name, found)
@@ -376,6 +376,21 @@ def test_torchscript_that_names_other_classes_or_files_is_refused(programs, tmp_
         "torch.\\\n      save(image, PLACE)",
         "(torch\n      .save)(image, PLACE)",
         "ops.aten.save(image, PLACE)",
+        "(ops\n     .aten).save(image, PLACE)",
+        "torch.autograd.save(image, PLACE)",
+        # By another name.
+        "a = torch\n    a.save(image, PLACE)",
+        "a = torch.autograd\n    a.save(image, PLACE)",
+        "a = ops.aten\n    a.save(image, PLACE)",
+        "a = torch.save\n    a(image, PLACE)",
+        'getattr(torch, "save")(image, PLACE)',
+        'getattr(ops.aten, "save")(image, PLACE)',
+        # Texts that Python and torch may end at different places.
+        'torch.warn(""" " """)',
+        'torch.warn(f"{torch}")',
+        'torch.warn("\\\n")',
+        'torch.warn("\r")',
+        'torch.warn("\u00b5")',
         'ops . aten . from_file("/etc/hostname", None, 5)',
         "ops.quantized.linear(image)",
         "ops . \\\n quantized.linear(image)",

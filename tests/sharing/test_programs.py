@@ -70,3 +70,35 @@ def test_programs_with_einsum_are_accepted(tmp_path):
             (program,) = (file.read(one) for one in file.namelist() if one.endswith(record))
         assert b"einsum" in program
         check_model_file(tmp_path / name)
+
+
+class _Add(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image + 1
+
+
+class _Names(torch.nn.Module):
+    """Has names and messages of its own that are also those of operators that open files, and of their namespaces."""
+
+    def __init__(self):
+        super().__init__()
+        self.save, self.ops, self.from_file = _Add(), _Add(), torch.nn.Conv2d(3, 3, 1)
+
+    def add(self, image: torch.Tensor, save: torch.Tensor, ops: torch.Tensor) -> torch.Tensor:
+        return image + save + ops
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.dim() != 4:
+            raise ValueError("resize before you save the image: torch.save(image)")
+        return self.from_file(self.add(image, self.save(image), self.ops(image)))
+
+
+def test_names_and_messages_of_a_network_are_no_calls(tmp_path):
+    torch.jit.save(torch.jit.script(_Names()), tmp_path / "model.ts")
+    with zipfile.ZipFile(tmp_path / "model.ts") as file:
+        code = "".join(file.read(one).decode() for one in file.namelist() if one.endswith(".py"))
+    for written in ("  save : ", "  ops : ", "self.ops", "(save).forward", '"resize before you save the image'):
+        assert written in code
+    check_model_file(tmp_path / "model.ts")
+    torch.export.save(torch.export.export(_Names(), (torch.rand(1, 3, 8, 8),)), tmp_path / "model.pt2")
+    check_model_file(tmp_path / "model.pt2")
