@@ -201,9 +201,11 @@ def _tokens(code: str) -> list[str] | None:
 
 def _is_ambiguous(token: tokenize.TokenInfo) -> bool:
     """Return whether a token is a sign that Python does not know, or a text as torch writes none: with a prefix, which
-    torch takes for a name, or over several lines."""
-    text = token.type == tokenize.STRING and (token.string[0] not in "'\"" or token.start[0] != token.end[0])
-    return text or token.type == tokenize.ERRORTOKEN
+    torch takes for a name, in triple quotes, or over several lines."""
+    if token.type != tokenize.STRING:
+        return token.type == tokenize.ERRORTOKEN
+    written = token.string
+    return written[0] not in "'\"" or written.startswith(("'''", '"""')) or token.start[0] != token.end[0]
 
 
 def _is_own_name(before: str, after: str) -> bool:
