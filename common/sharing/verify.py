@@ -17,11 +17,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import UnreadableFileError
+from ..files import printable
 from ..literal import literal
 from .archive import unpacked
 from .checks import LAYOUT, STATIC, Check
 from .isolation import TrialLimits, run_isolated
-from .texts import printable, read_settings
+from .texts import read_settings
 from .trial import write_trial
 
 # Problems that one check names; a file made for that has thousands.

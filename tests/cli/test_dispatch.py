@@ -14,6 +14,7 @@ from common.__main__ import COMMANDS
 from common.cli.dispatch import load, run
 from common.cli.errors import one_line, report_errors
 from common.errors import UnreadableFileError
+from tests.conftest import REPOSITORY
 
 PLACES = {name: place for group in COMMANDS.values() for name, place in group.items()}
 
@@ -209,3 +210,38 @@ def test_ctrl_c_leaves_with_130(capsys):
     assert capsys.readouterr().err == (
         "interrupted. Finished slides, blocks and epochs are kept: the same command resumes\n"
     )
+
+
+def test_names_in_errors_are_printed_on_one_line_without_control_characters(capsys):
+    error = UnreadableFileError("a\x1b[2J\rb\u202e.svs", "a damaged\ntile", "Get another copy")
+    assert one_line(error) == "a\\x1b[2J b\\u202e.svs: a damaged tile. Get another copy"
+    # Inference leaves so where slides failed; Python itself would print the text.
+    with pytest.raises(SystemExit) as leaving, report_errors():
+        raise SystemExit("1 of 2 slides could not be segmented:\na\x1b[2J.svs")
+    assert leaving.value.code == 1
+    assert capsys.readouterr().err == "1 of 2 slides could not be segmented:\na\\x1b[2J.svs\n"
+
+
+def test_nothing_that_a_command_prints_or_logs_has_control_characters_but_those_of_progress_bars():
+    code = (
+        "import logging, sys, tqdm; from common.cli.dispatch import run; import common.cli.share as share\n"
+        "def bundles():\n"
+        "    name = 'a\\x1b]0;owned\\x07\\r\\x1b[A\\nb'\n"
+        "    print(name)\n"
+        "    sys.stdout.writelines([name])\n"
+        "    logging.getLogger('common.slides').warning('%s: no', name)\n"
+        "    for _ in tqdm.tqdm([1], desc='outer'):\n"
+        "        list(tqdm.tqdm([1], desc='\\x1b[2J', leave=False))\n"
+        "    raise KeyError(name)\n"
+        "share.bundles = bundles; run({'a': {'bundles': 'share:bundles'}}, ['bundles'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=REPOSITORY, check=False)
+    shown = r"a\x1b]0;owned\x07\r\x1b[A"
+    assert done.stdout.decode() == f"{shown}\nb\n{shown}\nb"
+    printed = done.stderr.decode()
+    assert f"{shown}\\nb: no\n" in printed
+    assert "\\x1b[2J:" in printed
+    # A bar returns to the beginning of its line, and the inner one moves up to the outer one.
+    assert "\router" in printed
+    assert "\x1b[A" in printed
+    assert not set(printed.replace("\x1b[A", "")) & set("\x1b\x07")

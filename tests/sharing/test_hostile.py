@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.files import printable
 from common.sharing import TrialLimits, verify_bundle
 from common.sharing.archive import BundleFileError, unpack, write_checksums, write_zip
 from common.sharing.isolation import run_isolated
 from common.sharing.model_files import check_model_file
-from common.sharing.texts import printable, read_settings, yaml_content
+from common.sharing.texts import read_settings, yaml_content
 from common.sharing.trial import write_trial
 from tests.bundles.commands import run_common
 from tests.conftest import REPOSITORY
