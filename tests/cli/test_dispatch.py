@@ -67,6 +67,21 @@ def test_help_explains_every_option_of_a_command(name, capsys):
         assert lines[heads[0] + 1].startswith("      "), f"{key} is not explained"
 
 
+@pytest.mark.parametrize("name", PLACES)
+def test_a_command_that_takes_a_slide_and_its_mpp_takes_its_series_too(name):
+    parameters = inspect.signature(load(PLACES[name])).parameters
+    reads = [one for one in ("slide", "slides") if one in parameters and "str" in str(parameters[one].annotation)]
+    if reads and "mpp" in parameters:
+        assert "series" in parameters
+
+
+def test_the_demonstration_reads_the_series_that_is_asked_for(monkeypatch):
+    given = []
+    monkeypatch.setattr("common.cli.demo.demo", lambda *values: given.append(values))
+    run(COMMANDS, ["demo", "a.scn", "--mpp", "0.5", "--output", "out", "--series", "2"])
+    assert given == [("a.scn", 0.5, "out", 2)]
+
+
 def test_the_version_is_the_package_s(capsys):
     run(COMMANDS, ["--version"])
     assert capsys.readouterr().out == f"multimag {__version__}\n"
