@@ -39,8 +39,7 @@ def run(commands: Commands, words: Sequence[str] | None = None) -> None:
         words: the command line; by default the process's.
 
     Raises:
-        SystemExit: 0 done, 1 some slides or the machine failed, or a check found something, 2 the command is wrong, 130
-            interrupted, 143 ended by SIGTERM.
+        SystemExit: unless everything went well; :data:`.errors.EXIT_CODES` explains its code.
     """
     words = list(sys.argv[1:] if words is None else words)
     debug = "--debug" in words

@@ -14,8 +14,13 @@ from types import FrameType
 
 from ..files import FULL, printable, printable_line
 
-# Exit codes; a signal's is 128 and its number.
+# A signal's exit code is 128 and its number.
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 some slides failed, a check found something, the machine failed (disk, memory), or MultiMag "
+    "itself has a fault (a traceback is printed, please report it); 2 the command or a file is wrong; 130 interrupted; "
+    "143 ended by SIGTERM."
+)
 _PACKAGE = __name__.split(".")[0]
 # By which schedulers, service managers and closed terminals end a program.
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))

@@ -12,7 +12,7 @@ import pytest
 from common import __version__
 from common.__main__ import COMMANDS
 from common.cli.dispatch import load, run
-from common.cli.errors import one_line, report_errors
+from common.cli.errors import EXIT_CODES, one_line, report_errors
 from common.errors import UnreadableFileError
 from tests.conftest import REPOSITORY
 
@@ -48,6 +48,14 @@ def test_the_overview_names_every_command_with_what_it_does(capsys):
     for name in PLACES:
         (line,) = [line for line in lines if line.startswith(f"  {name} ")]
         assert len(line.removeprefix(f"  {name}").strip()) >= 12
+
+
+def test_help_and_the_readme_explain_the_exit_codes_in_the_same_words(capsys):
+    run(COMMANDS, [])
+    assert EXIT_CODES in " ".join(capsys.readouterr().out.split())
+    assert EXIT_CODES in " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
+    assert "1 some slides failed" in EXIT_CODES
+    assert "MultiMag itself has a fault" in EXIT_CODES.partition("2 the command")[0]
 
 
 @pytest.mark.parametrize("name", PLACES)
