@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import inspect
 import subprocess
@@ -88,6 +89,15 @@ def test_the_demonstration_reads_the_series_that_is_asked_for(monkeypatch):
     monkeypatch.setattr("common.cli.demo.demo", lambda *values: given.append(values))
     run(COMMANDS, ["demo", "a.scn", "--mpp", "0.5", "--output", "out", "--series", "2"])
     assert given == [("a.scn", 0.5, "out", 2)]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_command_is_at_most_ten_lines_that_call_the_library(name):
+    function = load(PLACES[name])
+    lines, _ = inspect.getsourcelines(function)
+    body = ast.parse("".join(lines)).body[0].body
+    first = body[1] if ast.get_docstring(ast.parse("".join(lines)).body[0]) else body[0]
+    assert len([line for line in lines[first.lineno - 1 :] if line.strip()]) <= 10
 
 
 def test_the_version_is_the_package_s(capsys):
