@@ -79,6 +79,24 @@ def test_texts_that_never_end_are_refused(name, text, match, unpacked_bundle):
     assert any(re.search(match, problem) for problem in found), found
 
 
+def test_settings_that_never_end_are_refused_before_any_library_is_loaded(unpacked_bundle):
+    """The command's time counts, not that of the check alone."""
+    append(unpacked_bundle, "configs/inference.yaml", _LAUGHS)
+    code = (
+        f"import sys, time; sys.argv = ['multimag', 'verify', {str(unpacked_bundle)!r}]\n"
+        "from common.__main__ import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print(sorted({'torch', 'monai'} & set(sys.modules)), time.process_time(), sep='|')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 1, done.stderr
+    *found, last = done.stdout.splitlines()
+    loaded, seconds = last.split("|")
+    assert "unfolds to more than 20,000 values" in found[-1]
+    assert loaded == "[]"
+    assert float(seconds) < _SECONDS
+
+
 def test_merge_keys_of_aliases_are_counted_too():
     text = "a0: &a0 {x: 1}\n" + "".join(
         f"a{number}: &a{number} {{<<: [{','.join([f'*a{number - 1}'] * 9)}]}}\n" for number in range(1, 10)
