@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and names that are safe for them."""
+"""Files that are either whole or not there, and names that are safe for them and for a terminal."""
 
 from __future__ import annotations
 
@@ -133,6 +133,22 @@ def safe_name(name: str) -> str:
     if _DEVICES.match(safe):
         safe = f"_{safe}"
     return safe if len(safe.encode()) <= _LONGEST else _shortened(safe, name)
+
+
+def printable(text: str) -> str:
+    """Return a text with everything that a terminal might obey (control characters, changes of direction) written as
+    an escape sequence; only line feeds stay."""
+    if text.isprintable():
+        return text
+    return "\n".join(map(printable_line, text.split("\n")))
+
+
+def printable_line(text: str) -> str:
+    """Return a text that stays on its line, with everything that a terminal might obey written as an escape
+    sequence."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
 
 
 def same_name(name: str) -> str:

@@ -105,6 +105,19 @@ def checked_settings(files: Sequence[Path], settings: Mapping[str, Any]) -> dict
     return checked
 
 
+def known_settings(
+    bundle: str | Path, configs: Sequence[str], settings: Mapping[str, Any], reserved: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return settings as a bundle's configs take them; see :func:`check_keys` and :func:`checked_settings`.
+
+    Raises:
+        ValueError: there is no such bundle or config, or a key or value does not fit the configs.
+    """
+    files = config_files(bundle, configs)
+    check_keys(files, settings, reserved)
+    return checked_settings(files, settings)
+
+
 def check_overlays(bundle: Path, files: Sequence[Path]) -> None:
     """Check that what overlays from outside the bundle set is known to its configs, or used by an overlay.
 

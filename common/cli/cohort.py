@@ -49,26 +49,16 @@ def cohort(
         split_mb: slides of less than so many megabytes are never split among workers.
         settings: keys of the configs, as --tissue True.
     """
-    from ..bundle.keys import check_keys, checked_settings, config_files
+    from ..bundle.keys import known_settings
     from ..bundle.run import say_loading
 
     configs = ("inference.yaml", *listed(config))
-    files = config_files(bundle, configs)
-    check_keys(files, settings, ("bundle", "slides", "output", "config", "workers", "cache"))
-    settings = checked_settings(files, settings)
+    known = known_settings(bundle, configs, settings, ("bundle", "slides", "output", "config", "workers", "cache"))
     say_loading()
-    from ..cohort.account import FAILED, LEFT, SUMS, TABLE, shown_failures
-    from ..cohort.run import CohortOptions, run_cohort
+    from ..cohort.run import CohortOptions, segment_cohort
 
-    options = CohortOptions(
-        configs, settings, section, name_by, mpp, ray, workers, cpus, gpus, cache, cache_gb, retries, split_mb, series
-    )
-    account = run_cohort(bundle, slides, output, options)
-    counts = account.counts()
-    print(f"{', '.join(f'{count} {status}' for status, count in counts.items() if count)}: {output}")
-    print(f"a row per slide in {TABLE}, what was made in {SUMS}")
-    if counts[FAILED] or counts[LEFT]:
-        raise SystemExit(shown_failures(account))
+    figures = (mpp, ray, workers, cpus, gpus, cache, cache_gb, retries, split_mb, series)
+    segment_cohort(bundle, slides, output, CohortOptions(configs, known, section, name_by, *figures))
 
 
 def cohort_estimate(
@@ -99,20 +89,8 @@ def cohort_estimate(
         dispatched: slides per second that the driver gives out at most.
         workers: several with commas.
     """
-    from ..cohort.estimate import costs_of, table_of
+    from ..cohort.estimate import costs_of, given_costs, shown_estimate
 
-    given = {
-        "seconds_per_mm2": seconds_per_mm2,
-        "mm2": mm2,
-        "slide_bytes": None if slide_gb is None else slide_gb * 1e9,
-        "output_bytes": None if output_gb is None else output_gb * 1e9,
-        "seconds_per_slide": seconds_per_slide,
-    }
-    costs = costs_of(measured, {name: value for name, value in given.items() if value is not None})
+    costs = costs_of(measured, given_costs(seconds_per_mm2, mm2, slide_gb, output_gb, seconds_per_slide))
     counts = (workers,) if isinstance(workers, int) else workers
-    print(
-        f"a slide: {costs.mm2:.4g} mm² in {costs.seconds:.4g} s of one worker ({costs.seconds_per_mm2:.3g} s/mm²), "
-        f"{costs.slide_bytes / 1e9:.3g} GB come, {costs.output_bytes / 1e9:.3g} GB go"
-    )
-    print(table_of(costs, slides, gbit, worker_gbit, dispatched, counts).round(1).to_string(index=False))
-    print(f"more than {costs.most_workers(gbit, dispatched)} workers make it no faster")
+    print(shown_estimate(costs, slides, gbit, worker_gbit, dispatched, counts))

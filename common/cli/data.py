@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..files import printable_line
 from .values import listed
 
 
@@ -49,7 +50,8 @@ def datalist_folder(
     scheme = bundle_settings(bundle, ["train.yaml", *listed(config)], ["scheme"])["scheme"]
     split = (validation, testing, patient, table, split_by, seed)
     path, pairing, counts = datalist_from_folders(slides, annotations, output, *split, class_map, scheme, owner, origin)
-    print("\n".join([*folder_remarks(pairing, scheme, owner, class_map), f"{_counted(counts)}: {path}"]))
+    remarks = [*folder_remarks(pairing, scheme, owner, class_map), f"{_counted(counts)}: {path}"]
+    print("\n".join(map(printable_line, remarks)))
 
 
 def datalist_camelyon16(root: str, output: str = "datalist.json", validation: float = 0.2, seed: int = 0) -> None:

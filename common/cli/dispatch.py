@@ -19,7 +19,7 @@ from .. import __version__
 from ..bundle.run import say_loading
 from .errors import CommandError, report_errors
 from .help import command_help, overview
-from .output import unbroken_output
+from .output import SafeFormatter, safe_output
 
 PROGRAM = "multimag"
 Commands = Mapping[str, Mapping[str, str]]
@@ -39,14 +39,13 @@ def run(commands: Commands, words: Sequence[str] | None = None) -> None:
         words: the command line; by default the process's.
 
     Raises:
-        SystemExit: 0 done, 1 some slides or the machine failed, or a check found something, 2 the command is wrong, 130
-            interrupted, 143 ended by SIGTERM.
+        SystemExit: unless everything went well; :data:`.errors.EXIT_CODES` explains its code.
     """
     words = list(sys.argv[1:] if words is None else words)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    with unbroken_output(), report_errors(debug):
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with safe_output(), report_errors(debug):
+        _log_to_stderr()
         if words[:1] in (["--version"], ["version"]):
             print(f"{PROGRAM} {__version__}")
             return
@@ -59,6 +58,12 @@ def run(commands: Commands, words: Sequence[str] | None = None) -> None:
             print(command_help(function, f"{PROGRAM} {name}"))
             return
         _call(function, name, rest)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(SafeFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def load(place: str) -> Callable[..., Any]:

@@ -12,10 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ..files import DISK_FULL_ERRNOS
+from ..files import DISK_FULL_ERRNOS, printable, printable_line
 
-# Exit codes; a signal's is 128 and its number.
+# A signal's exit code is 128 and its number.
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 some slides failed, a check found something, the machine failed (disk, memory), or MultiMag "
+    "itself has a fault (a traceback is printed, please report it); 2 the command or a file is wrong; 130 interrupted; "
+    "143 ended by SIGTERM."
+)
 _PACKAGE = __name__.split(".")[0]
 # By which schedulers, service managers and closed terminals end a program.
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -45,6 +50,11 @@ def report_errors(debug: bool = False) -> Iterator[None]:
     try:
         with _unwound():
             yield
+    except SystemExit as leaving:
+        if not isinstance(leaving.code, str):
+            raise
+        # Python would print it itself, with the names of files that are in it.
+        _leave(leaving.code, FAILED)
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
@@ -101,13 +111,13 @@ def one_line(error: BaseException) -> str | None:
     """
     cause = _first_cause(error)
     if isinstance(cause, OSError):
-        return _of_the_system(cause)
+        return printable_line(_of_the_system(cause))
     if type(cause).__name__ == "OutOfMemoryError":
         return "the GPU's memory is full. Set a smaller batch_size or block, or device: cpu"
     if isinstance(cause, MemoryError):
         return "the memory is full. Set a smaller batch_size or block"
     if _is_ours(cause):
-        return " ".join(str(cause).splitlines())
+        return printable_line(" ".join(str(cause).splitlines()))
     return None
 
 
@@ -153,5 +163,5 @@ def _of_the_system(error: OSError) -> str:
 
 def _leave(line: str, code: int) -> None:
     sys.stdout.flush()
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)
     raise SystemExit(code)

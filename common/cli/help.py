@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from .errors import EXIT_CODES
+
 _ARGUMENT = re.compile(r"^(\*{0,2}\w+(?:, \w+)*): (.*)$")
 
 
@@ -26,8 +28,7 @@ def overview(commands: Mapping[str, Mapping[str, str]], program: str) -> str:
         lines.append("")
     lines += [
         f"{program} COMMAND --help explains one; {program} --version says which version this is.",
-        "--debug shows where an error arose. Exit codes: 0 done, 1 some slides failed, a check found something,",
-        "or the machine failed (disk, memory), 2 the command is wrong, 130 interrupted, 143 ended by SIGTERM.",
+        *textwrap.wrap(f"--debug shows where an error arose. {EXIT_CODES}", 110),
     ]
     return "\n".join(lines)
 

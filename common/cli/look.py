@@ -92,18 +92,11 @@ def score(
             count from the bounds.
         series: which image of the slide's file, of a file of several, from 0.
     """
-    from ..annotations import read_annotations
     from ..bundle.parser import bundle_settings
-    from ..evaluation.slide import score_slide
-    from ..reports.scores import ScoreReport
-    from ..slides import open_entry
+    from ..evaluation.single import score_prediction
 
     scheme = bundle_settings(bundle, ["inference.yaml"], ["scheme"])["scheme"]
-    folder = Path(output) if output else Path(prediction).parent / "scores"
-    entry = {"image": slide, "mpp": mpp, "series": series}
-    with open_entry(entry) as opened:
-        matrix = score_slide(opened, prediction, read_annotations(truth, scheme, origin=origin), scheme)
-    figures = ScoreReport(scheme, matrix[None], [entry]).write(folder)
+    figures, folder = score_prediction(prediction, truth, slide, scheme, output, mpp, origin, series)
     print(f"mean IoU {figures['mean_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}: {folder}")
 
 

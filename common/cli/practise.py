@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 
-def demo(slide: str | None = None, mpp: float | None = None, output: str = "output/demo") -> None:
+def demo(
+    slide: str | None = None, mpp: float | None = None, output: str = "output/demo", series: int | None = None
+) -> None:
     """Segment a phantom and score it, or segment your own slide, with the DMMN demo checkpoint.
 
     Args:
         slide: your slide; without it, a phantom is made.
         mpp: micrometres per pixel of your slide, in place of what the file says.
         output: folder for everything that is made.
+        series: which image of your slide's file, of a file of several, from 0.
     """
     from .demo import demo as run_demo
 
-    run_demo(slide, mpp, output)
+    run_demo(slide, mpp, output, series)
 
 
 def phantom(

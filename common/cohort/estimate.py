@@ -113,6 +113,37 @@ def costs_of(output: str | None, given: Mapping[str, float]) -> Costs:
     return Costs(**known)
 
 
+def given_costs(
+    seconds_per_mm2: float | None,
+    mm2: float | None,
+    slide_gb: float | None,
+    output_gb: float | None,
+    seconds_per_slide: float | None,
+) -> dict[str, float]:
+    """Return those costs that are given, by their names in :class:`Costs`; gigabytes become bytes."""
+    given = {
+        "seconds_per_mm2": seconds_per_mm2,
+        "mm2": mm2,
+        "slide_bytes": None if slide_gb is None else slide_gb * 1e9,
+        "output_bytes": None if output_gb is None else output_gb * 1e9,
+        "seconds_per_slide": seconds_per_slide,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def shown_estimate(
+    costs: Costs, slides: int, gbit: float, worker_gbit: float, dispatched: float, workers: Sequence[int]
+) -> str:
+    """Return an estimate as text: what a slide costs, hours by the number of workers, and how many are of use."""
+    table = table_of(costs, slides, gbit, worker_gbit, dispatched, workers)
+    return (
+        f"a slide: {costs.mm2:.4g} mm² in {costs.seconds:.4g} s of one worker ({costs.seconds_per_mm2:.3g} s/mm²), "
+        f"{costs.slide_bytes / 1e9:.3g} GB come, {costs.output_bytes / 1e9:.3g} GB go\n"
+        f"{table.round(1).to_string(index=False)}\n"
+        f"more than {costs.most_workers(gbit, dispatched)} workers make it no faster"
+    )
+
+
 def table_of(
     costs: Costs,
     slides: int,

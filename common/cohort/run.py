@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ..bundle.find import find_bundle
 from ..bundle.keys import check_keys, config_files
 from ..settings import check_same, differences
-from .account import Account
+from .account import FAILED, LEFT, SUMS, TABLE, Account, shown_failures
 from .crew import LocalMember, Member
 from .dispatch import Dispatcher, Task
 from .locations import is_url, redacted
@@ -124,6 +124,21 @@ def run_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) ->
     )
     with _alone(store), _token(store) as (token, secret), _crew(options, given) as members:
         return _Cohort(listed, store, members, options, token, secret).run()
+
+
+def segment_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) -> None:
+    """Segment a cohort and print what became of it; see :func:`run_cohort`.
+
+    Raises:
+        SystemExit: slides failed or were not reached; names them.
+        ValueError: see :func:`run_cohort`.
+    """
+    account = run_cohort(bundle, slides, output, options)
+    counts = account.counts()
+    print(f"{', '.join(f'{count} {status}' for status, count in counts.items() if count)}: {output}")
+    print(f"a row per slide in {TABLE}, what was made in {SUMS}")
+    if counts[FAILED] or counts[LEFT]:
+        raise SystemExit(shown_failures(account))
 
 
 class _Cohort:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..annotations import AnnotationError, OutlineName, outline_names
 from ..classes import ClassScheme
+from ..files import printable_line
 
 ClassMap = dict[str, str | None]
 
@@ -238,12 +239,15 @@ def unknown_names_remark(
     guesses = (name for name in unknown if not can_guess(name, scheme))
     return [
         *lines,
-        *(f"? {name}: no class could be guessed; replace its null if it stands for one" for name in guesses),
+        *(
+            f"? {printable_line(name)}: no class could be guessed; replace its null if it stands for one"
+            for name in guesses
+        ),
     ]
 
 
 def _counted(names: Mapping[str, int]) -> str:
-    first, *rest = names.items()
+    first, *rest = [(printable_line(name), count) for name, count in names.items()]
     told = f"{first[0]} ({first[1]} slide{'s' if first[1] > 1 else ''})"
     return ", ".join([told, *(f"{name} ({count})" for name, count in rest)])
 

@@ -125,7 +125,9 @@ class Diagnosis:
             )
         report = DiagnosisReport(self.tasks, found, {name: self._regions(name, diagnoses) for name in self.tasks})
         figures = report.write(output_dir)
-        logger.info("accuracy in %%, over %d regions of %d cases:\n%s", len(items), len(set(cases)), report.table().T)
+        logger.info("accuracy in %%, over %d regions of %d cases:", len(items), len(set(cases)))
+        for line in str(report.table().T).splitlines():
+            logger.info("%s", line)
         logger.info("tables and pictures: %s", output_dir)
         return figures
 

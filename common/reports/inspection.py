@@ -17,7 +17,7 @@ from ..data import MultiMagnificationPatchDataset, all_sections, load_sections
 from ..data.datalist import SECTIONS
 from ..data.inspection import InspectedSlide, Inspection, PatchSettings, inspect_datalist
 from ..figures import new_figure, save_figure
-from ..files import written_whole
+from ..files import printable, printable_line, written_whole
 from ..outputs.contact_sheet import contact_sheet
 from ..outputs.overlay import blend
 from .scores import write_table
@@ -65,7 +65,7 @@ def report(
         contact_sheet([_cell(slide, scheme) for slide in found.slides], scheme, opacity=_OPACITY).save(partial)
     if by:
         write_distribution(folder, found, datalist, scheme, by)
-    print(table.drop(columns=list(_NOT_PRINTED)).to_string(index=False))
+    print(printable(table.drop(columns=list(_NOT_PRINTED)).to_string(index=False)))
     _print_sums(found, scheme)
     _print_findings(found, folder)
     return found.can_train
@@ -101,7 +101,7 @@ def _count_batches(parser: ConfigParser, dataset: MultiMagnificationPatchDataset
 def _print_findings(found: Inspection, folder: Path) -> None:
     """Print what stops training, then the advice, then where the rest is, then the verdict."""
     for heading, findings in (("stops training:", found.all_stops), ("advice:", found.all_advice)):
-        shown = [f"  {text}" for text in findings[:_MOST_SHOWN]]
+        shown = [f"  {printable_line(text)}" for text in findings[:_MOST_SHOWN]]
         if len(findings) > _MOST_SHOWN:
             shown.append(f"  and {len(findings) - _MOST_SHOWN} more, of single slides: see slides.csv")
         print("\n".join(["", heading, *(shown or ["  nothing"])]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -17,15 +17,14 @@ from safetensors import safe_open
 from ..errors import UnreadableFileError
 from ..networks.checkpoint_metadata import metadata_path, read_checkpoint_metadata
 from ..networks.checkpoints import read_state
-from .archive import CHECKSUMS, check_checksums, files_of, is_of_a_bundle, left_out_of, out_of_place
+from .archive import CHECKSUMS, check_checksums, files_of, is_of_a_bundle, left_out_of
 from .closure import NAME, named_in, needed_modules
 from .export import LARGE_FILES, LARGEST
 from .model_card import NOT_SAID
 from .model_files import MODEL_KINDS, check_model_file
+from .readable import Check
 from .settings import SCRIPTS, strings_in
 from .texts import read_settings, read_text
-
-Check = Callable[[Path, list[str]], Iterator[str]]
 
 _WANTED = (
     "LICENSE",
@@ -61,11 +60,6 @@ _ABSOLUTE = re.compile(
     r"(?:(?<![\w.:/*-])/(?:home|Users|Volumes|root|mnt|media|data|srv|scratch|nfs|gpfs|projects|workspace|work|tmp|opt|var|private)/[\w./-]+"
     r"|(?<![\w])[A-Za-z]:\\\\?[\w.\\-]+|\bfile://\S+)"
 )
-
-
-def layout(folder: Path, notes: list[str]) -> Iterator[str]:
-    """There are only files and folders, of sizes that a bundle's have: everything else may be opened then."""
-    yield from out_of_place(folder)
 
 
 def files(folder: Path, notes: list[str]) -> Iterator[str]:
@@ -240,10 +234,7 @@ def _packages(node: ast.Import | ast.ImportFrom) -> set[str]:
     return {node.module.split(".")[0]} if node.module and not node.level else set()
 
 
-# The first decides whether the others may open anything.
-LAYOUT = "files and folders only, of a bundle's sizes"
 STATIC: dict[str, Check] = {
-    LAYOUT: layout,
     "files and licences": files,
     "sums of all files": sums,
     "weights without pickled code": weights,

@@ -161,36 +161,66 @@ def _file_operators() -> frozenset[str]:
 
 
 def _takes_file(schema: Any) -> bool:
-    return any(argument.name in _FILE_ARGUMENTS for argument in schema.arguments)
+    # einsum has a path, too: a list of numbers.
+    return any(one.name in _FILE_ARGUMENTS and str(one.type) == "str" for one in schema.arguments)
 
 
 def _reached_by(code: str) -> str | None:
-    """Return what TorchScript code calls that is no computation: files, operators or classes of others, Python."""
-    # A name cannot be written in pieces. Wherever it stands, in a text or in brackets, it may be called.
-    reaching = re.search(rf"\b(?:{'|'.join(sorted(_file_operators()))})\b", code)
-    if reaching:
-        return f"torch.{reaching.group()}"
-    try:
-        found = [one for one in tokenize.generate_tokens(io.StringIO(code).readline) if one.string.strip()]
-    except (tokenize.TokenError, SyntaxError):
+    """Return what TorchScript code calls that is no computation: files, operators or classes of others, Python.
+
+    Names in texts are only texts. Attributes of anything but ``torch`` and ``ops`` are a network's own.
+    """
+    tokens = _tokens(code)
+    if tokens is None:
         return "what cannot be read as code"
-    if any(one.type == tokenize.ERRORTOKEN for one in found):
-        return "what cannot be read as code"
-    tokens = [one.string for one in found]
-    around = ["", "", *tokens, "", ""]
+    around = ["", "", *tokens, *[""] * 6]
     for place, token in enumerate(tokens, start=2):
-        if token == "ops" and around[place - 1] != "." and not _is_known_namespace(around[place + 1 : place + 3]):
-            return "".join(around[place : place + 3])
-        if token == "classes" and around[place - 2 : place] == ["torch", "."]:
-            return "torch.classes"
         # Code has comments only from someone else, who may hide a name's end in one; ^ calls Python.
         if token.startswith("#") or token == "^":
             return token
+        if token == "classes" and around[place - 2 : place] == ["torch", "."]:
+            return "torch.classes"
+        if token in ("torch", "ops") and not _is_own_name(around[place - 1], around[place + 1]):
+            called = around[place : place + (4 if token == "torch" else 6)]
+            if not _only_computes(called):
+                return "".join(called[:-1])
     return None
 
 
-def _is_known_namespace(after_ops: list[str]) -> bool:
-    return after_ops[0] == "." and after_ops[1] in _NAMESPACES
+def _tokens(code: str) -> list[str] | None:
+    """Return the words and signs of code, or None where Python and torch may see others."""
+    # torch writes every other character as an escape sequence.
+    if not code.isascii() or any(not letter.isprintable() for letter in code.replace("\n", "")):
+        return None
+    try:
+        found = [one for one in tokenize.generate_tokens(io.StringIO(code).readline) if one.string.strip()]
+    except (tokenize.TokenError, SyntaxError):
+        return None
+    return None if any(map(_is_ambiguous, found)) else [one.string for one in found]
+
+
+def _is_ambiguous(token: tokenize.TokenInfo) -> bool:
+    """Return whether a token is a sign that Python does not know, or a text as torch writes none: with a prefix, which
+    torch takes for a name, in triple quotes, or over several lines."""
+    if token.type != tokenize.STRING:
+        return token.type == tokenize.ERRORTOKEN
+    written = token.string
+    return written[0] not in "'\"" or written.startswith(("'''", '"""')) or token.start[0] != token.end[0]
+
+
+def _is_own_name(before: str, after: str) -> bool:
+    """Return whether ``torch`` or ``ops`` is a network's own name: an attribute, or where one is declared."""
+    return before in (".", "def", "class") or after == ":"
+
+
+def _only_computes(called: list[str]) -> bool:
+    """Return whether words call an operator that opens no file, as ``torch.neg(`` or ``ops.prim.NumToTensor(``.
+
+    Operators and their namespaces can get other names (``a = torch``); a call by such a name would not be seen.
+    """
+    *spaces, name, bracket = called
+    known = spaces == ["torch", "."] or (spaces[1::2] == [".", "."] and spaces[2] in _NAMESPACES)
+    return known and name not in _file_operators() and bracket == "("
 
 
 def _check_globals(path: Path, name: str, pickled: bytes) -> None:

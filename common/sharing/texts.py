@@ -1,4 +1,4 @@
-"""Texts that somebody else wrote: read within limits, and printed without their control characters."""
+"""Texts that somebody else wrote, read within limits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ..errors import UnreadableFileError
+from ..files import printable
 
 # Largest size in bytes by kind of text. The largest of this project's own is a tenth of that.
 _MOST_BYTES = {".yaml": 2**18, ".yml": 2**18, ".json": 2**20, ".py": 2**19}
@@ -30,15 +31,6 @@ class BundleFileError(UnreadableFileError):
 
     def __str__(self) -> str:
         return printable(super().__str__())
-
-
-def printable(text: str) -> str:
-    """Return a text with everything that a terminal might obey (control characters, changes of direction) written as
-    an escape sequence; only line feeds stay."""
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
 
 
 def is_parsed(path: Path) -> bool:

@@ -17,11 +17,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import UnreadableFileError
+from ..files import printable
 from ..literal import literal
 from .archive import unpacked
-from .checks import LAYOUT, STATIC, Check
 from .isolation import TrialLimits, run_isolated
-from .texts import printable, read_settings
+from .readable import READABLE, Check
+from .texts import read_settings
 from .trial import write_trial
 
 # Problems that one check names; a file made for that has thousands.
@@ -76,10 +77,14 @@ def verify_bundle(
     with unpacked(path) as folder:
         folder = folder.resolve()
         found = []
-        for name, check in STATIC.items():
+        for name, check in READABLE.items():
             found.append(_looked_at(name, check, folder))
-            if name == LAYOUT and found[-1].problems:
+            if found[-1].problems:
                 return found
+        # Loads PyTorch and MONAI, which takes seconds.
+        from .checks import STATIC
+
+        found += [_looked_at(name, check, folder) for name, check in STATIC.items()]
         if schema is not None:
             problems = _caught(lambda: _against_schema(folder, Path(schema)))
             found.append(Finding("the Model Zoo's schema", tuple(problems)))

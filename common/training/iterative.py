@@ -127,7 +127,9 @@ class IterativeTraining:
             table = pd.DataFrame(rows)
             write_table(self.output_dir / "steps.csv", table)
             plot_steps(table, self.output_dir / "steps.png")
-        logger.info("%s\n%s", table.round(3).to_string(index=False), self.output_dir / "steps.csv")
+        for line in table.round(3).to_string(index=False).splitlines():
+            logger.info("%s", line)
+        logger.info("%s", self.output_dir / "steps.csv")
         return table
 
     def _check_sections(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -180,3 +181,34 @@ def test_bach_says_what_is_missing(typed, tmp_path):
     assert "missing: A10.svs, for validation" in lines
     assert "training: A02" in lines
     assert "testing: none" in lines
+
+
+_EVIL = "\x1b]0;owned\x07\x1b[2Jx"
+_SHOWN = "\\x1b]0;owned\\x07\\x1b[2Jx"
+
+
+@pytest.fixture
+def evil_project(project):
+    """The same with control characters in a class name, in a file's name and in the folder's."""
+    slides = project / f"slides{_EVIL}"
+    (project / "2023").rename(slides)
+    (slides / "P3_7.PNG").rename(slides / f"P3_7{_EVIL}.PNG")
+    for path in (project / "exported").iterdir():
+        path.write_text(path.read_text().replace('"Whatever"', json.dumps(f"What\n{_EVIL}\rever")))
+    return project
+
+
+def test_no_name_of_a_stranger_reaches_the_terminal_as_it_is(evil_project, monkeypatch, capsys):
+    """Escape sequences could change the window, or erase what was said."""
+    monkeypatch.chdir(evil_project)
+    options = ["--table", "mpp.csv", "--output", f"lists{_EVIL}/d.json"]
+    for command, says in (
+        (["datalist", "folder", f"slides{_EVIL}", "exported", *options], f"What\\n{_SHOWN}\\rever"),
+        (["inspect", f"lists{_EVIL}/d.json", "--output", f"looked{_EVIL}"], f"What\\n{_SHOWN}\\rever"),
+        (["inspect", f"nowhere{_EVIL}.json"], f"nowhere{_SHOWN}.json"),
+    ):
+        with suppress(SystemExit):
+            run(COMMANDS, command)
+        printed = "".join(capsys.readouterr())
+        assert not set(printed) & set("\x1b\x07"), command
+        assert says in printed, command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import inspect
 import subprocess
@@ -12,8 +13,9 @@ import pytest
 from common import __version__
 from common.__main__ import COMMANDS
 from common.cli.dispatch import load, run
-from common.cli.errors import one_line, report_errors
+from common.cli.errors import EXIT_CODES, one_line, report_errors
 from common.errors import UnreadableFileError
+from tests.conftest import REPOSITORY
 
 PLACES = {name: place for group in COMMANDS.values() for name, place in group.items()}
 
@@ -49,6 +51,14 @@ def test_the_overview_names_every_command_with_what_it_does(capsys):
         assert len(line.removeprefix(f"  {name}").strip()) >= 12
 
 
+def test_help_and_the_readme_explain_the_exit_codes_in_the_same_words(capsys):
+    run(COMMANDS, [])
+    assert EXIT_CODES in " ".join(capsys.readouterr().out.split())
+    assert EXIT_CODES in " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
+    assert "1 some slides failed" in EXIT_CODES
+    assert "MultiMag itself has a fault" in EXIT_CODES.partition("2 the command")[0]
+
+
 @pytest.mark.parametrize("name", PLACES)
 def test_help_explains_every_option_of_a_command(name, capsys):
     run(COMMANDS, [*name.split(), "--help"])
@@ -64,6 +74,30 @@ def test_help_explains_every_option_of_a_command(name, capsys):
         ]
         assert heads, key
         assert lines[heads[0] + 1].startswith("      "), f"{key} is not explained"
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_command_that_takes_a_slide_and_its_mpp_takes_its_series_too(name):
+    parameters = inspect.signature(load(PLACES[name])).parameters
+    reads = [one for one in ("slide", "slides") if one in parameters and "str" in str(parameters[one].annotation)]
+    if reads and "mpp" in parameters:
+        assert "series" in parameters
+
+
+def test_the_demonstration_reads_the_series_that_is_asked_for(monkeypatch):
+    given = []
+    monkeypatch.setattr("common.cli.demo.demo", lambda *values: given.append(values))
+    run(COMMANDS, ["demo", "a.scn", "--mpp", "0.5", "--output", "out", "--series", "2"])
+    assert given == [("a.scn", 0.5, "out", 2)]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_command_is_at_most_ten_lines_that_call_the_library(name):
+    function = load(PLACES[name])
+    lines, _ = inspect.getsourcelines(function)
+    body = ast.parse("".join(lines)).body[0].body
+    first = body[1] if ast.get_docstring(ast.parse("".join(lines)).body[0]) else body[0]
+    assert len([line for line in lines[first.lineno - 1 :] if line.strip()]) <= 10
 
 
 def test_the_version_is_the_package_s(capsys):
@@ -209,3 +243,38 @@ def test_ctrl_c_leaves_with_130(capsys):
     assert capsys.readouterr().err == (
         "interrupted. Finished slides, blocks and epochs are kept: the same command resumes\n"
     )
+
+
+def test_names_in_errors_are_printed_on_one_line_without_control_characters(capsys):
+    error = UnreadableFileError("a\x1b[2J\rb\u202e.svs", "a damaged\ntile", "Get another copy")
+    assert one_line(error) == "a\\x1b[2J b\\u202e.svs: a damaged tile. Get another copy"
+    # Inference leaves so where slides failed; Python itself would print the text.
+    with pytest.raises(SystemExit) as leaving, report_errors():
+        raise SystemExit("1 of 2 slides could not be segmented:\na\x1b[2J.svs")
+    assert leaving.value.code == 1
+    assert capsys.readouterr().err == "1 of 2 slides could not be segmented:\na\\x1b[2J.svs\n"
+
+
+def test_nothing_that_a_command_prints_or_logs_has_control_characters_but_those_of_progress_bars():
+    code = (
+        "import logging, sys, tqdm; from common.cli.dispatch import run; import common.cli.share as share\n"
+        "def bundles():\n"
+        "    name = 'a\\x1b]0;owned\\x07\\r\\x1b[A\\nb'\n"
+        "    print(name)\n"
+        "    sys.stdout.writelines([name])\n"
+        "    logging.getLogger('common.slides').warning('%s: no', name)\n"
+        "    for _ in tqdm.tqdm([1], desc='outer'):\n"
+        "        list(tqdm.tqdm([1], desc='\\x1b[2J', leave=False))\n"
+        "    raise KeyError(name)\n"
+        "share.bundles = bundles; run({'a': {'bundles': 'share:bundles'}}, ['bundles'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=REPOSITORY, check=False)
+    shown = r"a\x1b]0;owned\x07\r\x1b[A"
+    assert done.stdout.decode() == f"{shown}\nb\n{shown}\nb"
+    printed = done.stderr.decode()
+    assert f"{shown}\\nb: no\n" in printed
+    assert "\\x1b[2J:" in printed
+    # A bar returns to the beginning of its line, and the inner one moves up to the outer one.
+    assert "\router" in printed
+    assert "\x1b[A" in printed
+    assert not set(printed.replace("\x1b[A", "")) & set("\x1b\x07")

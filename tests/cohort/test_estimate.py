@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.cohort.estimate import Costs, measured, table_of
+from common.cohort.estimate import Costs, costs_of, given_costs, measured, shown_estimate, table_of
 
 # 2 s per mm² of 100 mm²: 200 s; 1 GB, 8 Gbit, comes, and 0.25 GB goes.
 COSTS = Costs(2.0, 100.0, 1e9, 0.25e9, 0.0)
@@ -31,3 +31,14 @@ def test_costs_are_read_off_a_finished_cohort(tmp_path):
     assert list(table["hours"]) == sorted(table["hours"], reverse=True)
     with pytest.raises(ValueError, match="no cohort.csv in it"):
         measured(str(tmp_path / "none"))
+
+
+def test_figures_of_one_s_own_replace_the_measured_ones_and_are_given_in_gigabytes():
+    costs = costs_of(None, given_costs(2.0, 100.0, 1.0, 0.25, 0.0))
+    assert costs == COSTS
+    assert given_costs(None, 100.0, None, 0.25, None) == {"mm2": 100.0, "output_bytes": 0.25e9}
+    first, header, row, last = shown_estimate(costs, 3600, 10, 10, 50, [100]).splitlines()
+    assert first == "a slide: 100 mm² in 200 s of one worker (2 s/mm²), 1 GB come, 0.25 GB go"
+    assert header.split() == ["workers", "hours", "slides_per_hour", "pace_set_by"]
+    assert row.split() == ["100", "2.0", "1800.0", "workers"]
+    assert last == "more than 200 workers make it no faster"

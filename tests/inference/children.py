@@ -20,7 +20,7 @@ import torch
 
 from common import files
 from common.cli.errors import report_errors
-from common.cli.output import unbroken_output
+from common.cli.output import safe_output
 from common.inference import engine, inferer
 from common.inference.progress_log import ProgressLog
 from common.maps.store import MapStore
@@ -106,7 +106,7 @@ def _child(log: Path, before: Callable[[], Any] | None, call: Callable[..., Any]
     torch.set_num_threads(1)
     if before is not None:
         before()
-    with unbroken_output(), report_errors():
+    with safe_output(), report_errors():
         call(*arguments)
 
 

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.files import printable
 from common.sharing import TrialLimits, verify_bundle
 from common.sharing.archive import BundleFileError, unpack, write_checksums, write_zip
 from common.sharing.isolation import run_isolated
 from common.sharing.model_files import check_model_file
-from common.sharing.texts import printable, read_settings, yaml_content
+from common.sharing.texts import read_settings, yaml_content
 from common.sharing.trial import write_trial
 from tests.bundles.commands import run_common
 from tests.conftest import REPOSITORY
@@ -76,6 +77,24 @@ def test_texts_that_never_end_are_refused(name, text, match, unpacked_bundle):
     append(unpacked_bundle, name, text)
     found = soon(unpacked_bundle)
     assert any(re.search(match, problem) for problem in found), found
+
+
+def test_settings_that_never_end_are_refused_before_any_library_is_loaded(unpacked_bundle):
+    """The command's time counts, not that of the check alone."""
+    append(unpacked_bundle, "configs/inference.yaml", _LAUGHS)
+    code = (
+        f"import sys, time; sys.argv = ['multimag', 'verify', {str(unpacked_bundle)!r}]\n"
+        "from common.__main__ import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print(sorted({'torch', 'monai'} & set(sys.modules)), time.process_time(), sep='|')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 1, done.stderr
+    *found, last = done.stdout.splitlines()
+    loaded, seconds = last.split("|")
+    assert "unfolds to more than 20,000 values" in found[-1]
+    assert loaded == "[]"
+    assert float(seconds) < _SECONDS
 
 
 def test_merge_keys_of_aliases_are_counted_too():
@@ -361,7 +380,7 @@ def test_torchscript_that_names_other_classes_or_files_is_refused(programs, tmp_
         ("constants.pkl", b"cos\nsystem\n(S'true'\ntR.", "constants.pkl holds pickled code"),
         ("constants.pkl", None, "no TorchScript file: without constants.pkl"),
         ("more.pkl", b"N.", "no place in it"),
-        (code, text.replace("torch.", "torch.save(", 1).encode(), "calls torch.save"),
+        (code, re.sub(r"(?<!\.)torch\.\w+\(", "torch.save(", text).encode(), "calls torch.save"),
     ]:
         found = with_program(tmp_path, source, {name: content})
         assert match in found, (name, found)
@@ -376,6 +395,21 @@ def test_torchscript_that_names_other_classes_or_files_is_refused(programs, tmp_
         "torch.\\\n      save(image, PLACE)",
         "(torch\n      .save)(image, PLACE)",
         "ops.aten.save(image, PLACE)",
+        "(ops\n     .aten).save(image, PLACE)",
+        "torch.autograd.save(image, PLACE)",
+        # By another name.
+        "a = torch\n    a.save(image, PLACE)",
+        "a = torch.autograd\n    a.save(image, PLACE)",
+        "a = ops.aten\n    a.save(image, PLACE)",
+        "a = torch.save\n    a(image, PLACE)",
+        'getattr(torch, "save")(image, PLACE)',
+        'getattr(ops.aten, "save")(image, PLACE)',
+        # Texts that Python and torch may end at different places.
+        'torch.warn(""" " """)',
+        'torch.warn(f"{torch}")',
+        'torch.warn("\\\n")',
+        'torch.warn("\r")',
+        'torch.warn("\u00b5")',
         'ops . aten . from_file("/etc/hostname", None, 5)',
         "ops.quantized.linear(image)",
         "ops . \\\n quantized.linear(image)",
