@@ -35,8 +35,8 @@ _CONTEXT.set_forkserver_preload([__name__])
 # Where a run may be stopped, just before and just after: one or more of each step, from opening the slide to removing
 # what is no longer needed.
 _MOMENTS: tuple[tuple[Any, str], ...] = (
-    *((inferer, name) for name in ("open_slide", "write_outputs", "tissue_mask")),
-    *((engine._Worker, "predict"), (MapStore, "write"), (ProgressLog, "begin"), (ProgressLog, "tick")),
+    *((inferer, name) for name in ("open_entry", "write_outputs", "tissue_mask")),
+    *((engine._Worker, "predict"), (MapStore, "write"), (ProgressLog, "begin"), (ProgressLog, "mark_done")),
     *((writer, name) for name in ("write_label_pyramid", "write_polygons", "write_overlay", "write_probabilities")),
     *((writer, "write_json"), (files.os, "replace"), (files.shutil, "rmtree")),
 )
