@@ -241,8 +241,9 @@ class WholeSlideInferer(Inferer):
         found = self._predicted(slide, folder, segmenter, settings, outputs)
         record = self._record(slide, settings, found)
         maps, grid = found.maps, found.grid
-        with folder.written(replace=anew):
-            return write_outputs(folder.path, outputs, slide, maps, grid, self.scheme, record, self.polygons)
+        kept = None if anew else folder.path
+        with folder.written(replace=anew) as staged:
+            return write_outputs(staged, outputs, slide, maps, grid, self.scheme, record, self.polygons, kept)
 
     def _predicted(
         self,
