@@ -1,10 +1,12 @@
-"""Standard output and error that whoever reads them may close, as head does, without ending the command."""
+"""Standard output and error whose reader, as head or a terminal, may leave without ending the command."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -20,21 +22,31 @@ class _Unbroken:
 
     def write(self, text: str) -> int:
         """Write a text, or discard it."""
-        try:
-            return self._stream.write(text)
-        except BrokenPipeError:
-            self._discard()
-            return len(text)
+        self._unless_left(lambda: self._stream.write(text))
+        return len(text)
 
     def flush(self) -> None:
         """Flush what was written, or discard it."""
-        try:
-            self._stream.flush()
-        except BrokenPipeError:
-            self._discard()
+        self._unless_left(self._stream.flush)
 
-    def _discard(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+    def _unless_left(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except OSError as error:
+            if not self._has_left(error):
+                raise
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self._stream.fileno())
+            os.close(nothing)
+
+    def _has_left(self, error: OSError) -> bool:
+        """Return whether an error means that no one reads any more: a closed pipe, or a closed terminal.
+
+        The error of a closed terminal is that of a failing disk, too, which must not pass unseen.
+        """
+        if isinstance(error, BrokenPipeError):
+            return True
+        return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self._stream.fileno()).st_mode)
 
 
 @contextmanager
