@@ -113,6 +113,15 @@ def test_errors_of_a_full_disk_name_what_was_written():
         raise PermissionError(errno.EACCES, "Permission denied")
 
 
+def test_an_error_is_not_hidden_by_a_folder_that_is_gone(tmp_path):
+    def lose(folder: Path) -> None:
+        folder.rmdir()
+        raise RuntimeError("the cause")
+
+    with pytest.raises(RuntimeError, match="the cause"), written_whole(tmp_path / "mount" / "model.pt") as partial:
+        lose(partial.parent)
+
+
 def test_weights_that_do_not_fit_on_a_disk_are_a_full_disk(disk):
     """torch.save says no more than that a write failed."""
     folder = disk(256 << 10)
