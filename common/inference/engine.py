@@ -161,7 +161,10 @@ class Segmenter:
         finished = journal.begin()
         jobs = [(block, mask) for block in grid.blocks() if (mask := _wanted(block, grid, tissue)).any()]
         jobs = jobs[len(jobs) * part[0] // part[1] : len(jobs) * (part[0] + 1) // part[1]]
-        left = [job for job in jobs if not _is_finished(job[0], finished, stores)]
+        # Reads all of them from the disk, which takes a while on a large slide.
+        said = f"{slide.name}: checking finished blocks"
+        checked = tqdm(jobs, desc=said, unit="block", disable=not finished, leave=False, mininterval=0.5)
+        left = [job for job in checked if not _is_finished(job[0], finished, stores)]
         damaged = sum((block.top, block.left) in finished for block, _ in left)
         if damaged:
             logger.warning("%s: %d finished blocks are damaged and are predicted again", folder, damaged)
