@@ -63,11 +63,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "settings a list": (lambda folder: (folder / "settings.json").write_text("[1]"), BLOCKS, "is damaged"),
     "settings null": (lambda folder: (folder / "settings.json").write_text("null"), BLOCKS, "is damaged"),
     "settings empty": (lambda folder: (folder / "settings.json").write_text(""), BLOCKS, "is damaged"),
-    "blocks of bytes": (lambda folder: garbage(folder / "blocks.txt"), BLOCKS, ""),
-    "blocks empty": (lambda folder: (folder / "blocks.txt").write_text(""), BLOCKS, ""),
+    "blocks of bytes": (lambda folder: garbage(folder / "blocks.txt"), BLOCKS, "the log lacks 5 blocks"),
+    "blocks empty": (lambda folder: (folder / "blocks.txt").write_text(""), BLOCKS, "the log lacks 5 blocks"),
     "a line of JSON": (one_line_is('{"top": 0, "left": 0}'), 5, "blocks of 1 of its lines are predicted again"),
     "a line without checksum": (one_line_is("0 0"), 5, "1 lines are of an earlier version"),
-    "a line of another block": (one_line_is("7 7 00000000"), 5, ""),
+    "a line of another block": (one_line_is("7 7 00000000"), 5, "the log lacks 1 blocks"),
+    "log gone": (lambda folder: (folder / "blocks.txt").unlink(), BLOCKS, "the log lacks 5 blocks"),
     "map's header cut off": (lambda folder: cut_off(folder / "labels.zarr" / "zarr.json"), BLOCKS, "are damaged"),
     "map gone": (lambda folder: shutil.rmtree(folder / "entropy.zarr"), BLOCKS, "are damaged"),
     "map of another size": (
@@ -94,6 +95,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, str]] = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_progress_is_predicted_again_with_a_word(begun, scheme, tmp_path, caplog, damage):
     damages, blocks, word = DAMAGE[damage]
+    assert word
     assert len(lines_of(begun)) == 5
     shutil.copytree(begun.out, tmp_path / "out")
     damages(tmp_path / "out" / "s" / ".unfinished")
