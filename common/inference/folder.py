@@ -16,6 +16,8 @@ from ..outputs.writer import OUTPUTS, SUMMARY
 from ..settings import SettingsError, check_same
 
 _UNFINISHED, _LOCK = ".unfinished", ".lock"
+# Seconds in which a lock is tried several times.
+_LOCK_SECONDS = 0.2
 # Outputs that are being made; outputs that are whole, before and after what they replace is removed.
 _STAGED, _REPLACING, _FINISHED = f"{PARTIAL}outputs", ".replacing", ".finished"
 
@@ -45,7 +47,9 @@ class SlideFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / _LOCK)
         try:
-            lock.acquire(timeout=0)
+            # The holder removes the file before it lets go of it. A lock of a removed file does not count: filelock
+            # drops it, and tries again within the time.
+            lock.acquire(timeout=_LOCK_SECONDS, poll_interval=_LOCK_SECONDS / 4)
         except Timeout as error:
             message = f"{self.path}: another process is at work here. Wait for it, or choose another output folder"
             raise FolderInUseError(message) from error

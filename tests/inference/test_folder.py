@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from common.inference.folder import SlideFolder
+from common.inference.folder import FolderInUseError, SlideFolder
 from common.outputs import writer
 from tests.inference.children import ended, segment, small_slide
 from tests.inference.test_resume import Stepwise, contents, run
@@ -141,3 +142,23 @@ def test_an_interruption_while_outputs_are_moved_waits_until_they_are(tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         write(folder, _NEW, replace=True)
     assert texts_in(folder) == _NEW
+
+
+def test_a_lock_that_its_holder_removes_while_it_is_taken_does_not_count(tmp_path, monkeypatch):
+    """One process opens the lock's file, the holder removes the file and leaves, and a third makes another."""
+    path = tmp_path / "s" / ".lock"
+    path.parent.mkdir()
+    path.touch()
+    flock, first = fcntl.flock, iter([True])
+
+    def after_its_removal(file: int, operation: int) -> None:
+        if next(first, False):
+            path.unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", after_its_removal)
+    with SlideFolder(path.parent).held():
+        assert next(first, None) is None
+        assert path.exists()
+        with pytest.raises(FolderInUseError), SlideFolder(path.parent).held():
+            pass
