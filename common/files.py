@@ -70,11 +70,19 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     except RuntimeError as error:
         # torch.save says only that a write failed.
-        if shutil.disk_usage(path.parent).free < _ROOM:
+        if _is_full(path.parent):
             raise DiskFullError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
     finally:
         remove(partial)
+
+
+def _is_full(folder: Path) -> bool:
+    """Return whether a folder's disk has no room left. Of a folder that is gone no one can tell."""
+    try:
+        return shutil.disk_usage(folder).free < _ROOM
+    except OSError:
+        return False
 
 
 def _partial() -> str:

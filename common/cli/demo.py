@@ -99,7 +99,7 @@ def _run(configs: Sequence[str], settings: Mapping[str, Any]) -> None:
 @contextmanager
 def _warnings_only() -> Iterator[None]:
     """Leave what every run logs to the progress bars and the demonstration's own lines."""
-    ours = logging.getLogger(__package__)
+    ours = logging.getLogger(__name__.partition(".")[0])
     level = ours.level
     ours.setLevel(logging.WARNING)
     try:

@@ -1,16 +1,18 @@
 """Standard output and error as commands write to them.
 
-Whoever reads them may close them, as head does, without ending the command. Names and messages of files are a
+Whoever reads them, head or a terminal, may close them without ending the command. Names and messages of files are a
 stranger's: what a terminal would obey in them is written as an escape sequence, whoever prints it.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -37,10 +39,7 @@ class _Safe:
 
     def write(self, text: str) -> int:
         """Write a text, or discard it."""
-        try:
-            self._stream.write(self._shown(text))
-        except BrokenPipeError:
-            self._discard()
+        self._unless_left(lambda: self._stream.write(self._shown(text)))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -58,13 +57,26 @@ class _Safe:
 
     def flush(self) -> None:
         """Flush what was written, or discard it."""
-        try:
-            self._stream.flush()
-        except BrokenPipeError:
-            self._discard()
+        self._unless_left(self._stream.flush)
 
-    def _discard(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+    def _unless_left(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except OSError as error:
+            if not self._has_left(error):
+                raise
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self._stream.fileno())
+            os.close(nothing)
+
+    def _has_left(self, error: OSError) -> bool:
+        """Return whether an error means that no one reads any more: a closed pipe, or a closed terminal.
+
+        The error of a closed terminal is that of a failing disk, too, which must not pass unseen.
+        """
+        if isinstance(error, BrokenPipeError):
+            return True
+        return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self._stream.fileno()).st_mode)
 
 
 def _printable_tabs(text: str) -> str:

@@ -161,10 +161,18 @@ class Segmenter:
         finished = journal.begin()
         jobs = [(block, mask) for block in grid.blocks() if (mask := _wanted(block, grid, tissue)).any()]
         jobs = jobs[len(jobs) * part[0] // part[1] : len(jobs) * (part[0] + 1) // part[1]]
-        left = [job for job in jobs if not _is_finished(job[0], finished, stores)]
+        # Reads all of them from the disk, which takes a while on a large slide.
+        said = f"{slide.name}: checking finished blocks"
+        checked = tqdm(jobs, desc=said, unit="block", disable=not finished, leave=False, mininterval=0.5)
+        left = [job for job in checked if not _is_finished(job[0], finished, stores)]
         damaged = sum((block.top, block.left) in finished for block, _ in left)
         if damaged:
             logger.warning("%s: %d finished blocks are damaged and are predicted again", folder, damaged)
+        lost = sum((block.top, block.left) not in finished and _holds(stores, block) for block, _ in left)
+        foreign = finished.keys() - {(block.top, block.left) for block in grid.blocks()}
+        # A kill between writing a block and logging it loses one.
+        if lost > 1 or (lost and foreign):
+            logger.warning("%s: the log lacks %d blocks that the maps hold: they are predicted again", folder, lost)
         total, to_do = (sum(int(mask.sum()) for _, mask in some) for some in (jobs, left))
         alone = [device.type for device in self.devices] == ["cpu"]
         memory = retain_freed_memory() if alone else nullcontext()
@@ -402,6 +410,11 @@ def _is_finished(block: Block, finished: Mapping[tuple[int, int], int], stores: 
             return False
         there = found
     return there == ticked
+
+
+def _holds(stores: Mapping[str, MapStore], block: Block) -> bool:
+    """Return whether a map holds pixels of a block."""
+    return any(store.written(block.top, block.left, block.height, block.width) for store in stores.values())
 
 
 def _tissue_of(block: Block, grid: TileGrid, tissue: TissueMask | RegionMask) -> np.ndarray:

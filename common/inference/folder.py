@@ -16,6 +16,10 @@ from ..outputs.writer import OUTPUTS, SUMMARY
 from ..settings import SettingsError, check_same
 
 _UNFINISHED, _LOCK = ".unfinished", ".lock"
+# Seconds in which a lock is tried several times.
+_LOCK_SECONDS = 0.2
+# Outputs that are being made; outputs that are whole, before and after what they replace is removed.
+_STAGED, _REPLACING, _FINISHED = f"{PARTIAL}outputs", ".replacing", ".finished"
 
 
 class FolderInUseError(Exception):
@@ -27,7 +31,7 @@ class SlideFolder:
 
     Attributes:
         path: the folder.
-        unfinished: where maps and journal are while the slide is worked on.
+        unfinished: where maps and progress log are while the slide is worked on.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +47,9 @@ class SlideFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / _LOCK)
         try:
-            lock.acquire(timeout=0)
+            # The holder removes the file before it lets go of it. A lock of a removed file does not count: filelock
+            # drops it, and tries again within the time.
+            lock.acquire(timeout=_LOCK_SECONDS, poll_interval=_LOCK_SECONDS / 4)
         except Timeout as error:
             message = f"{self.path}: another process is at work here. Wait for it, or choose another output folder"
             raise FolderInUseError(message) from error
@@ -51,6 +57,7 @@ class SlideFolder:
             # What a killed run was writing or removing.
             for left in self.path.glob(f"{PARTIAL}*"):
                 remove(left)
+            self._publish()
             yield
         finally:
             (self.path / _LOCK).unlink(missing_ok=True)
@@ -94,26 +101,46 @@ class SlideFolder:
         """Those outputs that are not there."""
         return tuple(name for name in outputs if not (self.path / name).exists())
 
-    def clear_outputs(self) -> None:
-        """Remove all outputs, first the summary that vouches for them."""
-        for name in (SUMMARY, *OUTPUTS):
-            remove(self.path / name)
-
     @contextmanager
-    def written(self, replace: bool) -> Iterator[None]:
-        """Write outputs within; with ``replace``, in place of all that are there.
+    def written(self, replace: bool) -> Iterator[Path]:
+        """Give a hidden folder to write outputs to, and move them to their places once all are whole.
 
-        Where that fails none of them is left: without their summary they do not count.
+        If one of them fails, none is kept, and earlier outputs stay as they were. A run that is killed while they are
+        moved leaves the rest to the next one.
+
+        Args:
+            replace: remove all earlier outputs; else the new ones are added to them.
         """
-        if replace:
-            self.clear_outputs()
+        staged = self.path / _STAGED
+        staged.mkdir()
         try:
-            yield
-        except BaseException:
-            if replace:
-                self.clear_outputs()
-            raise
+            yield staged
+            staged.replace(self.path / (_REPLACING if replace else _FINISHED))
+        finally:
+            remove(staged)
+            try:
+                self._publish()
+            except BaseException:
+                # An interruption must not leave outputs without their summary until the next run.
+                self._publish()
+                raise
+
+    def _publish(self) -> None:
+        """Move whole outputs to their places, from whichever step an earlier call reached; the summary last."""
+        replacing, finished = self.path / _REPLACING, self.path / _FINISHED
+        if replacing.exists():
+            for name in (SUMMARY, *OUTPUTS):
+                remove(self.path / name)
+            replacing.replace(finished)
+        if not finished.exists():
+            return
+        for path in sorted(finished.iterdir(), key=lambda path: path.name == SUMMARY):
+            place = self.path / path.name
+            if place.is_dir():
+                remove(place)
+            path.replace(place)
+        finished.rmdir()
 
     def discard_unfinished(self) -> None:
-        """Remove maps and journal."""
+        """Remove maps and progress log."""
         remove(self.unfinished)

@@ -119,7 +119,7 @@ class WholeSlideInferer(Inferer):
         self._forward = AutocastInferer(self.options.dtype)
         self._segmenters: dict[int, tuple[nn.Module, Segmenter]] = {}
         self._done: list[Path] = []
-        self._failed: dict[str, str] = {}
+        self._failed: list[str] = []
 
     def __call__(
         self, inputs: torch.Tensor | Mapping[str, Any], network: Any, *args: Any, **kwargs: Any
@@ -130,7 +130,7 @@ class WholeSlideInferer(Inferer):
             return self.segment_slide(inputs, network)
         except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
             logger.error("left out: %s", error)
-            self._failed[str(inputs["image"])] = str(error)
+            self._failed.append(str(error))
             return {"image": inputs["image"], "error": str(error)}
 
     def finish(self) -> None:
@@ -138,7 +138,7 @@ class WholeSlideInferer(Inferer):
         for folder in self._done:
             logger.info("segmented: %s", folder)
         if self._failed:
-            listed = "\n".join(f"  {message}" for message in self._failed.values())
+            listed = "\n".join(f"  {message}" for message in self._failed)
             total = len(self._done) + len(self._failed)
             raise SystemExit(f"{len(self._failed)} of {total} slides could not be segmented:\n{listed}")
 
@@ -241,8 +241,9 @@ class WholeSlideInferer(Inferer):
         found = self._predicted(slide, folder, segmenter, settings, outputs)
         record = self._record(slide, settings, found)
         maps, grid = found.maps, found.grid
-        with folder.written(replace=anew):
-            return write_outputs(folder.path, outputs, slide, maps, grid, self.scheme, record, self.polygons)
+        kept = None if anew else folder.path
+        with folder.written(replace=anew) as staged:
+            return write_outputs(staged, outputs, slide, maps, grid, self.scheme, record, self.polygons, kept)
 
     def _predicted(
         self,

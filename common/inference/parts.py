@@ -1,6 +1,6 @@
 """Finished blocks of one slide, carried from the machine that predicted them to the one that puts them together.
 
-A block is one chunk of each map on disk: a part is a zip of such chunks with the journal that ticks them off.
+A block is one chunk of each map on disk: a part is a zip of such chunks with the log of the finished ones.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from ..errors import UnreadableFileError
 from ..files import remove, write_json, written_whole
 from ..settings import SettingsError, check_same, differences
-from .progress_log import DONE, SETTINGS, add_done
+from .progress_log import DONE, SETTINGS, add_done, stored_settings
 
 # A map's metadata, or one of its chunks, whose numbers are its place.
 _MEMBER = re.compile(r"[a-z]+\.zarr/(zarr\.json|c(/\d+)+)")
 
 
 def pack_part(unfinished: Path, part: Path) -> Path:
-    """Write a part: what a folder of maps and their journal holds. Gives its path."""
+    """Write a part: what a folder of maps and their progress log holds. Return its path."""
     files = [path for path in sorted(unfinished.rglob("*")) if path.is_file()]
     with written_whole(part) as partial, zipfile.ZipFile(partial, "w") as archive:
         # The chunks are compressed already.
@@ -30,7 +30,7 @@ def pack_part(unfinished: Path, part: Path) -> Path:
 
 
 def adopt_part(part: Path, unfinished: Path, overwrite: bool = False) -> None:
-    """Put a part's blocks where those of its slide are collected, and tick them off.
+    """Put a part's blocks where those of its slide are collected, and log them.
 
     Args:
         part: as :func:`pack_part` wrote it.
@@ -41,11 +41,10 @@ def adopt_part(part: Path, unfinished: Path, overwrite: bool = False) -> None:
         SettingsError: its blocks are of other settings than those that are there.
         UnreadableFileError: it is damaged.
     """
+    known, before = unfinished / SETTINGS, stored_settings(unfinished)
     try:
         with zipfile.ZipFile(part) as archive:
             settings = json.loads(archive.read(SETTINGS))
-            known = unfinished / SETTINGS
-            before = json.loads(known.read_text(encoding="utf-8")) if known.exists() else None
             if before is not None and not overwrite:
                 check_same(unfinished, before, settings)
             if before is None or differences(before, settings):
@@ -64,5 +63,5 @@ def adopt_part(part: Path, unfinished: Path, overwrite: bool = False) -> None:
         raise UnreadableFileError(
             part, f"no part of a slide, or damaged ({error})", "Remove it: it is made again"
         ) from error
-    # Last: what is not ticked off does not count.
+    # Last: what is not logged does not count.
     add_done(unfinished, ticked)

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 SETTINGS, DONE = "settings.json", "blocks.txt"
 # Top, left and checksum of a block.
 _DONE_LINE = re.compile(r"(\d{1,12}) (\d{1,12}) ([0-9a-f]{8})")
+# Version 1 logged no checksums.
+_EARLIER_LINE = re.compile(r"\d{1,12} \d{1,12}")
 
 
 class ProgressLog:
@@ -42,7 +44,7 @@ class ProgressLog:
         self.folder, self._settings = folder, settings
         self._path = folder / DONE
         stored = folder / SETTINGS
-        before = self._stored()
+        before = stored_settings(folder)
         self.resumed = before is not None
         if before is not None:
             try:
@@ -54,24 +56,9 @@ class ProgressLog:
                 # Before the maps are created again: they will no longer hold the logged blocks.
                 stored.unlink()
 
-    def _stored(self) -> dict[str, Any] | None:
-        """Return the settings of the logged blocks. None if there are none, or the file is damaged."""
-        path = self.folder / SETTINGS
-        if not path.exists():
-            return None
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            stored = None
-        if not isinstance(stored, dict):
-            self.give_up(f"{path} is damaged")
-            return None
-        return stored
-
     def give_up(self, reason: str) -> None:
         """Discard the logged blocks, with a warning."""
-        logger.warning("%s: the slide is started over", reason)
-        (self.folder / SETTINGS).unlink(missing_ok=True)
+        _discard(self.folder, reason)
         self.resumed = False
 
     def begin(self) -> dict[tuple[int, int], int]:
@@ -89,15 +76,41 @@ class ProgressLog:
             file.write(f"{top} {left} {checksum:08x}\n")
 
 
+def stored_settings(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of the blocks logged in a folder. None if there are none, or, with a warning, if the file is
+    damaged."""
+    path = folder / SETTINGS
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict):
+        _discard(folder, f"{path} is damaged")
+        return None
+    return stored
+
+
+def _discard(folder: Path, reason: str) -> None:
+    logger.warning("%s: the slide is started over", reason)
+    (folder / SETTINGS).unlink(missing_ok=True)
+
+
 def add_done(folder: Path, lines: str) -> str:
-    """Append lines to the log and return all of its lines. Damaged ones are dropped with a warning."""
+    """Append lines to the log and return all of its lines. Damaged ones, and those of an earlier version, are dropped
+    with a warning."""
     path = folder / DONE
     text = path.read_text(encoding="ascii", errors="replace") if path.exists() else ""
     # A line that a kill cut off does not count, and must not run into the next one.
     written = text[: text.rfind("\n") + 1].splitlines()
     blocks = [line for line in written if _DONE_LINE.fullmatch(line)]
-    if len(blocks) < len(written):
-        logger.warning("%s is damaged: blocks of %d of its lines are predicted again", path, len(written) - len(blocks))
+    earlier = sum(_EARLIER_LINE.fullmatch(line) is not None for line in written)
+    if earlier:
+        logger.warning("%s: %d lines are of an earlier version: their blocks are predicted again", path, earlier)
+    damaged = len(written) - len(blocks) - earlier
+    if damaged:
+        logger.warning("%s is damaged: blocks of %d of its lines are predicted again", path, damaged)
     whole = "".join(f"{line}\n" for line in blocks) + lines
     with written_whole(path) as partial:
         partial.write_text(whole, encoding="ascii")

@@ -74,11 +74,12 @@ def write_outputs(
     scheme: ClassScheme,
     record: dict[str, Any],
     polygons: PolygonOptions | None = None,
+    kept: Path | None = None,
 ) -> dict[str, Any]:
-    """Write the wanted outputs of one slide, each whole, and last the summary that vouches for them; gives it.
+    """Write the wanted outputs of one slide, each whole, and last the summary that vouches for them. Return it.
 
     Args:
-        folder: the slide's output folder.
+        folder: where they are written.
         outputs: names out of :data:`OUTPUTS`.
         slide: the slide.
         stores: its maps by name, at least the label map, ``"labels"``.
@@ -86,6 +87,7 @@ def write_outputs(
         scheme: the classes.
         record: what made it; its ``weights_note``, if there is one, is also written below the overlay.
         polygons: what the polygons merge, simplify and leave out.
+        kept: folder of earlier outputs that the new ones are added to; the summary describes both.
 
     Raises:
         SlideChangedError: the slide is no longer the file that was opened.
@@ -95,7 +97,7 @@ def write_outputs(
     mpp = record["target"]["mpp"]
     if "prediction.tif" in outputs:
         write_label_pyramid(folder / "prediction.tif", store.bands(TILE), store.shape, mpp, scheme)
-    outlined = _outlined_before(folder)
+    outlined = None if kept is None else _outlined_before(kept)
     if POLYGONS in outputs:
         options = polygons or PolygonOptions()
         corner = slide.frame(options.origin)[:2]
@@ -119,10 +121,15 @@ def write_outputs(
     summary = _summary(slide, store, grid, scheme, mpp, outlined, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
     # By these a file that is cut off later, as by a failing disk or copy, is told from a whole one.
-    files = (folder / name for name in OUTPUTS if name != SUMMARY)
-    summary["bytes"] = {path.name: path.stat().st_size for path in files if path.is_file()}
+    summary["bytes"] = _sizes([folder] if kept is None else [folder, kept])
     write_json(folder / SUMMARY, summary)
     return summary
+
+
+def _sizes(folders: Sequence[Path]) -> dict[str, int]:
+    """Return the bytes of each output that is one file, in the first folder that has it."""
+    places = {name: [folder / name for folder in folders if (folder / name).is_file()] for name in OUTPUTS}
+    return {name: paths[0].stat().st_size for name, paths in places.items() if paths and name != SUMMARY}
 
 
 def _say_origin(slide: Slide, options: PolygonOptions) -> None:

@@ -218,8 +218,9 @@ class SuperpixelSVM:
                 **provenance.record(),
             }
             slide.check_unchanged()
-            with folder.written(replace=anew):
-                write_outputs(folder.path, outputs, slide, {"labels": labels_map}, grid, self.scheme, record, polygons)
+            maps, kept = {"labels": labels_map}, None if anew else folder.path
+            with folder.written(replace=anew) as staged:
+                write_outputs(staged, outputs, slide, maps, grid, self.scheme, record, polygons, kept)
 
     @staticmethod
     def _paint(labels_map: MapStore, found: Superpixels, predicted: np.ndarray) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from common import caches
 from common.caches import use_writable_cache
+from common.cli import output
 from common.cli.errors import one_line
 from tests.conftest import REPOSITORY
 
@@ -60,6 +65,59 @@ def test_a_command_goes_on_when_no_one_reads_its_output_or_its_errors(tmp_path):
     os.close(writing)
     assert process.wait() == 0
     assert (tmp_path / "done").exists()
+
+
+# Waits until its terminal is closed, and then writes to it.
+_IN_A_TERMINAL = """
+import os, sys, time
+from common.cli.dispatch import run
+import common.cli.share as share
+def bundles():
+    print("ready", flush=True)
+    while os.isatty(1):
+        time.sleep(0.01)
+    print("x", flush=True)
+    print("x", file=sys.stderr, flush=True)
+    open("done", "w").close()
+share.bundles = bundles
+run({"a": {"bundles": "share:bundles"}}, ["bundles"])
+"""
+
+
+def exit_code_after_closing_the_terminal(folder: Path, *before: str) -> int:
+    """Return the code with which a command ends whose terminal was closed while it worked."""
+    command = [*before, sys.executable, "-c", _IN_A_TERMINAL]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(folder)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.execvpe(command[0], command, {**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 1000)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def test_a_closed_terminal_ends_a_command_with_the_code_of_its_signal(tmp_path):
+    assert exit_code_after_closing_the_terminal(tmp_path) == 128 + signal.SIGHUP
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_command_that_ignores_hangups_goes_on_when_its_terminal_is_closed(tmp_path):
+    ignoring = ("sh", "-c", "trap '' HUP; exec \"$@\"", "sh")
+    assert exit_code_after_closing_the_terminal(tmp_path, *ignoring) == 0
+    assert (tmp_path / "done").exists()
+
+
+def test_an_output_file_on_a_failing_disk_is_an_error(tmp_path):
+    def fail(text: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with (tmp_path / "log").open("w") as file:
+        failing = SimpleNamespace(write=fail, fileno=file.fileno)
+        with pytest.raises(OSError, match="Input/output error"):
+            output._Unbroken(failing).write("x")
 
 
 def test_a_home_folder_without_rights_gets_a_temporary_cache(tmp_path, monkeypatch):

@@ -35,8 +35,8 @@ _CONTEXT.set_forkserver_preload([__name__])
 # Where a run may be stopped, just before and just after: one or more of each step, from opening the slide to removing
 # what is no longer needed.
 _MOMENTS: tuple[tuple[Any, str], ...] = (
-    *((inferer, name) for name in ("open_slide", "write_outputs", "tissue_mask")),
-    *((engine._Worker, "predict"), (MapStore, "write"), (ProgressLog, "begin"), (ProgressLog, "tick")),
+    *((inferer, name) for name in ("open_entry", "write_outputs", "tissue_mask")),
+    *((engine._Worker, "predict"), (MapStore, "write"), (ProgressLog, "begin"), (ProgressLog, "mark_done")),
     *((writer, name) for name in ("write_label_pyramid", "write_polygons", "write_overlay", "write_probabilities")),
     *((writer, "write_json"), (files.os, "replace"), (files.shutil, "rmtree")),
 )
@@ -87,12 +87,12 @@ def stopped(log: Path, slide: Path, out: Path, number: int, moment: int) -> Ende
     return ended(log, segment, slide, out, before=functools.partial(_signal_at, number, moment))
 
 
-def moments(log: Path, slide: Path, out: Path) -> int:
-    """Return how many moments a whole run has."""
-    count = log.with_suffix(".count")
-    result = ended(log, segment, slide, out, before=functools.partial(_count_moments, count))
+def moments(log: Path, slide: Path, out: Path) -> tuple[int, list[int]]:
+    """Return how many moments a whole run has, and the bytes of each file that it keeps to resume from."""
+    count, sizes = log.with_suffix(".count"), log.with_suffix(".sizes")
+    result = ended(log, segment, slide, out, before=functools.partial(_measure, count, sizes))
     assert result.code == 0, result.said
-    return len(count.read_bytes())
+    return len(count.read_bytes()), [int(size) for size in sizes.read_text().split()]
 
 
 def _child(log: Path, before: Callable[[], Any] | None, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -131,11 +131,19 @@ def _signal_at(number: int, moment: int) -> None:
     _watch(happened)
 
 
-def _count_moments(count: Path) -> None:
+def _measure(count: Path, sizes: Path) -> None:
     def happened() -> None:
         with count.open("ab") as file:
             file.write(b".")
 
+    write_outputs = inferer.write_outputs
+
+    def measured(folder: Path, *arguments: Any) -> Any:
+        kept = [path for path in folder.parent.rglob(".unfinished/**/*") if path.is_file()]
+        sizes.write_text(" ".join(str(path.stat().st_size) for path in kept))
+        return write_outputs(folder, *arguments)
+
+    inferer.write_outputs = measured
     _watch(happened)
 
 

@@ -248,6 +248,15 @@ def test_nine_of_ten_slides_are_finished_and_the_tenth_is_reported(scheme, tmp_p
         run.finish()
 
 
+def test_several_images_of_one_file_that_fail_are_counted_each(scheme, network, tmp_path):
+    path = write_pyramid(tmp_path / "s.tif", [ramp(48, 48)], (0.5, 0.5))
+    run = inferer(scheme, tmp_path / "out")
+    for series in (7, 8):
+        assert "error" in run({"image": str(path), "series": series}, network)
+    with pytest.raises(SystemExit, match=r"2 of 2 slides could not be segmented:\n.* 7.*\n.* 8"):
+        run.finish()
+
+
 def test_a_run_without_failures_ends_quietly(scheme, network, tmp_path):
     path = write_pyramid(tmp_path / "s.tif", [ramp(48, 48).repeat(3, 0).repeat(3, 1)], (0.5, 0.5))
     run = inferer(scheme, tmp_path / "out", outputs=["summary.json"])

@@ -8,40 +8,16 @@ import os
 import resource
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from common.files import DiskFullError, full_disk_named, written_whole
-from common.inference import inferer
-from tests.inference.children import ended, last_line, segment, small_slide
+from tests.inference.children import ended, last_line, segment
 from tests.inference.test_resume import contents
 
 _PAGE = resource.getpagesize()
 _FINAL = ("prediction.tif", "prediction.geojson", "overlay.png", "entropy.tif", "probabilities.zarr", "summary.json")
-
-
-def _fail() -> None:
-    raise RuntimeError("stopped")
-
-
-def _fail_at_outputs() -> None:
-    inferer.write_outputs = lambda *arguments: _fail()
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> SimpleNamespace:
-    """A slide, the outputs of an undisturbed run, and the bytes that its maps take up on a disk."""
-    folder = tmp_path_factory.mktemp("whole")
-    slide = small_slide(folder / "s.tif")
-    assert ended(folder / "log", segment, slide, folder / "out", before=_fail_at_outputs).code == 1
-    maps = [path.stat().st_size for path in (folder / "out").rglob("*") if path.is_file()]
-    result = ended(folder / "log", segment, slide, folder / "out")
-    assert result.code == 0, result.said
-    # A file takes up whole pages.
-    room = sum(-(-size // _PAGE) for size in maps) * _PAGE
-    return SimpleNamespace(slide=slide, outputs=contents(folder / "out" / "s"), maps=room)
 
 
 @pytest.fixture
@@ -67,10 +43,14 @@ def check_nothing_half_written(out: Path) -> None:
     assert not [name for name in _FINAL if (out / "s" / name).exists()]
 
 
-# Too small for the journal, for all blocks, and for all outputs.
-@pytest.mark.parametrize(("share", "more"), [(0, 2), (0.6, 0), (1, 3)])
+# Too small for the progress log, for all blocks, and for all outputs.
+@pytest.mark.parametrize(
+    ("share", "more"), [pytest.param(0, 2, marks=pytest.mark.all), pytest.param(0.6, 0, marks=pytest.mark.all), (1, 3)]
+)
 def test_a_full_disk_is_named_and_the_same_command_resumes_once_there_is_room(whole, disk, tmp_path, share, more):
-    out = disk((round(share * whole.maps / _PAGE) + more) * _PAGE)
+    # A file takes up whole pages.
+    pages = sum(-(-size // _PAGE) for size in whole.maps)
+    out = disk((round(share * pages) + more) * _PAGE)
     result = ended(tmp_path / "log", segment, whole.slide, out)
     assert result.code == 1, result.said
     line = last_line(result.said)
@@ -111,6 +91,15 @@ def test_errors_of_a_full_disk_name_what_was_written():
     assert failure.value.errno == errno.ENOSPC
     with pytest.raises(PermissionError), full_disk_named("output"):
         raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_an_error_is_not_hidden_by_a_folder_that_is_gone(tmp_path):
+    def lose(folder: Path) -> None:
+        folder.rmdir()
+        raise RuntimeError("the cause")
+
+    with pytest.raises(RuntimeError, match="the cause"), written_whole(tmp_path / "mount" / "model.pt") as partial:
+        lose(partial.parent)
 
 
 def test_weights_that_do_not_fit_on_a_disk_are_a_full_disk(disk):

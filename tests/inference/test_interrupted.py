@@ -15,25 +15,14 @@ from tests.inference.children import (
     ended,
     exit_code,
     last_line,
-    moments,
     predict_slowly,
     segment,
-    small_slide,
     started,
     stopped,
 )
 from tests.inference.test_resume import contents
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM", signal.SIGKILL: ""}
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> SimpleNamespace:
-    """A slide, the outputs of an undisturbed run, and how many moments that has."""
-    folder = tmp_path_factory.mktemp("whole")
-    slide = small_slide(folder / "s.tif")
-    count = moments(folder / "log", slide, folder / "out")
-    return SimpleNamespace(slide=slide, outputs=contents(folder / "out" / "s"), moments=count)
 
 
 def left_over(folder: Path) -> list[str]:

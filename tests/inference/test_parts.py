@@ -62,3 +62,15 @@ def test_parts_of_other_settings_and_damaged_ones_are_refused(slide, scheme, tmp
         together.adopt_parts({"image": slide}, Stepwise(), [ours[1]])
     together.segment_slide({"image": slide}, rest := Stepwise())
     assert rest.calls == 25 - 12
+
+
+def test_damaged_progress_of_a_slide_is_not_taken_for_a_damaged_part(slide, scheme, tmp_path, caplog):
+    first, second = parts_of(slide, tmp_path / "parts", scheme, 2)
+    together = inferer(tmp_path / "together", scheme)
+    together.adopt_parts({"image": slide}, Stepwise(), [first])
+    settings = tmp_path / "together" / "s" / ".unfinished" / "settings.json"
+    settings.write_text('{"slide": ')
+    together.adopt_parts({"image": slide}, Stepwise(), [second])
+    assert f"{settings} is damaged: the slide is started over" in caplog.text
+    together.segment_slide({"image": slide}, rest := Stepwise())
+    assert rest.calls == 12

@@ -10,6 +10,8 @@ from common.inference import InferenceOptions, WholeSlideInferer
 from common.networks import DMMNM3
 from common.slides import FieldOfView
 from tests.conftest import ramp, write_pyramid
+from tests.inference.children import BLOCKS, small_slide
+from tests.inference.test_resume import Stepwise, run
 
 VIEWS = [FieldOfView(0.5, 64), FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
 
@@ -39,3 +41,13 @@ def test_the_bar_moves_within_a_block_and_ends_full(tmp_path, monkeypatch, schem
     assert shown == sorted(shown)
     assert len(set(shown)) >= least
     assert shown[-1] == 16
+
+
+def test_a_resumed_slide_shows_that_its_finished_blocks_are_checked(tmp_path, scheme, capsys):
+    slide = small_slide(tmp_path / "s.tif")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(str(slide), tmp_path / "out", scheme, Stepwise(stop_after=6))
+    assert "checking" not in capsys.readouterr().err
+    run(str(slide), tmp_path / "out", scheme, Stepwise())
+    said = capsys.readouterr().err
+    assert f"s: checking finished blocks:   0%|          | 0/{BLOCKS}" in said
