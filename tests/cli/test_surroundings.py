@@ -117,7 +117,7 @@ def test_an_output_file_on_a_failing_disk_is_an_error(tmp_path):
     with (tmp_path / "log").open("w") as file:
         failing = SimpleNamespace(write=fail, fileno=file.fileno)
         with pytest.raises(OSError, match="Input/output error"):
-            output._Unbroken(failing).write("x")
+            output._Safe(failing, bars=False).write("x")
 
 
 def test_a_home_folder_without_rights_gets_a_temporary_cache(tmp_path, monkeypatch):
