@@ -56,7 +56,7 @@ def full_disk_named(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """A path beside ``path`` to write a file or folder to; renamed to ``path`` when the block ends well, removed when
+    """A path next to ``path`` to write a file or folder to; renamed to ``path`` when the block ends well, removed when
     it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from .raster import OutlineRaster
 
 
 class AnnotationError(UnreadableFileError):
-    """An annotation file that cannot be read rightly."""
+    """An annotation file that cannot be read correctly."""
 
 
 class ProportionsError(AnnotationError):

@@ -37,7 +37,7 @@ class Member(Protocol):
         """Call a method of the worker; the future raises :class:`WorkerDiedError` if it is gone before it answers."""
 
     def revive(self) -> Future[Any]:
-        """See to it that the worker is there, anew if it died; done when it is."""
+        """Start the worker, or restart it if it died. The future is done once the worker is ready."""
 
     def leave(self) -> None:
         """End the worker."""

@@ -1,4 +1,4 @@
-"""Gives slides to workers, and gives them out anew when a worker dies or something passes."""
+"""Assigns slides to workers, and reassigns them when a worker dies or an error may pass."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Dispatcher:
     The largest come first, so that none is left to work on alone at the end. A worker has up to ``lanes`` tasks: it
     fetches the next while it segments one. What fails in a way that passes is tried again after a pause. When a worker
     dies with several, each is tried again alone: only what kills a worker by itself is blamed. What failed is tried
-    again by another worker if there is one, and a worker where one thing after another fails is started anew.
+    again by another worker if there is one, and a worker where one thing after another fails is restarted.
 
     Args:
         members: the workers.
@@ -188,7 +188,7 @@ class Dispatcher:
             return
         post = next((post for post in self._posts if future in post.doing), None)
         if post is None:
-            return  # Its worker died, and it was given out anew.
+            return  # Its worker died, and the slide was reassigned.
         try:
             result = future.result()
         except WorkerDiedError as error:
@@ -209,7 +209,7 @@ class Dispatcher:
             task.failures += "failed" in result
             self._waiting.extendleft(self._finished(task, result))
         if post.failures >= _ILL and not post.doing:
-            logger.warning("%s is started anew: %s", post.member.name, result["failed"])
+            logger.warning("%s is restarted: %s", post.member.name, result["failed"])
             self._replace(post)
 
     def _lost(self, post: _Post, error: WorkerDiedError) -> None:

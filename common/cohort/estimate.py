@@ -28,7 +28,7 @@ class Costs:
         mm2: predicted of a slide.
         slide_bytes: that come.
         output_bytes: that go.
-        seconds_per_slide: of one worker beside, that nothing else is done in: giving out, opening, files' ends.
+        seconds_per_slide: overhead of one worker per slide: assigning, opening, closing files.
     """
 
     seconds_per_mm2: float

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 
 EXTRA = 'pip install -e ".[cloud]"'
-# A file that is put there is there whole or not at all; elsewhere it is written beside its name and renamed.
+# A file that is put there is there whole or not at all; elsewhere it is written next to its name and renamed.
 _WHOLE = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"))
 # Seconds after which a web server that sends nothing has stalled. A slide may take hours; aiohttp allows 300 s for all.
 _STALLED = 60.0

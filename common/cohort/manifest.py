@@ -19,7 +19,7 @@ from .locations import filesystem, folder_of, is_url, lists_files, location_of, 
 from .patience import patiently
 
 _LISTS = (".json", ".csv", ".txt")
-# What lies beside the slides' folders.
+# What lies next to the slides' folders.
 _TAKEN = ("cohort.csv", "cohort.json", "manifest.sha256")
 
 

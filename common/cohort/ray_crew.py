@@ -67,7 +67,7 @@ class RayMember:
         self, ray: Any, name: str, given: WorkerSettings, cpus: int, gpus: int, lanes: int, kind: type = Worker
     ) -> None:
         self.name, self._ray = name, ray
-        # What was being done when it died is given out anew by the cohort, which counts how often.
+        # What was being done when it died is reassigned by the cohort, which counts how often.
         again = {"max_restarts": 0, "max_task_retries": 0}
         own = {"num_cpus": cpus, "num_gpus": gpus, "max_concurrency": lanes + 1, "scheduling_strategy": "SPREAD"}
         self._make = functools.partial(ray.remote(kind).options(**own, **again).remote, given)

@@ -17,7 +17,7 @@ from ..outputs.writer import SUMMARY
 from .locations import filesystem, is_url, lists_files, location_of, puts_whole, shown
 from .patience import patiently
 
-# What the cohort itself keeps beside the slides' folders: a record of each finished slide, and parts of large ones.
+# What the cohort itself keeps next to the slides' folders: a record of each finished slide, and parts of large ones.
 _OWN = ".cohort"
 
 
@@ -258,7 +258,7 @@ class RemoteStore(OutputStore):
         self.forget(f"{_OWN}/slides/{slide}.json")
         if SUMMARY in before:
             self.forget(f"{slide}/{SUMMARY}")
-        # Beside the outputs there may be others' files, and outputs of before that are not made anew.
+        # Beside the outputs there may be others' files, and outputs of before that are not made again.
         outputs = {path.partition("/")[0] for path in files}
         for path in [path for path in before if path.partition("/")[0] in outputs and path not in files]:
             self.forget(f"{slide}/{path}")

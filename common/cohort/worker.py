@@ -253,7 +253,7 @@ def load_bundle(given: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[str, 
     if not hasattr(inferer, "adopt_parts"):
         raise ValueError(
             f"{root}: its inferer, a {type(inferer).__name__}, is not this version's whole-slide inferer. Export the "
-            "bundle anew, or choose another config"
+            "bundle again, or choose another config"
         )
     seen = {key: parser.get_parsed_content(key) for key in ("fields_of_view", "target", "scheme")}
     load_weights(network, parser.get_parsed_content("checkpoint"), **seen)

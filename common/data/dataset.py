@@ -178,7 +178,7 @@ def _centres_elsewhere(
     index: PatchIndex, reader: PatchReader, data: Sequence[Mapping[str, Any]], seed: int
 ) -> np.ndarray:
     """For every row another centre of its slide, at least the widest view away where there is one, else the farthest
-    corner; of a slide in one tile, the glass beside it."""
+    corner; of a slide in one tile, the glass next to it."""
     rng = np.random.default_rng(seed)
     store = SlideStore()
     centres = index.rows[["row", "column"]].to_numpy()

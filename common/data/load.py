@@ -28,7 +28,7 @@ class LoadMultiMagnificationPatchd(MapTransform):
         label_key: the annotation's key; becomes ``(T, h, w)`` uint8. None reads no labels.
         target: the label map's field of view; needed with ``label_key``.
         further_targets: fields of view, around the same centre, of further label maps of as many pixels: what branches
-            beside the final output are compared with.
+            besides the final output are compared with.
         scheme: the annotation's classes; needed with ``label_key``.
         fill, resample, snap: see :class:`PatchReader`.
         elsewhere_key: where the item has ``elsewhere_center``, the patch around it goes here.

@@ -34,8 +34,8 @@ class PackedPatches:
     """Patches and label maps as the first transforms make them, one Zarr group per slide.
 
     What is packed is decoded, resampled and deformed once (the paper's balancing is done once, too: Ho et al. 2021,
-    section 2.3); what is drawn anew in every epoch stays with the transforms that follow. Every patch carries a CRC-32C
-    that is checked whenever it is read.
+    section 2.3); what is drawn again in every epoch stays with the transforms that follow. A CRC-32C of every patch is
+    checked whenever it is read.
 
     Args:
         folder: where the groups are; what is there already is used, what is missing is packed.

@@ -147,7 +147,9 @@ def _check_segmented(path: Path, item: Mapping[str, Any]) -> None:
     covered = shapely.union_all([_box(region) for region in segmented])
     for region in item.get("regions") or []:
         if not covered.buffer(1e-3).covers(_box(region)):
-            raise ValueError(f"{path}: its region {region} was not segmented, only {segmented}. Segment the slide anew")
+            raise ValueError(
+                f"{path}: its region {region} was not segmented, only {segmented}. Segment the slide again"
+            )
     if not item.get("regions"):
         raise ValueError(f"{path}: only the regions {segmented} were segmented, not all of the slide as is asked for")
 

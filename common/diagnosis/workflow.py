@@ -202,7 +202,7 @@ class Diagnosis:
             if settings[what] != value:
                 raise ValueError(
                     f"{path}: fitted to label maps with {what} {settings[what]}, those of {title} have {value}. "
-                    "Segment with the same weights and settings, or fit anew"
+                    "Segment with the same weights and settings, or fit again"
                 )
         features = np.stack([one.features(settings["without"]) for one in histograms])
         table = pd.DataFrame({"image": [str(item["image"]) for item in items]})

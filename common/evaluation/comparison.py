@@ -93,7 +93,7 @@ def compare_runs(
 
 
 def write_panels(path: Path, slide: Slide, shown: Mapping[str, LabelSource], scheme: ClassScheme) -> None:
-    """Write the slide, and beside it each source of labels laid over it, at most 700 pixels a side."""
+    """Write the slide, and next to it each source of labels laid over it, at most 700 pixels a side."""
     view = _Overview.of(slide)
     pictures = {"slide": view.tissue}
     for title, labels in shown.items():

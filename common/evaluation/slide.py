@@ -61,7 +61,7 @@ def score_slide(
 
 
 def segmented_regions(prediction: str | Path) -> list[list[float]] | None:
-    """The regions of its slide that a ``prediction.tif`` is of, as the summary beside it says; None: all of it."""
+    """The regions of its slide that a ``prediction.tif`` is of, as the summary next to it says; None: all of it."""
     summary = Path(prediction).with_name("summary.json")
     if not summary.exists():
         return None

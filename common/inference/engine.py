@@ -135,7 +135,7 @@ class Segmenter:
             settings: what the result depends on; see :class:`ProgressLog`.
             maps: which to make; see :class:`Stitcher`.
             tissue: targets without tissue are not predicted (label 0).
-            overwrite: begin anew where the folder holds the beginning of a result of other settings.
+            overwrite: start over where the folder holds the beginning of a result of other settings.
             pixelwise: nor are pixels without tissue in the others.
             part: predict only this one, from 0 on, of so many parts of the slide's blocks.
 
@@ -237,7 +237,7 @@ class Segmenter:
                 network.load_state_dict(self.networks[0].state_dict())
 
     def _circumstances(self) -> dict[str, Any]:
-        """What the last bits depend on beside the settings: begun on one, a slide does not go on on another."""
+        """Return what the last bits depend on besides the settings: elsewhere, a slide does not resume."""
         kinds = sorted({device.type for device in self.devices})
         return {"devices": kinds, "torch": torch.__version__, "multimag": __version__}
 

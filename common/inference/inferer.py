@@ -151,7 +151,7 @@ class WholeSlideInferer(Inferer):
             network: the network.
 
         Raises:
-            SlideError: it cannot be read rightly.
+            SlideError: it cannot be read correctly.
             SettingsError: its folder holds results of other settings.
             FolderInUseError: another process is at work there.
             OutputError: an output that is asked for cannot be made.
@@ -160,7 +160,7 @@ class WholeSlideInferer(Inferer):
             summary = None if self.overwrite else folder.summary(settings)
             missing = self.outputs if summary is None else folder.missing(self.outputs)
             if summary is None or missing:
-                summary = self._make(slide, folder, segmenter, settings, missing, anew=summary is None)
+                summary = self._make(slide, folder, segmenter, settings, missing, from_scratch=summary is None)
             else:
                 logger.info("%s is segmented already; --overwrite True starts over", folder.path)
             folder.discard_unfinished()
@@ -235,14 +235,14 @@ class WholeSlideInferer(Inferer):
         segmenter: Segmenter,
         settings: dict[str, Any],
         outputs: tuple[str, ...],
-        anew: bool,
+        from_scratch: bool,
     ) -> dict[str, Any]:
-        """Segment a slide and write these outputs; ``anew``, in place of all that are there."""
+        """Segment a slide and write these outputs. With ``from_scratch`` they replace all that are there."""
         found = self._predicted(slide, folder, segmenter, settings, outputs)
         record = self._record(slide, settings, found)
         maps, grid = found.maps, found.grid
-        kept = None if anew else folder.path
-        with folder.written(replace=anew) as staged:
+        kept = None if from_scratch else folder.path
+        with folder.written(replace=from_scratch) as staged:
             return write_outputs(staged, outputs, slide, maps, grid, self.scheme, record, self.polygons, kept)
 
     def _predicted(
@@ -260,7 +260,7 @@ class WholeSlideInferer(Inferer):
         counted: TissueMask | RegionMask | None = tissue
         pixelwise = self.tissue == "pixels"
         if "regions" in settings:
-            # Pixel by pixel, so that nothing beside a region is predicted.
+            # Pixel by pixel, so that nothing next to a region is predicted.
             counted, pixelwise = RegionMask(settings["regions"], tissue, pixelwise), True
         folder.unfinished.mkdir(exist_ok=True)
         maps = maps_for(outputs)

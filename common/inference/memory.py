@@ -15,7 +15,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 def retain_freed_memory() -> Iterator[None]:
     """Within, memory that the main thread frees stays with the process for the next tensor; later it is given back.
 
-    glibc otherwise asks the kernel for every large block anew and the kernel clears each page of it: with maps over a
+    glibc otherwise asks the kernel for every large block again and the kernel clears each page of it: with maps over a
     whole block of targets that took more than half of the time. Other threads gain nothing: their share of the heap
     holds no block as large. The settings are the process's, and remain. Does nothing where the C library is another.
     """

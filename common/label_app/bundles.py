@@ -86,8 +86,10 @@ def _fingerprint(source: Path) -> str:
 
 
 def _parts(source: Path) -> list[Path]:
-    """What a bundle is made of: runs in its folder leave results and caches beside that. Weights other than the model's
-    would be the same, or be out of date once it is trained."""
+    """Return the parts of a bundle, without the results and caches that runs leave in its folder.
+
+    Weights other than the model's would be the same, or be out of date once it is trained.
+    """
     wanted = ("configs", "docs", SCRIPTS)
     found = [path for path in files_of(source) if path.parts[0] in wanted and is_of_a_bundle(path)]
     weights = Path("models") / "model.pt"

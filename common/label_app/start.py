@@ -63,10 +63,10 @@ def main() -> None:
     for path in (*bundles, arguments.studies):
         if not Path(path).exists():
             raise SystemExit(f"error: {path}: no such file or folder")
-    beside = [path for path in Path(arguments.studies).iterdir() if path.suffix.lower().lstrip(".") in _LABELS]
-    if beside:
+    misplaced = [path for path in Path(arguments.studies).iterdir() if path.suffix.lower().lstrip(".") in _LABELS]
+    if misplaced:
         # MONAI Label would take them for slides, and the slides of the same names for them.
-        raise SystemExit(f"error: {beside[0]} lies among the slides. Move annotations to a folder of their own")
+        raise SystemExit(f"error: {misplaced[0]} lies among the slides. Move annotations to a folder of their own")
     work = Path(arguments.work).resolve()
     work.mkdir(parents=True, exist_ok=True)
     (work / "main.py").write_text(_MAIN, encoding="utf-8")

@@ -65,7 +65,7 @@ class SlideTrainTask(BundleTrainTask):
         if any(item.get("origin") == "bounds" for item in found) and not self._bundle.knows_origins:
             raise ValueError(
                 f"{self._bundle.name} was exported before annotations could count from a slide's bounds, and would "
-                "train on what lies beside them. Export it again"
+                "train on what lies next to them. Export it again"
             )
         return found
 

@@ -65,7 +65,7 @@ class Decoder(nn.Module):
 
     Args:
         channels: encoder widths, finest first.
-        extra: channels, finest level first, of other maps that enter the upsampling to that level beside the
+        extra: channels, finest level first, of other maps that enter the upsampling to that level besides the
             decoder's own.
         block, up: from how many to how many channels -> what follows the concatenation, and what upsamples by 2.
     """

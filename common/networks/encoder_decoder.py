@@ -180,7 +180,7 @@ class EncoderDecoder(SegmentationNetwork):
     Args:
         num_classes: C.
         skips: see :class:`DenseDecoder`. ``"none"`` is the paper's Plain, ``"residual"`` its Residual network.
-        sparse_decoder: a :class:`SparseDecoder` beside the dense one.
+        sparse_decoder: a :class:`SparseDecoder` besides the dense one.
         input_aware: see :class:`Trunk`. With dense skips and both of these the network is the paper's own; without
             ``input_aware`` its A1, without ``sparse_decoder`` A2, without either A3.
         channels: of the trunk's stages.

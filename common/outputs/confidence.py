@@ -22,7 +22,7 @@ _STEPS = (64, 128, 191, 255)
 
 
 def write_confidence(path: Path, slide: Slide, store: MapStore, grid: TileGrid, scheme: ClassScheme) -> None:
-    """Write the slide, and beside it for every class how probable it is, as heat over the grey slide (the form of Modi
+    """Write the slide, and next to it for every class how probable it is, as heat over the grey slide (the form of Modi
     et al. 2024, Fig. 1). Where a class is improbable, or nothing was predicted, the slide shows.
 
     Args:

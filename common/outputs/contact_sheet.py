@@ -30,7 +30,7 @@ def contact_sheet(
         pictures: ``(h, w, 3)`` uint8 of at most 480 pixels a side, or None for what cannot be shown, and its lines;
             those that begin with "!" are red.
         scheme: of the legend.
-        columns: pictures beside each other.
+        columns: pictures next to each other.
         opacity: of the classes in the pictures.
     """
     columns = max(1, min(columns, len(pictures)))

@@ -69,7 +69,7 @@ def draw_activations(
     mpp: float | None = None,
     series: int | None = None,
 ) -> None:
-    """Draw the patch of a slide around a place, and beside it what layers of networks show of it (the form of Mehta et
+    """Draw the patch of a slide around a place, and next to it what layers of networks show of it (the form of Mehta et
     al. 2018, Fig. 7).
 
     Args:

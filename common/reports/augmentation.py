@@ -87,7 +87,7 @@ class AugmentationReport:
 
         Args:
             out: folder.
-            styled: folder of slides in other styles, to be shown beside.
+            styled: folder of slides in other styles, to be shown as well.
 
         Returns:
             5th and 95th percentile of hue (degrees) and saturation of stained pixels, before and after.

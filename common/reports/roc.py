@@ -137,7 +137,7 @@ def read_curve(folder: str | Path) -> tuple[dict[str, Any], Curve]:
 
 
 def plot_curves(path: str | Path, curves: Mapping[str, Curve], faint: Sequence[Curve] = ()) -> None:
-    """Draw curves with their areas in the legend, and beside them their upper left corner enlarged.
+    """Draw curves with their areas in the legend, and next to them their upper left corner enlarged.
 
     Args:
         path: the picture.

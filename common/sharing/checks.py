@@ -115,10 +115,10 @@ def weights(folder: Path, notes: list[str]) -> Iterator[str]:
     programs = [path.as_posix() for path in found if path.suffix in (".ts", ".pt2", ".onnx")]
     if programs:
         notes.append(f"{', '.join(programs)}: what such programs compute once they run is not checked")
-    beside = Path("models") / "model.safetensors"
-    if beside not in found:
+    safetensors = Path("models") / "model.safetensors"
+    if safetensors not in found:
         notes.append("no models/model.safetensors, which some hubs ask for")
-    elif not _same_weights(folder / "models" / "model.pt", folder / beside):
+    elif not _same_weights(folder / "models" / "model.pt", folder / safetensors):
         yield "models/model.pt and models/model.safetensors hold different weights. Export the bundle again"
 
 
@@ -129,9 +129,9 @@ def _refusal(path: Path) -> Iterator[str]:
         yield str(error)
 
 
-def _same_weights(checkpoint: Path, beside: Path) -> bool:
+def _same_weights(checkpoint: Path, safetensors: Path) -> bool:
     state = read_state(checkpoint)
-    with safe_open(beside, "pt") as file:
+    with safe_open(safetensors, "pt") as file:
         return set(file.keys()) == set(state) and all(
             value.shape == torch.Size(file.get_slice(name).get_shape()) and torch.equal(value, file.get_tensor(name))
             for name, value in state.items()

@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 
 _COLORS = ("red", "green", "blue")
-# What `python -m monai.bundle run` needs beside MONAI.
+# What `python -m monai.bundle run` needs besides MONAI.
 _OF_RUNS = ("fire", "pytorch-ignite", "pyyaml")
 # Said by keys of their own.
 _APART = frozenset({"monai", "torch", "numpy"})

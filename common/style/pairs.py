@@ -46,7 +46,7 @@ class StylePairs(Dataset):
         return self.count
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        # torch's generator, which a loader seeds anew in every epoch and worker.
+        # torch's generator, which a loader seeds again in every epoch and worker.
         rng = np.random.default_rng([self.seed, number, int(torch.randint(2**31, ()))])
         image, style = (patches[int(rng.integers(len(patches)))]["image"] for patches in self._patches)
         turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))

@@ -89,7 +89,7 @@ class SlideRestyler:
         note_styled_slides(self.folder)
         with written_whole(self.folder / f"{self.style}.png") as partial:
             Image.fromarray(np.concatenate(shown, axis=1)).save(partial)
-        logger.info("slides in the style %s: %s, patches before and after beside it", self.style, self.folder)
+        logger.info("slides in the style %s: %s, patches before and after in the same folder", self.style, self.folder)
 
     def _claimed(self) -> dict[str, Any]:
         """The style's record, a new one if there is none."""

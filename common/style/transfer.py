@@ -31,7 +31,7 @@ class StyleTransfer:
     Args:
         trainer: of the restyler's generator.
         restyler: of the slides.
-        checkpoint: where the generator's weights go, with what they were trained with beside them (``.json``).
+        checkpoint: where the generator's weights go, with what they were trained with next to them (``.json``).
         settings: what they are trained with.
     """
 

@@ -173,10 +173,10 @@ class SuperpixelSVM:
                 settings = {**self._settings(), "model": sha256(path), **chosen, **_of_slide(slide, item)}
                 folder = SlideFolder(inside(as_path(output_dir), item["name"]))
                 with folder.held():
-                    anew = overwrite or folder.summary(settings) is None
-                    missing = tuple(outputs) if anew else folder.missing(tuple(outputs))
+                    from_scratch = overwrite or folder.summary(settings) is None
+                    missing = tuple(outputs) if from_scratch else folder.missing(tuple(outputs))
                     if missing:
-                        self._segment(slide, item, folder, missing, settings, provenance, outlines, anew)
+                        self._segment(slide, item, folder, missing, settings, provenance, outlines, from_scratch)
             except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
                 logger.error("left out: %s", error)
                 failed.append(str(error))
@@ -200,7 +200,7 @@ class SuperpixelSVM:
         settings: dict[str, Any],
         provenance: Provenance,
         polygons: PolygonOptions,
-        anew: bool,
+        from_scratch: bool,
     ) -> None:
         started = time.monotonic()
         whole = Region(slide, self.mpp)
@@ -218,8 +218,8 @@ class SuperpixelSVM:
                 **provenance.record(),
             }
             slide.check_unchanged()
-            maps, kept = {"labels": labels_map}, None if anew else folder.path
-            with folder.written(replace=anew) as staged:
+            maps, kept = {"labels": labels_map}, None if from_scratch else folder.path
+            with folder.written(replace=from_scratch) as staged:
                 write_outputs(staged, outputs, slide, maps, grid, self.scheme, record, polygons, kept)
 
     @staticmethod

@@ -37,7 +37,7 @@ class RestartPoint:
     """Keeps, after every epoch, all that a training needs to go on from there, and goes on from there.
 
     Network, optimiser, learning rate, best score so far, and which patches come next are as they would have been;
-    random numbers beside those of the patches (dropout) begin anew with every epoch. So a training that was stopped
+    random numbers besides those of the patches (dropout) start over with every epoch. So a training that was stopped
     ends as one that was not. One process writes and reads; the others get it from that one.
 
     Args:
@@ -86,12 +86,12 @@ class RestartPoint:
         self._training = self._described(engine)
         state = self._newest(self._read())
         if state is None:
-            logger.info("beginning anew: no %s yet", self.path)
+            logger.info("starting over: no %s yet", self.path)
             return
         unlike = differences(state["training"], self._training)
         if unlike:
             raise ValueError(
-                f"{self.path} is of another training: {'; '.join(unlike)}. Move it away to begin anew, or set restart "
+                f"{self.path} is of another training: {'; '.join(unlike)}. Move it away to start over, or set restart "
                 "to another file"
             )
         self.network.load_state_dict(state["network"])
@@ -147,12 +147,12 @@ class RestartPoint:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever a damaged file makes of it
-            raise ValueError(f"{self.path} cannot be read ({error}). Move it away to begin anew") from error
+            raise ValueError(f"{self.path} cannot be read ({error}). Move it away to start over") from error
         missing = [key for key in _KEPT if key not in state] if isinstance(state, dict) else list(_KEPT)
         if missing:
             raise ValueError(
                 f"{self.path} is not what a training keeps to resume: no {', '.join(missing)}. Move it away to begin "
-                "anew, or set restart to another file"
+                "over, or set restart to another file"
             )
         return state
 

@@ -12,7 +12,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 
 from ..slides import FieldOfView
 
-# A loader's workers are as many as there are cores; OpenCV's own threads beside them only wait, and do not outlive a
+# A loader's workers are as many as there are cores; OpenCV's own threads next to them only wait, and do not outlive a
 # fork.
 cv2.setNumThreads(0)
 

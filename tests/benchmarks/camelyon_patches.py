@@ -3,7 +3,7 @@
     python tests/benchmarks/camelyon_patches.py [OUTPUT]
 
 A smoke test: the patches are 512² pixels with coarse outlines of tumour, have no surroundings, and their µm/px is not
-known (0.5 is put in). One resolution, one seed. Needs ../shared/data/camelyon_patches beside the checkout; says so and
+known (0.5 is put in). One resolution, one seed. Needs ../shared/data/camelyon_patches next to the checkout; says so and
 ends without it.
 """
 

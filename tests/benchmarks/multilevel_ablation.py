@@ -4,8 +4,8 @@ on phantoms of stains and scanners that were trained on, and of others.
     python tests/benchmarks/multilevel_ablation.py [OUTPUT] [--seeds 1] [--patches 1600] [--jobs 2]
 
 All train on as many patches with EfficientNet-B0 (HookNet has no encoder of that kind) at 256² (284² for HookNet, which
-predicts 70² of them). Iterated, the base model trains on as many and three master steps on half as many each; beside it
-a network trained once on as many as these together. Scored over the middle of 12 testing slides: half of
+predicts 70² of them). Iterated, the base model trains on as many and three master steps on half as many each; in
+comparison, a network trained once on as many as these together. Scored over the middle of 12 testing slides: half of
 stains and scanners seen in training, the others of an unseen stain, an unseen scanner, or both. What is finished is not
 done again, so that the command can be stopped and repeated. About an hour on two cores.
 """

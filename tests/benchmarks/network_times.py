@@ -3,7 +3,7 @@
     python tests/benchmarks/network_times.py [PATCHES]
 
 Times PATCHES patches of 256 x 256 pixels (16 by default) at the paper's width on random weights, on the GPU if there is
-one. On shared machines only ratios within one run mean something: they are printed beside the paper's.
+one. On shared machines only ratios within one run mean something: they are printed next to the paper's.
 """
 
 from __future__ import annotations

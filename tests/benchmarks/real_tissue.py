@@ -3,7 +3,7 @@ other half, tested on 1015, by the DMMN bundle's own commands. One seed; three r
 
     python tests/benchmarks/real_tissue.py [OUTPUT]
 
-Needs ../shared/data/bcss_tumour beside the checkout; says so and ends without it.
+Needs ../shared/data/bcss_tumour next to the checkout; says so and ends without it.
 """
 
 from __future__ import annotations

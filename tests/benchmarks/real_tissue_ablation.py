@@ -4,7 +4,7 @@
     python tests/benchmarks/real_tissue_ablation.py [OUTPUT] [--epochs 4]
 
 Figures and panels as phantom_ablation.py gives them. What is finished is not done again. Needs
-../shared/data/bcss_tumour beside the checkout; says so and ends without it.
+../shared/data/bcss_tumour next to the checkout; says so and ends without it.
 """
 
 from __future__ import annotations

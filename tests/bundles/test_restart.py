@@ -144,7 +144,7 @@ def test_a_stopped_training_goes_on_and_ends_as_if_it_had_not_been(bundle, phant
         said = causes(failure.value)
         assert "restart.pt is of another training: " in said
         assert "seed is 0 there, 1 now" in said
-        assert "Move it away to begin anew" in said
+        assert "Move it away to start over" in said
 
 
 def free_port() -> int:

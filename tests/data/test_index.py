@@ -75,7 +75,7 @@ def test_the_index_is_cached_by_content(entry, scheme, tmp_path, monkeypatch):
 
 
 def test_patches_and_labels_meet_pixel_by_pixel(tmp_path, scheme):
-    """Where the slide's red channel is the label, the label map read beside the patch is the patch."""
+    """Where the slide's red channel is the label, the label map read next to the patch is the patch."""
     labels = np.random.default_rng(0).integers(1, 7, (8, 8)).repeat(40, 0).repeat(40, 1).astype(np.uint8)
     Image.fromarray(np.stack([labels] * 3, axis=-1)).save(tmp_path / "slide.png")
     Image.fromarray(labels).save(tmp_path / "labels.png")
@@ -234,7 +234,7 @@ def test_targets_without_tissue_are_left_out_by_otsus_threshold(tmp_path, scheme
     }
     assert len(sizes[False]) == 4 * 8
     columns = sizes[True].index.rows["column"]
-    # The mask has pixels of 8 µm and is closed over 16 µm: a column beside the edge may count.
+    # The mask has pixels of 8 µm and is closed over 16 µm: a column next to the edge may count.
     assert 4 * 4 <= len(sizes[True]) <= 4 * 5
     assert columns.max() <= 320
 

@@ -109,8 +109,8 @@ def test_a_finished_slide_is_left_as_it_is_unless_asked_otherwise(slide, scheme,
     assert again.calls == 0
     assert sum(tissue["area_mm2"] for tissue in result["classes"].values()) == pytest.approx(0.576**2 / 4)
     inferer.finish()
-    run(slide, tmp_path / "out", scheme, anew := Stepwise(), overwrite=True)
-    assert anew.calls == 25
+    run(slide, tmp_path / "out", scheme, again := Stepwise(), overwrite=True)
+    assert again.calls == 25
     (tmp_path / "out" / "s" / "overlay.png").unlink()
     run(slide, tmp_path / "out", scheme, repaired := Stepwise())
     assert repaired.calls == 25

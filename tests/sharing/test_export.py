@@ -180,7 +180,7 @@ def test_other_refusals(small_dmmn, tmp_path):
 
 
 def test_two_overlays_are_named_with_a_comma_and_say_what_they_make(tmp_path):
-    """Of the U-Net beside the demonstration network, no word of three magnifications."""
+    """Of the U-Net next to the demonstration network, no word of three magnifications."""
     weights, out = DMMN / "models" / "demo_unet.pt", tmp_path / "unet.zip"
     run_common("export", DMMN, "--checkpoint", weights, "--config", "demo.yaml,ablations/demo_unet.yaml", "-o", out)
     with zipfile.ZipFile(out) as file:

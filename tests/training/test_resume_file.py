@@ -29,7 +29,7 @@ def test_a_restart_file_that_is_not_one_is_refused_with_a_remedy(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=said) as refused:
             read(path)
-        assert "Move it away to begin anew" in str(refused.value)
+        assert "Move it away to start over" in str(refused.value)
         assert str(path) in str(refused.value)
     torch.save([1, 2], path)
     with pytest.raises(ValueError, match="is not what a training keeps to resume"):

@@ -31,7 +31,7 @@ class SlideView:
         name: its folder's, below the run's.
         summary: what its ``summary.json`` says.
         tissue: data URI of the picture below; of the overlay if the slide is not at hand.
-        labels: data URI of a grey picture whose values are labels, to be coloured on the page; None beside an overlay.
+        labels: data URI of a grey picture whose values are labels, to be coloured on the page; None next to an overlay.
         size: width and height of the pictures.
         note: what the reader should know of the pictures.
     """

@@ -8,7 +8,7 @@ as new a torch:
 
     pip install torch==2.13.0
     pip install --no-deps tiatoolbox==2.1.3 "torchvision<0.28"
-    pip install (what TIAToolbox requires beside these two)
+    pip install (what TIAToolbox requires next to these two)
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ CLASSES = [
 
 @pytest.fixture
 def run(tmp_path):
-    """A segmented slide of 64 x 96 pixels, its left half stroma; scores, curves and a table beside it."""
+    """A segmented slide of 64 x 96 pixels, its left half stroma; scores, curves and a table next to it."""
     slide = np.full((64, 96, 3), 230, np.uint8)
     slide[:, :48] = (180, 90, 160)
     Image.fromarray(slide).save(tmp_path / "a.png")
