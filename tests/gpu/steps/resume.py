@@ -82,15 +82,15 @@ class _counted:
     """Count finished blocks; with ``last``, die at once when there are so many."""
 
     def __init__(self, last: int | None = None) -> None:
-        self.count, self.last, tick = [0], last, ProgressLog.tick
+        self.count, self.last, mark_done = [0], last, ProgressLog.mark_done
 
-        def counting(journal: ProgressLog, *place: int) -> None:
-            tick(journal, *place)
+        def counting(log: ProgressLog, *block: int) -> None:
+            mark_done(log, *block)
             self.count[0] += 1
             if self.count[0] == self.last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        self.patched = patch.object(ProgressLog, "tick", counting)
+        self.patched = patch.object(ProgressLog, "mark_done", counting)
 
     def __enter__(self) -> list[int]:
         self.patched.start()
