@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..classes import ClassScheme
+from ..files import printable_line
 from ..maps.grid import Block, TileGrid
 from ..maps.store import MapStore, checksum
 from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask
@@ -162,7 +163,7 @@ class Segmenter:
         jobs = [(block, mask) for block in grid.blocks() if (mask := _wanted(block, grid, tissue)).any()]
         jobs = jobs[len(jobs) * part[0] // part[1] : len(jobs) * (part[0] + 1) // part[1]]
         # Reads all of them from the disk, which takes a while on a large slide.
-        said = f"{slide.name}: checking finished blocks"
+        said = printable_line(f"{slide.name}: checking finished blocks")
         checked = tqdm(jobs, desc=said, unit="block", disable=not finished, leave=False, mininterval=0.5)
         left = [job for job in checked if not _is_finished(job[0], finished, stores)]
         damaged = sum((block.top, block.left) in finished for block, _ in left)
@@ -254,7 +255,7 @@ class _Progress:
     def shown(self, name: str, total: int, before: int) -> Iterator[None]:
         """Show the bar within: ``total`` targets, some of which were predicted before."""
         self._done = float(before)
-        with tqdm(total=total, initial=before, desc=name, unit="patch", mininterval=0.5) as self._bar:
+        with tqdm(total=total, initial=before, desc=printable_line(name), unit="patch", mininterval=0.5) as self._bar:
             yield
 
     def add(self, targets: float) -> None:
