@@ -151,7 +151,7 @@ class RestartPoint:
         missing = [key for key in _KEPT if key not in state] if isinstance(state, dict) else list(_KEPT)
         if missing:
             raise ValueError(
-                f"{self.path} is not what a training keeps to resume: no {', '.join(missing)}. Move it away to begin "
+                f"{self.path} is not what a training keeps to resume: no {', '.join(missing)}. Move it away to start "
                 "over, or set restart to another file"
             )
         return state
