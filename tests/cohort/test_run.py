@@ -181,11 +181,11 @@ def test_a_cohort_that_a_signal_ends_resumes_without_losing_or_repeating_a_slide
 def test_a_bundle_that_is_not_there_or_has_no_weights_is_one_line(slides, tmp_path):
     given = command(slides / "s0.tif", tmp_path / "out", tmp_path / "cache", "--checkpoint", tmp_path / "absent.pt")
     result = subprocess.run(given, capture_output=True, text=True, check=False, timeout=600)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "absent.pt" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert not list((tmp_path / "out").glob("s0"))
     given = command(slides / "s0.tif", tmp_path / "out", tmp_path / "cache", "--overlp", 0.5)
     result = subprocess.run(given, capture_output=True, text=True, check=False, timeout=600)
-    assert result.returncode == 1
-    assert "--overlp is no option of a cohort, nor a key of" in result.stderr.splitlines()[-1]
+    assert result.returncode == 2
+    assert "no key 'overlp'. Did you mean overlap?" in result.stderr.splitlines()[-1]
