@@ -129,9 +129,15 @@ class WholeSlideInferer(Inferer):
         try:
             return self.segment_slide(inputs, network)
         except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
-            logger.error("left out: %s", error)
-            self._failed.append(str(error))
-            return {"image": inputs["image"], "error": str(error)}
+            return self._left_out(inputs, str(error))
+        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+            remedy = "It is in the way of the outputs: move it, or choose another output folder"
+            return self._left_out(inputs, f"{error.filename}: {error.strerror}. {remedy}")
+
+    def _left_out(self, inputs: Mapping[str, Any], reason: str) -> dict[str, Any]:
+        logger.error("left out: %s", reason)
+        self._failed.append(reason)
+        return {"image": inputs["image"], "error": reason}
 
     def finish(self) -> None:
         """Say where the outputs are, and leave with a non-zero exit code if a slide could not be segmented."""

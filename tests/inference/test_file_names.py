@@ -37,3 +37,14 @@ def test_a_byte_that_is_not_utf8_survives_json(tmp_path):
     write_json(tmp_path / "a.json", {"image": name})
     assert json.loads((tmp_path / "a.json").read_bytes()) == {"image": name}
     assert utf8(name) == rb"pr\udce4p.tif"
+
+
+def test_a_file_in_the_place_of_a_slides_folder_costs_that_slide_only(tmp_path, scheme):
+    first, second = (str(write_pyramid(tmp_path / f"{name}.tif", [ramp(48, 48)], (0.5, 0.5))) for name in "ab")
+    run = inferer(tmp_path / "out", scheme)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").symlink_to(tmp_path / "nowhere")
+    assert "in the way of the outputs: move it" in run({"image": first}, Stepwise())["error"]
+    assert "error" not in run({"image": second}, Stepwise())
+    with pytest.raises(SystemExit, match="1 of 2 slides"):
+        run.finish()
