@@ -72,7 +72,8 @@ def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("normalisation", [pytest.param("pixels", marks=pytest.mark.all), "weights"])
+@pytest.mark.all
+@pytest.mark.parametrize("normalisation", ["pixels", "weights"])
 def test_two_processes_train_as_one_with_twice_the_batch(normalisation, phantoms, tmp_path):
     """The same patches, augmented the same, in the same global batches: the same weights up to rounding."""
     arguments = {

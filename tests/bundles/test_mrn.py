@@ -88,6 +88,7 @@ def segmented(trained, phantoms) -> Path:
     return folder
 
 
+@pytest.mark.all
 def test_training_keeps_the_checkpoint_of_the_lowest_validation_loss(trained, phantoms, tmp_path):
     losses = [float(loss) for loss in re.findall(r"Metrics -- val_loss: (\S+)", (trained / "log.txt").read_text())]
     assert len(losses) == 2

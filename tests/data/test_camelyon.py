@@ -33,6 +33,7 @@ def annotations(numbers: range | tuple[int, ...]) -> list[str]:
     return [f"training/lesion_annotations/tumor_{number:03d}.xml" for number in numbers]
 
 
+@pytest.mark.all
 def test_annotations_with_cut_outs_are_the_tumour_that_was_painted(camelyon16):
     """A quarter of the lesions is outlined 2.25 times too large, and cut out again earlier or later in the file."""
     datalist = datalist_from_camelyon16(camelyon16, camelyon16 / "datalist.json", validation=0.5).path

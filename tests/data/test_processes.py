@@ -29,7 +29,7 @@ def _process(rank: int, folder: str, broken: int) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("broken", [0, 9])
+@pytest.mark.parametrize("broken", [pytest.param(0, marks=pytest.mark.all), 9])
 def test_each_process_does_its_share_and_all_get_all_or_hear_why_not(tmp_path, broken):
     multiprocessing.spawn(_process, (str(tmp_path), broken), nprocs=2)
     (first, one), (second, other) = ((tmp_path / f"{rank}.txt").read_text().split("\n") for rank in (0, 1))

@@ -77,7 +77,7 @@ def test_classes_are_drawn_alike():
     assert len(set(drawn.tolist())) == 9
 
 
-@pytest.mark.parametrize("kind", ["SVM", "MLP"])
+@pytest.mark.parametrize("kind", ["SVM", pytest.param("MLP", marks=pytest.mark.all)])
 def test_what_only_tells_cases_apart_does_not_help(kind):
     """Regions of a case share features that have nothing to do with their diagnosis: were a case on both sides, its
     regions would be told from each other."""

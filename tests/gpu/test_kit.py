@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -47,6 +48,7 @@ def tables(rehearsed: Path) -> dict[str, list[dict[str, str]]]:
     return parse_markdown((rehearsed / "table.md").read_text())
 
 
+@pytest.mark.all
 def test_every_step_ends_well_and_has_a_table(tables):
     outcomes = [(row["row"], row["outcome"]) for row in tables["steps"]]
     assert outcomes == [("loading", "done"), *((step.name, "done") for step in STEPS)]
@@ -55,11 +57,13 @@ def test_every_step_ends_well_and_has_a_table(tables):
     assert "miniature" in tables["run"][0]["size"]
 
 
+@pytest.mark.all
 def test_tables_hold_every_row_that_was_measured(rehearsed, tables):
     measured = [json.loads(line) for line in (rehearsed / "results.jsonl").read_text().splitlines()]
     assert sum(map(len, tables.values())) == len(measured)
 
 
+@pytest.mark.all
 def test_on_the_cpu_labels_equal_the_cpus(tables):
     rows = {row["row"]: row for row in tables["labels"]}
     for name in (*BUNDLES, "demo", "demo_unet"):
@@ -70,12 +74,20 @@ def test_on_the_cpu_labels_equal_the_cpus(tables):
     assert {"dmmn, seamless, bfloat16", "mrn, shared, float32", "da_refinenet, shared, float32"} <= set(rows)
 
 
+@pytest.mark.all
 def test_the_floor_is_the_papers_slide_in_operations(tables):
     # 79.3 GFLOP a patch at full width, 31,500 patches, 790 TFLOP/s: 3.2 s.
     patches = -(-LARGE[0] // 256) * -(-LARGE[1] // 256)
     assert patches == 31_500
     assert floor_seconds(patches, bundle_case("dmmn").flops()) == pytest.approx(3.16, abs=0.01)
     assert tables["slide"][0]["row"] == "floor"
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_every_step_can_be_loaded():
+    for step in STEPS:
+        module, function = step.function.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
 
 
 def is_running(pid: int) -> bool:

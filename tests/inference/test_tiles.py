@@ -72,7 +72,7 @@ def of_patch(slide, network, scheme, top: int, left: int, moves=((0, False),)) -
     return 255 * np.asarray(total) / len(moves)
 
 
-@pytest.mark.parametrize("fusion", ["attention", "concat", "add"])
+@pytest.mark.parametrize("fusion", ["attention", *(pytest.param(f, marks=pytest.mark.all) for f in ("concat", "add"))])
 @pytest.mark.parametrize("context", ["per_patch", "shared"])
 def test_every_slice_gets_its_own_tile(slide, scheme, tmp_path, fusion, context):
     network = make(fusion)

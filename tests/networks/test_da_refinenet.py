@@ -50,7 +50,9 @@ def test_sizes_are_the_published_ones(encoder):
         assert round(millions(DARefineNet(4, encoder)), 2) == attention
 
 
-@pytest.mark.parametrize("fusion", ["attention", "concat", "add", None])
+@pytest.mark.parametrize(
+    "fusion", ["attention", *(pytest.param(f, marks=pytest.mark.all) for f in ("concat", "add", None))]
+)
 def test_a_network_scripts_and_exports_and_names_the_sizes_that_fit(fusion):
     torch.manual_seed(0)
     network = (RefineNet(4, "resnet18", **SMALL) if fusion is None else small(fusion)).eval()

@@ -51,8 +51,8 @@ def test_polygons_keep_holes_and_do_not_join_corners():
     assert label_polygons(np.zeros((4, 4), dtype=np.uint8)) == {}
 
 
-@pytest.mark.parametrize("glass", [0.0, 0.5])
-@pytest.mark.parametrize("block", [64, 200, 256])
+@pytest.mark.parametrize("glass", [pytest.param(0.0, marks=pytest.mark.all), 0.5])
+@pytest.mark.parametrize("block", [pytest.param(64, marks=pytest.mark.all), 200, 256])
 def test_block_seams_do_not_show_in_polygons(labels, tmp_path, block, glass):
     store = MapStore(tmp_path / "c.zarr", labels.shape, block)
     some = np.random.default_rng(block).random((-(-700 // block), -(-900 // block))) >= glass

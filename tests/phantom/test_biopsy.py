@@ -30,6 +30,7 @@ def shares(maps: list[np.ndarray], name: str) -> float:
     return float(np.mean([(labels == BIOPSY_CLASSES.by_name(name).label).mean() for labels in maps]))
 
 
+@pytest.mark.all
 def test_diagnoses_differ_by_their_tissues(maps):
     found = {d: {name: shares(maps[d], name) for name in BIOPSY_CLASSES.names} for d in DIAGNOSES}
     for diagnosis in ("benign", "atypia"):

@@ -105,6 +105,7 @@ def written(tmp_path_factory):
     return write_multi_stain(tmp_path_factory.mktemp("stains"), 1, 0, 0, 0, size=1280, mpp=2.0, seed=900)
 
 
+@pytest.mark.all
 def test_what_is_annotated_is_all_of_some_regions_and_right(written):
     entries = load_datalist(written, "training")
     store = SlideStore(MULTI_STAIN_CLASSES)

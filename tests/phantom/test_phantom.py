@@ -100,6 +100,7 @@ def test_a_datalist_comes_with_a_set(tmp_path):
     assert content["testing"] == [{"image": "phantom_0003.tif", "label": "phantom_0003_labels.tif", **columns}]
 
 
+@pytest.mark.all
 def test_nests_keep_their_distance_and_crowd_or_stand_alone():
     layout = Layout(BREAST, 23, 4096, 4096)
     names = [population.class_name for population in BREAST.populations]
@@ -202,6 +203,7 @@ def test_cancer_and_what_looks_like_it_look_alike_within_192_um_but_not_beyond(r
     assert far - near > 0.25
 
 
+@pytest.mark.all
 def test_another_tissue_is_another_recipe(tmp_path):
     """Two classes, one output channel, another dye: data only."""
     scheme = ClassScheme(
