@@ -10,6 +10,7 @@ from typing import Any
 
 from ..literal import as_path
 from ..slides import image_of, series_of, slide_keys
+from .columns import check_columns
 from .dicom_series import one_of_each_slide, slides_of_folder
 from .tables import mpp_of, text_of
 
@@ -83,8 +84,9 @@ def with_numbers(item: dict[str, Any], place: str) -> dict[str, Any]:
         place: where it stands, for an error.
 
     Raises:
-        ValueError: one of them is none; names it and ``place``.
+        ValueError: one of them is none, or a column is a misspelling of one that is read; names it and ``place``.
     """
+    check_columns(item, place)
     numbers: dict[str, Any] = {}
     for name, number_of in (("mpp", mpp_of), ("series", series_of)):
         if item.get(name) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +44,9 @@ from .options import InferenceOptions
 from .parts import adopt_part, pack_part
 
 logger = logging.getLogger(__name__)
+
+# A folder, file or link where one of the others is to be.
+_IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
 
 class PrepareSlide(PrepareBatch):
@@ -130,7 +134,9 @@ class WholeSlideInferer(Inferer):
             return self.segment_slide(inputs, network)
         except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
             return self._left_out(inputs, str(error))
-        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
             remedy = "It is in the way of the outputs: move it, or choose another output folder"
             return self._left_out(inputs, f"{error.filename}: {error.strerror}. {remedy}")
 

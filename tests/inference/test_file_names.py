@@ -46,3 +46,25 @@ def test_a_file_in_the_place_of_a_slides_folder_costs_that_slide_only(tmp_path, 
     assert "error" not in run({"image": second}, Stepwise())
     with pytest.raises(SystemExit, match="1 of 2 slides"):
         run.finish()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (".lock", "folder"),
+        (".lock", "link"),
+        (".unfinished", "file"),
+        (".unfinished", "link"),
+        (".unfinished/blocks.txt", "folder"),
+        (".unfinished/labels.zarr", "file"),
+        (".finished", "file"),
+        ("summary.json", "folder"),
+    ],
+)
+def test_what_is_in_the_way_in_a_slides_folder_is_named(tmp_path, scheme, name, kind):
+    slide = str(write_pyramid(tmp_path / "s.tif", [ramp(48, 48)], (0.5, 0.5)))
+    place = tmp_path / "out" / "s" / name
+    place.parent.mkdir(parents=True)
+    {"folder": place.mkdir, "file": place.touch, "link": lambda: place.symlink_to(tmp_path / "no" / "where")}[kind]()
+    assert f"{place}: " in inferer(tmp_path / "out", scheme)({"image": slide}, Stepwise())["error"]
+    assert not (tmp_path / "out" / "s" / "prediction.tif").exists()
