@@ -258,7 +258,8 @@ def test_with_frozen_batch_normalisation_processes_train_as_one(bundle, phantoms
         key: max((found[name] - ended[1, True][name]).abs().max() for name in learnt) for key, found in ended.items()
     }
     moved = max((begun[name] - ended[1, True][name]).abs().max() for name in learnt)
-    assert distance[2, True] < 1e-3 * moved
+    # Sums in another order round otherwise.
+    assert distance[2, True] < 3e-3 * moved
     assert distance[2, False] > 1e-2 * moved
 
 
