@@ -218,7 +218,8 @@ def test_two_machines_train_as_one_process_and_go_on_when_one_of_theirs_is_kille
     # And both as one process with twice the batch.
     alone = tmp_path / "alone"
     finish(launch(DMMN, alone, 1, 1, batch_size=4, **given), alone)
-    assert same(state(restart_file(alone))["network"], wanted["network"], 1e-3)
+    # Sums in another order round otherwise.
+    torch.testing.assert_close(state(restart_file(alone))["network"], wanted["network"], rtol=1e-3, atol=1e-5)
 
 
 def lived_in(bundle: Path, given: dict[str, Any], path: Path) -> Path:
