@@ -7,6 +7,8 @@ import json
 import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,8 @@ from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of
 logger = logging.getLogger(__name__)
 # Of a FeatureCollection, as GeoJSON permits: what other programs pass over.
 _MEMBER = "multimag"
+# Files parsed inside :func:`parsed_once`, by path.
+_parsed: ContextVar[dict[Path, Any] | None] = ContextVar("parsed", default=None)
 _WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 
@@ -138,7 +142,29 @@ def _feature(region: AnnotatedRegion, scheme: ClassScheme) -> str:
     return f'{{"type": "Feature", "geometry": {shapely.to_geojson(region.outline)}, "properties": {properties}}}'
 
 
+@contextmanager
+def parsed_once() -> Iterator[None]:
+    """Parse each GeoJSON file at most once inside the block, however often this thread reads it.
+
+    The files' contents stay in memory until the block ends, so read few files in it.
+    """
+    token = _parsed.set({})
+    try:
+        yield
+    finally:
+        _parsed.reset(token)
+
+
 def _content(path: Path) -> Any:
+    known = _parsed.get()
+    if known is None:
+        return _parse(path)
+    if path not in known:
+        known[path] = _parse(path)
+    return known[path]
+
+
+def _parse(path: Path) -> Any:
     try:
         # Of bytes, json tells UTF-8, with or without a byte order mark, from UTF-16 and UTF-32.
         return json.loads(_stored(path))

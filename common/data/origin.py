@@ -16,6 +16,7 @@ from ..annotations import (
     LabelImage,
     ProportionsError,
     outline_names,
+    parsed_once,
     read_annotations,
     stated_origin,
 )
@@ -157,7 +158,7 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
         slide = open_entry(entry)
     except (UnreadableFileError, ValueError):
         return None
-    with slide:
+    with slide, parsed_once():
         if slide.bounds is None or slide.frame("bounds") == slide.frame("slide") or says_origin(entry):
             return None
         try:
