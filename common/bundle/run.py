@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ def _quoted(word: str) -> str:
     return f'"{word}"' if plain else shlex.quote(word)
 
 
+@cache
 def say_loading() -> None:
-    """Say on the console that libraries are loaded, which takes seconds, if they are not yet."""
+    """Print, once, that libraries are being loaded, which takes seconds; nothing if they are already."""
     if "monai" not in sys.modules:
         print("loading PyTorch and MONAI …", file=sys.stderr, flush=True)
 

@@ -16,17 +16,15 @@ import fire
 from fire.decorators import SetParseFn, SetParseFns
 
 from .. import __version__
-from ..bundle.run import say_loading
 from .errors import CommandError, report_errors
 from .help import command_help, overview
+from .loading import loading_announced
 from .output import SafeFormatter, safe_output
 
 PROGRAM = "multimag"
 Commands = Mapping[str, Mapping[str, str]]
 # As fire recognises them: a negative number is a value.
 _FLAG = re.compile(r"^--?([a-zA-Z][\w#:-]*)(=.*)?$", re.DOTALL)
-# Commands that load neither PyTorch nor MONAI.
-_LIGHT = ("bundles",)
 # Options by their earlier names.
 _RENAMED = {"out": "output"}
 
@@ -96,9 +94,8 @@ def _call(function: Callable[..., Any], name: str, words: Sequence[str]) -> None
     parameters = inspect.signature(function).parameters
     _check_flags(parameters, name, words)
     _check_arguments(parameters, name, words)
-    if not _takes_keys(parameters) and name not in _LIGHT:
-        say_loading()
-    fire.Fire(_reading_values(function, name), command=list(words), name=f"{PROGRAM} {name}")
+    with loading_announced():
+        fire.Fire(_reading_values(function, name), command=list(words), name=f"{PROGRAM} {name}")
 
 
 def _reading_values(function: Callable[..., Any], name: str) -> Callable[..., Any]:
