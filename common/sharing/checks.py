@@ -24,7 +24,7 @@ from .model_card import NOT_SAID
 from .model_files import MODEL_KINDS, check_model_file
 from .readable import Check
 from .settings import SCRIPTS, strings_in
-from .texts import read_settings, read_text
+from .texts import read_code, read_settings, read_text
 
 _WANTED = (
     "LICENSE",
@@ -221,7 +221,7 @@ def code(folder: Path, notes: list[str]) -> Iterator[str]:
         return
     needed_modules(named, folder / SCRIPTS)
     for path in sorted((folder / SCRIPTS).rglob("*.py")):
-        for node in ast.walk(ast.parse(read_text(path))):
+        for node in ast.walk(read_code(path)):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 for name in {NAME, SCRIPTS} & _packages(node):
                     yield f"{path.relative_to(folder)}, line {node.lineno}: imports {name}. Import relatively"

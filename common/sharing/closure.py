@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .texts import read_text
+from .texts import read_code
 
 # The folder of this package, and the name that configs know it by.
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -74,7 +74,7 @@ def _with_parents(file: Path, package: Path) -> Iterator[Path]:
 
 
 def _imported(file: Path, package: Path) -> Iterator[Path]:
-    for node in ast.walk(ast.parse(read_text(file))):
+    for node in ast.walk(read_code(file)):
         if isinstance(node, ast.ImportFrom) and node.level:
             folder = file.parent
             for _ in range(node.level - 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import stat
 from collections.abc import Iterator, Mapping
@@ -59,6 +60,24 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise BundleFileError(path, f"no UTF-8 text ({error})", "Save it as UTF-8") from error
+
+
+def read_code(path: Path) -> ast.Module:
+    """Parse a Python file of a bundle; nothing of it is run.
+
+    Raises:
+        BundleFileError: see :func:`read_text`; or the file is not Python, with the line where parsing failed.
+    """
+    text = read_text(path)
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        # Of null bytes, Python tells no line.
+        line = getattr(error, "lineno", None) or text.partition("\0")[0].count("\n") + 1
+        problem = f"line {line}: not Python ({getattr(error, 'msg', error)})"
+    except (RecursionError, MemoryError):
+        problem = "not Python: nested too deeply"
+    raise BundleFileError(path, problem, "Correct it, or export the bundle again")
 
 
 def read_settings(path: Path) -> Any:

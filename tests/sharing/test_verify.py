@@ -63,6 +63,10 @@ def append(bundle: Path, name: str, text: str) -> None:
         file.write(text)
 
 
+# File, line and remedy in one line.
+BROKEN = r"^\S*scripts/classes\.py: .*{}.*\. Correct it, or export the bundle again$"
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -75,7 +79,9 @@ def append(bundle: Path, name: str, text: str) -> None:
         (lambda b: change_metadata(b, changelog=None), "changelog is missing"),
         (lambda b: change_metadata(b, required_packages_version=[]), "required_packages_version is missing"),
         (lambda b: append(b, "configs/train.yaml", "a: [1\n"), "cannot be read .*Error"),
-        (lambda b: append(b, "scripts/classes.py", "def (\n"), "cannot be read .SyntaxError"),
+        (lambda b: (b / "scripts" / "classes.py").write_text("\ndef (\n"), BROKEN.format("line 2: not Python")),
+        (lambda b: (b / "scripts" / "classes.py").write_text("\n\0"), BROKEN.format(r"line 2: not Python \(.*null")),
+        (lambda b: (b / "scripts" / "classes.py").write_text("-" * 100_000 + "1"), BROKEN.format("nested too deeply")),
         (lambda b: (b / "configs" / "more.json").write_text('{"x": "common.losses.L"}'), r"more\.json: names common"),
         (lambda b: append(b, "configs/train.yaml", "more: /slides\n"), "/slides is a place"),
         (lambda b: append(b, "configs/train.yaml", "more: D:/slides\n"), "D:/slides is a place"),
