@@ -1,4 +1,4 @@
-"""QuPath's GeoJSON."""
+"""Read and write QuPath's GeoJSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .objects import LeftOutObjects, UnusableObjectError
 from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of
 
 logger = logging.getLogger(__name__)
-# Of a FeatureCollection, as GeoJSON permits: what other programs pass over.
+# Member of a FeatureCollection that GeoJSON permits and other programs ignore.
 _MEMBER = "multimag"
 # Files parsed inside :func:`parsed_once`, by path.
 _parsed: ContextVar[dict[Path, Any] | None] = ContextVar("parsed", default=None)
@@ -35,13 +35,16 @@ _WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 def read_geojson(
     path: Path, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
 ) -> tuple[list[AnnotatedRegion], str | None]:
-    """Read areas with a class, and the origin that the file says it counts from; None if it does not say.
+    """Read areas with a class.
 
-    Objects without class, points and lines are passed over with a warning that counts them; objects that cannot be used
-    are left out with one that names them.
+    Objects without class, points and lines are skipped, and a warning counts them. Unusable objects are left out, and
+    one warning names them.
+
+    Returns:
+        the regions, and the origin that the file states; None if it states none.
 
     Raises:
-        AnnotationError: the file is no GeoJSON, has classes that are not known, or nothing that can be used.
+        AnnotationError: the file is no GeoJSON, has unknown classes, or nothing that can be used.
     """
     names = ClassNames(path, scheme, class_map)
     left_out = LeftOutObjects(path)
@@ -72,27 +75,27 @@ def read_geojson(
 
 
 def stated_origin(path: str | Path) -> str | None:
-    """Return the origin that a file says it counts from: those of :func:`write_geojson` do, QuPath's do not.
+    """Return the origin that a file states: those of :func:`write_geojson` do, QuPath's do not.
 
     Raises:
-        AnnotationError: the file is no GeoJSON, or says an origin that there is not.
+        AnnotationError: the file is no GeoJSON, or states an unknown origin.
     """
     return _stated_origin(Path(path), _content(Path(path)))
 
 
 def _stated_origin(path: Path, content: Any) -> str | None:
-    said = content.get(_MEMBER) if isinstance(content, dict) else None
-    if not isinstance(said, dict) or "origin" not in said:
+    member = content.get(_MEMBER) if isinstance(content, dict) else None
+    if not isinstance(member, dict) or "origin" not in member:
         return None
     try:
-        check_origin(said["origin"])
+        check_origin(member["origin"])
     except ValueError as error:
         raise AnnotationError(path, f'its "{_MEMBER}": {error}', "Write it again") from None
-    return said["origin"]
+    return member["origin"]
 
 
 def class_names(path: Path) -> list[str]:
-    """Return the class of each object of a file that has one and an area."""
+    """Return the classes of the objects that have both a class and an area, one each."""
     found = []
     for feature in _features(path, _content(path)):
         try:
@@ -112,13 +115,15 @@ def write_geojson(
     origin: str = "slide",
     corner: tuple[float, float] = (0.0, 0.0),
 ) -> None:
-    """Write regions as a FeatureCollection that QuPath imports, classes with their colours; streamed and written whole.
+    """Write regions as a FeatureCollection that QuPath imports, classes with their colours.
+
+    The regions are streamed, and the file appears only when it is complete.
 
     Args:
         path: the file.
-        regions: in level-0 pixels.
+        regions: regions in level-0 pixels.
         scheme: the classes.
-        origin: ``"slide"`` or ``"bounds"``, as the file says it.
+        origin: ``"slide"`` or ``"bounds"``, as the file states it.
         corner: the origin's row and column on the slide.
     """
     move = partial(_moved, corner=(corner[1], corner[0]))
@@ -130,13 +135,13 @@ def write_geojson(
 
 
 def _moved(region: AnnotatedRegion, corner: tuple[float, float]) -> AnnotatedRegion:
-    """Return a region as it counts from a corner ``(x, y)``."""
+    """Return a region in coordinates relative to a corner ``(x, y)``."""
     return replace(region, outline=shapely.transform(region.outline, lambda xy: xy - corner)) if any(corner) else region
 
 
 def _feature(region: AnnotatedRegion, scheme: ClassScheme) -> str:
-    tissue = class_of(region, scheme)
-    classification = {"name": tissue.name, "color": list(tissue.color)}
+    tissue_class = class_of(region, scheme)
+    classification = {"name": tissue_class.name, "color": list(tissue_class.color)}
     properties = json.dumps({"objectType": "annotation", "classification": classification})
     # An outline may have millions of points: GEOS writes them without a Python object for each.
     return f'{{"type": "Feature", "geometry": {shapely.to_geojson(region.outline)}, "properties": {properties}}}'
@@ -208,32 +213,32 @@ def _class_name(feature: Any) -> str | None:
     """Return the class of an object, None if it has none.
 
     Raises:
-        UnusableObjectError: it is no GeoJSON feature, or its class is no text.
+        UnusableObjectError: the object is no GeoJSON feature, or its class is not text.
     """
     if not _is_feature(feature):
         raise UnusableObjectError("no GeoJSON feature")
     properties = feature.get("properties") or {}
     if not isinstance(properties, dict):
         raise UnusableObjectError("its properties are no mapping")
-    said = properties.get("classification")
-    if isinstance(said, dict):
-        said = said.get("names") or said.get("name")
-    if said is None or said == []:
+    classification = properties.get("classification")
+    if isinstance(classification, dict):
+        classification = classification.get("names") or classification.get("name")
+    if classification is None or classification == []:
         return None
-    parts = said if isinstance(said, list) else [said]
+    parts = classification if isinstance(classification, list) else [classification]
     if not all(isinstance(part, str) for part in parts):
         raise UnusableObjectError("its class is no text")
     return ": ".join(parts)
 
 
 def _polygons(geometry: Any) -> Iterator[Any]:
-    """Yield the rings of each polygon of a geometry; nothing of points and lines.
+    """Yield the rings of each polygon of a geometry, and nothing for points and lines.
 
     Raises:
-        UnusableObjectError: there is no geometry, or it is of no kind that GeoJSON has.
+        UnusableObjectError: there is no geometry, or not one of GeoJSON's types.
     """
     waiting = [geometry]
-    # Collections may lie in each other deeper than functions can.
+    # Collections may be nested deeper than function calls can.
     while waiting:
         current = waiting.pop()
         if not isinstance(current, dict) or not current:
@@ -263,7 +268,7 @@ def _polygon(rings: Any) -> Polygon:
 
 
 def _corners(ring: Any) -> np.ndarray:
-    """Return the points of a ring, ``(n, 2)``, the closing one left out."""
+    """Return the points of a ring, ``(n, 2)``, without the closing one."""
     try:
         points = np.asarray(ring, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:

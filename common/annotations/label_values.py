@@ -15,16 +15,16 @@ _MOST_NAMED = 10
 
 
 class LabelValues:
-    """Turns pixel values of any type into labels.
+    """Lookup table from pixel values of any type to labels.
 
     Args:
         path: the image, for messages.
         scheme: the classes.
         values: pixel value -> class name, or None for unlabelled; without it, the values are the scheme's labels.
-        dtype: the type of the image's pixels.
+        dtype: type of the image's pixels.
 
     Raises:
-        AnnotationError: a key of ``values`` is no value that the image can have, or a class is none of the scheme's.
+        AnnotationError: a key of ``values`` is not a value that the image can hold, or a class is not in the scheme.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class LabelValues:
         """Return the label of each value.
 
         Raises:
-            AnnotationError: some are no whole numbers or stand for no class.
+            AnnotationError: some values are not whole numbers or stand for no class.
         """
         whole = self._whole(stored)
         if not len(self._values):

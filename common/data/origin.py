@@ -184,7 +184,7 @@ def _read_for_comparison(entry: Mapping[str, Any], scheme: ClassScheme | None) -
         name: _compared_class(name, given, scheme)
         for outline in names
         for name in outline.candidates
-        if outline.otherwise is not None or name in given
+        if outline.fallback is not None or name in given
     }
     return read_annotations(entry["label"], _TWO_CLASSES, class_map, image=image), _TWO_CLASSES
 

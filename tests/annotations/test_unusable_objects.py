@@ -110,7 +110,7 @@ def test_an_unusable_geojson_object_is_named_and_costs_no_other(tmp_path, slide,
         assert "a.geojson" in line
         assert "(1): object 1 (" in line
         assert reason in line
-        assert [name.otherwise for name in outline_names(path)] == ["stroma"]
+        assert [name.fallback for name in outline_names(path)] == ["stroma"]
 
 
 def test_a_geojson_file_of_unusable_objects_is_refused(tmp_path, scheme):
@@ -150,7 +150,7 @@ def test_packed_geojson(tmp_path, slide, scheme, square):
     packed = gzip.compress(json.dumps({"features": [feature()]}).encode())
     (tmp_path / "a.GeoJSON.gz").write_bytes(packed)
     assert np.array_equal(labels(tmp_path / "a.GeoJSON.gz", scheme, slide), square)
-    assert [name.otherwise for name in outline_names(tmp_path / "a.GeoJSON.gz")] == ["stroma"]
+    assert [name.fallback for name in outline_names(tmp_path / "a.GeoJSON.gz")] == ["stroma"]
     for number, damaged in enumerate((packed[:-20], b"no gzip", packed[:30] + b"xxxx" + packed[34:])):
         path = tmp_path / f"{number}.geojson.gz"
         path.write_bytes(damaged)
