@@ -22,8 +22,8 @@ from common.sharing import TrialLimits, verify_bundle
 from common.sharing.archive import BundleFileError, unpack, write_checksums, write_zip
 from common.sharing.isolation import run_isolated
 from common.sharing.model_files import check_model_file
+from common.sharing.smoke_slide import write_smoke_slide
 from common.sharing.texts import read_settings, yaml_content
-from common.sharing.trial import write_trial
 from tests.bundles.commands import run_common
 from tests.conftest import REPOSITORY
 
@@ -684,7 +684,7 @@ def test_a_trial_gets_no_more_memory_than_its_limit(tmp_path):
 @pytest.mark.parametrize(("size", "mpp", "labels"), [(10**9, 0.5, 2), (64, 1e-9, 2), (64, 0.0, 2), (64, 0.5, 0)])
 def test_a_slide_of_any_size_is_not_made(size, mpp, labels, tmp_path):
     with pytest.raises(ValueError, match="cannot be made to try it on"):
-        write_trial(tmp_path, [{"mpp": mpp}], {"mpp": 0.5, "size": size}, labels)
+        write_smoke_slide(tmp_path, [{"mpp": mpp}], {"mpp": 0.5, "size": size}, labels)
     assert list(tmp_path.iterdir()) == []
 
 
