@@ -1,4 +1,4 @@
-"""Matplotlib figures that need no display, written whole."""
+"""Make matplotlib figures without a display, and write them atomically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of ``width`` by ``height`` inches.
 
-    pyplot is left out: it would look for a display, and keep every figure until it is closed.
+    pyplot is not used: it would look for a display, and keep every figure until it is closed.
     """
     # Imported here, since it takes a second and most commands draw nothing.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
