@@ -73,7 +73,7 @@ def training_of(bundle: Path, phantoms: Path, **more: Any) -> dict[str, Any]:
 
 
 def same(one: Any, other: Any, tolerance: float = 0.0) -> bool:
-    """Whether two nested states are alike, tensors to a share of their largest value."""
+    """Return whether two nested states are equal, tensors to a share of their largest value."""
     if isinstance(one, torch.Tensor):
         return (
             (one - other).abs().max().item() <= tolerance * max(1e-6, other.abs().max().item()) if one.numel() else True
@@ -86,7 +86,7 @@ def same(one: Any, other: Any, tolerance: float = 0.0) -> bool:
 
 
 def causes(error: BaseException | None) -> str:
-    """What an error and those that led to it say."""
+    """Return the messages of an error and of its causes."""
     return "" if error is None else f"{error}\n{causes(error.__cause__)}"
 
 

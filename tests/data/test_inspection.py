@@ -1,4 +1,4 @@
-"""What inspection finds in a datalist, and that training stops where it says so and nowhere else."""
+"""The findings of inspection in a datalist; training stops exactly where they predict it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an exported bundle holds, and that it runs alone."""
+"""The contents of an exported bundle, which runs alone."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _LAUGHS = "b0: &b0 [lol,lol,lol,lol,lol,lol,lol,lol,lol]\n" + "".join(
 
 
 def problems(bundle: Path) -> list[str]:
-    """What the static checks find."""
+    """Return the problems that the static checks find."""
     return [problem for finding in verify_bundle(bundle, run=False) for problem in finding.problems]
 
 
@@ -291,7 +291,8 @@ def test_programs_as_torch_writes_them_are_accepted(programs, unpacked_bundle, t
 
 
 def test_an_archive_that_runs_code_when_torch_loads_it_is_refused(programs, tmp_path):
-    """What the list of weights calls pickled, torch.export.load unpickles: shown first, or nothing would be tested."""
+    """torch.export.load unpickles records that the list of weights calls pickled. This is shown first, or nothing would
+    be tested."""
     mark = tmp_path / "was_run"
     place = "data/weights/model_weights_config.json"
     said = json.loads(record(programs / "model.pt2", place))

@@ -18,7 +18,7 @@ from tests.conftest import DMMN, MRN
 
 
 def problems(bundle: Path) -> list[str]:
-    """What is found without running the bundle; of files that are as they were exported."""
+    """Return the problems found without running the bundle, after updating its checksums."""
     write_checksums(bundle)
     return [problem for finding in verify_bundle(bundle, run=False) for problem in finding.problems]
 
@@ -132,7 +132,7 @@ def test_a_bundle_of_this_project_says_what_it_lacks():
 
 
 def test_a_bundle_that_reaches_for_the_project_at_run_time_is_found(unpacked_bundle):
-    """Where no look at the imports shows it: this project's package cannot be imported then."""
+    """The imports do not show it, but this project's package cannot be imported at run time."""
     append(unpacked_bundle, "scripts/classes.py", "\n\n__import__('com' + 'mon.files')\n")
     write_checksums(unpacked_bundle)
     found = verify_bundle(unpacked_bundle)
