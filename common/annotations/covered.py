@@ -28,7 +28,7 @@ def covered_remark(regions: Sequence[AnnotatedRegion]) -> str:
     if not hidden:
         return ""
     return (
-        f"objects that label nothing as later ones cover them wholly ({len(hidden)}): {some(hidden)}. Put large "
+        f"objects that label nothing since later ones cover them completely ({len(hidden)}): {some(hidden)}. Put large "
         "outlines before their details"
     )
 

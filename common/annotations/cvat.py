@@ -101,7 +101,7 @@ def _outline(shape: ElementTree.Element) -> shapely.Geometry:
     if shape.tag == "polygon":
         pairs = [point.split(",") for point in (shape.get("points") or "").split(";") if point]
         if any(len(pair) != 2 for pair in pairs):
-            raise UnusableObjectError("a point that is no pair of numbers")
+            raise UnusableObjectError("a point that is not a pair of numbers")
         return ring([(x, y) for x, y in map(numbers, pairs)])
     if shape.tag == "mask":
         return _mask(shape)

@@ -219,7 +219,7 @@ def _class_name(feature: Any) -> str | None:
         raise UnusableObjectError("no GeoJSON feature")
     properties = feature.get("properties") or {}
     if not isinstance(properties, dict):
-        raise UnusableObjectError("its properties are no mapping")
+        raise UnusableObjectError("its properties are not a mapping")
     classification = properties.get("classification")
     if isinstance(classification, dict):
         classification = classification.get("names") or classification.get("name")
@@ -227,7 +227,7 @@ def _class_name(feature: Any) -> str | None:
         return None
     parts = classification if isinstance(classification, list) else [classification]
     if not all(isinstance(part, str) for part in parts):
-        raise UnusableObjectError("its class is no text")
+        raise UnusableObjectError("its class is not text")
     return ": ".join(parts)
 
 
@@ -252,7 +252,7 @@ def _polygons(geometry: Any) -> Iterator[Any]:
         elif kind == "GeometryCollection" and inner and isinstance(inner, list):
             waiting.extend(reversed(inner))
         elif kind not in _WITHOUT_AREA:
-            raise UnusableObjectError("an empty geometry, or one that is none of GeoJSON's")
+            raise UnusableObjectError("an empty geometry, or not one of GeoJSON's types")
 
 
 def _area(polygons: Iterable[Any]) -> MultiPolygon:
@@ -261,7 +261,7 @@ def _area(polygons: Iterable[Any]) -> MultiPolygon:
 
 def _polygon(rings: Any) -> Polygon:
     if not isinstance(rings, list):
-        raise UnusableObjectError("an outline that is no list of points")
+        raise UnusableObjectError("an outline that is not a list of points")
     shell, *holes = [_corners(ring) for ring in rings or [[]]]
     # A hole of two points takes nothing away.
     return Polygon(shell, [hole for hole in holes if len(hole) >= 3]) if len(shell) >= 3 else Polygon()
@@ -272,12 +272,12 @@ def _corners(ring: Any) -> np.ndarray:
     try:
         points = np.asarray(ring, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UnusableObjectError("a coordinate that is no number") from error
+        raise UnusableObjectError("a coordinate that is not a number") from error
     if not points.size:
         return np.empty((0, 2))
     if points.ndim != 2 or points.shape[1] < 2:
-        raise UnusableObjectError("an outline that is no list of points")
+        raise UnusableObjectError("an outline that is not a list of points")
     if not np.isfinite(points).all():
-        raise UnusableObjectError("a coordinate that is no number")
+        raise UnusableObjectError("a coordinate that is not a number")
     points = points[:, :2]
     return points[:-1] if np.array_equal(points[0], points[-1]) else points

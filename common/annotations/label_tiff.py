@@ -105,7 +105,7 @@ class LabelTiff:
         if page.dtype is None or page.dtype.kind not in _KINDS:
             raise AnnotationError(
                 self.path,
-                f"page {number} has pixels of {page.bitspersample} bits that are no numbers",
+                f"page {number} has pixels of {page.bitspersample} bits that are not numbers",
                 "Save it as 8- or 16-bit grey",
             )
         if (page.dtype, page.samplesperpixel) != (self.dtype, self.channels):

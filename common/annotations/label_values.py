@@ -73,7 +73,7 @@ class LabelValues:
         if broken.any():
             raise AnnotationError(
                 self.path,
-                f"pixel values that are no whole numbers: {np.unique(stored[broken])[:_MOST_NAMED].tolist()}",
+                f"pixel values that are not whole numbers: {np.unique(stored[broken])[:_MOST_NAMED].tolist()}",
                 "Save the labels as 8- or 16-bit whole numbers, not interpolated",
             )
         return stored.astype(np.int64)
@@ -82,7 +82,7 @@ class LabelValues:
         try:
             number = int(float(value))
             if number != float(value):
-                raise ValueError("it is no whole number")
+                raise ValueError("it is not a whole number")
             limits = np.iinfo(dtype if dtype.kind in "iu" else np.uint8 if dtype.kind == "b" else np.int64)
             if not limits.min <= number <= min(limits.max, np.iinfo(np.int64).max):
                 raise ValueError(f"it is not from {limits.min} to {limits.max}")

@@ -85,7 +85,7 @@ def usable_area(geometry: shapely.Geometry) -> Polygon | MultiPolygon:
         raise UnusableObjectError("no outline of three points or more")
     coordinates = shapely.get_coordinates(geometry)
     if not np.isfinite(coordinates).all():
-        raise UnusableObjectError("a coordinate that is no number")
+        raise UnusableObjectError("a coordinate that is not a number")
     if np.abs(coordinates).max() > _LARGEST_COORDINATE:
         raise UnusableObjectError("coordinates that are too large")
     # One by one: repairing them together would turn overlaps into holes.

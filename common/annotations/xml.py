@@ -37,9 +37,9 @@ def numbers(values: Iterable[str | None]) -> list[float]:
     try:
         found = [float(value) for value in values]  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise UnusableObjectError("a coordinate that is no number") from error
+        raise UnusableObjectError("a coordinate that is not a number") from error
     if not np.isfinite(found).all():
-        raise UnusableObjectError("a coordinate that is no number")
+        raise UnusableObjectError("a coordinate that is not a number")
     return found
 
 

@@ -60,7 +60,7 @@ def find_bundle(name_or_path: str | Path) -> Path:
     if path.suffix == ".zip" and path.is_file():
         raise ValueError(f"{path}: a bundle has to be unpacked first. Name the folder that it unpacks to")
     if path.is_dir():
-        raise ValueError(f"{path} is no bundle: it has no {_METADATA.as_posix()}")
+        raise ValueError(f"{path} is not a bundle: it has no {_METADATA.as_posix()}")
     near = get_close_matches(name, by_name, 1, 0.4)
     hint = f" Did you mean {near[0]}?" if near else ""
     listed = ", ".join(short_name(one) for one in known)

@@ -52,7 +52,7 @@ class SlideApp(MONAILabelApp):
         served = [serve(path, Path(app_dir) / "model") for path in paths]
         self.bundles: dict[str, ServedBundle] = {bundle.name: bundle for bundle in served}
         if len(self.bundles) < len(served):
-            raise ValueError("two bundles of one name: export one of them with another --name")
+            raise ValueError("two bundles have the same name: export one of them with another --name")
         self.mpp = float(conf["mpp"]) if conf.get("mpp") else None
         self.origin = conf.get("origin") or None
         if self.origin is not None:

@@ -74,7 +74,7 @@ def main() -> None:
         sys.stdout.write(f"Every account of this machine can use it; set {TOKEN_VARIABLE} to ask for a token.\n")
     else:
         sys.stdout.write(
-            f"Address for viewers: http://{HOST}:{arguments.port}/TOKEN, with what {TOKEN_VARIABLE} says.\n"
+            f"Address for viewers: http://{HOST}:{arguments.port}/TOKEN, with the value of {TOKEN_VARIABLE} as TOKEN.\n"
         )
     sys.stdout.flush()
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(work)]

@@ -108,7 +108,7 @@ def _print_findings(found: Inspection, folder: Path) -> None:
     print(f"\n{folder / 'contact_sheet.png'}, and a row per slide in slides.csv")
     stops, advice = len(found.all_stops), len(found.all_advice)
     if stops:
-        print(f"verdict: training would stop ({_counted(stops, 'finding')}). Mend that and inspect again")
+        print(f"verdict: training would stop ({_counted(stops, 'finding')}). Correct it and inspect again")
     else:
         print(f"verdict: nothing stops training ({_counted(advice, 'piece')} of advice)")
 

@@ -206,7 +206,7 @@ def unpack(path: Path, into: Path, most_bytes: int = _MOST_BYTES) -> Path:
     except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError, zlib.error) as error:
         # zipfile raises NotImplementedError for compressions that it does not know.
         remedy = "Get it again; it may have been cut short"
-        raise BundleFileError(path, f"no whole zip file ({error})", remedy) from error
+        raise BundleFileError(path, f"not a complete zip file ({error})", remedy) from error
     except OSError as error:
         remedy = "Look whether the disk is full; if not, the zip has names that no bundle has"
         raise BundleFileError(path, f"cannot be unpacked ({error.strerror or error})", remedy) from error

@@ -99,7 +99,7 @@ def _large_files(folder: Path) -> list[dict[str, Any]]:
 def sums(folder: Path, notes: list[str]) -> Iterator[str]:
     """Check that every file is the one that was exported."""
     if not check_checksums(folder):
-        notes.append(f"no {CHECKSUMS}: whether the files are those that were exported cannot be told")
+        notes.append(f"no {CHECKSUMS}: changes to the files since the export cannot be detected")
     for name in left_out_of(folder):
         notes.append(f"{name} is no part of the bundle: not checked, and not among the checksums")
     yield from ()
@@ -213,7 +213,7 @@ def code(folder: Path, notes: list[str]) -> Iterator[str]:
             yield f"{where}: names {NAME}.{own[0]} ({len(own)} such), which only this project has. Export the bundle"
         content = read_settings(path) or {}
         if not isinstance(content, dict):
-            yield f"{where}: no mapping of a config's keys. Mend it"
+            yield f"{where}: not a mapping of a config's keys. Correct it"
             continue
         for key in ("imports", "initialize"):
             if any(f"{SCRIPTS}." in line for line in strings_in(content.get(key, ""))):

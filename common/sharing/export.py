@@ -103,7 +103,7 @@ def export_bundle(
     if out is None and huggingface is None:
         raise ValueError("say where to: -o OUT.zip, --huggingface FOLDER, or both")
     if not (bundle / "configs" / "metadata.json").is_file():
-        raise ValueError(f"{bundle} is no bundle: it has no configs/metadata.json")
+        raise ValueError(f"{bundle} is not a bundle: it has no configs/metadata.json")
     if huggingface is not None and Path(huggingface).exists():
         raise ValueError(f"{huggingface} is there already. Remove it, or choose another folder")
     name = options.name or bundle.name

@@ -114,18 +114,18 @@ def _check_safetensors(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(length) if length <= _MOST_HEADER else None
     if header is None:
-        problem = f"no whole safetensors file: its header would have {length:,} bytes"
+        problem = f"not a complete safetensors file: its header would have {length:,} bytes"
         raise BundleFileError(path, problem, "Export the bundle again")
     try:
         json.loads(header, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
-        raise BundleFileError(path, f"no whole safetensors file ({error})", "Export the bundle again") from error
+        raise BundleFileError(path, f"not a complete safetensors file ({error})", "Export the bundle again") from error
     try:
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118  (no mapping)
                 file.get_slice(name).get_shape()
     except (SafetensorError, OSError) as error:
-        raise BundleFileError(path, f"no whole safetensors file ({error})", "Export the bundle again") from error
+        raise BundleFileError(path, f"not a complete safetensors file ({error})", "Export the bundle again") from error
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -236,7 +236,7 @@ def _check_globals(path: Path, name: str, pickled: bytes) -> None:
             if opcode.name in _NAMING_OPCODES:
                 raise BundleFileError(path, f"{name} holds pickled code ({opcode.name})", _REMEDY)
     except ValueError as error:
-        raise BundleFileError(path, f"{name} is no whole pickle ({error})", _REMEDY) from error
+        raise BundleFileError(path, f"{name} is not a complete pickle ({error})", _REMEDY) from error
 
 
 def _check_exported(path: Path) -> None:
@@ -463,7 +463,7 @@ class _Records:
         try:
             return json.loads(self.read(name))
         except (ValueError, RecursionError) as error:
-            raise BundleFileError(self._path, f"{name} is no JSON ({error})", _REMEDY) from error
+            raise BundleFileError(self._path, f"{name} is not JSON ({error})", _REMEDY) from error
 
 
 @contextmanager

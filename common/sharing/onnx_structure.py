@@ -136,7 +136,7 @@ class _Walk:
             raise self._too_large()
 
     def _too_large(self) -> BundleFileError:
-        return BundleFileError(self._path, "a tensor says that it is larger than the data of it", _REMEDY)
+        return BundleFileError(self._path, "a tensor states a size larger than its data", _REMEDY)
 
     def _is_elsewhere(self, number: int, kind: int, begin: int) -> bool:
         return number == _DATA_LOCATION and (kind != _VARINT or self._content[begin] != 0)

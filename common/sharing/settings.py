@@ -73,7 +73,7 @@ def merge_overlays(config: str, overlays: Sequence[str]) -> str:
         overlays: YAML texts, later ones over earlier ones.
 
     Raises:
-        ValueError: an overlay is no YAML mapping, or changes a key that the config does not have.
+        ValueError: an overlay is not YAML mapping, or changes a key that the config does not have.
     """
     if not overlays:
         return config
@@ -87,7 +87,7 @@ def merge_overlays(config: str, overlays: Sequence[str]) -> str:
         try:
             overlay = yaml.load(text)
         except YAMLError as error:
-            raise ValueError(f"an overlay is no YAML: {error}") from error
+            raise ValueError(f"an overlay is not YAML: {error}") from error
         if not isinstance(overlay, Mapping):
             raise ValueError("an overlay must be a YAML mapping of a config's keys")
         if "imports" in content:

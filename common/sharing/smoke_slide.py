@@ -39,8 +39,8 @@ def write_smoke_slide(folder: Path, views: Sequence[Mapping[str, Any]], target: 
     side = float(target["size"]) * float(target["mpp"]) / fine if fine > 0 else 0.0
     if not 1 <= _SIDE * side <= _LONGEST or not 1 <= labels <= 255:
         raise ValueError(
-            f"a slide of {_SIDE * side:g} pixels a side and {labels} classes cannot be made to try it on. Name sizes "
-            f"and µm/px whose target is at most {_LONGEST // _SIDE} pixels of the finest view"
+            f"a slide of {_SIDE * side:g} pixels a side and {labels} classes cannot be made for the trial run. Name "
+            f"sizes and µm/px whose target is at most {_LONGEST // _SIDE} pixels of the finest view"
         )
     step = round(side)
     cells = 1 + np.arange(_SIDE**2).reshape(_SIDE, _SIDE) % labels

@@ -59,7 +59,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BundleFileError(path, f"no UTF-8 text ({error})", "Save it as UTF-8") from error
+        raise BundleFileError(path, f"not UTF-8 text ({error})", "Save it as UTF-8") from error
 
 
 def read_code(path: Path) -> ast.Module:
@@ -91,7 +91,8 @@ def read_settings(path: Path) -> Any:
         return _json_content(text) if path.suffix == ".json" else yaml_content(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "YAML"
-        raise BundleFileError(path, f"cannot be read as {kind} ({type(error).__name__}: {error})", "Mend it") from error
+        problem = f"cannot be read as {kind} ({type(error).__name__}: {error})"
+        raise BundleFileError(path, problem, "Correct it") from error
 
 
 @lru_cache(maxsize=64)

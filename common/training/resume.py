@@ -86,7 +86,7 @@ class RestartPoint:
         self._training = self._described(engine)
         state = self._newest(self._read())
         if state is None:
-            logger.info("starting over: no %s yet", self.path)
+            logger.info("starting from the first epoch: no %s yet", self.path)
             return
         unlike = differences(state["training"], self._training)
         if unlike:
@@ -103,7 +103,7 @@ class RestartPoint:
         _kept(self.best).load_state_dict(state["best"])
         engine.state.epoch = state["epoch"]
         engine.state.iteration = state["epoch"] * len(engine.state.dataloader)  # type: ignore[arg-type]
-        logger.info("going on after epoch %d of %s: %s", state["epoch"], engine.state.max_epochs, self.path)
+        logger.info("resuming after epoch %d of %s: %s", state["epoch"], engine.state.max_epochs, self.path)
 
     def _newest(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
         """Return the latest state that any process has: the process that wrote it may be on another machine now."""
@@ -151,7 +151,7 @@ class RestartPoint:
         missing = [key for key in _KEPT if key not in state] if isinstance(state, dict) else list(_KEPT)
         if missing:
             raise ValueError(
-                f"{self.path} is not what a training keeps to resume: no {', '.join(missing)}. Move it away to start "
+                f"{self.path} holds no state to resume from: it lacks {', '.join(missing)}. Move it away to start "
                 "over, or set restart to another file"
             )
         return state

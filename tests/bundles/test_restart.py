@@ -211,7 +211,7 @@ def test_two_machines_train_as_one_process_and_go_on_when_one_of_theirs_is_kille
     victim = next(child for child in trainer if child.environ().get("RANK") == "1")
     victim.kill()
     finish(launched, killed)
-    assert "going on after epoch" in (killed / "log.txt").read_text()
+    assert "resuming after epoch" in (killed / "log.txt").read_text()
     ended, wanted = state(restart_file(killed)), state(restart_file(undisturbed))
     assert ended["epoch"] == 4
     assert same(ended, wanted)

@@ -171,7 +171,7 @@ def test_other_refusals(small_dmmn, tmp_path):
         ExportOptions(formats=["tflite"])
     with pytest.raises(ValueError, match="say where to"):
         export_bundle(DMMN, small_dmmn[1])
-    with pytest.raises(ValueError, match="is no bundle"):
+    with pytest.raises(ValueError, match="is not a bundle"):
         export_bundle(tmp_path, small_dmmn[1], tmp_path / "out.zip")
     (tmp_path / "meta.yaml").write_text("version: 3\n")
     options = ExportOptions([str(small_dmmn[0])], metadata=tmp_path / "meta.yaml")

@@ -65,7 +65,7 @@ def test_an_overlay_that_does_not_fit_is_refused():
         merge_overlays(BASE, ["train#validator#x: 1\n"])
     with pytest.raises(ValueError, match="must be a YAML mapping"):
         merge_overlays(BASE, ["- 1\n"])
-    with pytest.raises(ValueError, match="no YAML"):
+    with pytest.raises(ValueError, match="is not YAML"):
         merge_overlays(BASE, ["a: [1\n"])
 
 

@@ -142,7 +142,7 @@ def test_a_bundle_that_reaches_for_the_project_at_run_time_is_found(unpacked_bun
 
 def test_an_unfit_zip_is_no_bundle(tmp_path):
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(BundleFileError, match="no whole zip file"):
+    with pytest.raises(BundleFileError, match="not a complete zip file"):
         verify_bundle(tmp_path / "bad.zip")
 
 
