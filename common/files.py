@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .renamed import renamed_in
+
 # Errors of the system that mean a full disk, an exhausted quota or a file at its size limit.
 DISK_FULL_ERRNOS = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 # Free bytes of a disk below which a failure without a reason is taken for a full disk.
@@ -31,6 +33,8 @@ _UNPRINTED = frozenset(("Cc", "Zl", "Zp", "Cs"))
 _INVISIBLE = frozenset("\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 # Names that Windows reserves for devices, whatever ending follows.
 _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+
+__getattr__ = renamed_in(__name__)
 
 
 class DiskFullError(OSError):
@@ -55,7 +59,7 @@ def full_disk_named(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a path next to ``path`` to write a file or folder to.
 
     When the block ends, it is renamed to ``path``; if the block raises, it is removed.
@@ -107,7 +111,7 @@ def remove(path: Path) -> None:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(utf8(json.dumps(content, indent=2, ensure_ascii=False) + "\n"))
 
 

@@ -41,6 +41,7 @@ MODULES = {
 NAMES = {
     "evaluation.score_slide": "evaluation.slide.score_slide",
     "branch_losses.BranchesLoss": "losses.MultiOutputLoss",
+    "files.written_whole": "files.atomic_write",
     "inference.Block": "maps.Block",
     "inference.Canvas": "maps.MapStore",
     "inference.Options": "inference.InferenceOptions",

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import shapely
 
 from ..classes import ClassScheme, hex_color
-from ..files import written_whole
+from ..files import atomic_write
 from .objects import LeftOutObjects, UnusableObjectError
 from .regions import AnnotatedRegion, ClassNames, class_of, without_holes
 from .spline import closed_spline
@@ -91,7 +91,7 @@ def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme:
         )
         ElementTree.SubElement(group, "Attributes")
     ElementTree.indent(root)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         ElementTree.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
 
 

@@ -19,7 +19,7 @@ import shapely
 from shapely import MultiPolygon, Polygon
 
 from ..classes import ClassScheme
-from ..files import written_whole
+from ..files import atomic_write
 from ..slides import check_origin
 from .objects import LeftOutObjects, UnusableObjectError
 from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of
@@ -127,7 +127,7 @@ def write_geojson(
         corner: the origin's row and column on the slide.
     """
     move = partial(_moved, corner=(corner[1], corner[0]))
-    with written_whole(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         file.write(f'{{"type": "FeatureCollection", "{_MEMBER}": {{"origin": "{origin}"}}, "features": [')
         for number, region in enumerate(regions):
             file.write((",\n" if number else "\n") + _feature(move(region), scheme))

@@ -12,7 +12,7 @@ import shapely
 from shapely import Polygon
 
 from ..classes import ClassScheme
-from ..files import written_whole
+from ..files import atomic_write
 from .objects import LeftOutObjects
 from .regions import AnnotatedRegion, ClassNames, class_of, polygonal, without_holes
 from .xml import bounds, ellipse, numbers, ring
@@ -131,7 +131,7 @@ def write_imagescope_xml(
             for x, y in shapely.get_coordinates(piece.exterior)[:-1]:
                 ElementTree.SubElement(vertices, "Vertex", {"X": repr(float(x)), "Y": repr(float(y)), "Z": "0"})
     ElementTree.indent(root)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         ElementTree.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
 
 

@@ -94,10 +94,10 @@ def convert_released(released: str, output: str) -> None:
     """
     import torch
 
-    from ..files import written_whole
+    from ..files import atomic_write
     from ..networks import load_released_dmmn
 
     network = load_released_dmmn(released)
-    with written_whole(output) as partial:
+    with atomic_write(output) as partial:
         torch.save(network.state_dict(), partial)
     print(f"{sum(p.numel() for p in network.parameters()):,} weights: {output}")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..annotations import LabelSource, PredictedLabels
 from ..classes import ClassScheme
 from ..data import SlideStore, load_datalist, output_name
-from ..files import same_name, write_json, written_whole
+from ..files import atomic_write, same_name, write_json
 from ..outputs.ome_zarr import read_probability
 from ..outputs.overlay import blend
 from ..outputs.panels import panels
@@ -98,7 +98,7 @@ def write_panels(path: Path, slide: Slide, shown: Mapping[str, LabelSource], sch
     pictures = {"slide": view.tissue}
     for title, labels in shown.items():
         pictures[title] = blend(view.tissue, view.labels(labels), scheme, opacity=_OPACITY)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         panels(pictures, scheme, _OPACITY).save(partial)
 
 
@@ -133,7 +133,7 @@ def write_probability_panels(
             for i, step in enumerate(steps)
         ]
     )
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         panels(pictures, legend).save(partial)
 
 

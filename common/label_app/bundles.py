@@ -14,7 +14,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ..errors import UnreadableFileError
-from ..files import sha256, written_whole
+from ..files import atomic_write, sha256
 from ..literal import literal
 from ..networks.checkpoint_metadata import metadata_path
 from ..networks.checkpoints import read_state
@@ -104,7 +104,7 @@ def _copy(source: Path, folder: Path, origin: str) -> None:
             f"{folder} holds another bundle of that name, which may have been trained there. Move it, or choose "
             "another --work"
         )
-    with written_whole(folder) as partial:
+    with atomic_write(folder) as partial:
         for path in _parts(source):
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / path, partial / path)

@@ -12,7 +12,7 @@ from shapely.affinity import scale
 
 from ..annotations import AnnotatedRegion, write_asap_xml, write_geojson
 from ..classes import ClassScheme
-from ..files import write_json, written_whole
+from ..files import atomic_write, write_json
 from .layout import Layout, Structure
 from .paint import Painter
 from .recipe import RECIPES
@@ -115,7 +115,7 @@ def _outline(lesion: Structure, mpp: float) -> Polygon:
 
 
 def _write_reference(path: Path, grid: list[tuple[str, str, bool]]) -> None:
-    with written_whole(path) as partial, Path(partial).open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as partial, Path(partial).open("w", newline="", encoding="utf-8") as file:
         for _, name, positive in grid:
             if name.startswith("test_"):
                 csv.writer(file).writerow([name, "Tumor" if positive else "Normal"])

@@ -18,7 +18,7 @@ from ..data.output_names import output_name
 from ..data.styled_slides import styled_slides
 from ..data.tissue_patches import slide_entries, tissue_patches
 from ..figures import new_figure, save_figure
-from ..files import written_whole
+from ..files import atomic_write
 from ..outputs.overlay import font
 from ..slides import FieldOfView
 from ..transforms import ChosenTransforms
@@ -94,7 +94,7 @@ class AugmentationReport:
             5th and 95th percentile of hue (degrees) and saturation of stained pixels, before and after.
         """
         out = Path(out)
-        with written_whole(out / "augmentations.png") as partial:
+        with atomic_write(out / "augmentations.png") as partial:
             self._sheet().save(partial)
         sets = {"original": self._originals(), "augmented": self._augmented()}
         if styled is not None:

@@ -17,7 +17,7 @@ from ..data import MultiMagnificationPatchDataset, all_sections, load_sections
 from ..data.datalist import SECTIONS
 from ..data.inspection import InspectedSlide, Inspection, PatchSettings, inspect_datalist
 from ..figures import new_figure, save_figure
-from ..files import printable, printable_line, written_whole
+from ..files import atomic_write, printable, printable_line
 from ..outputs.contact_sheet import contact_sheet
 from ..outputs.overlay import blend
 from .scores import write_table
@@ -61,7 +61,7 @@ def report(
     )
     table = found.table(scheme)
     write_table(folder / "slides.csv", table)
-    with written_whole(folder / "contact_sheet.png") as partial:
+    with atomic_write(folder / "contact_sheet.png") as partial:
         contact_sheet([_cell(slide, scheme) for slide in found.slides], scheme, opacity=_OPACITY).save(partial)
     if by:
         write_distribution(folder, found, datalist, scheme, by)

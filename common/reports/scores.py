@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..classes import ClassScheme, hex_color
 from ..figures import new_figure, save_figure
-from ..files import write_json, written_whole
+from ..files import atomic_write, write_json
 from ..metrics.segmentation import matrix_bach_score, scores
 from ..slides import file_name
 from .spreadsheets import inert_table
@@ -154,7 +154,7 @@ def class_table(results: Mapping[str, Any]) -> pd.DataFrame:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV; no spreadsheet runs one of its cells as a formula."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         inert_table(table).to_csv(partial, index=False, errors="backslashreplace")
 
 

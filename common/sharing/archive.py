@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from ..files import PARTIAL, sha256, written_whole
+from ..files import PARTIAL, atomic_write, sha256
 from .texts import MOST_PARSED_BYTES, BundleFileError, is_parsed, read_text, size_limit
 
 CHECKSUMS = "SHA256SUMS"
@@ -114,7 +114,7 @@ def _oddity(path: Path, name: str, status: os.stat_result) -> str | None:
 def write_checksums(folder: Path) -> None:
     """Write :data:`CHECKSUMS`, which ``sha256sum -c`` reads too."""
     lines = [f"{sha256(folder / path)}  {path.as_posix()}\n" for path in files_of(folder) if str(path) != CHECKSUMS]
-    with written_whole(folder / CHECKSUMS) as partial:
+    with atomic_write(folder / CHECKSUMS) as partial:
         partial.write_text("".join(lines), encoding="utf-8")
 
 
@@ -149,7 +149,7 @@ def check_checksums(folder: Path) -> bool:
 
 def write_zip(folder: Path, path: Path) -> None:
     """Zip a bundle under its folder's name; the same files make the same bytes."""
-    with written_whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
+    with atomic_write(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
         for name in files_of(folder):
             entry = zipfile.ZipInfo(f"{folder.name}/{name.as_posix()}", _DATE)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, _REGULAR << 16
@@ -200,7 +200,7 @@ def unpack(path: Path, into: Path, most_bytes: int = _MOST_BYTES) -> Path:
             target = into / name
             if target.exists():
                 raise ValueError(f"{target} is there already. Remove it, or unpack elsewhere")
-            with written_whole(target) as partial:
+            with atomic_write(target) as partial:
                 _extract(path, file, entries, partial, len(name) + 1)
                 _check_sums(path, partial)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError, zlib.error) as error:

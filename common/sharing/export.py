@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..classes import ClassScheme
-from ..files import remove, sha256, write_json, written_whole
+from ..files import atomic_write, remove, sha256, write_json
 from ..networks.checkpoint_metadata import (
     CheckpointMetadata,
     as_view,
@@ -290,7 +290,7 @@ def _for_huggingface(staged: Path, folder: Path, license_id: str | None) -> None
     scheme = parsed(staged / "configs" / "inference.yaml").get_parsed_content("scheme")
     metadata = json.loads((staged / "configs" / "metadata.json").read_text(encoding="utf-8"))
     weights = Path("models") / "model.pt"
-    with written_whole(folder) as partial:
+    with atomic_write(folder) as partial:
         shutil.copytree(staged, partial)
         known = read_checkpoint_metadata(staged / weights)
         warning = known.note if known is not None and known.synthetic else None

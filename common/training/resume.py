@@ -17,7 +17,7 @@ from torch import distributed, nn
 from torch.optim import Optimizer
 
 from ..data import MultiMagnificationPatchDataset, NumberedDraws
-from ..files import written_whole
+from ..files import atomic_write
 from ..inference.autocast import AutocastInferer
 from ..literal import as_path
 from ..networks.checkpoints import weights_digest
@@ -134,7 +134,7 @@ class RestartPoint:
             "best_metric_epoch": best.best_metric_epoch,
             "best": _kept(self.best).state_dict(),
         }
-        with written_whole(self.path) as partial:
+        with atomic_write(self.path) as partial:
             torch.save(state, partial)
             with partial.open("rb") as file:
                 # Flushed before it replaces the previous state, of which there is no copy.

@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ...data import SlideDataset
-from ...files import PARTIAL, written_whole
+from ...files import PARTIAL, atomic_write
 from ..spreadsheets import inert_cell, original_cell
 from .curves import plotted, training_curves
 from .slides import SUMMARY, SlideView, file_uri, slide_view
@@ -129,7 +129,7 @@ def write_report(
         banners=_banners(shown),
     )
     out = Path(out) if out is not None else folder / "report.html"
-    with written_whole(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return out
 
