@@ -10,13 +10,16 @@ import numpy as np
 import torch
 
 from .literal import is_misread
+from .renamed import renamed_in
 
 UNLABELLED = 0
 # Label in annotations of pixels left unlabelled on purpose: they stay so where unannotated pixels are of a class.
-LEFT_OUT = 255
+IGNORE = 255
 ACTIVATIONS = ("softmax", "sigmoid")
 # Value of `otherwise` for no class at all.
-NO_CLASS = "unlabelled"
+NO_FALLBACK = "unlabelled"
+
+__getattr__ = renamed_in(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class ClassScheme:
         self.skipped = None if skipped is None else self.by_name(skipped)
         self.otherwise = otherwise
         self._otherwise_label = UNLABELLED
-        if otherwise is not None and otherwise != NO_CLASS:
+        if otherwise is not None and otherwise != NO_FALLBACK:
             self._otherwise_label = self.by_name(otherwise).label
         if otherwise is not None and activation != "softmax":
             raise ValueError("otherwise needs a softmax; a sigmoid's threshold decides between its two classes")

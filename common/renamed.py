@@ -41,6 +41,8 @@ MODULES = {
 NAMES = {
     "evaluation.score_slide": "evaluation.slide.score_slide",
     "branch_losses.BranchesLoss": "losses.MultiOutputLoss",
+    "classes.LEFT_OUT": "classes.IGNORE",
+    "classes.NO_CLASS": "classes.NO_FALLBACK",
     "files.written_whole": "files.atomic_write",
     "inference.Block": "maps.Block",
     "inference.Canvas": "maps.MapStore",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
+from ..classes import IGNORE, UNLABELLED, ClassScheme
 from ..slides import Slide
 from ..slides.backends.tiff import is_tiff
 from ..slides.png import damaged_png_chunk
@@ -199,7 +199,7 @@ def _labels_by_page(path: Path, scheme: ClassScheme, pages: Mapping[Any, str | N
         try:
             if not text.isdecimal() or int(text) >= count:
                 raise ValueError(f"it has the pages 0 to {count - 1}")
-            labels[int(text)] = LEFT_OUT if name is None else scheme.by_name(name).label
+            labels[int(text)] = IGNORE if name is None else scheme.by_name(name).label
         except ValueError as error:
             raise AnnotationError(
                 path, f"label_pages maps {page!r} to {name!r}: {error}", "Map pages to class names or null"

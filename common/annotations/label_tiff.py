@@ -123,7 +123,7 @@ class LabelTiff:
             )
 
     def _check_places(self) -> None:
-        """Refuse tiles that share some of their bytes; several may be the same bytes."""
+        """Refuse two tiles that share bytes, unless both are the same bytes."""
         places = np.concatenate([np.stack([p.dataoffsets, p.databytecounts], axis=1) for p in self._pages])
         places = np.unique(places[(places > 0).all(axis=1)].astype(np.int64), axis=0)
         overlaps = np.flatnonzero(places[:-1].sum(axis=1) > places[1:, 0])

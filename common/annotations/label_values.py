@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..classes import LEFT_OUT, ClassScheme
+from ..classes import IGNORE, ClassScheme
 from .regions import AnnotationError
 
 _MOST_NAMED = 10
@@ -86,7 +86,7 @@ class LabelValues:
             limits = np.iinfo(dtype if dtype.kind in "iu" else np.uint8 if dtype.kind == "b" else np.int64)
             if not limits.min <= number <= min(limits.max, np.iinfo(np.int64).max):
                 raise ValueError(f"it is not from {limits.min} to {limits.max}")
-            return number, LEFT_OUT if name is None else scheme.by_name(name).label
+            return number, IGNORE if name is None else scheme.by_name(name).label
         except (TypeError, ValueError, OverflowError) as error:
             raise AnnotationError(
                 self.path,

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from ..classes import LEFT_OUT, UNLABELLED, ClassScheme, TissueClass
+from ..classes import IGNORE, UNLABELLED, ClassScheme, TissueClass
 from ..errors import UnreadableFileError
 from ..slides import Bounds, Slide
 from .raster import OutlineRaster
@@ -77,7 +77,7 @@ class LabelSource(ABC):
     ) -> np.ndarray:
         """Return the labels around a centre (row, column; level 0): ``(height, width)`` uint8, 0 where unlabelled."""
         labels = self.drawn(slide, center, mpp, size)
-        labels[labels == LEFT_OUT] = UNLABELLED
+        labels[labels == IGNORE] = UNLABELLED
         return labels
 
     @abstractmethod
@@ -222,7 +222,7 @@ class ClassNames:
         """Return the label of a name; note an unknown name."""
         if name in self.class_map:
             mapped = self.class_map[name]
-            return LEFT_OUT if mapped is None else self._mapped(name, mapped)
+            return IGNORE if mapped is None else self._mapped(name, mapped)
         if name in self.scheme.names:
             return self.scheme.by_name(name).label
         self.unknown[name] = self.unknown.get(name, 0) + 1

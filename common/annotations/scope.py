@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
+from ..classes import IGNORE, UNLABELLED, ClassScheme
 from ..slides import Slide
 from ..slides.tissue import TissueMask, tissue_mask
 from .regions import AnnotatedRegion, Annotations, LabelSource
@@ -73,10 +73,10 @@ class ScopedLabels(LabelSource):
             counts = self._regions.label_map(slide, center, mpp, size) != UNLABELLED
             # Annotations outside the regions do not count, but are not unannotated either: no prediction may replace
             # them.
-            labels[~counts & (labels != UNLABELLED)] = LEFT_OUT
+            labels[~counts & (labels != UNLABELLED)] = IGNORE
         if self.unannotated is not None:
-            bare = (labels == UNLABELLED) & counts & self._counts(slide, center, mpp, labels.shape)
-            labels[bare] = self.unannotated.label
+            unannotated = (labels == UNLABELLED) & counts & self._counts(slide, center, mpp, labels.shape)
+            labels[unannotated] = self.unannotated.label
         return labels
 
     def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:

@@ -20,7 +20,7 @@ from ..annotations import (
     read_annotations,
     stated_origin,
 )
-from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
+from ..classes import IGNORE, UNLABELLED, ClassScheme
 from ..errors import UnreadableFileError
 from ..slides import ORIGINS, PLAIN_SUFFIXES, Bounds, Slide, open_entry, tissue_mask
 from .class_map import guessed_class, is_background
@@ -37,9 +37,7 @@ _TWO_CLASSES = ClassScheme(
 )
 
 # Of label images whose classes are not known: every value is an annotation.
-_ANY_LABEL = ClassScheme(
-    [{"name": str(n), "color": (0, 0, 0), "label": n, "channel": n - 1} for n in range(1, LEFT_OUT)]
-)
+_ANY_LABEL = ClassScheme([{"name": str(n), "color": (0, 0, 0), "label": n, "channel": n - 1} for n in range(1, IGNORE)])
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,11 @@ def score_slide(
             rows = min(_BAND, height - top)
             predicted = labels.read_samples(0, top, 0, rows, width)[..., 0]
             center = ((top + rows / 2) * pixel[0], width / 2 * pixel[1])
-            true = truth.label_map(slide, center, mpp, (rows, width))
+            annotated = truth.label_map(slide, center, mpp, (rows, width))
             left_out = predicted == 0
             if asked is not None:
                 left_out &= asked.at((top + np.arange(rows) + 0.5) * pixel[0], (np.arange(width) + 0.5) * pixel[1])
-            total += confusion_matrix(np.where(left_out, skipped, predicted), true, len(scheme))
+            total += confusion_matrix(np.where(left_out, skipped, predicted), annotated, len(scheme))
         return total
     finally:
         labels.close()

@@ -326,8 +326,8 @@ def _annotated(path: Path, painter: MultiStainPainter, size: int) -> dict[str, o
     ]
     write_geojson(path, regions, scheme)
     boxes = [[round(place * scale) for place in (top, left, box, box)] for top, left in corners]
-    bare = {"class": "normal", "within": "region"}
-    return {"label": path.name, "regions": boxes, "unannotated": bare}
+    unannotated = {"class": "normal", "within": "region"}
+    return {"label": path.name, "regions": boxes, "unannotated": unannotated}
 
 
 def _varied_boxes(labels: np.ndarray, box: int, seed: int) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from ..classes import NO_CLASS
+from ..classes import NO_FALLBACK
 from ..data import all_sections, load_datalist, output_name, output_names
 from ..data.store import PSEUDO_LABEL, label_key
 from ..figures import new_figure, save_figure
@@ -244,7 +244,7 @@ class IterativeTraining:
             "checkpoint": str(folder / CHECKPOINT),
             "outputs": [_PREDICTION, "overlay.png", "summary.json"],
             "scheme#threshold": self.steps[number].threshold,
-            "scheme#otherwise": NO_CLASS,
+            "scheme#otherwise": NO_FALLBACK,
             **self.inference,
         }
         self._work("infer", ["inference.yaml"], number, folder / "slides", **given)
