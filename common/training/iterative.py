@@ -250,7 +250,7 @@ class IterativeTraining:
         self._work("infer", ["inference.yaml"], number, folder / "slides", **given)
 
     def _settings(self, number: int) -> dict[str, Any]:
-        """A step's own, and in their place those of all steps."""
+        """Return a step's settings; those of all steps take precedence."""
         return {**self.steps[number].settings, **self.settings}
 
     def _trained(self, number: int) -> dict[str, Any]:
