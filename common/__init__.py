@@ -1,11 +1,11 @@
-"""What the bundles share: slides, annotations, data, networks, losses, metrics and the whole-slide engine."""
+"""The package that the bundles share: slides, annotations, data, networks, losses, metrics, the whole-slide engine."""
 
 import sys
 
 from .caches import use_writable_cache
 from .renamed import MovedModules
 
-# Said here, not by the installed package: exported bundles carry this and have no package.
+# Defined here, not read from the installed package: exported bundles carry this module but have no package.
 __version__ = "0.1.0"
 
 # Before anything imports zarr.

@@ -1,4 +1,4 @@
-"""The commands of ``multimag`` (also ``python -m common``), by what one does with them."""
+"""The commands of ``multimag`` (also ``python -m common``), grouped by purpose."""
 
 from __future__ import annotations
 

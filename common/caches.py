@@ -1,4 +1,4 @@
-"""Cache folders of third-party libraries."""
+"""Provide writable cache folders to third-party libraries."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _VARIABLE = "CUPY_CACHE_DIR"
 
 
 def use_writable_cache() -> None:
-    """Give CuPy a temporary folder for compiled kernels where the home folder cannot be written to.
+    """Give CuPy a temporary folder for compiled kernels if the home folder is not writable.
 
-    zarr imports CuPy where it is installed, and CuPy makes its folder when it is imported, GPU or not: without one,
-    nothing could be imported, as for service accounts and in containers.
+    zarr imports CuPy if it is installed, and CuPy creates its folder when it is imported, with or without a GPU. If it
+    cannot, as for service accounts and in containers, no import succeeds.
     """
     if _VARIABLE in os.environ or importlib.util.find_spec("cupy") is None:
         return
@@ -28,7 +28,7 @@ def use_writable_cache() -> None:
 
 
 def _is_writable(folder: Path) -> bool:
-    """Return whether a folder is there to be written to, or can be made."""
+    """Return whether a folder is writable, or can be created."""
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)

@@ -1,4 +1,4 @@
-"""The classes of a bundle, and everything that turns logits into labels."""
+"""The classes of a bundle, and the conversion of logits to labels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import numpy as np
 import torch
 
 from .literal import is_misread
+from .renamed import renamed_in
 
 UNLABELLED = 0
-# Of annotations: left unlabelled on purpose, which bare pixels of a class (`unannotated`) do not reach.
-LEFT_OUT = 255
+# Label in annotations of pixels left unlabelled on purpose: they stay so where unannotated pixels are of a class.
+IGNORE = 255
 ACTIVATIONS = ("softmax", "sigmoid")
-# Of `otherwise`: no class at all.
-NO_CLASS = "unlabelled"
+# Value of `otherwise` for no class at all.
+NO_FALLBACK = "unlabelled"
+
+__getattr__ = renamed_in(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,11 @@ class TissueClass:
     """One class.
 
     Args:
-        name: as annotations name it.
+        name: name of the class in annotations.
         color: red, green, blue, 0–255.
-        label: its value in label maps, from 1.
-        channel: the output channel that stands for it; None for the class that a one-channel network predicts by the
-            absence of the other.
+        label: value in label maps, from 1.
+        channel: the class's output channel; None for the class that a one-channel network predicts by the absence of
+            the other.
     """
 
     name: str
@@ -41,7 +44,7 @@ class TissueClass:
 
 
 def hex_color(color: Sequence[int]) -> str:
-    """Red, green and blue as ``#rrggbb``."""
+    """Return red, green and blue as ``#rrggbb``."""
     return "#" + "".join(f"{value:02x}" for value in color)
 
 
@@ -51,18 +54,18 @@ class ClassScheme:
     Args:
         classes: :class:`TissueClass`, or mappings of its fields as configs hold them; labels are 1..C without gaps.
         activation: ``"softmax"`` over the channels, or ``"sigmoid"`` of one channel.
-        threshold: of the sigmoid: above it the pixel is the class with a channel, else the one without. Of a softmax
-            with ``otherwise``: the probability that a class needs.
-        otherwise: of a softmax: the class of pixels where no other class reaches the threshold, whatever its own
-            probability; elsewhere the most probable of the others is predicted. ``"unlabelled"``: pixels where no class
-            reaches it have no label. None: the most probable class of all.
+        threshold: sigmoid probability above which a pixel is the class with a channel, else the one without. For a
+            softmax with ``otherwise``, the probability that a class needs.
         skipped: name of the class that tissue masking stands for (background, normal), or None.
         unnamed_channels: output channels that name no class and are never predicted (DMMN's first, "unlabelled").
-        ordinal: whether the classes are grades, from the least severe to the most; they are then also scored by how far
-            off a prediction is (:func:`common.metrics.bach_score`).
+        ordinal: whether the classes are grades, from least to most severe; predictions are then also scored by their
+            distance (:func:`common.metrics.bach_score`).
+        otherwise: fallback class of a softmax: pixels at which no other class reaches the threshold get it, whatever
+            its own probability; all others get the most probable of the other classes. ``"unlabelled"`` leaves pixels
+            at which no class reaches the threshold without a label. None: the most probable class of all.
 
     Raises:
-        ValueError: labels, channels or names that do not fit together.
+        ValueError: labels, channels or names do not fit together.
     """
 
     def __init__(
@@ -83,10 +86,10 @@ class ClassScheme:
         self.skipped = None if skipped is None else self.by_name(skipped)
         self.otherwise = otherwise
         self._otherwise_label = UNLABELLED
-        if otherwise is not None and otherwise != NO_CLASS:
+        if otherwise is not None and otherwise != NO_FALLBACK:
             self._otherwise_label = self.by_name(otherwise).label
         if otherwise is not None and activation != "softmax":
-            raise ValueError("otherwise is of a softmax; a sigmoid's threshold decides between its two classes")
+            raise ValueError("otherwise needs a softmax; a sigmoid's threshold decides between its two classes")
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -98,51 +101,51 @@ class ClassScheme:
 
     @property
     def num_channels(self) -> int:
-        """Output channels of a network for this scheme."""
+        """Number of output channels of a network for this scheme."""
         return sum(c.channel is not None for c in self.classes) + len(self.unnamed_channels)
 
     def by_name(self, name: str) -> TissueClass:
-        """The class of that name.
+        """Return the class of that name.
 
         Raises:
-            ValueError: there is none; names those there are.
+            ValueError: there is none; the message lists the names.
         """
-        for tissue in self.classes:
-            if tissue.name == name:
-                return tissue
+        for tissue_class in self.classes:
+            if tissue_class.name == name:
+                return tissue_class
         raise ValueError(f"no class {name!r}; the scheme has {', '.join(self.names)}")
 
     @property
     def positive(self) -> TissueClass:
-        """Of a sigmoid: the class that its channel stands for."""
+        """Class that a sigmoid's channel stands for."""
         return next(c for c in self.classes if c.channel is not None)
 
     @property
     def negative(self) -> TissueClass:
-        """Of a sigmoid: the class that the other one's absence stands for."""
+        """Class that a sigmoid predicts by the absence of the other."""
         return next(c for c in self.classes if c.channel is None)
 
     def palette(self) -> np.ndarray:
-        """``(256, 3)`` uint8: colour of each label; 0 and labels without class are white."""
+        """Return the colour of each label, ``(256, 3)`` uint8; 0 and labels without class are white."""
         colors = np.full((256, 3), 255, dtype=np.uint8)
-        for tissue in self.classes:
-            colors[tissue.label] = tissue.color
+        for tissue_class in self.classes:
+            colors[tissue_class.label] = tissue_class.color
         return colors
 
     def channel_def(self) -> dict[str, str]:
-        """What each output channel is, as ``metadata.json`` says it in ``channel_def``."""
+        """Return the name of each output channel, in the form of ``channel_def`` in ``metadata.json``."""
         names = dict.fromkeys(self.unnamed_channels, "unlabelled, never predicted")
         names.update({c.channel: c.name for c in self.classes if c.channel is not None})
         return {str(channel): names[channel] for channel in sorted(names)}
 
     def decision(self) -> dict[str, Any]:
-        """What, besides the classes, decides on a pixel's label."""
+        """Return the settings that, with the classes, decide a pixel's label."""
         if self.otherwise is not None:
             return {"threshold": self.threshold, "otherwise": self.otherwise}
         return {"threshold": self.threshold if self.activation == "sigmoid" else None}
 
     def labels_from_logits(self, logits: torch.Tensor) -> torch.Tensor:
-        """``(B, C, h, w)`` logits -> ``(B, h, w)`` uint8 label maps."""
+        """Return ``(B, h, w)`` uint8 label maps of ``(B, C, h, w)`` logits."""
         self._check_channels(logits)
         if self.activation == "sigmoid":
             above = torch.sigmoid(logits[:, 0].float()) > self.threshold
@@ -152,8 +155,7 @@ class ClassScheme:
         return (_first_largest(self._of_classes(logits)) + 1).to(torch.uint8)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """``(B, C, h, w)`` logits -> ``(B, number of classes, h, w)`` probabilities in label order, which add up to
-        1."""
+        """Return ``(B, number of classes, h, w)`` probabilities of logits, in label order; they add up to 1."""
         self._check_channels(logits)
         if self.activation == "sigmoid":
             positive = torch.sigmoid(logits[:, :1].float())
@@ -161,7 +163,7 @@ class ClassScheme:
         return torch.softmax(self._of_classes(logits).float(), dim=1)
 
     def labels_from_probabilities(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """``(B, number of classes, h, w)`` as :meth:`probabilities` gives them -> ``(B, h, w)`` uint8 label maps."""
+        """Return ``(B, h, w)`` uint8 label maps of the result of :meth:`probabilities`."""
         if self.activation == "sigmoid":
             above = probabilities[:, self.positive.label - 1] > self.threshold
             return torch.where(above, self.positive.label, self.negative.label).to(torch.uint8)
@@ -173,15 +175,15 @@ class ClassScheme:
         return torch.where(best >= self.threshold, labels, self._otherwise_label).to(torch.uint8)
 
     def target_channels(self, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
-        """Label maps -> the output channel of each pixel as int64; unlabelled pixels become ``ignore_index``."""
+        """Return the output channel of each pixel of label maps as int64; unlabelled pixels become ``ignore_index``."""
         table = torch.full((256,), ignore_index, dtype=torch.int64)
-        for tissue in self.classes:
-            if tissue.channel is not None:
-                table[tissue.label] = tissue.channel
+        for tissue_class in self.classes:
+            if tissue_class.channel is not None:
+                table[tissue_class.label] = tissue_class.channel
         return table.to(labels.device)[labels.long()]
 
     def _of_classes(self, logits: torch.Tensor) -> torch.Tensor:
-        """The channels of the classes, in label order; without a copy where they lie so."""
+        """Return the channels of the classes in label order, without a copy if they are in that order already."""
         channels = self._channels()
         first, last = channels[0], channels[-1]
         return logits[:, first : last + 1] if channels == list(range(first, last + 1)) else logits[:, channels]
@@ -223,6 +225,6 @@ class ClassScheme:
 
 
 def _first_largest(channels: torch.Tensor) -> torch.Tensor:
-    """``(B, C, h, w)`` -> ``(B, h, w)`` int64: the first channel that has the largest value."""
+    """Return the first channel with the largest value, ``(B, C, h, w)`` -> ``(B, h, w)`` int64."""
     # The same as argmax, which takes ten times as long over any but the last dimension on a CPU.
     return channels.max(dim=1).indices

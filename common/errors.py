@@ -6,16 +6,16 @@ from pathlib import Path
 
 
 class OutputError(ValueError):
-    """An output that was asked for cannot be made; says why and what to do instead."""
+    """A requested output cannot be made; the message has the reason and the remedy."""
 
 
 class UnreadableFileError(Exception):
-    """Names the file, what is wrong and where in it, and what the user can do.
+    """A file cannot be read; the message has the file, the problem and the remedy.
 
     Args:
         path: the file.
-        problem: what is wrong, and where.
-        remedy: what to do about it.
+        problem: the problem, and its place in the file.
+        remedy: the user's remedy.
     """
 
     def __init__(self, path: str | Path, problem: str, remedy: str) -> None:

@@ -1,11 +1,11 @@
-"""Matplotlib figures that need no display, written whole."""
+"""Make matplotlib figures without a display, and write them atomically."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import written_whole
+from .files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of ``width`` by ``height`` inches.
 
-    pyplot is left out: it would look for a display, and keep every figure until it is closed.
+    pyplot is not used: it would look for a display, and keep every figure until it is closed.
     """
     # Imported here, since it takes a second and most commands draw nothing.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -27,5 +27,5 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 120) -> None:
     """Write a figure as PNG."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, dpi=dpi, format="png")

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and names that are safe for them and for a terminal."""
+"""Write files atomically, and make names safe for file systems and terminals."""
 
 from __future__ import annotations
 
@@ -15,34 +15,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .renamed import renamed_in
+
 # Errors of the system that mean a full disk, an exhausted quota or a file at its size limit.
 DISK_FULL_ERRNOS = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
-# Free bytes of a disk below which what fails without a reason is put down to it.
+# Free bytes of a disk below which a failure without a reason is taken for a full disk.
 _ROOM = 2**16
-# How the names of what is being written begin.
+# Prefix of the names of unfinished files and folders.
 PARTIAL = ".partial-"
-# The most bytes of a name: file systems allow 255, and names of partial files, caches and locks add to it.
+# Largest number of bytes in a name: file systems allow 255, and partial files, caches and locks add to it.
 _LONGEST = 180
-# What Windows does not allow in names, and "/".
+# Characters that Windows does not allow in names, and "/".
 _NOT_IN_NAMES = frozenset('<>:"/\\|?*')
 # Control characters, line and paragraph separators, and bytes of a name that are not UTF-8.
 _UNPRINTED = frozenset(("Cc", "Zl", "Zp", "Cs"))
-# Characters that are not seen and reverse or join what is around them.
+# Invisible characters that reverse or join their neighbours.
 _INVISIBLE = frozenset("\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-# Names that Windows keeps for devices, whatever ending follows.
+# Names that Windows reserves for devices, whatever ending follows.
 _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+
+__getattr__ = renamed_in(__name__)
 
 
 class DiskFullError(OSError):
-    """A disk is full; names the place."""
+    """A disk is full; the error names the file or folder."""
 
 
 @contextmanager
 def full_disk_named(path: str | Path) -> Iterator[None]:
-    """Within, errors of a full disk name what was being written: the system often says no more than that it is full.
+    """Name ``path`` in the block's errors of a full disk: the system's often name no file.
 
     Raises:
-        DiskFullError: in place of such an error.
+        DiskFullError: instead of such an error.
     """
     try:
         yield
@@ -55,12 +59,14 @@ def full_disk_named(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """A path next to ``path`` to write a file or folder to; renamed to ``path`` when the block ends well, removed when
-    it does not."""
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a path next to ``path`` to write a file or folder to.
+
+    When the block ends, it is renamed to ``path``; if the block raises, it is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The name ends as the final one does: libraries choose formats by it.
+    # The name has the final one's ending, by which libraries choose formats.
     partial = path.with_name(f"{_partial()}-{path.name}")
     try:
         with full_disk_named(path):
@@ -69,7 +75,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             remove(path)
         os.replace(partial, path)
     except RuntimeError as error:
-        # torch.save says only that a write failed.
+        # torch.save does not tell why a write failed.
         if _is_full(path.parent):
             raise DiskFullError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
@@ -78,7 +84,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 def _is_full(folder: Path) -> bool:
-    """Return whether a folder's disk has no room left. Of a folder that is gone no one can tell."""
+    """Return whether a folder's disk is full; False if the folder is gone."""
     try:
         return shutil.disk_usage(folder).free < _ROOM
     except OSError:
@@ -86,13 +92,15 @@ def _is_full(folder: Path) -> bool:
 
 
 def _partial() -> str:
-    """No process's on another machine, either, which may have the same number."""
+    """Return a prefix that no other process has, on any machine: process numbers may repeat."""
     return f"{PARTIAL}{uuid.uuid4().hex[:8]}"
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder with all that is in it, if it is there. A folder loses its name first, so that it is
-    never half there."""
+    """Delete a file, or a folder with its contents, if it exists.
+
+    A folder is renamed first, so that it is never incomplete under its own name.
+    """
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return
@@ -102,8 +110,8 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, whole."""
-    with written_whole(path) as partial:
+    """Write ``content`` as indented JSON, atomically."""
+    with atomic_write(path) as partial:
         partial.write_bytes(utf8(json.dumps(content, indent=2, ensure_ascii=False) + "\n"))
 
 
@@ -117,17 +125,17 @@ def utf8(text: str) -> bytes:
 
 
 def sha256(path: str | Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
+    """Return the file's SHA-256 in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def safe_name(name: str) -> str:
-    """Return a name as that of one file or folder, which every file system takes and which leads nowhere else.
+    """Return a name that every file system allows for one file or folder, and that leads nowhere else.
 
-    Ordinary names stay as they are. ``_`` replaces separators, characters that Windows does not allow, and dots at
-    either end: ``S21/1234`` becomes ``S21_1234``. Accented letters become one character, as macOS may write them as
-    two. A name of a Windows device gets a ``_`` before it. A long name is cut and ends with a part of its SHA-256.
+    Ordinary names are unchanged. ``_`` replaces separators, characters that Windows does not allow, and dots at either
+    end: ``S21/1234`` becomes ``S21_1234``. Accented letters become one character, since macOS may write them as two. A
+    name of a Windows device gets a ``_`` in front. A long name is cut and ends with a part of its SHA-256.
 
     Raises:
         ValueError: the name is empty.
@@ -136,7 +144,7 @@ def safe_name(name: str) -> str:
     if not text:
         raise ValueError(f"{name!r} cannot be the name of a folder")
     safe = "".join("_" if _is_unsafe(character) else character for character in text)
-    # What begins with a dot is hidden, or leads elsewhere; Windows drops dots at the end.
+    # Names that begin with a dot are hidden or lead elsewhere; Windows drops dots at the end.
     safe = re.sub(r"^\.+|\.+$", lambda dots: "_" * len(dots[0]), safe)
     if _DEVICES.match(safe):
         safe = f"_{safe}"
@@ -144,23 +152,24 @@ def safe_name(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with everything that a terminal might obey (control characters, changes of direction) written as
-    an escape sequence; only line feeds stay."""
+    """Return a text with control characters and changes of direction, which a terminal might obey, as escape sequences.
+
+    Line feeds stay.
+    """
     if text.isprintable():
         return text
     return "\n".join(map(printable_line, text.split("\n")))
 
 
 def printable_line(text: str) -> str:
-    """Return a text that stays on its line, with everything that a terminal might obey written as an escape
-    sequence."""
+    """Return a text on one line: everything that a terminal might obey, and line feeds, become escape sequences."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
 
 
 def same_name(name: str) -> str:
-    """Return what two names have in common that are one on a file system that ignores case."""
+    """Return a key that is equal for names that are one file on a file system that ignores case."""
     return unicodedata.normalize("NFC", name.casefold())
 
 

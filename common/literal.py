@@ -1,4 +1,4 @@
-"""Text in MONAI's configs: ``#`` becomes ``::`` there, and what begins with ``$``, ``@`` or ``%`` is no text."""
+"""Write text into MONAI's configs, where ``#`` becomes ``::``, and ``$``, ``@`` or ``%`` in front has a meaning."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 _SEPARATOR = "::"
 # Characters that begin an expression, a reference and a macro.
 _MARKS = ("$", "@", "%")
-# What MONAI changes in a text: the old separator, and references relative to their place.
+# Parts of a text that MONAI changes: the old separator, and references relative to their place.
 _CHANGED = re.compile(r"#|[@%]::")
 
 
 def literal(value: Any) -> Any:
-    """Return a config's value so that MONAI leaves its texts as they are: an expression of those it would change.
+    """Return a config's value with expressions for the texts that MONAI would change.
 
-    Texts that are expressions, references or macros themselves, and all that is no text, stay.
+    Texts that are expressions, references or macros themselves are unchanged, and so are other values.
     """
     if isinstance(value, Mapping):
         return {key: literal(one) for key, one in value.items()}
@@ -28,7 +28,7 @@ def literal(value: Any) -> Any:
         return value
     quoted = repr(value)
     if '"' not in value:
-        # With another quote in it, repr uses double quotes, which a shell takes between single ones.
+        # A single quote in the text makes repr use double quotes, which a shell keeps between single ones.
         quoted = f'"{repr(chr(39) + value)[2:-1]}"'
     return "$" + "".join(f"\\x{ord(one):02x}" if one in "#@%" else one for one in quoted)
 
@@ -39,12 +39,12 @@ def is_misread(text: str) -> bool:
 
 
 def as_path(given: str | int | Path) -> str:
-    """Return a path as a config gives it.
+    """Return a config's path as text.
 
-    A command line makes a number of a folder called 2023.
+    It may be a number: a command line turns a folder called 2023 into one.
 
     Raises:
-        ValueError: it has ``::``, which was ``#``, or it is no path.
+        ValueError: the path has ``::``, which was ``#``, or is no path.
     """
     if isinstance(given, bool) or not isinstance(given, str | int | Path):
         raise ValueError(f"{given!r} is no path. Put quotes around it twice: \"'{given}'\"")

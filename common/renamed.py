@@ -1,4 +1,4 @@
-"""Names of the previous version, so that configs written for it still run. They go with the next version.
+"""Names of the previous version, so that configs written for it still run. The next version removes them.
 
 A module that moved is found by its old name. A class that moved or was renamed is found in the module that had it.
 Each use is named in a warning with the name to write instead.
@@ -41,6 +41,9 @@ MODULES = {
 NAMES = {
     "evaluation.score_slide": "evaluation.slide.score_slide",
     "branch_losses.BranchesLoss": "losses.MultiOutputLoss",
+    "classes.LEFT_OUT": "classes.IGNORE",
+    "classes.NO_CLASS": "classes.NO_FALLBACK",
+    "files.written_whole": "files.atomic_write",
     "inference.Block": "maps.Block",
     "inference.Canvas": "maps.MapStore",
     "inference.Options": "inference.InferenceOptions",
@@ -58,7 +61,7 @@ NAMES = {
 
 
 def renamed_in(module: str) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a module that had other names before.
+    """Return the ``__getattr__`` of a module whose names changed.
 
     Args:
         module: the module's ``__name__``.
@@ -86,7 +89,7 @@ class _MovedModule(Loader):
 
 
 class MovedModules(MetaPathFinder):
-    """Finds modules by the names that they had in the previous version."""
+    """A finder of modules by their names in the previous version."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

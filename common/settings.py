@@ -1,4 +1,4 @@
-"""Comparison of the settings of two runs, as JSON holds them."""
+"""Compare the settings of two runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class SettingsError(ValueError):
-    """A folder holds results of other settings than those asked for."""
+    """A folder holds results of other settings than the requested ones."""
 
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -23,7 +23,7 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return where two runs' settings differ, a sentence each."""
+    """Return the differences between two runs' settings, a sentence each."""
     then, here = _flat(before), _flat(json.loads(json.dumps(now)))
     return [
         f"{key} is {_shown(then, key)} there, {_shown(here, key)} now"

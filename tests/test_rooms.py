@@ -39,6 +39,12 @@ ROOMS: dict[str, set[str]] = {
     "label_app": {"annotations", "data", "inference", "networks", "sharing", "slides"},
 }
 ROOMS["cli"] = set(ROOMS) - {"label_app"}
+# Rooms, and "" for the root, whose docstrings all say what a thing does or is. The others follow.
+PLAIN = {
+    *("", "annotations", "bundle", "cli", "evaluation", "label_app", "phantom", "reports", "sharing", "training"),
+}
+# A first word that makes the reader look for the subject and the verb.
+RIDDLE = re.compile(r"(What|Which|Where|How|Whether)\b")
 
 
 def modules_of(room: str) -> list[Path]:
@@ -62,6 +68,15 @@ def called_names(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             yield node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def riddles(path: Path) -> Iterator[str]:
+    """Docstrings of a file that open with a question word."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node) or ""
+            if RIDDLE.match(text):
+                yield f"{path.relative_to(REPOSITORY)}: {getattr(node, 'name', 'module')}: {text.splitlines()[0]}"
 
 
 def test_the_root_holds_what_many_rooms_import():
@@ -94,6 +109,12 @@ def test_a_room_imports_only_rooms_below_it(room):
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_says_what_it_is_for(room):
     assert ast.get_docstring(ast.parse((COMMON / room / "__init__.py").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("room", sorted(PLAIN))
+def test_no_docstring_opens_with_a_question_word(room):
+    paths = modules_of(room) if room else sorted(COMMON.glob("*.py"))
+    assert not [line for path in paths for line in riddles(path)]
 
 
 @pytest.mark.parametrize("room", ["transforms", "metrics", "losses"])

@@ -1,7 +1,7 @@
 """Annotation files of several tools, read as label maps of one slide at any µm/px."""
 
 from .asap import write_asap_xml
-from .geojson import stated_origin, write_geojson
+from .geojson import parsed_once, stated_origin, write_geojson
 from .label_image import LabelImage
 from .layers import write_imagescope_xml
 from .names import OutlineName, outline_names
@@ -28,6 +28,7 @@ __all__ = [
     "label_map_mpp",
     "outline_names",
     "outlines_of",
+    "parsed_once",
     "read_annotations",
     "region_names",
     "stated_origin",

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import shapely
 
 from ..classes import ClassScheme, hex_color
-from ..files import written_whole
+from ..files import atomic_write
 from .objects import LeftOutObjects, UnusableObjectError
 from .regions import AnnotatedRegion, ClassNames, class_of, without_holes
 from .spline import closed_spline
@@ -29,12 +29,12 @@ def read_asap_xml(
     class_map: Mapping[str, str | None] | None = None,
     cut_out: Sequence[str] = (),
 ) -> list[AnnotatedRegion]:
-    """Read polygons, rectangles and splines; the class is the group, or the nearest group above it that the scheme or
-    map knows.
+    """Read polygons, rectangles and splines.
 
-    Annotations in no group (unless the map knows ``"None"``) and dots and measurements are passed over with a warning
-    that counts them; those that cannot be used are left out with one that names them. Those of the groups ``cut_out``
-    lie over all others, wherever they stand in the file.
+    The class is the group, or the nearest group above it that the scheme or map knows. Dots, measurements and
+    annotations in no group (unless the map knows ``"None"``) are skipped, and one warning counts them. Unusable
+    annotations are left out, and one warning names them. Outlines of the groups ``cut_out`` lie on top of all others,
+    whatever their order in the file.
     """
     names = ClassNames(path, scheme, class_map)
     left_out = LeftOutObjects(path)
@@ -60,19 +60,21 @@ def read_asap_xml(
 
 
 def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme: ClassScheme) -> None:
-    """Write regions in ASAP's XML, one group per class. The format has no holes: outlines with holes are cut
-    into pieces without."""
+    """Write regions in ASAP's XML, one group per class.
+
+    The format has no holes, so outlines with holes are cut into pieces without.
+    """
     root = ElementTree.Element("ASAP_Annotations")
     annotations = ElementTree.SubElement(root, "Annotations")
     number = 0
     for region in regions:
-        tissue = class_of(region, scheme)
+        tissue_class = class_of(region, scheme)
         for piece in without_holes(region.outline):
             attributes = {
                 "Name": f"Annotation {number}",
                 "Type": "Polygon",
-                "PartOfGroup": tissue.name,
-                "Color": hex_color(tissue.color),
+                "PartOfGroup": tissue_class.name,
+                "Color": hex_color(tissue_class.color),
             }
             coordinates = ElementTree.SubElement(
                 ElementTree.SubElement(annotations, "Annotation", attributes), "Coordinates"
@@ -83,13 +85,13 @@ def write_asap_xml(path: str | Path, regions: Iterable[AnnotatedRegion], scheme:
                 )
             number += 1
     groups = ElementTree.SubElement(root, "AnnotationGroups")
-    for tissue in scheme.classes:
+    for tissue_class in scheme.classes:
         group = ElementTree.SubElement(
-            groups, "Group", {"Name": tissue.name, "PartOfGroup": "None", "Color": hex_color(tissue.color)}
+            groups, "Group", {"Name": tissue_class.name, "PartOfGroup": "None", "Color": hex_color(tissue_class.color)}
         )
         ElementTree.SubElement(group, "Attributes")
     ElementTree.indent(root)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         ElementTree.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
 
 
@@ -103,13 +105,13 @@ def _outline(annotation: ElementTree.Element) -> shapely.Geometry:
 
 
 def group_names(root: ElementTree.Element) -> list[list[str]]:
-    """Of each annotation its group and those above it."""
+    """Return each annotation's group and the groups above it."""
     parents = _parents(root)
     return [_upwards(annotation.get("PartOfGroup", "None"), parents) for annotation in root.iter("Annotation")]
 
 
 def named_groups(root: ElementTree.Element) -> list[list[str]]:
-    """Return, of each annotation that has an area, its group and those above it."""
+    """Return the group, and the groups above it, of each annotation that has an area."""
     parents = _parents(root)
     areas = (annotation for annotation in root.iter("Annotation") if annotation.get("Type", "") in _AREAS)
     return [_upwards(annotation.get("PartOfGroup", "None"), parents) for annotation in areas]
@@ -120,7 +122,7 @@ def _parents(root: ElementTree.Element) -> dict[str, str]:
 
 
 def _upwards(group: str, parents: Mapping[str, str]) -> list[str]:
-    """A group and those above it, the nearest first."""
+    """Return a group and those above it, nearest first."""
     found = [group]
     while (above := parents.get(found[-1], "None")) != "None" and above not in found:
         found.append(above)

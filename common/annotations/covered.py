@@ -1,4 +1,4 @@
-"""Objects that later ones cover wholly, so that nothing of them shows."""
+"""Find objects that later ones cover completely, so that no part of them shows."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from .objects import some
 from .regions import AnnotatedRegion
 
 logger = logging.getLogger(__name__)
-# Of an outline: vertices that are looked at before it is compared with all that lies over it.
+# Vertices of an outline that are tested before the outline is compared with everything above it.
 _VERTICES = 8
-# What rounding leaves of a covered outline, as a part of its area.
+# Part of a covered outline's area that rounding may leave uncovered.
 _ROUNDING = 1e-9
 
 
 def covered_remark(regions: Sequence[AnnotatedRegion]) -> str:
-    """Return how many objects label nothing, and which; nothing if all show. See :func:`covered_regions`."""
+    """Return a sentence that counts and names the objects that label nothing; empty if all show.
+
+    See :func:`covered_regions`.
+    """
     hidden = [regions[index].place or f"outline {index}" for index in covered_regions(regions)]
     if not hidden:
         return ""
     return (
-        f"objects that label nothing as later ones cover them wholly ({len(hidden)}): {some(hidden)}. Put large "
+        f"objects that label nothing since later ones cover them completely ({len(hidden)}): {some(hidden)}. Put large "
         "outlines before their details"
     )
 
 
 def warn_of_covered(path: Path, regions: Sequence[AnnotatedRegion]) -> str:
-    """Name, in one warning, the objects of which nothing shows.
+    """Name the objects of which nothing shows, in one warning.
 
     Returns:
         :func:`covered_remark`.
@@ -43,7 +46,7 @@ def warn_of_covered(path: Path, regions: Sequence[AnnotatedRegion]) -> str:
 
 
 def covered_regions(regions: Sequence[AnnotatedRegion]) -> list[int]:
-    """Return the indices of the regions that later ones of other labels cover wholly."""
+    """Return the indices of the regions that later ones of other labels cover completely."""
     outlines = np.array([region.outline for region in regions], dtype=object)
     labels = np.array([region.label for region in regions])
     if len(set(labels.tolist())) < 2:
@@ -68,7 +71,7 @@ def _vertices(outline: shapely.Geometry) -> np.ndarray:
 
 
 def _below_at(points: np.ndarray, owners: np.ndarray, outlines: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return those of ``owners`` whose points, a row for each, all lie in a region that hides them."""
+    """Return those of ``owners`` whose points (one row each) all lie in a region that hides them."""
     over, point = shapely.STRtree(points.ravel()).query(outlines, predicate="intersects")
     hidden = point[_hides(labels, over, owners[point // points.shape[1]])]
     below = np.zeros(points.size, dtype=bool)

@@ -31,15 +31,15 @@ def read_cvat(
     """Read polygons, boxes, ellipses and masks of one image, lower ``z_order`` first.
 
     Args:
-        path: for messages.
+        path: the file, for messages.
         root: the document.
         scheme: the classes.
-        class_map: label's name -> class's, or None.
+        class_map: label's name -> class's name, or None.
         image: the slide's file name, which picks the image where the file has several.
 
     Returns:
-        the regions in pixels of the annotated picture, and its height and width: annotations may have been made on a
-        smaller picture of the slide.
+        the regions in pixels of the annotated picture, and that picture's height and width, since it may be a smaller
+        picture of the slide.
     """
     chosen = _image(path, root, image)
     canvas = _canvas(path, chosen)
@@ -101,7 +101,7 @@ def _outline(shape: ElementTree.Element) -> shapely.Geometry:
     if shape.tag == "polygon":
         pairs = [point.split(",") for point in (shape.get("points") or "").split(";") if point]
         if any(len(pair) != 2 for pair in pairs):
-            raise UnusableObjectError("a point that is no pair of numbers")
+            raise UnusableObjectError("a point that is not a pair of numbers")
         return ring([(x, y) for x, y in map(numbers, pairs)])
     if shape.tag == "mask":
         return _mask(shape)
@@ -116,12 +116,12 @@ def _outline(shape: ElementTree.Element) -> shapely.Geometry:
 
 
 def _z_order(shape: ElementTree.Element) -> float:
-    """Return what a shape lies above: those of lower numbers."""
+    """Return a shape's place in the stack: it lies above those of lower numbers."""
     return numbers((shape.get("z_order") or "0",))[0]
 
 
 def _mask(shape: ElementTree.Element) -> shapely.Geometry:
-    """Return the area of run lengths over a rectangle, row by row, starting with what is outside."""
+    """Return the area that run lengths over a rectangle describe, row by row, the first run being outside."""
     left, top, width, height = (int(n) for n in numbers(shape.get(k) for k in ("left", "top", "width", "height")))
     lengths = [int(n) for n in numbers((shape.get("rle") or "").split(","))]
     if sum(lengths) != width * height or min(lengths) < 0 or width < 1:
@@ -136,7 +136,7 @@ def _mask(shape: ElementTree.Element) -> shapely.Geometry:
 
 
 def _run(start: int, stop: int, width: int) -> list[Polygon]:
-    """Return a run of pixels of rows of ``width`` as rectangles: what it has of its first row, whole rows, the rest."""
+    """Return a run of pixels in rows of ``width`` as rectangles: its part of the first row, whole rows, the rest."""
     (top, left), (bottom, right) = divmod(start, width), divmod(stop, width)
     if top == bottom:
         return [shapely.box(left, top, right, top + 1)]

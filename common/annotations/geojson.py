@@ -1,4 +1,4 @@
-"""QuPath's GeoJSON."""
+"""Read and write QuPath's GeoJSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import logging
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,27 +19,32 @@ import shapely
 from shapely import MultiPolygon, Polygon
 
 from ..classes import ClassScheme
-from ..files import written_whole
+from ..files import atomic_write
 from ..slides import check_origin
 from .objects import LeftOutObjects, UnusableObjectError
 from .regions import AnnotatedRegion, AnnotationError, ClassNames, class_of
 
 logger = logging.getLogger(__name__)
-# Of a FeatureCollection, as GeoJSON permits: what other programs pass over.
+# Member of a FeatureCollection that GeoJSON permits and other programs ignore.
 _MEMBER = "multimag"
+# Files parsed inside :func:`parsed_once`, by path.
+_parsed: ContextVar[dict[Path, Any] | None] = ContextVar("parsed", default=None)
 _WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
 
 def read_geojson(
     path: Path, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
 ) -> tuple[list[AnnotatedRegion], str | None]:
-    """Read areas with a class, and the origin that the file says it counts from; None if it does not say.
+    """Read areas with a class.
 
-    Objects without class, points and lines are passed over with a warning that counts them; objects that cannot be used
-    are left out with one that names them.
+    Objects without class, points and lines are skipped, and a warning counts them. Unusable objects are left out, and
+    one warning names them.
+
+    Returns:
+        the regions, and the origin that the file states; None if it states none.
 
     Raises:
-        AnnotationError: the file is no GeoJSON, has classes that are not known, or nothing that can be used.
+        AnnotationError: the file is no GeoJSON, has unknown classes, or nothing that can be used.
     """
     names = ClassNames(path, scheme, class_map)
     left_out = LeftOutObjects(path)
@@ -68,27 +75,27 @@ def read_geojson(
 
 
 def stated_origin(path: str | Path) -> str | None:
-    """Return the origin that a file says it counts from: those of :func:`write_geojson` do, QuPath's do not.
+    """Return the origin that a file states: those of :func:`write_geojson` do, QuPath's do not.
 
     Raises:
-        AnnotationError: the file is no GeoJSON, or says an origin that there is not.
+        AnnotationError: the file is no GeoJSON, or states an unknown origin.
     """
     return _stated_origin(Path(path), _content(Path(path)))
 
 
 def _stated_origin(path: Path, content: Any) -> str | None:
-    said = content.get(_MEMBER) if isinstance(content, dict) else None
-    if not isinstance(said, dict) or "origin" not in said:
+    member = content.get(_MEMBER) if isinstance(content, dict) else None
+    if not isinstance(member, dict) or "origin" not in member:
         return None
     try:
-        check_origin(said["origin"])
+        check_origin(member["origin"])
     except ValueError as error:
         raise AnnotationError(path, f'its "{_MEMBER}": {error}', "Write it again") from None
-    return said["origin"]
+    return member["origin"]
 
 
 def class_names(path: Path) -> list[str]:
-    """Return the class of each object of a file that has one and an area."""
+    """Return the classes of the objects that have both a class and an area, one each."""
     found = []
     for feature in _features(path, _content(path)):
         try:
@@ -108,17 +115,19 @@ def write_geojson(
     origin: str = "slide",
     corner: tuple[float, float] = (0.0, 0.0),
 ) -> None:
-    """Write regions as a FeatureCollection that QuPath imports, classes with their colours; streamed and written whole.
+    """Write regions as a FeatureCollection that QuPath imports, classes with their colours.
+
+    The regions are streamed, and the file appears only when it is complete.
 
     Args:
         path: the file.
-        regions: in level-0 pixels.
+        regions: regions in level-0 pixels.
         scheme: the classes.
-        origin: ``"slide"`` or ``"bounds"``, as the file says it.
+        origin: ``"slide"`` or ``"bounds"``, as the file states it.
         corner: the origin's row and column on the slide.
     """
     move = partial(_moved, corner=(corner[1], corner[0]))
-    with written_whole(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         file.write(f'{{"type": "FeatureCollection", "{_MEMBER}": {{"origin": "{origin}"}}, "features": [')
         for number, region in enumerate(regions):
             file.write((",\n" if number else "\n") + _feature(move(region), scheme))
@@ -126,19 +135,41 @@ def write_geojson(
 
 
 def _moved(region: AnnotatedRegion, corner: tuple[float, float]) -> AnnotatedRegion:
-    """Return a region as it counts from a corner ``(x, y)``."""
+    """Return a region in coordinates relative to a corner ``(x, y)``."""
     return replace(region, outline=shapely.transform(region.outline, lambda xy: xy - corner)) if any(corner) else region
 
 
 def _feature(region: AnnotatedRegion, scheme: ClassScheme) -> str:
-    tissue = class_of(region, scheme)
-    classification = {"name": tissue.name, "color": list(tissue.color)}
+    tissue_class = class_of(region, scheme)
+    classification = {"name": tissue_class.name, "color": list(tissue_class.color)}
     properties = json.dumps({"objectType": "annotation", "classification": classification})
     # An outline may have millions of points: GEOS writes them without a Python object for each.
     return f'{{"type": "Feature", "geometry": {shapely.to_geojson(region.outline)}, "properties": {properties}}}'
 
 
+@contextmanager
+def parsed_once() -> Iterator[None]:
+    """Parse each GeoJSON file at most once inside the block, however often this thread reads it.
+
+    The files' contents stay in memory until the block ends, so read few files in it.
+    """
+    token = _parsed.set({})
+    try:
+        yield
+    finally:
+        _parsed.reset(token)
+
+
 def _content(path: Path) -> Any:
+    known = _parsed.get()
+    if known is None:
+        return _parse(path)
+    if path not in known:
+        known[path] = _parse(path)
+    return known[path]
+
+
+def _parse(path: Path) -> Any:
     try:
         # Of bytes, json tells UTF-8, with or without a byte order mark, from UTF-16 and UTF-32.
         return json.loads(_stored(path))
@@ -182,32 +213,32 @@ def _class_name(feature: Any) -> str | None:
     """Return the class of an object, None if it has none.
 
     Raises:
-        UnusableObjectError: it is no GeoJSON feature, or its class is no text.
+        UnusableObjectError: the object is no GeoJSON feature, or its class is not text.
     """
     if not _is_feature(feature):
         raise UnusableObjectError("no GeoJSON feature")
     properties = feature.get("properties") or {}
     if not isinstance(properties, dict):
-        raise UnusableObjectError("its properties are no mapping")
-    said = properties.get("classification")
-    if isinstance(said, dict):
-        said = said.get("names") or said.get("name")
-    if said is None or said == []:
+        raise UnusableObjectError("its properties are not a mapping")
+    classification = properties.get("classification")
+    if isinstance(classification, dict):
+        classification = classification.get("names") or classification.get("name")
+    if classification is None or classification == []:
         return None
-    parts = said if isinstance(said, list) else [said]
+    parts = classification if isinstance(classification, list) else [classification]
     if not all(isinstance(part, str) for part in parts):
-        raise UnusableObjectError("its class is no text")
+        raise UnusableObjectError("its class is not text")
     return ": ".join(parts)
 
 
 def _polygons(geometry: Any) -> Iterator[Any]:
-    """Yield the rings of each polygon of a geometry; nothing of points and lines.
+    """Yield the rings of each polygon of a geometry, and nothing for points and lines.
 
     Raises:
-        UnusableObjectError: there is no geometry, or it is of no kind that GeoJSON has.
+        UnusableObjectError: there is no geometry, or not one of GeoJSON's types.
     """
     waiting = [geometry]
-    # Collections may lie in each other deeper than functions can.
+    # Collections may be nested deeper than function calls can.
     while waiting:
         current = waiting.pop()
         if not isinstance(current, dict) or not current:
@@ -221,7 +252,7 @@ def _polygons(geometry: Any) -> Iterator[Any]:
         elif kind == "GeometryCollection" and inner and isinstance(inner, list):
             waiting.extend(reversed(inner))
         elif kind not in _WITHOUT_AREA:
-            raise UnusableObjectError("an empty geometry, or one that is none of GeoJSON's")
+            raise UnusableObjectError("an empty geometry, or not one of GeoJSON's types")
 
 
 def _area(polygons: Iterable[Any]) -> MultiPolygon:
@@ -230,23 +261,23 @@ def _area(polygons: Iterable[Any]) -> MultiPolygon:
 
 def _polygon(rings: Any) -> Polygon:
     if not isinstance(rings, list):
-        raise UnusableObjectError("an outline that is no list of points")
+        raise UnusableObjectError("an outline that is not a list of points")
     shell, *holes = [_corners(ring) for ring in rings or [[]]]
     # A hole of two points takes nothing away.
     return Polygon(shell, [hole for hole in holes if len(hole) >= 3]) if len(shell) >= 3 else Polygon()
 
 
 def _corners(ring: Any) -> np.ndarray:
-    """Return the points of a ring, ``(n, 2)``, the closing one left out."""
+    """Return the points of a ring, ``(n, 2)``, without the closing one."""
     try:
         points = np.asarray(ring, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UnusableObjectError("a coordinate that is no number") from error
+        raise UnusableObjectError("a coordinate that is not a number") from error
     if not points.size:
         return np.empty((0, 2))
     if points.ndim != 2 or points.shape[1] < 2:
-        raise UnusableObjectError("an outline that is no list of points")
+        raise UnusableObjectError("an outline that is not a list of points")
     if not np.isfinite(points).all():
-        raise UnusableObjectError("a coordinate that is no number")
+        raise UnusableObjectError("a coordinate that is not a number")
     points = points[:, :2]
     return points[:-1] if np.array_equal(points[0], points[-1]) else points

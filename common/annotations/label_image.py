@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
+from ..classes import IGNORE, UNLABELLED, ClassScheme
 from ..slides import Slide
 from ..slides.backends.tiff import is_tiff
 from ..slides.png import damaged_png_chunk
@@ -40,14 +40,15 @@ class LabelImage(LabelSource):
         path: PNG, BMP, or (tiled) TIFF, whose finest level is used.
         scheme: the classes.
         values: pixel value -> class name, or None for unlabelled; without it, the values are the scheme's labels.
-        channel: of several channels the one that has the labels: its number from 0, or ``"red"``, ``"green"``,
-            ``"blue"`` or ``"alpha"``. Without it all must be equal; an opaque alpha is passed over.
-        pages: number of the page, from 0 -> the class of what is not 0 on it, or None for unlabelled. Later pages lie
-            over earlier ones.
-        origin: ``"slide"``, or ``"bounds"`` where the image covers the slide's bounds only.
+        channel: channel with the labels, if there are several: its number from 0, or ``"red"``, ``"green"``,
+            ``"blue"`` or ``"alpha"``. Without it all must be equal; an opaque alpha is ignored.
+        pages: page number, from 0 -> class of its nonzero pixels, or None for unlabelled. Later pages lie over earlier
+            ones.
+        origin: ``"slide"``, or ``"bounds"`` if the image covers only the slide's bounds.
 
     Raises:
-        AnnotationError: it cannot be read, or has several pages without ``pages``, or these options do not fit it.
+        AnnotationError: the image cannot be read, has several pages and ``pages`` is missing, or the options do not fit
+            it.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class LabelImage(LabelSource):
     def _one_channel(self, samples: np.ndarray) -> np.ndarray:
         if self._channel is not None:
             return samples[..., self._channel]
-        # Grey and colour images have an alpha as their second and fourth channel.
+        # Alpha is the second channel of grey images, and the fourth of colour images.
         has_alpha = samples.shape[2] in (2, 4)
         colours = samples[..., :-1] if has_alpha else samples
         same = (colours == colours[..., :1]).all()
@@ -124,7 +125,7 @@ class LabelImage(LabelSource):
 
 
 class _PillowPicture:
-    """An image that Pillow reads, as stored values in memory; see :class:`LabelTiff`."""
+    """The stored values of an image that Pillow reads, in memory; see :class:`LabelTiff`."""
 
     def __init__(self, path: Path) -> None:
         damage = damaged_png_chunk(path)
@@ -156,10 +157,10 @@ def _frame(image: Image.Image, number: int) -> np.ndarray:
 
 
 def _as_stored(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Return what a file has where Pillow makes something else of it: it spreads grey of 2 and 4 bits over 0 to 255.
+    """Return the values that the file stores. Pillow spreads grey of 2 and 4 bits over 0 to 255, which is undone.
 
     Raises:
-        AnnotationError: a PNG has 16 bits in several channels, of which Pillow drops the lower 8.
+        AnnotationError: the file is a PNG of 16 bits in several channels, of which Pillow drops the lower 8.
     """
     with path.open("rb") as file:
         header = file.read(26)
@@ -174,12 +175,12 @@ def _as_stored(path: Path, pixels: np.ndarray) -> np.ndarray:
 
 
 def _channel(path: Path, channel: int | str | None, channels: int) -> int | None:
-    """Return the number of the channel to read; None if none is named and there are several."""
+    """Return the number of the channel to read; None if there are several and none is named."""
     if channel is None:
         return 0 if channels == 1 else None
     text = str(channel).strip().lower()
     number = _COLOURS.index(text) if text in _COLOURS else int(text) if text.isdecimal() else -1
-    # A grey image with alpha has it as its second channel.
+    # In a grey image, alpha is the second channel.
     number = 1 if text == "alpha" and channels == 2 else number
     if isinstance(channel, bool) or not 0 <= number < channels:
         raise AnnotationError(
@@ -198,7 +199,7 @@ def _labels_by_page(path: Path, scheme: ClassScheme, pages: Mapping[Any, str | N
         try:
             if not text.isdecimal() or int(text) >= count:
                 raise ValueError(f"it has the pages 0 to {count - 1}")
-            labels[int(text)] = LEFT_OUT if name is None else scheme.by_name(name).label
+            labels[int(text)] = IGNORE if name is None else scheme.by_name(name).label
         except ValueError as error:
             raise AnnotationError(
                 path, f"label_pages maps {page!r} to {name!r}: {error}", "Map pages to class names or null"

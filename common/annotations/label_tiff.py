@@ -1,4 +1,4 @@
-"""The stored values of a TIFF's pages, of every pixel type, tile by tile."""
+"""Read the stored values of a TIFF's pages, of every pixel type, tile by tile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .regions import AnnotationError
 
 _DAMAGED = "Get an undamaged copy of the file"
 _KINDS = "buif"
-# Some of these can be lossless, which their pixels do not tell.
+# Some of these can be lossless, but their pixels do not show it.
 _LOSSY = ("JPEG", "JP2000", "WEBP")
 _identities = itertools.count()
 
@@ -26,25 +26,25 @@ def lossy_error(path: Path, what: str) -> AnnotationError:
 
     Args:
         path: the image.
-        what: the part of the image, and the compression, up to the verb.
+        what: the subject of the sentence: the part of the image, and its compression.
     """
     return AnnotationError(path, f"{what} changes the values of labels", "Export the labels as PNG, or TIFF with LZW")
 
 
 class LabelTiff:
-    """A tiled or striped TIFF as stored values: its first page, and those of the same size.
+    """The stored values of a tiled or striped TIFF: its first page, and those of the same size.
 
     Attributes:
         shape: height and width.
-        pages: how many pages are of that size; smaller ones are a pyramid's.
+        pages: number of pages of that size; smaller ones are pyramid levels.
         channels: values per pixel.
-        dtype: their type.
+        dtype: type of the values.
 
     Args:
         path: the file.
 
     Raises:
-        AnnotationError: it is damaged, or its values are no numbers.
+        AnnotationError: the file is damaged, or its values are not numbers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +52,7 @@ class LabelTiff:
         self._identity = next(_identities)
         try:
             self._file = tifffile.TiffFile(path)
-        except Exception as error:  # tifffile stumbles over damaged tags in many ways
+        except Exception as error:  # tifffile fails on damaged tags in many ways
             raise AnnotationError(path, f"not a readable TIFF ({error})", _DAMAGED) from error
         try:
             first = self._file.pages[0].aspage()
@@ -60,7 +60,7 @@ class LabelTiff:
             pages = [page.aspage() for page in self._file.pages]
             self._pages = [page for page in pages if (page.imagelength, page.imagewidth) == self.shape]
             self.pages, self.channels = len(self._pages), int(first.samplesperpixel)
-            # None, of which no values can be made, is refused page by page.
+            # None, which stands for no known type, is refused page by page.
             self.dtype: np.dtype = first.dtype  # type: ignore[assignment]
             for number, page in enumerate(self._pages):
                 self._check(page, number)
@@ -69,7 +69,7 @@ class LabelTiff:
         except AnnotationError:
             self._file.close()
             raise
-        except Exception as error:  # tifffile hands on whatever a damaged tag claims to be
+        except Exception as error:  # a damaged tag may hold a value of any type
             self._file.close()
             raise AnnotationError(path, f"its header contradicts itself ({error})", _DAMAGED) from error
 
@@ -105,7 +105,7 @@ class LabelTiff:
         if page.dtype is None or page.dtype.kind not in _KINDS:
             raise AnnotationError(
                 self.path,
-                f"page {number} has pixels of {page.bitspersample} bits that are no numbers",
+                f"page {number} has pixels of {page.bitspersample} bits that are not numbers",
                 "Save it as 8- or 16-bit grey",
             )
         if (page.dtype, page.samplesperpixel) != (self.dtype, self.channels):
@@ -123,7 +123,7 @@ class LabelTiff:
             )
 
     def _check_places(self) -> None:
-        """No two tiles may share bytes, unless they are the same tile."""
+        """Refuse two tiles that share bytes, unless both are the same bytes."""
         places = np.concatenate([np.stack([p.dataoffsets, p.databytecounts], axis=1) for p in self._pages])
         places = np.unique(places[(places > 0).all(axis=1)].astype(np.int64), axis=0)
         overlaps = np.flatnonzero(places[:-1].sum(axis=1) > places[1:, 0])
@@ -134,7 +134,7 @@ class LabelTiff:
             )
 
     def _check_stack(self, pages: list[tifffile.TiffPage]) -> None:
-        """ImageJ can store many planes behind the header of one."""
+        """Refuse an ImageJ stack: it stores many planes behind the header of one page."""
         listed = (self._file.imagej_metadata or {}).get("images", 1) if self._file.is_imagej else 1
         if listed > len(pages):
             raise AnnotationError(
@@ -172,7 +172,7 @@ class LabelTiff:
 
 
 def _planes(page: tifffile.TiffPage) -> int:
-    """Return how many channels are stored apart."""
+    """Return how many planes hold the channels: 1 unless each channel is stored separately."""
     return page.samplesperpixel if page.planarconfig == PLANARCONFIG.SEPARATE and page.samplesperpixel > 1 else 1
 
 

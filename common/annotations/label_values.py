@@ -8,23 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from ..classes import LEFT_OUT, ClassScheme
+from ..classes import IGNORE, ClassScheme
 from .regions import AnnotationError
 
 _MOST_NAMED = 10
 
 
 class LabelValues:
-    """Turns pixel values of any type into labels.
+    """Lookup table from pixel values of any type to labels.
 
     Args:
         path: the image, for messages.
         scheme: the classes.
         values: pixel value -> class name, or None for unlabelled; without it, the values are the scheme's labels.
-        dtype: the type of the image's pixels.
+        dtype: type of the image's pixels.
 
     Raises:
-        AnnotationError: a key of ``values`` is no value that the image can have, or a class is none of the scheme's.
+        AnnotationError: a key of ``values`` is not a value that the image can hold, or a class is not in the scheme.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class LabelValues:
         """Return the label of each value.
 
         Raises:
-            AnnotationError: some are no whole numbers or stand for no class.
+            AnnotationError: some values are not whole numbers or stand for no class.
         """
         whole = self._whole(stored)
         if not len(self._values):
@@ -73,7 +73,7 @@ class LabelValues:
         if broken.any():
             raise AnnotationError(
                 self.path,
-                f"pixel values that are no whole numbers: {np.unique(stored[broken])[:_MOST_NAMED].tolist()}",
+                f"pixel values that are not whole numbers: {np.unique(stored[broken])[:_MOST_NAMED].tolist()}",
                 "Save the labels as 8- or 16-bit whole numbers, not interpolated",
             )
         return stored.astype(np.int64)
@@ -82,11 +82,11 @@ class LabelValues:
         try:
             number = int(float(value))
             if number != float(value):
-                raise ValueError("it is no whole number")
+                raise ValueError("it is not a whole number")
             limits = np.iinfo(dtype if dtype.kind in "iu" else np.uint8 if dtype.kind == "b" else np.int64)
             if not limits.min <= number <= min(limits.max, np.iinfo(np.int64).max):
                 raise ValueError(f"it is not from {limits.min} to {limits.max}")
-            return number, LEFT_OUT if name is None else scheme.by_name(name).label
+            return number, IGNORE if name is None else scheme.by_name(name).label
         except (TypeError, ValueError, OverflowError) as error:
             raise AnnotationError(
                 self.path,

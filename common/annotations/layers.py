@@ -1,4 +1,4 @@
-"""XML of layers of regions: Aperio ImageScope (``.xml``) and HALO (``.annotations``, ``.xml``)."""
+"""Read and write XML with layers of regions: Aperio ImageScope (``.xml``) and HALO (``.annotations``, ``.xml``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import shapely
 from shapely import Polygon
 
 from ..classes import ClassScheme
-from ..files import written_whole
+from ..files import atomic_write
 from .objects import LeftOutObjects
 from .regions import AnnotatedRegion, ClassNames, class_of, polygonal, without_holes
 from .xml import bounds, ellipse, numbers, ring
@@ -33,12 +33,12 @@ _SHAPES = {
 def read_layers(
     path: Path, root: ElementTree.Element, scheme: ClassScheme, class_map: Mapping[str, str | None] | None = None
 ) -> list[AnnotatedRegion]:
-    """Read areas; the class is that of the first of the region's text and the values of its own attributes that the
-    scheme or map knows, else of the layer's name.
+    """Read areas.
 
-    A layer without a name is called by its description, else ``layer 1``, ``layer 2``, … by its id. Negative regions
-    cut holes into their own layer's regions. Arrows, rulers and the like are passed over with a warning that counts
-    them; regions that cannot be used are left out with one that names them.
+    A region's class is the first name that the scheme or map knows: its text, the values of its own attributes, then
+    the layer's name. A layer without a name is called by its description, else ``layer 1``, ``layer 2``, … by its id.
+    Negative regions cut holes into the regions of their own layer. Arrows, rulers and the like are skipped, and a
+    warning counts them. Unusable regions are left out, and one warning names them.
     """
     names = ClassNames(path, scheme, class_map)
     left_out = LeftOutObjects(path)
@@ -72,14 +72,13 @@ def read_layers(
 
 
 def own_names(region: ElementTree.Element) -> list[str]:
-    """What a region is called: its text, then the values of its attributes (BACH has its classes in one or the
-    other)."""
+    """Return a region's names: its text, then the values of its attributes. BACH's classes are in one or the other."""
     values = (attribute.get("Value") for attribute in region.findall("Attributes/Attribute"))
-    return [said.strip() for said in (region.get("Text"), *values) if said and said.strip()]
+    return [name.strip() for name in (region.get("Text"), *values) if name and name.strip()]
 
 
 def layer_names(root: ElementTree.Element) -> list[list[str]]:
-    """What each region is called: its own names, then its layer's."""
+    """Return the names of each region: its own, then its layer's."""
     return [
         [*own_names(region), _layer_name(layer, number)]
         for number, layer in enumerate(root.iter("Annotation"), start=1)
@@ -88,8 +87,7 @@ def layer_names(root: ElementTree.Element) -> list[list[str]]:
 
 
 def area_names(root: ElementTree.Element) -> list[list[str]]:
-    """Return, of each region that is labelled, its own names and its layer's last; holes have none, nor has what has no
-    area."""
+    """Return the names of each labelled region: its own, then its layer's. Holes and what has no area are skipped."""
     return [
         [*own_names(region), _layer_name(layer, number)]
         for number, layer in enumerate(root.iter("Annotation"), start=1)
@@ -109,15 +107,16 @@ def write_imagescope_xml(
     mpp: float,
     names: Mapping[str, str] | None = None,
 ) -> None:
-    """Write regions in Aperio ImageScope's XML, one layer, the class as each region's text; outlines with holes are cut
-    into pieces without, since the format's holes are the whole layer's.
+    """Write regions in Aperio ImageScope's XML: one layer, each region's class as its text.
+
+    The format's holes belong to the whole layer, so outlines with holes are cut into pieces without.
 
     Args:
         path: the file.
-        regions: in level-0 pixels.
+        regions: regions in level-0 pixels.
         scheme: the classes.
-        mpp: µm per pixel of the slide.
-        names: class -> what the file calls it, where it is something else.
+        mpp: the slide's µm/px.
+        names: class -> its name in the file, where that differs.
     """
     root = ElementTree.Element("Annotations", {"MicronsPerPixel": repr(float(mpp))})
     layer = ElementTree.SubElement(root, "Annotation", {"Id": "1", "Name": "", "Type": "4", "Visible": "1"})
@@ -132,7 +131,7 @@ def write_imagescope_xml(
             for x, y in shapely.get_coordinates(piece.exterior)[:-1]:
                 ElementTree.SubElement(vertices, "Vertex", {"X": repr(float(x)), "Y": repr(float(y)), "Z": "0"})
     ElementTree.indent(root)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         ElementTree.ElementTree(root).write(partial, encoding="utf-8", xml_declaration=True)
 
 

@@ -1,4 +1,4 @@
-"""The class names in an annotation file, without a scheme."""
+"""Read the class names in an annotation file, without a scheme."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from .xml import xml_root
 
 @dataclass(frozen=True)
 class OutlineName:
-    """What an outline may be called.
+    """The names of an outline, from which its class is taken.
 
     Args:
-        candidates: its names, the first that a scheme or class_map knows being its class.
-        otherwise: the name that is reported if none is known; None where the outline is then left out.
+        candidates: its names; the first that a scheme or class_map knows is its class.
+        fallback: name that is reported if none is known; None if the outline is then left out.
     """
 
     candidates: tuple[str, ...]
-    otherwise: str | None
+    fallback: str | None
 
 
 def outline_names(path: str | Path, image: str | None = None) -> list[OutlineName]:
-    """Return what the outlines of an annotation file are called, each combination of names once; none for a label
-    image, whose values are no names.
+    """Return the names of the outlines in an annotation file, each combination once.
 
-    Only names are read, no coordinates: use :func:`read_annotations` to check a file.
+    A label image has none: its values are not names. Coordinates are not read; use :func:`read_annotations` to check a
+    file.
 
     Args:
         path: the file; see :func:`read_annotations`.
-        image: the slide's file name, which picks its part of a file about several (CVAT).
+        image: the slide's file name, which picks its part of a file about several slides (CVAT).
 
     Raises:
-        AnnotationError: the file is no GeoJSON or XML of a known tool.
+        AnnotationError: the file is neither GeoJSON nor XML of a known tool.
     """
     path = Path(path)
     suffix = annotation_suffix(path)

@@ -1,4 +1,4 @@
-"""Objects of an annotation file that cannot be used: each is left out, and all are named in one warning."""
+"""Repair the objects of an annotation file; leave out those that cannot be used, and name them in one warning."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ logger = logging.getLogger(__name__)
 _MOST_NAMED = 10
 # Repairing an outline takes time and memory by its crossings: these take seconds, and no hand draws as many.
 _MOST_CROSSINGS = 20_000
-# Areas and crossings of larger coordinates are no numbers.
+# Larger coordinates overflow in areas and crossings.
 _LARGEST_COORDINATE = 1e100
-# Pairs of segments that are looked at to estimate an outline's crossings.
+# Pairs of segments that are tested to estimate an outline's crossings.
 _PAIRS = 4_000_000
 
 
 class UnusableObjectError(ValueError):
-    """Why an object of an annotation file cannot be used."""
+    """An object of an annotation file cannot be used; the message is the reason."""
 
 
 class LeftOutObjects:
-    """Collects the objects of a file that cannot be used.
+    """The objects of a file that cannot be used, collected for one warning.
 
     Args:
         path: the file.
@@ -42,7 +42,7 @@ class LeftOutObjects:
         self._found.append(f"{place} ({reason})")
 
     def outline(self, place: str, draw: Callable[[], shapely.Geometry]) -> Polygon | MultiPolygon | None:
-        """Return the area that ``draw`` returns, repaired; None, and a note, if there is none."""
+        """Return the repaired area that ``draw`` returns; None, and note the object, if there is none."""
         try:
             return usable_area(draw())
         except UnusableObjectError as error:
@@ -53,7 +53,7 @@ class LeftOutObjects:
         """Name the objects left out in one warning.
 
         Args:
-            usable: what was read from the file.
+            usable: the objects that were read from the file.
 
         Raises:
             AnnotationError: objects were left out and nothing is usable.
@@ -75,19 +75,20 @@ class LeftOutObjects:
 
 
 def usable_area(geometry: shapely.Geometry) -> Polygon | MultiPolygon:
-    """Return the areas of a geometry, self-crossing outlines repaired and overlapping parts joined.
+    """Return the areas of a geometry, with self-crossing outlines repaired and overlapping parts joined.
 
     Raises:
-        UnusableObjectError: it has no area, coordinates that are no numbers, or more crossings than can be repaired.
+        UnusableObjectError: the geometry has no area, coordinates that are not finite, or more crossings than can be
+            repaired.
     """
     if shapely.is_empty(geometry):
         raise UnusableObjectError("no outline of three points or more")
     coordinates = shapely.get_coordinates(geometry)
     if not np.isfinite(coordinates).all():
-        raise UnusableObjectError("a coordinate that is no number")
+        raise UnusableObjectError("a coordinate that is not a number")
     if np.abs(coordinates).max() > _LARGEST_COORDINATE:
         raise UnusableObjectError("coordinates that are too large")
-    # One by one, as repairing them together would make holes of overlaps.
+    # One by one: repairing them together would turn overlaps into holes.
     repaired = [_repaired(part) for part in shapely.get_parts(geometry)]
     parts = [part for one in repaired if one is not None for part in shapely.get_parts(one)]
     if not parts:
@@ -100,14 +101,14 @@ def usable_area(geometry: shapely.Geometry) -> Polygon | MultiPolygon:
 
 
 def _repaired(part: shapely.Geometry) -> Polygon | MultiPolygon | None:
-    """Return a polygon of which every place is inside that its rings surround an odd number of times."""
+    """Return a polygon repaired by the even-odd rule: a place is inside if rings surround it an odd number of times."""
     if not isinstance(part, Polygon) or part.is_valid:
         return polygonal(part)
     crossings = sum(_crossings(shapely.get_coordinates(ring)) for ring in (part.exterior, *part.interiors))
     if crossings > _MOST_CROSSINGS:
         raise UnusableObjectError(f"an outline that crosses itself about {crossings:.0e} times")
     try:
-        # As shapely.make_valid does, which takes minutes where this takes seconds.
+        # The same as shapely.make_valid, in seconds instead of minutes.
         lines = shapely.get_parts(shapely.unary_union(part.boundary))
         faces = shapely.get_parts(shapely.polygonize(lines))
     except shapely.errors.ShapelyError as error:
@@ -133,7 +134,7 @@ def _odd(part: Polygon, points: np.ndarray) -> np.ndarray:
 
 
 def _crossings(corners: np.ndarray) -> float:
-    """Return about how often a closed outline crosses itself, from a sample of its sides where it has many."""
+    """Estimate how often a closed outline crosses itself, from a sample of its sides if it has many."""
     starts, ends = corners[:-1], corners[1:]
     sides = len(starts)
     # Crossings need pairs of sides: a short outline cannot have too many.
@@ -142,16 +143,16 @@ def _crossings(corners: np.ndarray) -> float:
     chosen = np.random.default_rng(0).choice(sides, min(sides, max(1, _PAIRS // sides)), replace=False)
     met = sum(
         np.count_nonzero(
-            (_turns(starts[i], ends[i], starts) * _turns(starts[i], ends[i], ends) < 0)
-            & (_turns(starts, ends, starts[i]) * _turns(starts, ends, ends[i]) < 0)
+            (_side_of(starts[i], ends[i], starts) * _side_of(starts[i], ends[i], ends) < 0)
+            & (_side_of(starts, ends, starts[i]) * _side_of(starts, ends, ends[i]) < 0)
         )
         for i in chosen
     )
     return met * sides / len(chosen) / 2
 
 
-def _turns(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """Return -1, 0 or 1: on which side of the line from ``start`` to ``end`` a point lies."""
+def _side_of(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Return the side of the line from ``start`` to ``end`` that a point lies on: -1, 0 (on the line) or 1."""
     along, to = end - start, point - start
     return np.sign(along[..., 0] * to[..., 1] - along[..., 1] * to[..., 0])
 

@@ -1,4 +1,4 @@
-"""A network's label map as a source of labels."""
+"""Use a network's label map as a source of labels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class PredictedLabels(LabelSource):
 
     Args:
         path: the label map.
-        scheme: its classes; by default as it names them.
+        scheme: the classes; by default those that the label map names.
 
     Raises:
-        ValueError: it is no label map of ours, or of other classes; on reading, not of that slide.
+        ValueError: the file is no label map of ours, or has other classes; on reading, it is not of that slide.
     """
 
     def __init__(self, path: str | Path, scheme: ClassScheme | None = None) -> None:
@@ -47,10 +47,10 @@ class PredictedLabels(LabelSource):
 
 
 def written_scheme(prediction: str | Path) -> ClassScheme:
-    """The classes that a ``prediction.tif`` names, in grey: of whichever bundle, without its configs.
+    """Return the classes that a ``prediction.tif`` names, all in grey. The bundle's configs are not needed.
 
     Raises:
-        ValueError: it is no label map of ours.
+        ValueError: the file is no label map of ours.
     """
     labels = TiffBackend(Path(prediction))
     try:
@@ -65,7 +65,7 @@ def written_scheme(prediction: str | Path) -> ClassScheme:
 
 
 def _written_classes(labels: TiffBackend) -> dict[str, str]:
-    """Label -> class name."""
+    """Return label -> class name."""
     try:
         return json.loads(labels.pages[0].description)["classes"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
@@ -73,18 +73,18 @@ def _written_classes(labels: TiffBackend) -> dict[str, str]:
 
 
 def check_classes(labels: TiffBackend, scheme: ClassScheme) -> None:
-    """Raise ValueError unless a label map names just these classes."""
+    """Raise ValueError unless a label map names exactly these classes."""
     written = _written_classes(labels)
-    names = {str(tissue.label): tissue.name for tissue in scheme.classes}
+    names = {str(tissue_class.label): tissue_class.name for tissue_class in scheme.classes}
     if written != names:
         raise ValueError(f"{labels.path}: its classes are {written}, the scheme's {names}")
 
 
 def label_map_mpp(labels: TiffBackend, slide: Slide) -> float:
-    """A label map's µm/px.
+    """Return a label map's µm/px.
 
     Raises:
-        ValueError: it does not say it, or does not cover the slide.
+        ValueError: the label map does not state it, or does not cover the slide.
     """
     if labels.mpp is None:
         raise ValueError(f"{labels.path}: no µm/px in its resolution tags")

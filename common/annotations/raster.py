@@ -1,22 +1,22 @@
-"""Find the pixels of a window that lie in an outline."""
+"""Find the pixels of a window that lie inside an outline."""
 
 from __future__ import annotations
 
 import numpy as np
 import shapely
 
-# Pixels by which a centre may lie outside and still be taken to be on the outline: less than anyone can draw, more than
+# Pixels by which a centre may lie outside and still count as on the outline: less than anyone can draw, more than
 # rounding moves a corner between windows.
 _ON_OUTLINE = 1e-6
-# Consecutive sides of a ring that are looked at together. Of a piece left or right of the window only its ends matter.
+# Consecutive sides of a ring that are handled together. Of a piece left or right of the window only its ends matter.
 _SIDES = 64
 
 
 class OutlineRaster:
     """An area, prepared for windows that show small parts of it.
 
-    A pixel is inside if its centre is, or lies on the outline: of a pixel that an outline halves, at least half is
-    inside. What a window costs depends on the sides that are near it, not on all of them.
+    A pixel is inside if its centre is inside or on the outline, so a pixel that an outline halves is inside. The cost
+    of a window depends on the number of sides near it, not on all of them.
 
     Args:
         outline: a polygon or multipolygon, ``(x, y)``.
@@ -39,7 +39,7 @@ class OutlineRaster:
 
         Args:
             labels: the window.
-            label: what they are set to.
+            label: value that they are set to.
             origin: (y, x) of the window's upper left corner.
             pixel: height and width of its pixels.
         """
@@ -68,9 +68,9 @@ class OutlineRaster:
 
 
 def _within(starts: np.ndarray, ends: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return which whole-number points ``(row, column)`` closed lines of sides ``(x, y)`` surround or meet.
+    """Return a mask of the whole points ``(row, column)`` that closed lines of sides ``(x, y)`` surround or meet.
 
-    Each row is followed a little above and a little below its centres: sides along a row have the area on one hand.
+    Each row is scanned a little above and a little below its centres, as a side along a row has the area on one side.
     """
     tall = starts[:, 1] != ends[:, 1]
     starts, ends = starts[tall], ends[tall]
@@ -88,7 +88,7 @@ def _within(starts: np.ndarray, ends: np.ndarray, height: int, width: int) -> np
 
 
 def _between(row: np.ndarray, across: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return which points lie between the odd and the next crossing of their row."""
+    """Return a mask of the points between an odd crossing of their row and the next one."""
     order = np.lexsort((across, row))
     row, across = row[order][::2], across[order]
     enter = np.clip(np.ceil(across[::2] - _ON_OUTLINE), 0, width).astype(int)

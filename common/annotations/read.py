@@ -1,4 +1,4 @@
-"""One function for every annotation format."""
+"""Read annotations of every format."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ def read_annotations(
         path: QuPath GeoJSON (``.geojson``, ``.json``, also with ``.gz``); XML of ASAP, Aperio ImageScope, HALO (also
             ``.annotations``) or CVAT (``.xml``); or a label image (``.png``, ``.bmp``, ``.tif``, ``.tiff``).
         scheme: the classes.
-        class_map: of outlines: the file's class name -> the scheme's, or None to leave it unlabelled.
-        label_values: of label images: pixel value -> class name, or None; without it the values are the scheme's
+        class_map: the file's class name -> the scheme's, or None to leave it unlabelled; for outlines.
+        label_values: pixel value -> class name, or None; for label images, whose values are otherwise the scheme's
             labels.
-        image: the slide's file name, which picks its part of a file about several (CVAT).
-        cut_out: of ASAP's XML: groups whose outlines lie over all others, wherever they stand in the file.
-        label_channel: of label images of several channels: the one with the labels, by number from 0 or as ``"red"``,
+        image: the slide's file name, which picks its part of a file about several slides (CVAT).
+        cut_out: groups of ASAP's XML whose outlines lie on top of all others, whatever their order in the file.
+        label_channel: channel with the labels in a label image of several, by number from 0 or as ``"red"``,
             ``"green"``, ``"blue"`` or ``"alpha"``.
-        label_pages: of label images of several pages: page, from 0 -> class of what is not 0 on it, or None.
-        origin: from where on the slide the file counts: ``"slide"``, its corner, or ``"bounds"``, the corner of its
-            bounds (:attr:`Slide.bounds`), as QuPath does. None: as the file says, which only those of
-            :func:`write_geojson` do, else the slide. Label images and CVAT's pictures then cover the bounds. Of a slide
-            without bounds both are the same.
+        label_pages: page, from 0 -> class of its nonzero pixels, or None; for label images of several pages.
+        origin: point of the slide that the file's coordinates count from: ``"slide"``, its corner, or ``"bounds"``, the
+            corner of its bounds (:attr:`Slide.bounds`), as in QuPath. With ``"bounds"``, label images and CVAT's
+            pictures cover the bounds. None: the origin that the file states, which only files of :func:`write_geojson`
+            do, else the slide. On a slide without bounds both are the same.
 
-    Objects that cannot be used are left out, and named in one warning; those that later ones cover wholly in another.
+    Unusable objects are left out, and one warning names them. Another names those that later ones cover completely.
 
     Raises:
-        AnnotationError: the file is unreadable, nothing in it is usable, it has classes or values that are neither the
-            scheme's nor mapped, it says another origin than is given, or it is of a format for which ``cut_out`` has no
-            meaning.
+        AnnotationError: the file is unreadable, nothing in it is usable, it has classes or values that are neither in
+            the scheme nor mapped, it states another origin than ``origin``, or ``cut_out`` is given for a file that is
+            not ASAP's XML.
     """
     path = Path(path)
     if origin is not None and origin not in ORIGINS:
@@ -113,7 +113,7 @@ def _outlines(
 
 
 def _agreed(path: Path, given: str | None, stated: str | None) -> str:
-    """Return the origin that a file states, else the one that is given."""
+    """Return the origin that a file states, else the given one."""
     if given is not None and stated is not None and given != stated:
         raise AnnotationError(
             path, f"it says that it counts from the {stated}, but is to be read from the {given}", "Take origin out"
@@ -122,11 +122,12 @@ def _agreed(path: Path, given: str | None, stated: str | None) -> str:
 
 
 def region_names(path: str | Path) -> list[list[str]]:
-    """What each region of a file may be called, of which the first that is known is its class: in ASAP's XML its group
-    and those above it, in ImageScope's and HALO's its own names and its layer's.
+    """Return the names of each region of an XML file; the first that is known is its class.
+
+    In ASAP's XML these are its group and those above it; in ImageScope's and HALO's its own names and its layer's.
 
     Raises:
-        AnnotationError: the file is of another format.
+        AnnotationError: the file has another format.
     """
     path = Path(path)
     root = xml_root(path)

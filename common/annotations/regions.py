@@ -1,4 +1,4 @@
-"""Labelled outlines and what they say of each pixel."""
+"""Labelled outlines, and the label that they give each pixel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from ..classes import LEFT_OUT, UNLABELLED, ClassScheme, TissueClass
+from ..classes import IGNORE, UNLABELLED, ClassScheme, TissueClass
 from ..errors import UnreadableFileError
 from ..slides import Bounds, Slide
 from .raster import OutlineRaster
@@ -22,13 +22,19 @@ class AnnotationError(UnreadableFileError):
 
 
 class ProportionsError(AnnotationError):
-    """An annotated picture that has other proportions than the slide, or the slide's bounds."""
+    """An annotated picture whose proportions differ from those of the slide, or of the slide's bounds."""
 
 
 @dataclass(frozen=True)
 class AnnotatedRegion:
-    """An outline in level-0 ``(x, y)`` pixels, holes kept, and its label. Label 0 takes back what lies under it, 255
-    leaves it out: not labelled whatever bare pixels are. ``place`` says where in its file it stands."""
+    """An outline in level-0 ``(x, y)`` pixels, with its holes, and its label.
+
+    Attributes:
+        label: a class's label; 0 erases what lies under the outline; 255 leaves its pixels out, so that they stay
+            unlabelled even where unannotated pixels are of a class.
+        outline: the area.
+        place: its place in the file, for messages.
+    """
 
     label: int
     outline: Polygon | MultiPolygon
@@ -36,10 +42,10 @@ class AnnotatedRegion:
 
 
 def class_of(region: AnnotatedRegion, scheme: ClassScheme) -> TissueClass:
-    """The class of a region.
+    """Return the class of a region.
 
     Raises:
-        ValueError: it has none (label 0 or 255), and files of annotations cannot say so.
+        ValueError: the region has none (label 0 or 255), which annotation files cannot express.
     """
     if not 1 <= region.label <= len(scheme):
         raise ValueError(f"a region of label {region.label} is of no class and cannot be written")
@@ -47,7 +53,7 @@ def class_of(region: AnnotatedRegion, scheme: ClassScheme) -> TissueClass:
 
 
 def without_holes(outline: shapely.Geometry) -> list[Polygon]:
-    """An area as pieces without holes, cut upright through the middle one of its holes until no piece has one."""
+    """Return an area as pieces without holes, cut vertically through the middle hole until no piece has one."""
     pieces: list[Polygon] = []
     for part in shapely.get_parts(outline):
         if not isinstance(part, Polygon) or part.area == 0:
@@ -56,7 +62,7 @@ def without_holes(outline: shapely.Geometry) -> list[Polygon]:
             pieces.append(part)
             continue
         left, top, right, bottom = part.bounds
-        # The middle one: of thousands of holes, few cuts lie within each other.
+        # With the middle one, the cuts of thousands of holes are nested only a few deep.
         middle = sorted(hole.centroid.x for hole in part.interiors)[len(part.interiors) // 2]
         for half in (shapely.box(left, top, middle, bottom), shapely.box(middle, top, right, bottom)):
             pieces.extend(without_holes(part.intersection(half)))
@@ -64,38 +70,38 @@ def without_holes(outline: shapely.Geometry) -> list[Polygon]:
 
 
 class LabelSource(ABC):
-    """Says which class each pixel of a slide is, as far as it is annotated."""
+    """A source of each pixel's class on a slide, as far as the slide is annotated."""
 
     def label_map(
         self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]
     ) -> np.ndarray:
-        """Labels around a centre (row, column; level 0): ``(height, width)`` uint8, 0 where nothing is labelled."""
+        """Return the labels around a centre (row, column; level 0): ``(height, width)`` uint8, 0 where unlabelled."""
         labels = self.drawn(slide, center, mpp, size)
-        labels[labels == LEFT_OUT] = UNLABELLED
+        labels[labels == IGNORE] = UNLABELLED
         return labels
 
     @abstractmethod
     def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
-        """As :meth:`label_map`, but 255 where pixels are left out on purpose, and 0 where they are bare."""
+        """Return the same as :meth:`label_map`, but 255 where pixels are left out on purpose; 0 is unannotated."""
 
     def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:
-        """False only if surely nothing is annotated in this rectangle (level-0 pixels)."""
+        """Return False only if certainly nothing is annotated in this rectangle (level-0 pixels)."""
         return True
 
 
 class Annotations(LabelSource):
-    """Outlines; later ones lie over earlier ones. A pixel has the label of the last one that its centre is in or on.
+    """Outlines, later ones on top. A pixel has the label of the last outline that its centre is in or on.
 
     Args:
         regions: the outlines.
         canvas: height and width of the picture whose pixels they are in; None: the slide's level 0. A smaller
             picture of the whole slide is scaled up.
         path: the file they are from, for messages.
-        origin: ``"slide"``, or ``"bounds"`` where they count from the corner of the slide's bounds and a smaller
-            picture is of the bounds.
+        origin: ``"slide"``, or ``"bounds"`` if they count from the corner of the slide's bounds, and a smaller picture
+            shows the bounds.
 
     Attributes:
-        remark: what of the file labels nothing; nothing where all shows.
+        remark: sentence on the objects of the file that label nothing; empty if all show.
     """
 
     remark = ""
@@ -129,7 +135,7 @@ class Annotations(LabelSource):
         return bool(len(self._tree.query(self._box(slide, top, left, height, width))))
 
     def share_outside(self, slide: Slide) -> float:
-        """The part of the annotated area that lies outside the slide."""
+        """Return the share of the annotated area that lies outside the slide."""
         canvas = self._box(slide, 0, 0, *slide.shape)
         areas = np.array([(r.outline.area, r.outline.intersection(canvas).area) for r in self.regions]).reshape(-1, 2)
         total, inside = areas.sum(axis=0)
@@ -141,28 +147,28 @@ class Annotations(LabelSource):
         return self._rasters[index]
 
     def _box(self, slide: Slide, top: float, left: float, height: float, width: float) -> Polygon:
-        """Return a rectangle in level-0 pixels as one in the outlines' own."""
+        """Return a rectangle of level-0 pixels in the outlines' own pixels."""
         frame = slide.frame(self.origin)
         down, across = self._scale(frame)
         x, y = left - frame.left, top - frame.top
         return shapely.box(x * across, y * down, (x + width) * across, (y + height) * down)
 
     def _scale(self, frame: Bounds) -> tuple[float, float]:
-        """The annotated picture's pixels per level-0 pixel."""
+        """Return the annotated picture's pixels per level-0 pixel."""
         if self.canvas is None:
             return 1.0, 1.0
         return canvas_scale(self.path or Path(), self.canvas, frame)
 
 
 def canvas_scale(path: Path, canvas: tuple[int, int], frame: Bounds) -> tuple[float, float]:
-    """Pixels (down, across) of a picture of the whole slide, or of its bounds, per level-0 pixel.
+    """Return how many pixels (down, across) a picture of the slide, or of its bounds, has per level-0 pixel.
 
     Raises:
-        ProportionsError: the picture has other proportions than what it is of.
+        ProportionsError: the picture's proportions differ from those of the slide or the bounds.
     """
     full = (frame.height, frame.width)
     down, across = (part / side for part, side in zip(canvas, full, strict=True))
-    # One pixel of rounding on either side is how far two honest scales can differ.
+    # Two correct scales differ by at most one pixel of rounding on either side.
     if abs(down - across) > 1.0 / min(full) + down / min(canvas):
         raise ProportionsError(
             path,
@@ -173,7 +179,7 @@ def canvas_scale(path: Path, canvas: tuple[int, int], frame: Bounds) -> tuple[fl
 
 
 def polygonal(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
-    """The areas of a geometry, self-crossing outlines repaired; None if it has none."""
+    """Return the areas of a geometry, with self-crossing outlines repaired; None if it has none."""
     if not geometry.is_valid:
         geometry = shapely.make_valid(geometry)
     # Twice, as a repaired outline can be a collection that holds a multipolygon.
@@ -185,10 +191,10 @@ def polygonal(geometry: shapely.Geometry) -> Polygon | MultiPolygon | None:
 
 
 class ClassNames:
-    """Turns a file's class names into labels, collecting the unknown ones for one message.
+    """Lookup table from a file's class names to labels, which collects unknown names for one message.
 
     Args:
-        path: for the message.
+        path: the file, for the message.
         scheme: the classes.
         class_map: file's name -> scheme's name, or None to leave (and make) the pixels unlabelled.
     """
@@ -199,20 +205,24 @@ class ClassNames:
         self.unknown: dict[str, int] = {}
 
     def knows(self, name: str) -> bool:
-        """Whether the name stands for a class or is mapped."""
+        """Return whether the name stands for a class or is mapped."""
         return name in self.class_map or name in self.scheme.names
 
-    def first_known(self, candidates: Sequence[str], otherwise: str) -> str:
-        """Of what a region may be called, the first name that stands for a class; else the first that is mapped to
-        none."""
+    def first_known(self, candidates: Sequence[str], fallback: str) -> str:
+        """Return the first of a region's names that stands for a class, else the first that is mapped to none.
+
+        Args:
+            candidates: the region's names.
+            fallback: name to return if none is known.
+        """
         known = [name for name in candidates if self.knows(name)]
-        return next((name for name in known if self.class_map.get(name, name) is not None), (known or [otherwise])[0])
+        return next((name for name in known if self.class_map.get(name, name) is not None), (known or [fallback])[0])
 
     def label(self, name: str) -> int:
-        """The label of a name; unknown names are noted."""
+        """Return the label of a name; note an unknown name."""
         if name in self.class_map:
             mapped = self.class_map[name]
-            return LEFT_OUT if mapped is None else self._mapped(name, mapped)
+            return IGNORE if mapped is None else self._mapped(name, mapped)
         if name in self.scheme.names:
             return self.scheme.by_name(name).label
         self.unknown[name] = self.unknown.get(name, 0) + 1
@@ -227,10 +237,10 @@ class ClassNames:
             ) from None
 
     def check(self) -> None:
-        """Raise if a name was unknown.
+        """Check that no name was unknown.
 
         Raises:
-            AnnotationError: lists the unknown names and the scheme's.
+            AnnotationError: some were; the message lists them and the scheme's names.
         """
         if self.unknown:
             listed = ", ".join(f"{name!r} ({count} objects)" for name, count in sorted(self.unknown.items()))

@@ -1,4 +1,4 @@
-"""Which parts of a slide count, and what their bare pixels mean."""
+"""Restrict labels to parts of a slide, and give unannotated pixels there a class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
+from ..classes import IGNORE, UNLABELLED, ClassScheme
 from ..slides import Slide
 from ..slides.tissue import TissueMask, tissue_mask
 from .regions import AnnotatedRegion, Annotations, LabelSource
@@ -19,17 +19,17 @@ WITHIN = ("slide", "tissue", "region")
 
 @dataclass(frozen=True)
 class Unannotated:
-    """Bare pixels within the slide, its tissue or its regions are of a class (CAMELYON's and BACH's normal tissue)."""
+    """The class of unannotated pixels in the slide, its tissue or its regions (CAMELYON's and BACH's normal tissue)."""
 
     label: int
     within: str
 
     @classmethod
     def of(cls, value: Any, scheme: ClassScheme) -> Unannotated | None:
-        """From a datalist's ``unannotated``: ``"ignore"`` or absent, or ``{"class": …, "within": …}``.
+        """Read a datalist's ``unannotated``: ``"ignore"`` or absent, or ``{"class": …, "within": …}``.
 
         Raises:
-            ValueError: it is neither.
+            ValueError: the value is none of these.
         """
         if value in (None, "ignore"):
             return None
@@ -42,16 +42,16 @@ class Unannotated:
 
 
 class ScopedLabels(LabelSource):
-    """Another source's labels, only within regions, with a class for what is bare.
+    """Another source's labels, only within regions, with a class for unannotated pixels.
 
     Args:
         labels: the annotation.
         regions: rectangles ``[top, left, height, width]`` in level-0 pixels outside of which nothing is labelled; None:
             the whole slide counts.
-        unannotated: what bare pixels are.
+        unannotated: class of unannotated pixels, and where they have it.
 
     Raises:
-        ValueError: a region is no rectangle, or bare pixels are asked for within regions and there are none.
+        ValueError: a region is no rectangle, or ``unannotated`` is within regions and there are none.
     """
 
     def __init__(
@@ -71,11 +71,12 @@ class ScopedLabels(LabelSource):
         counts = np.ones(labels.shape, dtype=bool)
         if self._regions is not None:
             counts = self._regions.label_map(slide, center, mpp, size) != UNLABELLED
-            # What is drawn elsewhere does not count, and is not bare either: no prediction may take its place.
-            labels[~counts & (labels != UNLABELLED)] = LEFT_OUT
+            # Annotations outside the regions do not count, but are not unannotated either: no prediction may replace
+            # them.
+            labels[~counts & (labels != UNLABELLED)] = IGNORE
         if self.unannotated is not None:
-            bare = (labels == UNLABELLED) & counts & self._counts(slide, center, mpp, labels.shape)
-            labels[bare] = self.unannotated.label
+            unannotated = (labels == UNLABELLED) & counts & self._counts(slide, center, mpp, labels.shape)
+            labels[unannotated] = self.unannotated.label
         return labels
 
     def touches(self, slide: Slide, top: float, left: float, height: float, width: float) -> bool:
@@ -89,7 +90,7 @@ class ScopedLabels(LabelSource):
         return here or self.labels.touches(slide, top, left, height, width)
 
     def _counts(self, slide: Slide, center: tuple[float, float], mpp: float, shape: tuple[int, ...]) -> np.ndarray:
-        """Whether each pixel is one that bare pixels get a class in: on the slide, and on its tissue if asked."""
+        """Return a mask of where unannotated pixels get a class: on the slide, and on its tissue if asked."""
         assert self.unannotated is not None
         at = []
         for axis in (0, 1):
@@ -108,9 +109,9 @@ class ScopedLabels(LabelSource):
 
 
 class FirstLabels(LabelSource):
-    """Of two sources the first, and the second where the first leaves pixels bare: annotations over predictions.
+    """The labels of one source, and of a second where the first has none: annotations over predictions.
 
-    Pixels that the first leaves out on purpose stay left out.
+    Pixels that the first source leaves out on purpose stay left out.
     """
 
     def __init__(self, first: LabelSource, second: LabelSource) -> None:
@@ -125,7 +126,7 @@ class FirstLabels(LabelSource):
 
 
 def outlines_of(labels: LabelSource) -> Annotations | None:
-    """Return the outlines of a source, of whatever scope they are; None if it is an image."""
+    """Return the outlines of a source, whatever restricts them; None if it is an image."""
     while isinstance(labels, ScopedLabels | FirstLabels):
         labels = labels.labels if isinstance(labels, ScopedLabels) else labels.first
     return labels if isinstance(labels, Annotations) else None

@@ -1,4 +1,4 @@
-"""Smooth outlines through clicked points."""
+"""Draw smooth outlines through clicked points."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _POINTS_PER_SEGMENT = 16
 
 
 def closed_spline(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points along the closed centripetal Catmull–Rom spline through ``points``, which is what ASAP draws.
+    """Return points along the closed centripetal Catmull–Rom spline through ``points``, the curve that ASAP draws.
 
-    Source: Barry and Goldman 1988 (recursive evaluation); knots a square root of the distance apart.
+    Source: Barry and Goldman 1988 (recursive evaluation); knots are spaced by the square root of the distance.
     """
     distinct = [p for i, p in enumerate(points) if p != points[i - 1] or len(points) == 1]
     if len(distinct) < 3:
@@ -25,7 +25,7 @@ def closed_spline(points: list[tuple[float, float]]) -> list[tuple[float, float]
 
 
 def _segment(before: np.ndarray, start: np.ndarray, end: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """From ``start`` up to, not including, ``end``."""
+    """Return the points from ``start`` up to, not including, ``end``."""
     points = (before, start, end, after)
     knots = [0.0]
     for one, two in pairwise(points):

@@ -1,4 +1,4 @@
-"""XML annotation files: which tool's it is, and what they have in common."""
+"""Read what the XML annotation files of all tools have in common."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ELLIPSE_POINTS = 180
 
 
 def xml_root(path: Path) -> ElementTree.Element:
-    """The document's root element.
+    """Return the document's root element, whose tag tells the tool.
 
     Raises:
         AnnotationError: the file is not XML.
@@ -32,26 +32,27 @@ def numbers(values: Iterable[str | None]) -> list[float]:
     """Return attribute values as finite numbers.
 
     Raises:
-        UnusableObjectError: one is missing or no number.
+        UnusableObjectError: a value is missing or not a number.
     """
     try:
         found = [float(value) for value in values]  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise UnusableObjectError("a coordinate that is no number") from error
+        raise UnusableObjectError("a coordinate that is not a number") from error
     if not np.isfinite(found).all():
-        raise UnusableObjectError("a coordinate that is no number")
+        raise UnusableObjectError("a coordinate that is not a number")
     return found
 
 
 def ring(points: list[tuple[float, float]]) -> Polygon:
-    """The area within ``(x, y)`` points; empty for fewer than three."""
+    """Return the area within ``(x, y)`` points; empty for fewer than three."""
     return Polygon(points) if len(points) >= 3 else Polygon()
 
 
 def ellipse(left: float, top: float, right: float, bottom: float) -> Polygon:
-    """The ellipse that touches a rectangle's four sides."""
+    """Return the ellipse that touches a rectangle's four sides."""
     angle = np.arange(_ELLIPSE_POINTS) * 2 * np.pi / _ELLIPSE_POINTS
-    # A polygon through points on the ellipse is smaller than it; these lie outside by as much as its sides lie inside.
+    # A polygon through points on an ellipse is smaller than the ellipse. These points lie outside it by as much as the
+    # polygon's sides lie inside.
     reach = (np.pi / _ELLIPSE_POINTS / (np.sin(2 * np.pi / _ELLIPSE_POINTS) / 2)) ** 0.5
     x = (left + right) / 2 + reach * (right - left) / 2 * np.cos(angle)
     y = (top + bottom) / 2 + reach * (bottom - top) / 2 * np.sin(angle)
@@ -59,5 +60,5 @@ def ellipse(left: float, top: float, right: float, bottom: float) -> Polygon:
 
 
 def bounds(points: list[tuple[float, float]]) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of ``(x, y)`` points."""
+    """Return left, top, right and bottom of ``(x, y)`` points."""
     return shapely.MultiPoint(points).bounds

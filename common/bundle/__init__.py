@@ -1,1 +1,1 @@
-"""Find a bundle, read its configs and run them. Knows no other room: what a config names is imported by MONAI."""
+"""Find a bundle, read its configs and run them. Imports no other room: MONAI imports the classes that configs name."""

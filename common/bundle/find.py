@@ -1,4 +1,4 @@
-"""Find bundles by name or folder. Imports nothing heavy, so that commands can ask before they load anything."""
+"""Find bundles by name or folder. Imports nothing slow, so that commands can check names before they load anything."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def known_bundles() -> dict[str, Path]:
 
 
 def short_name(bundle: str) -> str:
-    """Return what is left of a bundle's name without what all have: ``pathology_dmmn_segmentation`` -> ``dmmn``."""
+    """Return a bundle's name without the parts that all have: ``pathology_dmmn_segmentation`` -> ``dmmn``."""
     return bundle.removeprefix("pathology_").removesuffix("_segmentation")
 
 
@@ -47,7 +47,7 @@ def find_bundle(name_or_path: str | Path) -> Path:
             comes with MultiMag.
 
     Raises:
-        ValueError: there is no such bundle; names the nearest one.
+        ValueError: there is no such bundle; the message names the nearest one.
     """
     path = Path(name_or_path)
     if (path / _METADATA).is_file():
@@ -60,7 +60,7 @@ def find_bundle(name_or_path: str | Path) -> Path:
     if path.suffix == ".zip" and path.is_file():
         raise ValueError(f"{path}: a bundle has to be unpacked first. Name the folder that it unpacks to")
     if path.is_dir():
-        raise ValueError(f"{path} is no bundle: it has no {_METADATA.as_posix()}")
+        raise ValueError(f"{path} is not a bundle: it has no {_METADATA.as_posix()}")
     near = get_close_matches(name, by_name, 1, 0.4)
     hint = f" Did you mean {near[0]}?" if near else ""
     listed = ", ".join(short_name(one) for one in known)
@@ -68,8 +68,10 @@ def find_bundle(name_or_path: str | Path) -> Path:
 
 
 def trained_as(checkpoint: str | Path) -> tuple[str | None, list[str]]:
-    """Return the bundle and the overlays that a checkpoint was trained with, as the JSON file next to it says; None
-    and no overlays where it says nothing, or describes another file."""
+    """Return the bundle and the overlays that a checkpoint was trained with, from the JSON file next to it.
+
+    They are None and empty if the file does not name them, or describes other weights.
+    """
     path = Path(checkpoint).with_suffix(".json")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""The three runs that commands make of a bundle's configs: train, evaluate, segment.
+"""Train, evaluate and segment with a bundle's configs.
 
-Everything that can be known without loading PyTorch is checked first.
+Everything that can be checked without loading PyTorch is checked first.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .run import command_line, run_configs
 logger = logging.getLogger(__name__)
 
 _DEFAULT = "pathology_dmmn_segmentation"
-# Values of keys that are known before anything is loaded; the engine's options check them again.
+# Values of keys that can be checked before anything is loaded; the engine's options check them again.
 CHOICES = {
     "context": ("per_patch", "shared", "seamless"),
     "symmetries": ("none", "flips", "all"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
 }
-# The overlay that picks the demonstration's network and weights, where a bundle has some.
+# Overlay with the demonstration's network and weights, in bundles that have some.
 _DEMO = "demo.yaml"
 
 
@@ -42,9 +42,9 @@ def run_inference(
 
     Args:
         slides: paths, globs or datalists.
-        bundle: name or folder; None: the checkpoint's, else DMMN.
-        checkpoint: the weights; None: the configs', else the demonstration's.
-        overlays: on inference.yaml; none: the checkpoint's.
+        bundle: name or folder; by default the checkpoint's bundle, else DMMN.
+        checkpoint: the weights; by default those of the configs, else the demonstration's.
+        overlays: overlays on inference.yaml; by default the checkpoint's.
         output: folder for the results.
         settings: values of the configs' keys.
 
@@ -100,15 +100,15 @@ def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: st
 
 
 def _as_path(path: str) -> str:
-    """Return a path that configs take for one: what begins with these characters they would evaluate, or follow."""
+    """Return a path that configs take as a path: they would evaluate or follow one that starts with $, @ or %."""
     if path.startswith(("$", "@", "%")):
         return f"./{path}"
-    # In quotes, a shell leaves the home folder to the command.
+    # A shell does not expand ~ in quotes.
     return os.path.expanduser(path)
 
 
 def _trained_with(bundle: str | None, checkpoint: str | None, overlays: Sequence[str]) -> tuple[Path, list[str]]:
-    """Return the bundle's folder and the overlays, those that are not given as the checkpoint says."""
+    """Return the bundle's folder and the overlays; by default those that the checkpoint was trained with."""
     known, with_overlays = trained_as(checkpoint) if checkpoint is not None else (None, [])
     if bundle is None and known is not None and known not in known_bundles():
         logger.warning("%s was trained with the bundle %s, which is not here: --bundle FOLDER", checkpoint, known)
@@ -122,7 +122,7 @@ def _trained_with(bundle: str | None, checkpoint: str | None, overlays: Sequence
 
 
 def _check_own(folder: Path, checkpoint: str | None, overlays: Sequence[str]) -> None:
-    """Configs are code: of those that a file next to weights names, only the bundle's own are run unasked."""
+    """Refuse overlays from outside the bundle that a file next to the weights names: configs are code."""
     configs = (folder / "configs").resolve()
     for name in overlays:
         path = (configs / name).resolve()
@@ -137,7 +137,7 @@ def _own_or_demonstration(folder: Path) -> list[str]:
     """Return the overlays of a bundle's own weights, else those of its demonstration.
 
     Raises:
-        ValueError: it has neither.
+        ValueError: the bundle has neither.
     """
     own = folder / "models" / "model.pt"
     if own.is_file():
@@ -185,7 +185,7 @@ def _check_inputs(paths: Sequence[str]) -> None:
 
 
 def _check_weights(checkpoint: Any, files: Sequence[Path], settings: Mapping[str, Any]) -> None:
-    """Weights that are to be loaded must be there; training writes its own."""
+    """Check that the weights to be loaded exist; training writes its own."""
     if Path(str(checkpoint)).suffix == ".json":
         raise ValueError(
             f"{checkpoint} describes a checkpoint. Name the weights, {Path(checkpoint).with_suffix('.pt')}"

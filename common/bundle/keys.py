@@ -1,4 +1,4 @@
-"""Check keys against a bundle's configs. Reads YAML only: a misspelt key is refused before anything is loaded."""
+"""Check keys against a bundle's configs. Only YAML is read: a misspelt key is refused before anything is loaded."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def config_files(bundle: str | Path, configs: Sequence[str]) -> list[Path]:
     """Return the paths of a bundle's configs.
 
     Args:
-        bundle: its folder or name; see :func:`find_bundle`.
+        bundle: the bundle's folder or name; see :func:`find_bundle`.
         configs: file names in its ``configs/``, or paths of your own overlays.
 
     Raises:
-        ValueError: there is no such bundle or config; names the nearest one.
+        ValueError: there is no such bundle or config; the message names the nearest one.
     """
     folder = find_bundle(bundle) / "configs"
     return [_config_file(folder, name) for name in configs]
@@ -41,11 +41,12 @@ def _config_file(folder: Path, name: str) -> Path:
 
 
 def merged_configs(files: Iterable[Path]) -> dict[str, Any]:
-    """Return the top-level keys of configs, later ones over earlier ones; keys of overlays that reach into others
-    (``validate#data#section``) keep their spelling.
+    """Return the top-level keys of configs, later ones over earlier ones.
+
+    Keys of overlays that reach into others (``validate#data#section``) keep their spelling.
 
     Raises:
-        ValueError: a file is no YAML mapping.
+        ValueError: a file is not a YAML mapping.
     """
     merged: dict[str, Any] = {}
     for path in files:
@@ -62,15 +63,15 @@ def merged_configs(files: Iterable[Path]) -> dict[str, Any]:
 
 
 def check_keys(files: Sequence[Path], keys: Iterable[str], reserved: Iterable[str] = ()) -> None:
-    """Check that the configs know every key that is to be set.
+    """Check that the configs know every key.
 
     Args:
         files: the configs, later ones over earlier ones.
-        keys: keys, or places in them (``validate#evaluator#device``).
-        reserved: further names that the nearest known one may be, such as the options of a command.
+        keys: keys to be set, or places in them (``validate#evaluator#device``).
+        reserved: further names to suggest, such as the options of a command.
 
     Raises:
-        ValueError: no config knows a key; names it and the nearest known one.
+        ValueError: no config knows a key; the message names it and the nearest known one.
     """
     content = merged_configs(files)
     for key in keys:
@@ -85,10 +86,10 @@ def check_keys(files: Sequence[Path], keys: Iterable[str], reserved: Iterable[st
 
 
 def checked_settings(files: Sequence[Path], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as the configs take them: a list where a config has one, for a text with commas.
+    """Return settings with the configs' types: text with commas becomes a list if a config has a list.
 
     Raises:
-        ValueError: an option has no value, or no number where the configs have one.
+        ValueError: an option has no value, or is not a number although the configs have one.
     """
     content = merged_configs(files)
     checked = dict(settings)
@@ -108,7 +109,7 @@ def checked_settings(files: Sequence[Path], settings: Mapping[str, Any]) -> dict
 def known_settings(
     bundle: str | Path, configs: Sequence[str], settings: Mapping[str, Any], reserved: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Return settings as a bundle's configs take them; see :func:`check_keys` and :func:`checked_settings`.
+    """Check settings against a bundle's configs and return them; see :func:`check_keys`, :func:`checked_settings`.
 
     Raises:
         ValueError: there is no such bundle or config, or a key or value does not fit the configs.
@@ -119,10 +120,10 @@ def known_settings(
 
 
 def check_overlays(bundle: Path, files: Sequence[Path]) -> None:
-    """Check that what overlays from outside the bundle set is known to its configs, or used by an overlay.
+    """Check that the bundle's configs know every key of overlays from outside the bundle, or an overlay uses it.
 
     Raises:
-        ValueError: nothing knows a key; names it, the overlay and the nearest known key.
+        ValueError: a key is unknown; the message names it, the overlay and the nearest known key.
     """
     folder = (bundle / "configs").resolve()
     own = [path for path in files if not path.resolve().is_relative_to(folder)]
@@ -141,7 +142,7 @@ def check_overlays(bundle: Path, files: Sequence[Path]) -> None:
 
 
 def _reaches(content: Any, parts: Sequence[str]) -> bool:
-    """Return whether a place is in a config; what stands there as a reference is not followed."""
+    """Return whether a place is in a config; references are not followed."""
     for part in parts:
         if isinstance(content, Mapping) and part in content:
             content = content[part]
@@ -153,7 +154,7 @@ def _reaches(content: Any, parts: Sequence[str]) -> bool:
 
 
 def checkpoint_of(files: Sequence[Path], bundle: Path) -> Path | None:
-    """Return the checkpoint that configs name relative to their bundle, or None if they compute its name otherwise."""
+    """Return the checkpoint that configs name; None if they compute the name other than relative to their bundle."""
     value = merged_configs(files).get("checkpoint")
     if not isinstance(value, str):
         return None

@@ -1,4 +1,4 @@
-"""Parts of a bundle's configuration, for commands that are not runs of it."""
+"""Read parts of a bundle's configs, for commands that do not run it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .keys import config_files
 
 
 def bundle_parser(bundle: str | Path, configs: Sequence[str]) -> ConfigParser:
-    """Return the parser of a bundle's configs, later ones laid over earlier ones.
+    """Return the parser of a bundle's configs, later ones over earlier ones.
 
     Args:
-        bundle: its folder or name; see :func:`find_bundle`.
+        bundle: the bundle's folder or name; see :func:`find_bundle`.
         configs: file names in its ``configs/``, or paths of your own overlays.
 
     Raises:
@@ -25,7 +25,7 @@ def bundle_parser(bundle: str | Path, configs: Sequence[str]) -> ConfigParser:
     """
     folder = find_bundle(bundle)
     parser = ConfigParser(ConfigParser.load_config_files([str(path) for path in config_files(folder, configs)]))
-    # Configs name files relative to it; "." would mean the current folder.
+    # Configs name files relative to the bundle; the default, ".", would mean the current folder.
     parser["bundle_root"] = literal(str(folder))
     return parser
 
@@ -34,7 +34,7 @@ def bundle_settings(bundle: str | Path, configs: Sequence[str], keys: Sequence[s
     """Return the resolved values of ``keys`` in a bundle's configs; see :func:`bundle_parser`.
 
     Raises:
-        ValueError: there is no such bundle or config, or it has not the key.
+        ValueError: there is no such bundle or config, or no config has the key.
     """
     parser = bundle_parser(bundle, configs)
     absent = [key for key in keys if key not in parser]

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import fire
 from ..literal import literal
 
 _ENGINES = ("SupervisedEvaluator", "SupervisedTrainer", "AdversarialTrainer")
-# Of ignite's engines and MONAI's StatsHandler: that a run begins, ends, or is about to fail.
+# Messages of ignite's engines and MONAI's StatsHandler that a run begins, ends, or is about to fail.
 _NOISE = re.compile(r"(Engine|Current) run|Epoch\[\d+\] Complete|Exception:")
 
 
@@ -30,7 +31,7 @@ def command_line(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any
 
 
 def _typed(value: Any) -> str:
-    """Return a config's value as MONAI's command line takes it."""
+    """Return a config's value in the form that MONAI's command line takes."""
     if value is None:
         # MONAI drops a key that is set to None; as an expression it is kept.
         return "$None"
@@ -42,13 +43,14 @@ def _typed(value: Any) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Return a word as a shell takes it; lists of paths in double quotes, which are easier to read and change."""
+    """Return a word quoted for a shell; lists of paths in double quotes, which are easier to read and change."""
     plain = "'" in word and not set(word) & set('"$`\\!')
     return f'"{word}"' if plain else shlex.quote(word)
 
 
+@cache
 def say_loading() -> None:
-    """Say on the console that libraries are loaded, which takes seconds, if they are not yet."""
+    """Print, once, that libraries are being loaded, which takes seconds; nothing if they are already."""
     if "monai" not in sys.modules:
         print("loading PyTorch and MONAI …", file=sys.stderr, flush=True)
 
@@ -57,7 +59,7 @@ def run_configs(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]
     """Run configs of a bundle.
 
     Args:
-        bundle: its folder.
+        bundle: the bundle's folder.
         files: the configs, later ones over earlier ones.
         settings: values of their keys.
     """
@@ -81,7 +83,7 @@ def run_configs(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what progress bars show and errors say by themselves; losses and scores of epochs stay."""
+    """Drop log messages that repeat progress bars and errors; losses and scores of epochs stay."""
     warnings_of_monai = logging.getLogger("monai.bundle.workflows")
     level = warnings_of_monai.level
     warnings_of_monai.setLevel(logging.ERROR)

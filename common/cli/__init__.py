@@ -1,1 +1,1 @@
-"""The commands, one module per group. Only what runs a command is imported, so that help comes at once."""
+"""The commands, one module per group. Modules are imported only when needed, so that help comes at once."""

@@ -29,18 +29,18 @@ def datalist_folder(
         slides: folder of slides.
         annotations: folder of annotations.
         output: the datalist to write.
-        class_map: classes of annotations and what they are in the bundle, as "{'Tumor': 'carcinoma', 'Other': null}";
-            null leaves a class unlabelled.
-        bundle: name (dmmn, mrn, ...) or folder of the bundle that is to be trained.
+        class_map: class of the annotations -> class of the bundle, as "{'Tumor': 'carcinoma', 'Other': null}"; null
+            leaves a class unlabelled.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle to be trained.
         config: overlays on its train.yaml, separated by commas: names in its configs, or paths.
         validation: share of the slides that pick the checkpoint.
-        testing: share of the slides that are kept for the end.
-        patient: regular expression whose first group, in a slide's name, is its patient; patients are not divided.
+        testing: share of the slides that are kept for testing.
+        patient: regular expression whose first group, in a slide's name, is its patient; patients are not split.
         table: CSV with a column slide; its other columns (patient, stain, scanner, ...) go into the datalist.
-        split_by: column whose slides stay together; patient by default where there is one.
+        split_by: column whose slides stay together; patient by default if there is one.
         seed: random seed of the split.
-        origin: from where annotations count on slides with bounds (MIRAX, SCN, ...), slide or bounds; by default what
-            puts them on tissue.
+        origin: origin of annotation coordinates on slides with bounds (MIRAX, SCN, ...), slide or bounds; by default
+            the one that puts annotations on tissue.
     """
     from ..bundle.find import find_bundle
     from ..bundle.parser import bundle_settings
@@ -55,7 +55,7 @@ def datalist_folder(
 
 
 def datalist_camelyon16(root: str, output: str = "datalist.json", validation: float = 0.2, seed: int = 0) -> None:
-    """Write a datalist of CAMELYON16 in the folders it is handed out in; tissue that is not annotated is normal.
+    """Write a datalist of CAMELYON16 from its original folders; tissue without annotation is normal.
 
     Args:
         root: the data set's folder.
@@ -73,13 +73,13 @@ def datalist_camelyon16(root: str, output: str = "datalist.json", validation: fl
 
 
 def datalist_bach(root: str, output: str = "datalist.json", a01: str | None = None) -> None:
-    """Write a datalist of BACH's annotated whole slides with the split of Li et al. 2020; what is not annotated in
-    tissue is normal.
+    """Write a datalist of BACH's annotated whole slides with the split of Li et al. 2020; tissue without annotation is
+    normal.
 
     Args:
         root: the challenge's folder.
         output: the datalist to write.
-        a01: section for the slide A01, which is in none of the paper's.
+        a01: section for the slide A01, which is in none of the paper's sections.
     """
     from ..data import datalist_from_bach
 
@@ -99,16 +99,16 @@ def datalist_folds(
     validation: float = 0.2,
     seed: int = 0,
 ) -> None:
-    """Deal a datalist's entries to folds for cross-validation; entries of one case stay together.
+    """Assign a datalist's entries to folds for cross-validation; entries of one case stay together.
 
     Args:
-        datalist: its path; all sections are dealt.
+        datalist: the datalist, of which all sections are used.
         output: folder for fold_1.json, fold_2.json, ...
-        folds: how many.
+        folds: number of folds.
         by: column whose entries stay together.
-        alike: column, such as the diagnosis, of whose values every fold gets about as many.
-        validation: share of what is not tested that picks the checkpoint.
-        seed: random seed of how cases are dealt.
+        alike: column, such as the diagnosis, to stratify by: every fold gets about as many entries of each value.
+        validation: share of the entries outside the tested fold that picks the checkpoint.
+        seed: random seed of the assignment.
     """
     from ..data import filled_sections, load_sections, write_folds
 
@@ -125,17 +125,17 @@ def inspect(
     patches: int = 16,
     by: str | tuple[str, ...] = (),
 ) -> None:
-    """Inspect a datalist before training: a table, a contact sheet, what stops training, and advice.
+    """Inspect a datalist before training: a table, a contact sheet, problems that stop training, and advice.
 
-    Leaves with exit code 1 if something stops training; advice alone does not.
+    Exits with code 1 if a problem stops training, and with 0 if there is only advice.
 
     Args:
-        datalist: its path.
+        datalist: the datalist.
         output: folder for slides.csv and contact_sheet.png.
-        bundle: name (dmmn, mrn, ...) or folder of the bundle that is to be trained.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle to be trained.
         config: overlays on its train.yaml, separated by commas: names in its configs, or paths.
-        patches: so many annotated patches of each slide are read as in training; -1 reads all.
-        by: columns of the datalist (stain, scanner, ...): distribution.png and distribution.csv say how much of each
+        patches: number of annotated patches of each slide to read as in training; -1 reads all.
+        by: columns of the datalist (stain, scanner, ...): distribution.png and distribution.csv show how much of each
             class is annotated in each section and for each of their values.
     """
     from ..reports.inspection import report
@@ -145,7 +145,7 @@ def inspect(
 
 
 def _print_gaps(found: Any) -> None:
-    """Print what a data set lacks and what of it was left out."""
+    """Print the missing and the left out parts of a data set."""
     for sentence in found.missing:
         print(f"missing: {sentence}")
     for name, reason in found.left_out.items():

@@ -1,4 +1,4 @@
-"""The demonstration: a phantom, or one's own slide, through the DMMN bundle's demo checkpoint."""
+"""The demonstration: segment a phantom, or a user's slide, with the DMMN bundle's demo checkpoint."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _NETWORKS = {"dmmn_m3": "DMMN-M3", "unet": "U-Net"}
 def demo(
     slide: str | None = None, mpp: float | None = None, output: str = "output/demo", series: int | None = None
 ) -> None:
-    """Segment a slide with the demo checkpoint; without one, make a phantom, segment it and score it.
+    """Segment a slide with the demo checkpoint; without a slide, make a phantom, segment it and score it.
 
     Args:
         slide: your own slide. The demo checkpoint was trained on synthetic slides: on real tissue it shows how the tool
             works, not what the tissue is.
-        mpp: µm per pixel of the slide, in place of what the file says.
-        output: folder for everything that is made.
-        series: which image of the slide's file.
+        mpp: µm/px of the slide, instead of the file's.
+        output: folder for all results.
+        series: number of the image, in a slide file of several, from 0.
     """
     folder = Path(output)
     if slide is not None:
@@ -98,7 +98,7 @@ def _run(configs: Sequence[str], settings: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _warnings_only() -> Iterator[None]:
-    """Leave what every run logs to the progress bars and the demonstration's own lines."""
+    """Show no information logged by runs: progress bars and the demonstration's own lines are enough."""
     ours = logging.getLogger(__name__.partition(".")[0])
     level = ours.level
     ours.setLevel(logging.WARNING)
@@ -112,7 +112,7 @@ def _report(folder: Path, found: dict[str, Any], reliance: dict[str, float], sec
     print(f"\n{'class':<20}{'IoU DMMN-M3':>14}{'IoU U-Net':>12}")
     for name in BREAST.scheme.names:
         row = [found[network]["classes"][name]["iou"] for network in ("dmmn_m3", "unet")]
-        print(f"{name:<20}{_figure(row[0]):>14}{_figure(row[1]):>12}")
+        print(f"{name:<20}{_score(row[0]):>14}{_score(row[1]):>12}")
     print(f"{'mean':<20}{found['dmmn_m3']['mean_iou']:>14.3f}{found['unet']['mean_iou']:>12.3f}")
     for views, lost in reliance.items():
         print(f"mean IoU that DMMN-M3 loses with {views} from elsewhere on the slide: {lost:.3f}")
@@ -127,5 +127,5 @@ def _report(folder: Path, found: dict[str, Any], reliance: dict[str, float], sec
         print(f"  {folder / path!s:<55}{what}")
 
 
-def _figure(iou: float | None) -> str:
+def _score(iou: float | None) -> str:
     return "-" if iou is None else f"{iou:.3f}"

@@ -1,4 +1,4 @@
-"""From a command line to the function that it means; what is misspelt is refused before anything runs."""
+"""Find and call the function of a command line; misspelt words are refused before anything runs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ import fire
 from fire.decorators import SetParseFn, SetParseFns
 
 from .. import __version__
-from ..bundle.run import say_loading
 from .errors import CommandError, report_errors
 from .help import command_help, overview
+from .loading import loading_announced
 from .output import SafeFormatter, safe_output
 
 PROGRAM = "multimag"
 Commands = Mapping[str, Mapping[str, str]]
-# As fire recognises them: a negative number is a value.
+# The same as fire's: a negative number is a value.
 _FLAG = re.compile(r"^--?([a-zA-Z][\w#:-]*)(=.*)?$", re.DOTALL)
-# Commands that load neither PyTorch nor MONAI.
-_LIGHT = ("bundles",)
-# Options by their earlier names.
-_RENAMED = {"out": "output"}
+# Earlier names of options.
+_RENAMED = {"out": "output", "box": "nms_box", "smallest": "itc_diameter", "grown": "merge_distance"}
 
 
 def run(commands: Commands, words: Sequence[str] | None = None) -> None:
@@ -77,7 +75,7 @@ def _flat(commands: Commands) -> dict[str, str]:
 
 
 def _command(commands: Commands, words: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the command, of one word or two, and the words that follow it."""
+    """Return the command, which has one word or two, and the words that follow it."""
     known = _flat(commands)
     for count in (2, 1):
         name = " ".join(words[:count])
@@ -96,15 +94,14 @@ def _call(function: Callable[..., Any], name: str, words: Sequence[str]) -> None
     parameters = inspect.signature(function).parameters
     _check_flags(parameters, name, words)
     _check_arguments(parameters, name, words)
-    if not _takes_keys(parameters) and name not in _LIGHT:
-        say_loading()
-    fire.Fire(_reading_values(function, name), command=list(words), name=f"{PROGRAM} {name}")
+    with loading_announced():
+        fire.Fire(_reading_values(function, name), command=list(words), name=f"{PROGRAM} {name}")
 
 
 def _reading_values(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Return a function that gets its values as they were typed, and reads those that are no text.
+    """Return a function that takes values as typed, and parses only those that are not text.
 
-    fire by itself makes a number of a folder called 2023, and cuts "h #1.tif" at its #.
+    fire alone would turn a folder called 2023 into a number, and cut "h #1.tif" at its #.
     """
     parameters = inspect.signature(function).parameters
 
@@ -119,7 +116,7 @@ def _reading_values(function: Callable[..., Any], name: str) -> Callable[..., An
 
 
 def _read(value: Any, one: inspect.Parameter | None, key: str, name: str) -> Any:
-    """Return an option's value: text where the function takes text, else what Python makes of it."""
+    """Return an option's value: text if the function takes text, else a Python value."""
     if not isinstance(value, str):
         return value
     annotation = str(one.annotation) if one is not None else ""
@@ -145,7 +142,7 @@ def _renamed(word: str, function: Callable[..., Any]) -> str:
 
 
 def _check_flags(parameters: Mapping[str, inspect.Parameter], name: str, words: Sequence[str]) -> None:
-    """Refuse options that the function does not take: fire would run it first, and complain then.
+    """Refuse options that the function does not take: fire would run it first, and complain afterwards.
 
     Functions that take further keys (of configs) check these themselves.
     """
@@ -169,7 +166,7 @@ def _takes_keys(parameters: Mapping[str, inspect.Parameter]) -> bool:
 
 
 def _check_arguments(parameters: Mapping[str, inspect.Parameter], name: str, words: Sequence[str]) -> None:
-    """Refuse a command without an argument that it needs, and options without a value."""
+    """Refuse a command that lacks an argument, and options without a value."""
     if "--" in words:
         raise CommandError(f"{PROGRAM} {name}: nothing is read behind --. Leave it out")
     flags, positional = _parsed(words)
@@ -191,7 +188,7 @@ def _check_arguments(parameters: Mapping[str, inspect.Parameter], name: str, wor
 
 
 def _parsed(words: Sequence[str]) -> tuple[dict[str, str | None], int]:
-    """Return the options with their values, None for those without, and how many other words there are."""
+    """Return the options with their values (None for those without), and the number of other words."""
     flags: dict[str, str | None] = {}
     positional, rest = 0, list(words)
     while rest:

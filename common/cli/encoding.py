@@ -1,4 +1,4 @@
-"""The encoding of texts, which is UTF-8 whatever the system's is."""
+"""Use UTF-8 for all texts, whatever the system's encoding."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import sys
 
 
 def use_utf8() -> None:
-    """Start this program again in Python's UTF-8 mode where the system's encoding is another one.
+    """Restart this program in Python's UTF-8 mode if the system's encoding is another one.
 
-    Configs are UTF-8 and MONAI reads them in the system's encoding; names of slides and classes would be refused, or
-    turned into others, when they are printed.
+    Configs are UTF-8, but MONAI reads them in the system's encoding. When printed, names of slides and classes would be
+    refused or garbled.
     """
     if sys.flags.utf8_mode or codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8":
         return
@@ -21,6 +21,6 @@ def use_utf8() -> None:
     os.environ["PYTHONUTF8"] = "1"
     command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
     if os.name == "nt":
-        # Windows would give the console back at once.
+        # On Windows, execv would return the console to the shell at once.
         raise SystemExit(subprocess.call(command))
     os.execv(sys.executable, command)

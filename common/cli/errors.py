@@ -1,4 +1,4 @@
-"""Report errors: one line that says what to do, or a traceback where the fault is ours."""
+"""Report errors: one line with the remedy, or a traceback if the fault is ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import FrameType
 
 from ..files import DISK_FULL_ERRNOS, printable, printable_line
 
-# A signal's exit code is 128 and its number.
+# The exit code of a signal is 128 plus its number.
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 EXIT_CODES = (
     "Exit codes: 0 done; 1 some slides failed, a check found something, the machine failed (disk, memory), or MultiMag "
@@ -22,13 +22,13 @@ EXIT_CODES = (
     "143 ended by SIGTERM."
 )
 _PACKAGE = __name__.split(".")[0]
-# By which schedulers, service managers and closed terminals end a program.
+# Signals by which schedulers, service managers and closed terminals end a program.
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _RESUMES = "Finished slides, blocks and epochs are kept: the same command resumes"
 
 
 class CommandError(ValueError):
-    """The command line is wrong; says what is right."""
+    """The command line is wrong; the message says what is right."""
 
 
 class Ended(BaseException):
@@ -41,11 +41,13 @@ class Ended(BaseException):
 
 @contextmanager
 def report_errors(debug: bool = False) -> Iterator[None]:
-    """Within, an error that the user can mend ends the program with one line and a code; ``debug`` shows the traceback
-    as well.
+    """Exit with one line and a code on an error in the block that the user can fix.
+
+    Args:
+        debug: show the traceback as well.
 
     Raises:
-        SystemExit: in place of such an error.
+        SystemExit: instead of such an error.
     """
     try:
         with _unwound():
@@ -53,7 +55,7 @@ def report_errors(debug: bool = False) -> Iterator[None]:
     except SystemExit as leaving:
         if not isinstance(leaving.code, str):
             raise
-        # Python would print it itself, with the names of files that are in it.
+        # Python would print the message itself, with any control characters of file names in it.
         _leave(leaving.code, FAILED)
     except KeyboardInterrupt:
         if debug:
@@ -68,18 +70,17 @@ def report_errors(debug: bool = False) -> Iterator[None]:
         if line is None or debug:
             traceback.print_exc()
         if line is None:
-            said = f"{type(error).__name__}: {error}. This should not happen: please report it with the lines above"
-            _leave(f"error: {said}", FAILED)
+            text = f"{type(error).__name__}: {error}. This should not happen: please report it with the lines above"
+            _leave(f"error: {text}", FAILED)
         _leave(f"error: {line}", FAILED if _is_of_the_machine(error) else WRONG)
 
 
 @contextmanager
 def _unwound() -> Iterator[None]:
-    """Within, a signal that ends the program is raised as :class:`Ended`: what is being written is removed, and
-    processes that were started are ended.
+    """Raise a signal that ends the program as :class:`Ended` in the block, so that it cleans up.
 
-    A second one ends the program at once. A signal that something else handles, or that is ignored (nohup), is left to
-    that.
+    Unfinished files are removed and child processes ended. A second signal ends the program at once. Signals that have
+    another handler, or are ignored (nohup), stay so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -89,7 +90,7 @@ def _unwound() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         if os.getpid() != program:
-            # A forked process ends as it would have without this.
+            # A forked process ends as usual.
             os.kill(os.getpid(), number)
             return
         raise Ended(number)
@@ -105,9 +106,9 @@ def _unwound() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str | None:
-    """Return what is wrong and what to do, or None if the error is none that the user can mend.
+    """Return the problem and its remedy, or None if the user cannot fix the error.
 
-    MONAI wraps what a component raises, several times over; the first cause counts.
+    MONAI wraps the errors of a component several times; the first cause counts.
     """
     cause = _first_cause(error)
     if isinstance(cause, OSError):
@@ -122,7 +123,7 @@ def one_line(error: BaseException) -> str | None:
 
 
 def _is_of_the_machine(error: BaseException) -> bool:
-    """Return whether the command was right and the machine failed: disk or memory."""
+    """Return whether the machine failed (disk or memory) and the command was right."""
     cause = _first_cause(error)
     if isinstance(cause, OSError):
         return cause.errno in (*DISK_FULL_ERRNOS, errno.EIO)
@@ -136,10 +137,10 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Return whether an error was written for the user: a class of this project, or a ValueError raised by its code or
-    by MONAI's parser of configs.
+    """Return whether an error was written for the user.
 
-    A ValueError out of another library's depths means a fault of ours.
+    That is an error class of this project, or a ValueError raised by its code or by MONAI's config parser. A ValueError
+    from inside another library means a fault of ours.
     """
     if type(error).__module__.split(".")[0] == _PACKAGE:
         return True

@@ -1,4 +1,4 @@
-"""Help made of signatures and docstrings, so that it cannot differ from what runs."""
+"""Make help from signatures and docstrings, so that it cannot differ from the code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ARGUMENT = re.compile(r"^(\*{0,2}\w+(?:, \w+)*): (.*)$")
 
 
 def overview(commands: Mapping[str, Mapping[str, str]], program: str) -> str:
-    """Return all commands by group, a line each."""
+    """Return all commands by group, one per line."""
     width = max(len(name) for group in commands.values() for name in group)
     lines = [f"{program}: whole-slide segmentation at several magnifications, as MONAI bundles.", ""]
     for group, members in commands.items():
@@ -34,19 +34,19 @@ def overview(commands: Mapping[str, Mapping[str, str]], program: str) -> str:
 
 
 def _first_clause(doc: str) -> str:
-    """Return the first sentence of a docstring, up to its colon or semicolon where it is long."""
+    """Return the first sentence of a docstring; if it is long, only up to its first punctuation mark."""
     sentence = re.split(r"(?<! al)\. ", " ".join(doc.split("\n\n")[0].split()))[0].rstrip(".")
     return sentence if len(sentence) <= 80 else re.split("[:;,]", sentence)[0]
 
 
 def command_help(function: Callable[..., Any], name: str) -> str:
-    """Return how a command is called, what it does and what its options mean."""
+    """Return the usage of a command, its description and its options."""
     doc = inspect.cleandoc(function.__doc__ or "")
-    said, _, listed = doc.partition("\nArgs:\n")
+    description, _, listed = doc.partition("\nArgs:\n")
     explained = _explained(listed)
     parameters = inspect.signature(function).parameters
     width = max(60, min(100, shutil.get_terminal_size().columns - 2))
-    lines = [_usage(parameters, name), "", *_wrapped(said, width), ""]
+    lines = [_usage(parameters, name), "", *_wrapped(description, width), ""]
     for key, one in parameters.items():
         default = "" if one.default in (inspect.Parameter.empty, None, (), "") else f" (default: {one.default})"
         lines.append(f"  {_shown(key, one)}{default}")
@@ -78,7 +78,7 @@ def _shown(key: str, one: inspect.Parameter) -> str:
 
 
 def _explained(listed: str) -> dict[str, str]:
-    """Return what the section Args of a docstring says of each parameter."""
+    """Return the description of each parameter in the section Args of a docstring."""
     found: dict[str, str] = {}
     names: list[str] = []
     for line in textwrap.dedent(listed).splitlines():
@@ -94,7 +94,7 @@ def _explained(listed: str) -> dict[str, str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Return paragraphs wrapped; indented lines (examples) are kept."""
+    """Return wrapped paragraphs; indented lines (examples) are kept."""
     lines: list[str] = []
     for paragraph in text.strip().split("\n\n"):
         if paragraph.startswith(" "):

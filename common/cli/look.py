@@ -19,13 +19,13 @@ def report(
     """Write one HTML page of a run: slides that zoom, areas, scores, curves, pictures and settings.
 
     Args:
-        results: a run's folder.
-        output: the page; report.html in the folder by default.
-        slides: the segmented slides (path, glob or datalist): their pixels are shown below the classes.
+        results: output folder of a run.
+        output: page to write; by default report.html in that folder.
+        slides: the segmented slides (path, glob or datalist), to show their pixels below the classes.
         name_by: column of the datalist that named the slides' folders, if one did.
-        longest: side in pixels of a slide's picture.
-        mpp: micrometres per pixel of the slides, where it was given to segment them.
-        series: which image of the slides' files, where it was given to segment them.
+        longest: longest side of a slide's picture, in pixels.
+        mpp: micrometres per pixel of the slides, if it was given to segment them.
+        series: number of the image in the slides' files, if it was given to segment them.
     """
     from ..reports.html import write_report
 
@@ -49,12 +49,12 @@ def compare(
         runs: output folders of inference.yaml, each of one model; named by the folder, or as TITLE=FOLDER.
         datalist: slides and their annotations.
         output: folder for comparison.csv, comparison.json and a picture per slide.
-        section: of the datalist.
-        classes: those that count; all by default.
-        bundle: name (dmmn, mrn, ...) or folder of the bundle whose classes are meant.
+        section: section of the datalist.
+        classes: classes that count; all by default.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle that defines the classes.
         config: overlays on its inference.yaml, separated by commas: names in its configs, or paths.
         name_by: column of the datalist that named the runs' folders, if one did.
-        evaluated: output folders of evaluate.yaml, as TITLE=FOLDER, separated by commas: their scores over patches go
+        evaluated: output folders of evaluate.yaml, as TITLE=FOLDER, separated by commas, whose scores over patches go
             into the same table.
     """
     from ..bundle.parser import bundle_settings
@@ -85,23 +85,23 @@ def score(
         prediction: the prediction.tif.
         truth: annotation of the slide.
         slide: the slide.
-        bundle: name (dmmn, mrn, ...) or folder of the bundle whose class scheme is meant.
-        mpp: micrometres per pixel of the slide, in place of what the file says.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle that defines the classes.
+        mpp: micrometres per pixel of the slide, instead of the file's.
         output: folder to write to; by default scores, next to the prediction.
-        origin: from where the annotation counts, slide or bounds: QuPath's exports of slides with bounds (MIRAX, SCN)
-            count from the bounds.
-        series: which image of the slide's file, of a file of several, from 0.
+        origin: origin of the annotation's coordinates, slide or bounds: QuPath's exports of slides with bounds (MIRAX,
+            SCN) count from the bounds.
+        series: number of the image, in a slide file of several, from 0.
     """
     from ..bundle.parser import bundle_settings
     from ..evaluation.single import score_prediction
 
     scheme = bundle_settings(bundle, ["inference.yaml"], ["scheme"])["scheme"]
-    figures, folder = score_prediction(prediction, truth, slide, scheme, output, mpp, origin, series)
-    print(f"mean IoU {figures['mean_iou']:.4f}, pixel accuracy {figures['pixel_accuracy']:.4f}: {folder}")
+    results, folder = score_prediction(prediction, truth, slide, scheme, output, mpp, origin, series)
+    print(f"mean IoU {results['mean_iou']:.4f}, pixel accuracy {results['pixel_accuracy']:.4f}: {folder}")
 
 
 def roc(*runs: str, output: str = "roc") -> None:
-    """Lay the ROC curves of several evaluations into one picture and one table.
+    """Draw the ROC curves of several evaluations in one picture, with one table.
 
     Args:
         runs: output folders of evaluate.yaml, each of one model; named by the folder, or as TITLE=FOLDER.
@@ -120,27 +120,27 @@ def froc(
     output: str = "froc",
     section: str = "testing",
     mpp: float = 8.0,
-    box: float = 384.0,
+    nms_box: float = 384.0,
     probability: float = 0.5,
-    smallest: int = 200,
-    grown: int = 75,
+    itc_diameter: int = 200,
+    merge_distance: int = 75,
     bundle: str = "mrn",
     config: str | tuple[str, ...] = (),
     name_by: str | None = None,
 ) -> None:
-    """Score how well lesions are found: sensitivity at so many false positives per slide, as CAMELYON16 does.
+    """Score the detection of lesions as CAMELYON16 does: sensitivity at numbers of false positives per slide.
 
     Args:
         runs: output folders of inference.yaml with probabilities.zarr; named by the folder, or as TITLE=FOLDER.
         datalist: slides and their exhaustive annotations.
         output: folder for froc.csv and froc.json.
-        section: of the datalist.
+        section: section of the datalist.
         mpp: micrometres per pixel at which maps are compared.
-        box: micrometres a side around a detection in which there is no other.
-        probability: least probability of a detection.
-        smallest: largest diameter in micrometres of isolated tumour cells, which do not count.
-        grown: lesions nearer than this many micrometres to each other are one.
-        bundle: name (dmmn, mrn, ...) or folder of the bundle whose classes are meant.
+        nms_box: side in micrometres of the box around a detection that holds no other (non-maximum suppression).
+        probability: lowest probability of a detection.
+        itc_diameter: largest diameter in micrometres of isolated tumour cells, which do not count.
+        merge_distance: distance in micrometres below which lesions are one.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle that defines the classes.
         config: overlays on its inference.yaml, separated by commas: names in its configs, or paths.
         name_by: column of the datalist that named the runs' folders, if one did.
     """
@@ -149,7 +149,8 @@ def froc(
 
     folders = titled(runs, "froc RUN… --datalist DATALIST")
     scheme = bundle_settings(bundle, ["inference.yaml", *listed(config)], ["scheme"])["scheme"]
-    table = lesion_froc(folders, datalist, scheme, output, section, mpp, box, probability, smallest, grown, name_by)
+    limits = (nms_box, probability, itc_diameter, merge_distance)
+    table = lesion_froc(folders, datalist, scheme, output, section, mpp, *limits, name_by)
     print(table.round(3).to_string(index=False))
     print(f"{Path(output) / 'froc.csv'}, and the curves in froc.json")
 
@@ -164,17 +165,17 @@ def activations(
     mpp: float | None = None,
     series: int | None = None,
 ) -> None:
-    """Draw what layers of networks show of one patch of a slide, a row per network.
+    """Draw the activations of networks' layers on one patch of a slide, a row per network.
 
     Args:
         slide: the slide.
-        models: TITLE=CHECKPOINT, or TITLE=CHECKPOINT+CONFIG+… with configs laid over the bundle's inference.yaml.
+        models: TITLE=CHECKPOINT, or TITLE=CHECKPOINT+CONFIG+… with overlays on the bundle's inference.yaml.
         center: row and column of the patch's centre in level-0 pixels, as 500,700.
         layers: names of the networks' modules, separated by commas.
-        output: the picture.
-        bundle: the networks' bundle.
-        mpp: micrometres per pixel of the slide, in place of what the file says.
-        series: which image of the slide's file, of a file of several, from 0.
+        output: picture to write.
+        bundle: name or folder of the networks' bundle.
+        mpp: micrometres per pixel of the slide, instead of the file's.
+        series: number of the image, in a slide file of several, from 0.
     """
     from ..reports.activations import draw_activations
 
@@ -193,17 +194,16 @@ def augmentations(
     patches: int = 64,
     seed: int = 0,
 ) -> None:
-    """Draw what a bundle's augmentations make of patches of a datalist, and the range of hue and saturation before and
-    after.
+    """Draw a bundle's augmentations of a datalist's patches, and the range of hue and saturation before and after.
 
     Args:
-        datalist: its path.
+        datalist: the datalist.
         output: folder for augmentations.png, hue_saturation.png and hue_saturation.csv.
         bundle: name (dmmn, mrn, ...) or folder of the bundle whose train.yaml has the augmentations.
         config: overlays on it, separated by commas: names in the bundle's configs, or paths.
         styled: folder of slides in other styles, as configs/style_transfer.yaml writes them.
-        patches: to take hue and saturation of.
-        seed: of the draws.
+        patches: number of patches whose hue and saturation are measured.
+        seed: random seed of patches and augmentations.
     """
     from ..reports.augmentation import AugmentationReport
 
@@ -225,21 +225,21 @@ def features(
     patches: int = 20,
     seed: int = 0,
 ) -> None:
-    """Draw patches of a datalist's slides in two dimensions by an encoder's features: UMAP where umap-learn is
-    installed, else PCA.
+    """Draw patches of a datalist's slides in two dimensions by an encoder's features: UMAP if umap-learn is installed,
+    else PCA.
 
     Args:
-        datalist: its path.
+        datalist: the datalist.
         output: folder for features.png and features.csv.
-        bundle: name (dmmn, mrn, ...) or folder of the bundle whose network's encoder is meant.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle whose network has the encoder.
         config: overlays on the bundle's inference.yaml, separated by commas: names in its configs, or paths.
-        checkpoint: of the network.
-        module: the encoder's name in it.
-        encoder: a ResNet instead, such as resnet50.
-        weights: its state dict, as torchvision's.
+        checkpoint: checkpoint of the network.
+        module: name of the encoder in the network.
+        encoder: a ResNet to use instead, such as resnet50.
+        weights: state dict of that ResNet, with torchvision's names.
         by: columns of the datalist to colour by.
-        patches: of each slide at most.
-        seed: of the draw.
+        patches: largest number of patches of each slide.
+        seed: random seed of the patches.
     """
     from ..reports.features import bundle_encoder, draw_features, finest_view, resnet_encoder
 

@@ -1,7 +1,7 @@
-"""Standard output and error as commands write to them.
+"""Standard output and error of commands, made safe.
 
-Whoever reads them, head or a terminal, may close them without ending the command. Names and messages of files are a
-stranger's: what a terminal would obey in them is written as an escape sequence, whoever prints it.
+Their reader, such as head or a terminal, may close them without ending the command. Names and messages of files are a
+stranger's: control characters in them are written as escape sequences, whoever prints them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any, TextIO
 
 from ..files import printable, printable_line
 
-# What progress bars write: where they move to, and a line between returns to its beginning.
+# Texts that progress bars write: cursor moves, and a line between carriage returns.
 _MOVE = re.compile(r"\n*(?:\x1b\[A)*")
 _LINE = re.compile(r"(\r?)(.*?)(\r?)", re.DOTALL)
 
 
 class _Safe:
-    """A stream without control characters that goes on, into nothing, when its reader has left.
+    """A stream that writes no control characters, and discards its text once its reader has left.
 
     Args:
-        stream: what is written to.
-        bars: whether progress bars are drawn on it, which may return to the beginning of their line.
+        stream: stream to write to.
+        bars: whether progress bars are drawn on it, which may return to the start of their line.
     """
 
     def __init__(self, stream: TextIO, bars: bool) -> None:
@@ -56,7 +56,7 @@ class _Safe:
         return f"{before}{_printable_tabs(line)}{after}"
 
     def flush(self) -> None:
-        """Flush what was written, or discard it."""
+        """Flush written text, or discard it."""
         self._unless_left(self._stream.flush)
 
     def _unless_left(self, call: Callable[[], object]) -> None:
@@ -70,9 +70,9 @@ class _Safe:
             os.close(nothing)
 
     def _has_left(self, error: OSError) -> bool:
-        """Return whether an error means that no one reads any more: a closed pipe, or a closed terminal.
+        """Return whether an error means that nobody reads any more: a closed pipe or terminal.
 
-        The error of a closed terminal is that of a failing disk, too, which must not pass unseen.
+        A closed terminal raises the same error as a failing disk, which must not be missed.
         """
         if isinstance(error, BrokenPipeError):
             return True
@@ -84,19 +84,20 @@ def _printable_tabs(text: str) -> str:
 
 
 class SafeFormatter(logging.Formatter):
-    """Writes messages without control characters, this project's own on one line each: names in them may have line
-    feeds."""
+    """A formatter without control characters. This project's messages take one line each: names may have line feeds."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return a record's message as it is shown."""
+        """Return a record's message without control characters."""
         ours = record.name.split(".")[0] == __name__.split(".")[0]
         return (printable_line if ours else printable)(super().formatMessage(record))
 
 
 @contextmanager
 def safe_output() -> Iterator[None]:
-    """Within, a closed standard output or error neither stops the work nor changes the exit code, and what is written
-    to them has no control characters."""
+    """Make standard output and error safe in the block.
+
+    Closing them neither stops the work nor changes the exit code, and text written to them has no control characters.
+    """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Safe(sys.stdout, bars=False), _Safe(sys.stderr, bars=True)
     try:

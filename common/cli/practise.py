@@ -1,4 +1,4 @@
-"""Synthetic slides to practise on, and the demonstration."""
+"""Write synthetic slides to practise on, and run the demonstration."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def demo(
 
     Args:
         slide: your slide; without it, a phantom is made.
-        mpp: micrometres per pixel of your slide, in place of what the file says.
-        output: folder for everything that is made.
-        series: which image of your slide's file, of a file of several, from 0.
+        mpp: micrometres per pixel of your slide, instead of the file's.
+        output: folder for all results.
+        series: number of the image, in a slide file of several, from 0.
     """
     from .demo import demo as run_demo
 
@@ -34,14 +34,14 @@ def phantom(
 
     Args:
         output: folder to write to.
-        training: how many slides, labelled by partial annotations.
-        validation: as many for choosing the checkpoint.
-        testing: as many labelled by their full label maps.
-        size: pixels a side.
+        training: number of slides for training, labelled by partial annotations.
+        validation: number of slides for choosing the checkpoint, labelled the same way.
+        testing: number of slides for testing, labelled by their full label maps.
+        size: pixels per side.
         mpp: micrometres per pixel.
-        seed: slides have this seed, the next, and so on.
-        recipe: what they are made of.
-        style: how they are annotated: whole components with thin seams, spaced ones, or cropped fields.
+        seed: random seed of the first slide; each further slide has the next.
+        recipe: kind of tissue.
+        style: style of annotation: whole components with thin seams, spaced ones, or cropped fields.
     """
     from ..phantom import write_phantoms
 
@@ -63,12 +63,12 @@ def phantom_camelyon16(
 
     Args:
         output: folder to write to.
-        normal: slides for training without metastases.
-        tumour: slides for training with metastases.
-        testing: slides for testing, with and without in turn.
-        size: pixels a side.
+        normal: number of slides for training without metastases.
+        tumour: number of slides for training with metastases.
+        testing: number of slides for testing, alternately with and without metastases.
+        size: pixels per side.
         mpp: micrometres per pixel.
-        seed: slides have this seed, the next, and so on.
+        seed: random seed of the first slide; each further slide has the next.
         labels: also write full label maps, which the data set does not have.
     """
     from ..phantom import write_camelyon16
@@ -90,12 +90,12 @@ def phantom_breast_biopsies(
 
     Args:
         output: folder to write to.
-        training: regions for training.
-        validation: regions for choosing the checkpoint.
-        testing: regions for scores and diagnosis.
-        size: pixels a side; of each region and side between three and five quarters of that.
+        training: number of regions for training.
+        validation: number of regions for choosing the checkpoint.
+        testing: number of regions for scores and diagnosis.
+        size: mean pixels per side; each side of each region is between three and five quarters of that.
         mpp: micrometres per pixel.
-        seed: of everything.
+        seed: random seed.
     """
     from ..phantom import write_breast_biopsies
 
@@ -106,15 +106,15 @@ def phantom_breast_biopsies(
 def phantom_bach(
     output: str, slides: int = 10, size: int = 8192, mpp: float = 2.0, seed: int = 0, far: bool = False
 ) -> None:
-    """Write synthetic breast slides as BACH hands out its whole slides, in regions of several millimetres.
+    """Write synthetic breast slides in BACH's folders and formats, with regions of several millimetres.
 
     Args:
         output: folder to write to.
-        slides: how many: A01, A02, and so on.
-        size: pixels a side.
+        slides: number of slides: A01, A02, and so on.
+        size: pixels per side.
         mpp: micrometres per pixel.
-        seed: slides have this seed, the next, and so on.
-        far: also write label maps of what only its surroundings beyond 680 micrometres tell.
+        seed: random seed of the first slide; each further slide has the next.
+        far: also write label maps of the pixels whose class only surroundings beyond 680 micrometres show.
     """
     from ..phantom import write_bach
 
@@ -136,13 +136,14 @@ def phantom_multi_stain(
 
     Args:
         output: folder to write to.
-        annotated: slides for training with completely annotated regions.
-        unlabelled: slides for training without annotation, for iterative training.
-        validation: as annotated, for choosing the checkpoint.
-        testing: slides with full label maps, half of them of a stain, a scanner or both that are in no other slide.
-        size: pixels a side.
+        annotated: number of slides for training with completely annotated regions.
+        unlabelled: number of slides for training without annotation, for iterative training.
+        validation: number of slides for choosing the checkpoint, annotated the same way.
+        testing: number of slides with full label maps, half of them of a stain, a scanner or both that no other slide
+            has.
+        size: pixels per side.
         mpp: micrometres per pixel.
-        seed: slides have this seed, the next, and so on.
+        seed: random seed of the first slide; each further slide has the next.
     """
     from ..phantom import write_multi_stain
 

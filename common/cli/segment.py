@@ -17,8 +17,8 @@ def segment(
 ) -> None:
     """Segment whole slides: label maps, polygons for QuPath, pictures and areas, a folder per slide.
 
-    Without weights of your own, the demonstration's are used, which know synthetic tissue only. A run that is stopped
-    resumes when the same command is given again.
+    Without weights of your own, the demonstration's are used, which know only synthetic tissue. Rerun the same command
+    to resume a run that was stopped.
 
     Args:
         slides: paths, globs or datalists.

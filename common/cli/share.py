@@ -1,4 +1,4 @@
-"""Hand bundles on, and take them over."""
+"""Export bundles, and check those of others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .values import listed
 
 
 def bundles() -> None:
-    """List the bundles that come with MultiMag: name, weights, folder, what it does."""
+    """List the bundles that come with MultiMag: name, task, weights and folder."""
     from ..bundle.find import listed_bundles
 
     print(listed_bundles())
@@ -30,20 +30,20 @@ def export(
     """Write a bundle that runs without this project: a zip, a folder for Hugging Face, or both.
 
     Args:
-        bundle: its name (dmmn, mrn, ...) or folder.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle.
         checkpoint: the weights, as train.yaml writes them.
-        output: the zip.
-        huggingface: the folder.
+        output: zip to write.
+        huggingface: folder to write for Hugging Face.
         config: overlays that the checkpoint was trained with, separated by commas: names in the bundle's configs, or
             paths; by default those that the checkpoint names.
-        name: of the exported bundle; the bundle's by default.
+        name: name of the exported bundle; the bundle's by default.
         trained_on: a sentence on what the weights were trained on, and under what licence.
-        version: its version number; the bundle's by default.
-        changes: what is new in that version.
+        version: version number of the export; the bundle's by default.
+        changes: description of what is new in that version.
         metadata: JSON or YAML with further fields of metadata.json (authors, intended_use, eval_metrics, ...).
-        formats: further files of the network: ts (TorchScript), pt2 (torch.export), onnx; several with commas.
-        large_files_url: where files above 25 MB will lie, for large_files.yml.
-        license: of the weights, as Hugging Face spells it, for the model card.
+        formats: further files of the network, separated by commas: ts (TorchScript), pt2 (torch.export), onnx.
+        large_files_url: address where files above 25 MB will lie, for large_files.yml.
+        license: licence of the weights, as Hugging Face spells it, for the model card.
     """
     from ..bundle.find import find_bundle, trained_as
     from ..sharing import ExportOptions, export_bundle
@@ -63,18 +63,18 @@ def verify(
     trial_minutes: float = 20.0,
     trial_memory_gb: float = 16.0,
 ) -> None:
-    """Check a bundle's folder or zip for handing it on. Leaves with a non-zero exit code if something is wrong.
+    """Check that a bundle's folder or zip can be handed on. Exits with a non-zero code if something is wrong.
 
-    Nothing of the bundle is run until its files, weights, settings and code have been looked at. What verify does not
-    protect from: what a bundle's code does once it runs. The trial run is limited in time and memory, but may read and
-    change every file that you may, and use the network. Check a stranger's bundle with --run False.
+    No code of the bundle is run until its files, weights, settings and code have been checked. Verify does not protect
+    you from what that code does once it runs: the trial run is limited in time and memory, but may read and change
+    every file that you may, and use the network. Check a stranger's bundle with --run False.
 
     Args:
         bundle: folder or zip.
-        schema: the Model Zoo's metadata schema, to check against it too.
-        run: also run it on a synthetic slide, without this project; what a bundle holds is code.
-        trial_minutes: limit of each step of that run.
-        trial_memory_gb: limit of memory of each of its processes, in GiB.
+        schema: the Model Zoo's metadata schema, to check against as well.
+        run: also run the bundle's code on a synthetic slide, without this project.
+        trial_minutes: time limit of each step of that run.
+        trial_memory_gb: memory limit of each of its processes, in GiB.
     """
     from ..sharing import TrialLimits, verify_bundle
 
@@ -86,18 +86,18 @@ def verify(
 
 
 def convert_released(released: str, output: str) -> None:
-    """Turn a checkpoint that the authors of DMMN released into one that the DMMN bundle loads.
+    """Convert a checkpoint that the authors of DMMN released to one that the DMMN bundle loads.
 
     Args:
-        released: the released ``.pkl``; only its tensors are read.
-        output: the checkpoint to write, ``models/released.pt`` in the bundle for ``configs/released.yaml``.
+        released: the released ``.pkl``, of which only the tensors are read.
+        output: checkpoint to write: ``models/released.pt`` in the bundle, for ``configs/released.yaml``.
     """
     import torch
 
-    from ..files import written_whole
+    from ..files import atomic_write
     from ..networks import load_released_dmmn
 
     network = load_released_dmmn(released)
-    with written_whole(output) as partial:
+    with atomic_write(output) as partial:
         torch.save(network.state_dict(), partial)
     print(f"{sum(p.numel() for p in network.parameters()):,} weights: {output}")

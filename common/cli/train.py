@@ -16,8 +16,8 @@ def train(
 ) -> None:
     """Train a bundle's network on a datalist; the best checkpoint by validation mean IoU is OUTPUT/model.pt.
 
-    The bundle's own settings are the paper's, for a GPU and days. Begin with --config small.yaml: a narrow network, an
-    hour on two CPU cores. A training that is stopped resumes after its last finished epoch.
+    The bundle's own settings are the paper's, which take days on a GPU. Begin with --config small.yaml: a narrow
+    network, an hour on two CPU cores. Rerun the same command to resume a training after its last finished epoch.
 
     Args:
         datalist: slides and annotations; "datalist folder" writes one.
@@ -39,8 +39,9 @@ def evaluate(
     output: str = "output/evaluation",
     **settings: Any,
 ) -> None:
-    """Score a checkpoint on the annotated pixels of a datalist's testing section: scores per class, slide and group,
-    confusion matrix, and how much the network relies on its context.
+    """Score a checkpoint on the annotated pixels of a datalist's testing section.
+
+    Writes scores per class, slide and group, a confusion matrix, and how much the network relies on its context.
 
     Args:
         datalist: slides and annotations.

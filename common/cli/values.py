@@ -1,4 +1,4 @@
-"""Values of options as commands take them."""
+"""Parse the values of options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def listed(value: str | Sequence[str]) -> list[str]:
-    """Return what stands between commas; fire makes one string of some values and a tuple of others."""
+    """Return the values between commas; fire makes one string of some and a tuple of others."""
     return [part for part in value.split(",") if part] if isinstance(value, str) else [str(part) for part in value]
 
 
@@ -15,7 +15,7 @@ def titled(runs: Sequence[str], usage: str) -> dict[str, str]:
     """Return folders by title, from TITLE=FOLDER or FOLDER.
 
     Raises:
-        ValueError: there are none, or two of one title.
+        ValueError: there are none, or two have the same title.
     """
     if not runs:
         raise ValueError(f"name at least one run: multimag {usage}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..files import PARTIAL, remove, sha256, utf8, written_whole
+from ..files import PARTIAL, atomic_write, remove, sha256, utf8
 from ..outputs.writer import SUMMARY
 from .locations import filesystem, is_url, lists_files, location_of, puts_whole, shown
 from .patience import patiently
@@ -155,7 +155,7 @@ class FolderStore(OutputStore):
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        with written_whole(self.working / name) as partial:
+        with atomic_write(self.working / name) as partial:
             partial.write_bytes(content)
 
     def forget(self, name: str) -> None:
@@ -183,7 +183,7 @@ class FolderStore(OutputStore):
 
     def put_part(self, name: str, part: Path) -> None:
         target = self._part(name)
-        with written_whole(target) as partial:
+        with atomic_write(target) as partial:
             part.replace(partial)
 
     @contextmanager

@@ -103,7 +103,7 @@ def names_in_use(entries: Iterable[Mapping[str, Any]], scheme: ClassScheme) -> N
             found.unreadable.append(str(error))
             continue
         found.slides.update({candidate for name in names for candidate in name.candidates})
-        unknown = (name for name in names if name.otherwise is not None and not known.intersection(name.candidates))
+        unknown = (name for name in names if name.fallback is not None and not known.intersection(name.candidates))
         found.unknown.update({_to_map(name, scheme) for name in unknown})
     return found
 
@@ -111,7 +111,7 @@ def names_in_use(entries: Iterable[Mapping[str, Any]], scheme: ClassScheme) -> N
 def _to_map(name: OutlineName, scheme: ClassScheme) -> str:
     """Return which of an outline's names to map: the first that says what it is, else the one that is reported."""
     telling = (candidate for candidate in name.candidates if can_guess(candidate, scheme))
-    return next(telling, name.otherwise or name.candidates[0])
+    return next(telling, name.fallback or name.candidates[0])
 
 
 def checked_class_map(class_map: Any, scheme: ClassScheme | None = None, owner: str = "the scheme") -> ClassMap:

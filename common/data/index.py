@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..classes import ClassScheme
-from ..files import safe_name, written_whole
+from ..files import atomic_write, safe_name
 from ..literal import as_path
 from ..slides import FieldOfView, PatchReader, Slide, has_several_files
 from .processes import share_out
@@ -127,7 +127,7 @@ def _cached_table(
     if path.exists():
         return pd.read_csv(path)
     table = _table(slide, item, scheme, reader, target, min_labelled, stride, store, within)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         table.to_csv(partial, index=False)
     return table
 

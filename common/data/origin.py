@@ -16,10 +16,11 @@ from ..annotations import (
     LabelImage,
     ProportionsError,
     outline_names,
+    parsed_once,
     read_annotations,
     stated_origin,
 )
-from ..classes import LEFT_OUT, UNLABELLED, ClassScheme
+from ..classes import IGNORE, UNLABELLED, ClassScheme
 from ..errors import UnreadableFileError
 from ..slides import ORIGINS, PLAIN_SUFFIXES, Bounds, Slide, open_entry, tissue_mask
 from .class_map import guessed_class, is_background
@@ -36,9 +37,7 @@ _TWO_CLASSES = ClassScheme(
 )
 
 # Of label images whose classes are not known: every value is an annotation.
-_ANY_LABEL = ClassScheme(
-    [{"name": str(n), "color": (0, 0, 0), "label": n, "channel": n - 1} for n in range(1, LEFT_OUT)]
-)
+_ANY_LABEL = ClassScheme([{"name": str(n), "color": (0, 0, 0), "label": n, "channel": n - 1} for n in range(1, IGNORE)])
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
         slide = open_entry(entry)
     except (UnreadableFileError, ValueError):
         return None
-    with slide:
+    with slide, parsed_once():
         if slide.bounds is None or slide.frame("bounds") == slide.frame("slide") or says_origin(entry):
             return None
         try:
@@ -183,7 +182,7 @@ def _read_for_comparison(entry: Mapping[str, Any], scheme: ClassScheme | None) -
         name: _compared_class(name, given, scheme)
         for outline in names
         for name in outline.candidates
-        if outline.otherwise is not None or name in given
+        if outline.fallback is not None or name in given
     }
     return read_annotations(entry["label"], _TWO_CLASSES, class_map, image=image), _TWO_CLASSES
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 from tqdm import tqdm
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from ..files import written_whole
+from ..files import atomic_write
 from ..literal import as_path
 from ..slides import SlideError, pixels_key
 from .index import PatchIndex
@@ -109,7 +109,7 @@ class PackedPatches:
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
     def _write(self, path: Path, item: Mapping[str, Any], wanted: np.ndarray) -> None:
-        with written_whole(path) as partial, ThreadPoolExecutor(self.threads) as pool:
+        with atomic_write(path) as partial, ThreadPoolExecutor(self.threads) as pool:
             group = zarr.create_group(store=str(partial))
             arrays: dict[str, zarr.Array] = {}
             bar = tqdm(total=len(wanted), desc=path.stem, unit="patch", delay=2, leave=False)

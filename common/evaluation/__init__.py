@@ -1,4 +1,4 @@
-"""Scores of segmented slides: files of slides and their annotations in, numbers out."""
+"""Score segmented slides: files of slides and their annotations in, numbers out."""
 
 from ..renamed import renamed_in
 

@@ -1,4 +1,4 @@
-"""Several models on the same slides: side by side, and in one table."""
+"""Compare several models on the same slides, side by side and in one table."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tqdm import tqdm
 from ..annotations import LabelSource, PredictedLabels
 from ..classes import ClassScheme
 from ..data import SlideStore, load_datalist, output_name
-from ..files import same_name, write_json, written_whole
+from ..files import atomic_write, same_name, write_json
 from ..outputs.ome_zarr import read_probability
 from ..outputs.overlay import blend
 from ..outputs.panels import panels
-from ..reports.scores import FIGURES, ScoreReport, plot_classes, score_column, write_table
+from ..reports.scores import METRICS, ScoreReport, plot_classes, score_column, write_table
 from ..slides import Slide
 from .slide import score_slide
 
 _PANEL = 700
 _OPACITY = 0.6
-# The picture of the figures of every class, and what a picture of probabilities adds to its slide's name.
+# Name of the picture of every class's scores, and suffix of pictures of probabilities.
 _CLASSES, _MAPS = "classes", "_probabilities"
 
 
@@ -39,26 +39,26 @@ def compare_runs(
     name_by: str | None = None,
     evaluated: Mapping[str, str | Path] | None = None,
 ) -> pd.DataFrame:
-    """Score the predictions of several runs of inference.yaml and lay them side by side.
+    """Score the predictions of several runs of inference.yaml, and draw them side by side.
 
     Args:
         runs: title -> the run's output folder, which holds ``<slide name>/prediction.tif``.
         datalist: slides and their annotations.
         scheme: the classes.
-        out: folder for ``comparison.csv``, ``comparison.json``, ``classes.png`` (figures of every class) and
-            ``<slide name>.png`` (image, truth, each run); of a sigmoid's runs that have ``probabilities.zarr`` also
+        out: folder for ``comparison.csv``, ``comparison.json``, ``classes.png`` (scores of every class) and
+            ``<slide name>.png`` (image, truth, each run); for a sigmoid's runs with ``probabilities.zarr`` also
             ``<slide name>_probabilities.png``.
-        section: of the datalist.
-        classes: those that count; all by default.
+        section: section of the datalist.
+        classes: classes that count; all by default.
         name_by: column that named the runs' folders; see :class:`SlideDataset`.
         evaluated: title -> output folder of evaluate.yaml, whose ``scores.json`` over patches goes into the same table.
 
     Returns:
         one row per run: mean IoU, recall, precision and F1, pixel accuracy, and the IoU of each class (the form of the
-        papers' tables). With ``evaluated``, a column says what a row is over: patches, or slides.
+        papers' tables). With ``evaluated``, a column tells whether a row is over patches or slides.
 
     Raises:
-        ValueError: a run lacks a slide, or predicted other classes; a folder has no scores.
+        ValueError: a run lacks a slide, or predicted other classes; or a folder has no scores.
     """
     patches = {title: _evaluation(Path(folder), scheme) for title, folder in (evaluated or {}).items()}
     items, out = load_datalist(datalist, section), Path(out)
@@ -81,11 +81,11 @@ def compare_runs(
         if scheme.activation == "sigmoid" and maps:
             write_probability_panels(out / f"{name}{_MAPS}.png", slide, truth, maps, scheme)
     reports = {
-        title: ScoreReport(scheme, np.stack(found), items, classes).figures() for title, found in matrices.items()
+        title: ScoreReport(scheme, np.stack(found), items, classes).results() for title, found in matrices.items()
     }
     write_json(out / "comparison.json", reports)
     plot_classes(reports, scheme, out / f"{_CLASSES}.png")
-    table = pd.DataFrame([_row(title, figures) for title, figures in [*patches.items(), *reports.items()]])
+    table = pd.DataFrame([_row(title, results) for title, results in [*patches.items(), *reports.items()]])
     if patches:
         table.insert(1, "over", ["patches"] * len(patches) + ["slides"] * len(reports))
     write_table(out / "comparison.csv", table)
@@ -93,25 +93,25 @@ def compare_runs(
 
 
 def write_panels(path: Path, slide: Slide, shown: Mapping[str, LabelSource], scheme: ClassScheme) -> None:
-    """Write the slide, and next to it each source of labels laid over it, at most 700 pixels a side."""
+    """Write a picture of the slide and, next to it, each source of labels over it, at most 700 pixels a side."""
     view = _Overview.of(slide)
     pictures = {"slide": view.tissue}
     for title, labels in shown.items():
         pictures[title] = blend(view.tissue, view.labels(labels), scheme, opacity=_OPACITY)
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         panels(pictures, scheme, _OPACITY).save(partial)
 
 
 def write_probability_panels(
     path: Path, slide: Slide, truth: LabelSource, maps: Mapping[str, Path], scheme: ClassScheme
 ) -> None:
-    """Write the slide, its truth, and each map of the probability of the class that a sigmoid predicts, dark where it
-    is low (the form of Gu et al. 2018, Fig. 4).
+    """Write a picture of the slide, its truth, and each map of a sigmoid's probability, dark where it is low (the form
+    of Gu et al. 2018, Fig. 4).
 
     Args:
-        path: the picture.
+        path: picture to write.
         slide: the slide.
-        truth: its annotation.
+        truth: annotation of the slide.
         maps: title -> ``probabilities.zarr``.
         scheme: the classes, of a sigmoid.
     """
@@ -133,7 +133,7 @@ def write_probability_panels(
             for i, step in enumerate(steps)
         ]
     )
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         panels(pictures, legend).save(partial)
 
 
@@ -158,11 +158,11 @@ class _Overview:
         return cls(slide, mpp, slide.read(_middle(slide), mpp, (size[0], size[1]), snap=0))
 
     def labels(self, source: LabelSource) -> np.ndarray:
-        """Label map of the picture."""
+        """Return the label map on the picture's pixels."""
         return source.label_map(self.slide, _middle(self.slide), self.mpp, self.tissue.shape[:2])
 
     def resampled(self, values: np.ndarray, mpp: float) -> np.ndarray:
-        """A map of the whole slide from its top left corner at ``mpp``, on the picture's pixels; its nearest values."""
+        """Return the nearest values, on the picture's pixels, of a map of the whole slide at ``mpp``."""
         at = [
             np.clip(((np.arange(side) + 0.5) * self.mpp / mpp).astype(np.int64), 0, have - 1)
             for side, have in zip(self.tissue.shape[:2], values.shape, strict=True)
@@ -175,7 +175,7 @@ def _middle(slide: Slide) -> tuple[float, float]:
 
 
 def _probability_colors() -> np.ndarray:
-    """``(256, 3)`` uint8: black for 0 to light yellow for 1."""
+    """Return ``(256, 3)`` uint8 colours from black for 0 to light yellow for 1."""
     from matplotlib import colormaps
 
     return (colormaps["inferno"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
@@ -189,32 +189,32 @@ def _prediction(folder: Path, item: Mapping[str, Any], name_by: str | None) -> P
 
 
 def _evaluation(folder: Path, scheme: ClassScheme) -> dict[str, Any]:
-    """What an evaluation wrote."""
+    """Read the scores that an evaluation wrote."""
     path = folder / "scores.json"
     if not path.exists():
         raise ValueError(f"{path}: no such scores. Run evaluate.yaml with output_dir {folder} first")
-    figures = json.loads(path.read_text(encoding="utf-8"))
-    if set(figures["classes"]) - set(scheme.names):
-        raise ValueError(f"{path}: scores of {', '.join(figures['classes'])}, not of {', '.join(scheme.names)}")
-    return figures
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if set(results["classes"]) - set(scheme.names):
+        raise ValueError(f"{path}: scores of {', '.join(results['classes'])}, not of {', '.join(scheme.names)}")
+    return results
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Return names for pictures: of several regions of one slide, the second is ``<name>_2``.
+    """Return distinct names of pictures: for several regions of one slide, the second is ``<name>_2``.
 
-    No name is another picture's, nor that of the figures of every class.
+    No name is another picture's, nor that of the picture of every class's scores.
     """
     taken, distinct = {_CLASSES}, []
     for name in names:
         numbered = (name, *(f"{name}_{number}" for number in range(2, len(names) + 3)))
-        # Case aside, as on Windows and macOS two such names are one file.
+        # Case is ignored: on Windows and macOS, names that differ only in case are one file.
         free = next(one for one in numbered if not {same_name(one), same_name(f"{one}{_MAPS}")} & taken)
         taken |= {same_name(free), same_name(f"{free}{_MAPS}")}
         distinct.append(free)
     return distinct
 
 
-def _row(title: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    means = {f"mean {figure}": figures[f"mean_{figure}"] for figure in FIGURES}
-    ious = {f"IoU {name}": row["iou"] for name, row in figures["classes"].items()}
-    return {"model": title, **means, "pixel accuracy": figures["pixel_accuracy"], **score_column(figures), **ious}
+def _row(title: str, results: Mapping[str, Any]) -> dict[str, Any]:
+    means = {f"mean {metric}": results[f"mean_{metric}"] for metric in METRICS}
+    ious = {f"IoU {name}": row["iou"] for name, row in results["classes"].items()}
+    return {"model": title, **means, "pixel accuracy": results["pixel_accuracy"], **score_column(results), **ious}

@@ -1,4 +1,4 @@
-"""Detection of lesions: free-response ROC of segmented slides, as CAMELYON16 scores it."""
+"""Score the detection of lesions on segmented slides by free-response ROC, as CAMELYON16 does."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ def lesion_froc(
     out: str | Path,
     section: str = "testing",
     mpp: float = 8.0,
-    box: float = 384.0,
+    nms_box: float = 384.0,
     probability: float = 0.5,
-    smallest: int = 200,
-    grown: int = 75,
+    itc_diameter: int = 200,
+    merge_distance: int = 75,
     name_by: str | None = None,
 ) -> pd.DataFrame:
-    """Score how well the lesions of whole slides are found, by MONAI's :class:`LesionFROC`.
+    """Score the detection of lesions on whole slides with MONAI's :class:`LesionFROC`.
 
-    The places of highest probability are detections, strongest first, none in the ``box`` around another. Lesions
-    nearer than ``grown`` to each other are one; isolated tumour cells, lesions that then measure less than ``smallest``
-    more than ``grown``, count neither for nor against.
+    The places of highest probability are detections, strongest first, none in the box around another (non-maximum
+    suppression). Lesions nearer to each other than ``merge_distance`` are one. Isolated tumour cells, lesions that then
+    measure less than ``itc_diameter`` more than ``merge_distance``, count neither for nor against.
 
     Args:
         runs: title -> output folder of inference.yaml with ``<slide name>/probabilities.zarr``.
         datalist: slides and their annotations, which must be exhaustive.
         scheme: the classes, of a sigmoid.
         out: folder for ``froc.csv`` and ``froc.json``.
-        section: of the datalist.
-        mpp: µm per pixel at which maps are compared (the challenge: level 5, about 8).
-        box: µm a side around a detection in which there is no other.
-        probability: least probability of a detection.
-        smallest: µm; largest diameter of isolated tumour cells.
-        grown: µm; lesions are joined and filled over this distance (five tumour cells).
+        section: section of the datalist.
+        mpp: µm/px at which maps are compared (the challenge: level 5, about 8).
+        nms_box: side in µm of the box around a detection that holds no other.
+        probability: lowest probability of a detection.
+        itc_diameter: largest diameter in µm of isolated tumour cells.
+        merge_distance: distance in µm over which lesions are joined and filled (five tumour cells).
         name_by: column that named the runs' folders; see :class:`SlideDataset`.
 
     Returns:
-        one row per run: the score (mean sensitivity at 1/4, 1/2, 1, 2, 4 and 8 false positives a slide) and each of
+        one row per run: the score (mean sensitivity at 1/4, 1/2, 1, 2, 4 and 8 false positives per slide) and each of
         these sensitivities.
 
     Raises:
@@ -76,13 +76,13 @@ def lesion_froc(
                 sample = _sample(maps, item, store, scheme, mpp, Path(scratch) / "slide")
                 scorer = LesionFROC(
                     [sample],
-                    grow_distance=grown,
-                    itc_diameter=smallest,
+                    grow_distance=merge_distance,
+                    itc_diameter=itc_diameter,
                     nms_prob_threshold=probability,
-                    nms_box_size=max(1, round(box / sample["pixel_spacing"])),
+                    nms_box_size=max(1, round(nms_box / sample["pixel_spacing"])),
                     image_reader_name="TiffFile",
                 )
-                # MONAI shows a progress bar for every call, here one of a single slide.
+                # MONAI shows a progress bar for every call, which here is for a single slide.
                 with redirect_stderr(StringIO()):
                     found.append(scorer.compute_fp_tp()[:3])
         curves[title] = _curve(found)
@@ -96,12 +96,13 @@ def lesion_froc(
 def _sample(
     maps: Path, item: Mapping[str, Any], store: SlideStore, scheme: ClassScheme, mpp: float, scratch: Path
 ) -> dict[str, Any]:
-    """The files that :class:`LesionFROC` reads: a probability map, and a mask on the same pixels."""
+    """Write the files that :class:`LesionFROC` reads, a probability map and a mask on the same pixels; return its
+    entry."""
     values, spacing = read_probability(maps, scheme.positive.name, mpp)
     slide = store.slide(item)
     height, width = values.shape
     down, across = slide.pixel(spacing)
-    # Where a pyramid's last odd row or column is left out, the map is a little smaller than the slide.
+    # If a pyramid leaves out its last odd row or column, the map is a little smaller than the slide.
     truth = store.labels(item).label_map(slide, (height / 2 * down, width / 2 * across), spacing, (height, width))
     np.save(scratch.with_suffix(".npy"), values)
     mask = (truth == scheme.positive.label).astype(np.uint8)
@@ -115,13 +116,17 @@ def _sample(
 
 
 def _curve(found: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> dict[str, Any]:
-    """From each slide's false and true detections' probabilities and number of lesions."""
+    """Return the curve of all slides.
+
+    Args:
+        found: for each slide, the probabilities of its false and of its true detections, and its number of lesions.
+    """
     lesions = sum(int(number) for _, _, number in found)
     if not lesions:
-        raise ValueError("no lesion to be found: all slides are without, or all lesions are smaller than smallest")
+        raise ValueError("no lesion to be found: no slide has any, or all are smaller than itc_diameter")
     false_positives = np.concatenate([false for false, _, _ in found])
-    # MONAI leaves the lowest probability out, meaning the 0 of a lesion that was missed. Where none was, it would leave
-    # detections out.
+    # MONAI drops the lowest probability, taking it for the 0 of a missed lesion. If none was missed, it would drop a
+    # detection.
     true_positives = np.concatenate([*(true for _, true, _ in found), [0.0]])
     per_slide, sensitivity = compute_froc_curve_data(false_positives, true_positives, lesions, len(found))
     at: Sequence[float] = np.interp(RATES, per_slide[::-1], sensitivity[::-1]).tolist()

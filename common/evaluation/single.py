@@ -1,4 +1,4 @@
-"""How well does one segmented slide agree with its annotation?"""
+"""Score one segmented slide against its annotation."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def score_prediction(
         slide: the slide.
         scheme: the classes.
         output: folder to write to; by default ``scores``, next to the prediction.
-        mpp: micrometres per pixel of the slide, in place of what the file says.
-        origin: from where the annotation counts, ``slide`` or ``bounds``.
-        series: which image of the slide's file, of a file of several.
+        mpp: µm/px of the slide, instead of the file's.
+        origin: origin of the annotation's coordinates, ``slide`` or ``bounds``.
+        series: number of the image, in a slide file of several.
 
     Returns:
-        The scores and the folder.
+        the scores and the folder.
     """
     folder = Path(output) if output else Path(prediction).parent / "scores"
     entry = {"image": str(slide), "mpp": mpp, "series": series}

@@ -1,4 +1,4 @@
-"""Scores stitched predictions of whole slides."""
+"""Score stitched predictions of whole slides."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _BAND = 2048
 def score_slide(
     slide: Slide, prediction: str | Path, truth: LabelSource, scheme: ClassScheme, count_skipped: bool = True
 ) -> np.ndarray:
-    """Confusion matrix of a slide's ``prediction.tif`` over its labelled pixels.
+    """Return the confusion matrix of a slide's ``prediction.tif`` over its labelled pixels.
 
     Args:
         slide: the slide that was segmented.
-        prediction: its label map, as the engine wrote it.
-        truth: its annotation.
+        prediction: label map that the engine wrote.
+        truth: annotation of the slide.
         scheme: the classes.
-        count_skipped: pixels that were not predicted (left out by the tissue mask) count as the scheme's ``skipped``
-            class where it has one, instead of as "not predicted"; those outside the segmented regions do not.
+        count_skipped: whether pixels that the tissue mask left out count as the scheme's ``skipped`` class, if it has
+            one, instead of as "not predicted". Pixels outside the segmented regions never do.
 
     Returns:
-        as :func:`common.metrics.confusion_matrix`.
+        the matrix of :func:`common.metrics.confusion_matrix`.
 
     Raises:
-        ValueError: the prediction is not of this slide, or of other classes.
+        ValueError: the prediction is not of this slide, or has other classes.
     """
     labels = TiffBackend(Path(prediction))
     try:
@@ -50,18 +50,18 @@ def score_slide(
             rows = min(_BAND, height - top)
             predicted = labels.read_samples(0, top, 0, rows, width)[..., 0]
             center = ((top + rows / 2) * pixel[0], width / 2 * pixel[1])
-            true = truth.label_map(slide, center, mpp, (rows, width))
+            annotated = truth.label_map(slide, center, mpp, (rows, width))
             left_out = predicted == 0
             if asked is not None:
                 left_out &= asked.at((top + np.arange(rows) + 0.5) * pixel[0], (np.arange(width) + 0.5) * pixel[1])
-            total += confusion_matrix(np.where(left_out, skipped, predicted), true, len(scheme))
+            total += confusion_matrix(np.where(left_out, skipped, predicted), annotated, len(scheme))
         return total
     finally:
         labels.close()
 
 
 def segmented_regions(prediction: str | Path) -> list[list[float]] | None:
-    """The regions of its slide that a ``prediction.tif`` is of, as the summary next to it says; None: all of it."""
+    """Return the regions that were segmented, from the summary next to a ``prediction.tif``; None: the whole slide."""
     summary = Path(prediction).with_name("summary.json")
     if not summary.exists():
         return None

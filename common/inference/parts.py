@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 from ..errors import UnreadableFileError
-from ..files import remove, write_json, written_whole
+from ..files import atomic_write, remove, write_json
 from ..settings import SettingsError, check_same, differences
 from .progress_log import DONE, SETTINGS, add_done, stored_settings
 
@@ -22,7 +22,7 @@ _MEMBER = re.compile(r"[a-z]+\.zarr/(zarr\.json|c(/\d+)+)")
 def pack_part(unfinished: Path, part: Path) -> Path:
     """Write a part: what a folder of maps and their progress log holds. Return its path."""
     files = [path for path in sorted(unfinished.rglob("*")) if path.is_file()]
-    with written_whole(part) as partial, zipfile.ZipFile(partial, "w") as archive:
+    with atomic_write(part) as partial, zipfile.ZipFile(partial, "w") as archive:
         # The chunks are compressed already.
         for path in files:
             archive.write(path, path.relative_to(unfinished).as_posix())

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import write_json, written_whole
+from ..files import atomic_write, write_json
 from ..settings import SettingsError, check_same
 
 logger = logging.getLogger(__name__)
@@ -112,6 +112,6 @@ def add_done(folder: Path, lines: str) -> str:
     if damaged:
         logger.warning("%s is damaged: blocks of %d of its lines are predicted again", path, damaged)
     whole = "".join(f"{line}\n" for line in blocks) + lines
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(whole, encoding="ascii")
     return whole

@@ -1,4 +1,4 @@
-"""Whom the server answers."""
+"""Decide which requests the server answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hmac
 import re
 from collections.abc import Mapping
 
-# Where the token is read from: on a command line, every account of the machine could read it.
+# Environment variable with the token: on a command line, every account of the machine could read it.
 TOKEN_VARIABLE = "MULTIMAG_LABEL_TOKEN"
 HOSTS = ("127.0.0.1", "localhost")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
@@ -23,7 +23,7 @@ def checked_token(environment: Mapping[str, str]) -> str | None:
     """Return the token that requests must bring, or None if none is set.
 
     Raises:
-        ValueError: it is too short, or could not stand in an address.
+        ValueError: the token is too short, or cannot be a part of an address.
     """
     token = environment.get(TOKEN_VARIABLE)
     if token and not _TOKEN.fullmatch(token):
@@ -32,13 +32,14 @@ def checked_token(environment: Mapping[str, str]) -> str | None:
 
 
 def refusal(host: str | None, scheme: str, headers: Mapping[str, str]) -> str | None:
-    """Return why a request is not answered: a page from elsewhere made it, which could read slides and change
-    annotations. None: it may be.
+    """Return why a request is refused, or None if it is not.
+
+    Requests of pages from other sites are refused: they could read slides and change annotations.
 
     Args:
-        host: whom the request is for, without the port.
+        host: host that the request is for, without the port.
         scheme: ``http`` or ``https``.
-        headers: of the request, by names in small letters.
+        headers: headers of the request, by lower-case name.
     """
     origin = headers.get("origin")
     own = f"{scheme}://{headers.get('host', '')}"
@@ -48,12 +49,12 @@ def refusal(host: str | None, scheme: str, headers: Mapping[str, str]) -> str | 
 
 
 def admitted(path: str, authorization: str | None, token: str | None) -> str | None:
-    """Return the path that a request asks for, without the token; None if it must not be answered.
+    """Return the path that a request asks for, without the token; None if it must be refused.
 
     Args:
-        path: of the request. A viewer that sends no headers puts the token before it: ``/TOKEN/info/``.
-        authorization: the header of that name: ``Bearer TOKEN``.
-        token: what to compare with; None lets every request in.
+        path: path of the request. A viewer that sends no headers puts the token before it: ``/TOKEN/info/``.
+        authorization: header of that name: ``Bearer TOKEN``.
+        token: token that is required; None lets every request in.
     """
     if token is not None:
         kind, _, given = (authorization or "").partition(" ")

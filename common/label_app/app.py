@@ -35,16 +35,16 @@ _WRITERS = {"asap": create_asap_annotations_xml, "dsa": create_dsa_annotations_j
 
 
 class StudiesDatastore(StudiesOnly, LocalDatastore):
-    """The folder of slides, and nothing outside of it."""
+    """MONAI Label's folder of slides, which requests cannot leave."""
 
 
 class SlideApp(MONAILabelApp):
-    """Bundles for whole slides; ``conf`` has their paths under ``bundles``, as a JSON list.
+    """MONAI Label app that serves bundles for whole slides.
 
     Args:
-        app_dir: where copies of the bundles are kept.
+        app_dir: folder for copies of the bundles.
         studies: folder of slides.
-        conf: see above.
+        conf: settings of MONAI Label; ``bundles`` holds the bundles' paths as a JSON list.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
@@ -52,7 +52,7 @@ class SlideApp(MONAILabelApp):
         served = [serve(path, Path(app_dir) / "model") for path in paths]
         self.bundles: dict[str, ServedBundle] = {bundle.name: bundle for bundle in served}
         if len(self.bundles) < len(served):
-            raise ValueError("two bundles of one name: export one of them with another --name")
+            raise ValueError("two bundles have the same name: export one of them with another --name")
         self.mpp = float(conf["mpp"]) if conf.get("mpp") else None
         self.origin = conf.get("origin") or None
         if self.origin is not None:
@@ -67,19 +67,19 @@ class SlideApp(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, InferTask]:
-        """A task per bundle."""
+        """Return an inference task per bundle."""
         return {name: SlideInferTask(bundle, self.mpp, self.origin) for name, bundle in self.bundles.items()}
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        """A task per bundle."""
+        """Return a training task per bundle."""
         return {name: SlideTrainTask(bundle, self.conf) for name, bundle in self.bundles.items()}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """Which slide to annotate next."""
+        """Return the strategies that choose the next slide to annotate."""
         return {"random": Random(), "first": First()}
 
     def init_datastore(self) -> StudiesDatastore:
-        """The folder of slides on this machine; addresses of other servers are no folder."""
+        """Return the datastore of a folder on this machine; addresses of other servers are not accepted."""
         return StudiesDatastore(
             self.studies,
             extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
@@ -87,10 +87,10 @@ class SlideApp(MONAILabelApp):
         )
 
     def _checked(self, request: dict[str, Any], datastore: Any) -> dict[str, Any]:
-        """Return a request's values, each of its type, with the path of its slide.
+        """Return a request's values, cast to their types, with the path of its slide.
 
         Raises:
-            HTTPException: a value is of another type, or there is no such slide; says so to the viewer.
+            HTTPException: a value has another type, or there is no such slide; the viewer sees the reason.
         """
         try:
             values = inference_values(request)
@@ -100,14 +100,14 @@ class SlideApp(MONAILabelApp):
         return {**values, "image": image}
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
-        """Segment a slide of the folder, named by its id: MONAI Label itself would open any path."""
+        """Segment a slide of the folder by its id; MONAI Label itself would open any path."""
         return super().infer(self._checked(request, datastore), datastore)
 
     def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
-        """Segment a region in one piece: cut into tiles, as MONAI Label does, each would lie on a lattice of its own.
+        """Segment a region in one piece. MONAI Label would cut it into tiles, each with a tile grid of its own.
 
         Raises:
-            HTTPException: there is no such model or slide, or the slide cannot be read; says so to the viewer.
+            HTTPException: there is no such model or slide, or the slide cannot be read; the viewer sees the reason.
         """
         request = self._checked(request, datastore)
         task = self._infers.get(request.get("model"))
@@ -118,7 +118,7 @@ class SlideApp(MONAILabelApp):
         try:
             _, found = task(request)
         except MONAILabelException as error:
-            # MONAI Label would say no more than that there was an error.
+            # MONAI Label would report only that there was an error.
             raise HTTPException(422, error.msg) from error
         location, size = request.get("location") or [0, 0], request.get("size") or [0, 0]
         result = {
@@ -131,7 +131,7 @@ class SlideApp(MONAILabelApp):
             "latencies": found["latencies"],
         }
         if request.get("output") == "asap":
-            # MONAI Label writes names and descriptions into the XML as they are.
+            # MONAI Label writes names and descriptions into the XML without escaping them.
             result["description"] = _escaped(task.description)
             for element in found["annotation"]["elements"]:
                 element["label"] = _escaped(element["label"])

@@ -1,4 +1,4 @@
-"""Bundles that the app serves: a copy of each to train in, each with its own modules."""
+"""Copy the bundles that the app serves, to train in the copies, and import each one's own modules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ..errors import UnreadableFileError
-from ..files import sha256, written_whole
+from ..files import atomic_write, sha256
 from ..literal import literal
 from ..networks.checkpoint_metadata import metadata_path
 from ..networks.checkpoints import read_state
@@ -27,12 +27,12 @@ _ORIGIN = ".origin"
 
 @dataclass(frozen=True)
 class ServedBundle:
-    """A bundle's copy.
+    """A copy of a bundle.
 
     Attributes:
-        name: of the bundle, and of the model in MONAI Label.
-        folder: the copy.
-        package: under which its modules are imported, if it carries them.
+        name: name of the bundle, and of the model in MONAI Label.
+        folder: folder of the copy.
+        package: package name of its modules, if it carries any.
     """
 
     name: str
@@ -41,30 +41,31 @@ class ServedBundle:
 
     @property
     def checkpoint(self) -> Path:
-        """The weights."""
+        """Path of the weights."""
         return self.folder / "models" / "model.pt"
 
     @property
     def knows_origins(self) -> bool:
-        """Whether its code reads an entry's ``origin``; that of exports from before there was one passes it over."""
+        """True if its code reads an entry's ``origin``; the code of older exports ignores it."""
         return self.package is None or (self.folder / SCRIPTS / "slides" / "bounds.py").is_file()
 
     def metadata(self) -> dict[str, Any]:
-        """Its ``metadata.json``."""
+        """Return the content of its ``metadata.json``."""
         return json.loads((self.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
 
     def parser(self, config: str) -> ConfigParser:
-        """One of its configs, of its own modules: of another bundle's, results would be another's."""
+        """Return the parser of one of its configs, with its own modules: another bundle's could differ."""
         parser = parsed(self.folder / "configs" / config, self.package or NAME)
         parser["bundle_root"] = literal(str(self.folder))
         return parser
 
 
 def serve(path: Path, work: Path) -> ServedBundle:
-    """Copy a bundle (folder or zip) to ``work``, if this one is not there yet, and make its modules importable.
+    """Copy a bundle (folder or zip) to ``work``, unless it is there already, and make its modules importable.
 
     Raises:
-        BundleFileError, ValueError: the zip is out of order, sums are wrong, or the weights are not only tensors.
+        BundleFileError: the zip is damaged or not allowed, or checksums are wrong.
+        ValueError: the weights hold more than tensors, or the folder of the copy holds another bundle.
     """
     with unpacked(path) as source:
         check_checksums(source)
@@ -86,9 +87,9 @@ def _fingerprint(source: Path) -> str:
 
 
 def _parts(source: Path) -> list[Path]:
-    """Return the parts of a bundle, without the results and caches that runs leave in its folder.
+    """Return the files of a bundle, without the results and caches that runs leave in its folder.
 
-    Weights other than the model's would be the same, or be out of date once it is trained.
+    Further files of weights hold the same as the model's, and would be out of date once it is trained.
     """
     wanted = ("configs", "docs", SCRIPTS)
     found = [path for path in files_of(source) if path.parts[0] in wanted and is_of_a_bundle(path)]
@@ -103,7 +104,7 @@ def _copy(source: Path, folder: Path, origin: str) -> None:
             f"{folder} holds another bundle of that name, which may have been trained there. Move it, or choose "
             "another --work"
         )
-    with written_whole(folder) as partial:
+    with atomic_write(folder) as partial:
         for path in _parts(source):
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / path, partial / path)

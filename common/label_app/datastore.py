@@ -9,8 +9,11 @@ from .request_values import RequestError, checked_name
 
 
 class StudiesOnly:
-    """Put before MONAI Label's local datastore: ids and tags of requests become names of files there, and must not be
-    paths. What is there is never written over through a link, nor a slide replaced."""
+    """Mixin before MONAI Label's local datastore that keeps it to its folder.
+
+    Ids and tags of requests become names of files there, so they must not be paths. Files are never overwritten through
+    a link, and slides never replaced.
+    """
 
     _datastore: Any
 
@@ -23,7 +26,7 @@ class StudiesOnly:
         return super().get_image_uri(checked_name(image_id))  # type: ignore[misc]
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """Return what is known of a slide."""
+        """Return the datastore's information on a slide."""
         return super().get_image_info(checked_name(image_id))  # type: ignore[misc]
 
     def get_label(self, label_id: str, label_tag: str, *more: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Inference on a region or a whole slide, by the whole-slide engine."""
+"""Run inference on a region or a whole slide, with the whole-slide engine."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ logger = logging.getLogger(__name__)
 
 
 class SlideInferTask(InferTask):
-    """One bundle's network over slides.
+    """MONAI Label's inference task for one bundle.
 
-    A region is predicted on the slide's own lattice of targets, as it would be if the whole slide were: what a request
-    shows does not depend on where it begins.
+    A region is predicted on the tile grid of the whole slide, so the result does not depend on where the region begins.
 
     Args:
-        bundle: whose.
-        mpp: µm/px of slides that do not say theirs.
-        origin: from where viewers count on slides with bounds, ``"slide"`` or ``"bounds"``.
+        bundle: the bundle.
+        mpp: µm/px of slides that do not state theirs.
+        origin: origin of viewers' coordinates on slides with bounds, ``"slide"`` or ``"bounds"``.
     """
 
     def __init__(self, bundle: ServedBundle, mpp: float | None = None, origin: str | None = None) -> None:
@@ -45,25 +44,29 @@ class SlideInferTask(InferTask):
         self._busy = threading.Lock()
 
     def is_valid(self) -> bool:
-        """A bundle without weights is not served."""
+        """Return whether the bundle has weights; it is not served without."""
         return self.bundle.checkpoint.is_file()
 
     def get_path(self, validate: bool = True) -> str:
-        """The weights."""
+        """Return the path of the weights."""
         return str(self.bundle.checkpoint)
 
     def info(self) -> dict[str, Any]:
-        """As MONAI Label shows it; ``pathology`` is what plugins for slides look for."""
+        """Return MONAI Label's description of the task, with ``pathology``, which plugins for slides look for."""
         return {**super().info(), "pathology": True, "version": self.version}
 
     def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[None, dict[str, Any]]:
-        """Segment ``location`` and ``size`` (``[x, y]``, ``[width, height]``, level-0 pixels) of ``image``; all of it
-        without a size. ``mpp`` is for slides that do not say theirs, ``series`` chooses an image of a file of several,
-        ``origin`` says from where on a slide with bounds the viewer counts.
+        """Segment a region of a slide.
+
+        Args:
+            request: ``image``; ``location`` and ``size`` (``[x, y]``, ``[width, height]``, level-0 pixels; the whole
+                slide without a size); ``mpp`` of slides that do not state theirs; ``series``, the image of a file of
+                several; ``origin`` of the viewer's coordinates on a slide with bounds.
+            callbacks: not used.
 
         Raises:
-            MONAILabelException: the slide cannot be read, the request has a value of another type, or it is not known
-                from where positions count; says why.
+            MONAILabelException: the slide cannot be read, a value of the request has another type, or the origin of
+                positions is unknown; the message has the reason.
         """
         begun = time.monotonic()
         try:
@@ -85,7 +88,7 @@ class SlideInferTask(InferTask):
         return None, {"annotation": found, "label_names": self.labels, "latencies": latencies}
 
     def _of_device(self, device: str) -> tuple[Any, Any]:
-        """Engine and network, made once, and again when training has written new weights."""
+        """Return engine and network; they are made once, and again when training has written new weights."""
         written = self.bundle.checkpoint.stat().st_mtime_ns
         known = self._loaded.get(device)
         if known is None or known[0] != written:

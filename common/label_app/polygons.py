@@ -1,4 +1,4 @@
-"""Polygons as MONAI Label hands them on: outlines without holes."""
+"""Convert polygons to MONAI Label's form, outlines without holes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..classes import ClassScheme
 def annotation(
     geojson: Path, scheme: ClassScheme, min_area: float = 0.0, corner: tuple[float, float] = (0.0, 0.0)
 ) -> dict[str, Any]:
-    """A ``prediction.geojson`` as MONAI Label's writers of ASAP, DSA and JSON take it.
+    """Return a ``prediction.geojson`` in the form that MONAI Label's writers of ASAP, DSA and JSON take.
 
     Args:
-        geojson: polygons in level-0 pixels.
+        geojson: file of polygons in level-0 pixels.
         scheme: the classes.
-        min_area: smaller ones (level-0 pixels) are left out.
-        corner: ``(x, y)`` from which the viewer counts.
+        min_area: area in level-0 pixels below which polygons are left out.
+        corner: ``(x, y)`` of the origin of the viewer's coordinates.
 
     Returns:
-        ``elements`` (of each class its ``label`` and ``contours``, lists of ``[x, y]``), and ``labels``, their colours.
+        ``elements`` (for each class its ``label`` and ``contours``, lists of ``[x, y]``), and ``labels``, the colours.
     """
     features = json.loads(geojson.read_text(encoding="utf-8"))["features"]
     contours: dict[str, list[list[list[float]]]] = {one.name: [] for one in scheme.classes}
@@ -33,7 +33,7 @@ def annotation(
         outline = shape(feature["geometry"])
         if outline.area < min_area:
             continue
-        # The formats know outlines only: a hole left out would be tissue of that class.
+        # The formats have outlines only: a dropped hole would become tissue of that class.
         pieces = [(np.asarray(piece.exterior.coords)[:-1] - corner).tolist() for piece in without_holes(outline)]
         contours[feature["properties"]["classification"]["name"]] += pieces
     return {

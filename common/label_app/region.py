@@ -21,27 +21,27 @@ POLYGONS = "prediction.geojson"
 
 
 class NotSegmentedError(Exception):
-    """A region that cannot be segmented; says why."""
+    """A region cannot be segmented; the message has the reason."""
 
 
 def annotated_region(
     inferer: WholeSlideInferer, network: nn.Module, image: str, values: Mapping[str, Any], origin: str | None = None
 ) -> dict[str, Any]:
-    """Segment a region of a slide, or all of it, and return its outlines as MONAI Label's writers take them.
+    """Segment a region of a slide, or all of it, and return outlines in the form that MONAI Label's writers take.
 
     Args:
-        inferer: makes ``prediction.geojson``; its folder and regions are set here.
+        inferer: inferer that writes ``prediction.geojson``; its folder and regions are set here.
         network: the network.
         image: the slide's path.
-        values: of the request: ``location`` and ``size`` (``[x, y]``, ``[width, height]``, level-0 pixels; all of the
-            slide without a size), ``mpp`` of slides that do not say theirs, ``series``, ``min_poly_area`` and
+        values: values of the request: ``location`` and ``size`` (``[x, y]``, ``[width, height]``, level-0 pixels; the
+            whole slide without a size), ``mpp`` of slides that do not state theirs, ``series``, ``min_poly_area`` and
             ``origin``.
-        origin: from where the viewer counts, if the request does not say: see :func:`viewer_origin`.
+        origin: origin of the viewer's coordinates, if the request has none: see :func:`viewer_origin`.
 
     Raises:
-        RequestError: nothing says from where positions on a slide with bounds count.
+        RequestError: the origin of positions on a slide with bounds is unknown.
         UnreadableFileError: the slide cannot be read.
-        NotSegmentedError: it cannot be segmented; says why.
+        NotSegmentedError: the region cannot be segmented; the message has the reason.
     """
     item: dict[str, Any] = {"image": image, "mpp": values.get("mpp"), "name": "slide", "series": values.get("series")}
     with open_entry(item) as slide:
@@ -59,45 +59,45 @@ def annotated_region(
             raise NotSegmentedError(str(done["error"]))
         written = Path(folder) / "slide" / POLYGONS
         least = values.get("min_poly_area", 0.0)
-        # By what the file says: a bundle's own code and configs decide from where it counts.
+        # The origin that the file states: a bundle's own code and configs decide on it.
         there = bounds if bounds is not None and stated_origin(written) == "bounds" else whole
         return annotation(written, inferer.scheme, least, (frame.left - there.left, frame.top - there.top))
 
 
-def viewer_origin(slide: Slide, said: str | None) -> str:
-    """Return the origin that a viewer's positions on a slide count from.
+def viewer_origin(slide: Slide, declared: str | None) -> str:
+    """Return the origin of a viewer's coordinates on a slide.
 
     Args:
         slide: the slide.
-        said: by the request or the server's start; None if they say nothing.
+        declared: origin that the request or the server's start declares; None if neither does.
 
     Raises:
-        RequestError: the slide has bounds and nothing is said: some viewers crop it to them, others do not.
+        RequestError: the slide has bounds and no origin is declared: some viewers crop it to them, others do not.
     """
-    if said is None and slide.bounds is not None and any(slide.bounds[:2]):
+    if declared is None and slide.bounds is not None and any(slide.bounds[:2]):
         raise RequestError(
             f"{slide.path.name} has bounds (from row {slide.bounds.top}, column {slide.bounds.left}), and nothing says "
             "from where the viewer counts. QuPath counts from them: start the server with --origin bounds, or with "
             "--origin slide for viewers that show all of the slide"
         )
-    return said or "slide"
+    return declared or "slide"
 
 
-def with_origin(item: Mapping[str, Any], said: str | None) -> dict[str, Any]:
-    """Return an entry to train on with the origin that its label, drawn in a viewer, counts from.
+def with_origin(item: Mapping[str, Any], declared: str | None) -> dict[str, Any]:
+    """Return an entry to train on with the origin of its label, which was drawn in a viewer.
 
     Args:
-        item: ``image``, ``label`` and ``mpp`` where it has one.
-        said: by the request or the server's start.
+        item: entry with ``image``, ``label`` and perhaps ``mpp``.
+        declared: origin that the request or the server's start declares; None if neither does.
 
     Raises:
-        RequestError: nothing says it, and the slide has bounds.
+        RequestError: no origin is declared, and the slide has bounds.
     """
     if says_origin(item):
         return dict(item)
     try:
         with open_entry(item) as slide:
-            return {**item, "origin": viewer_origin(slide, said)}
+            return {**item, "origin": viewer_origin(slide, declared)}
     except UnreadableFileError:
-        # Training says what is wrong with it.
+        # Training reports the problem.
         return dict(item)

@@ -1,7 +1,7 @@
 """Check the values of a request: they have the types declared here, and name slides by their ids.
 
-MONAI takes a text that begins with ``$`` or ``@`` in a config for an expression and evaluates it. So nothing of a
-request reaches a config, a path or a command but what was cast here; keys that are not declared are left out.
+MONAI evaluates text that begins with ``$`` or ``@`` in a config as an expression. So only values that were cast here
+reach a config, a path or a command; undeclared keys are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Cast = Callable[[Any], Any]
 
 
 class RequestError(ValueError):
-    """A request says what it must not; names the key and what it may be."""
+    """A request holds a value that is not allowed; the message names the key and its allowed values."""
 
 
 def _integer(low: int, high: int) -> Cast:
@@ -48,7 +48,7 @@ def _number(low: float, high: float) -> Cast:
 
 
 def _finite(value: Any) -> float:
-    """Return a number that was given as one, or as text."""
+    """Return a number that is given as a number or as text."""
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise TypeError
@@ -68,7 +68,7 @@ def _boolean(value: Any) -> bool:
 
 
 def _choice(value: Any) -> Any:
-    """Return what is chosen of a list of options, which viewers send back as it was: the first."""
+    """Return the first of a list of options: viewers send back the whole list, the chosen option first."""
     return value[0] if isinstance(value, list) and value else value
 
 
@@ -80,11 +80,10 @@ def gpu_names() -> list[str]:
 
 
 def devices_by_name(names: Sequence[str]) -> dict[str, str]:
-    """Return the devices by what MONAI Label's list of devices calls them: a single GPU by its name alone, of several
-    each by its name and number.
+    """Return the devices by their names in MONAI Label's list: the GPU's name, with its number if there are several.
 
     Args:
-        names: of the GPUs, in the order of their numbers.
+        names: names of the GPUs, in the order of their numbers.
     """
     if len(names) == 1:
         return {names[0]: "cuda"}
@@ -96,7 +95,7 @@ def _device(value: Any) -> str:
     by_name, found = devices_by_name(names), _DEVICE.match(text)
     if text in by_name:
         return by_name[text]
-    # Without a GPU all runs on the processor, whatever viewers that were made for one send.
+    # Without a GPU everything runs on the CPU, whatever device a viewer sends.
     there = ["cpu", "cuda", *(f"cuda:{number}" for number in range(len(names)))] if names else None
     if found is not None and (there is None or found.group(1) in there):
         return found.group(1)
@@ -139,7 +138,7 @@ def _pair(value: Any) -> list[int]:
 
 
 _MPP = _number(0.05, 100)
-_OF_INFERENCE: dict[str, Cast] = {
+_INFERENCE_VALUES: dict[str, Cast] = {
     "model": _name,
     "mpp": _MPP,
     "series": _integer(0, 10**6),
@@ -160,7 +159,7 @@ TRAINING_SETTINGS: dict[str, Cast] = {
     "min_labelled": _number(0, 10**9),
     "seed": _integer(0, 2**32 - 1),
 }
-_OF_TRAINING: dict[str, Cast] = {
+_TRAINING_VALUES: dict[str, Cast] = {
     **TRAINING_SETTINGS,
     "model": _name,
     "mpp": _MPP,
@@ -180,27 +179,27 @@ _OF_TRAINING: dict[str, Cast] = {
 
 
 def inference_values(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a request for a prediction says, each value of its type; nothing of its image.
+    """Return the values of a request for a prediction, cast to their types, without its image.
 
     Raises:
-        RequestError: a value is of another type or out of range.
+        RequestError: a value has another type or is out of range.
     """
-    return _cast(request, _OF_INFERENCE)
+    return _cast(request, _INFERENCE_VALUES)
 
 
 def training_values(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a request for a training says, each value of its type.
+    """Return the values of a request for a training, cast to their types.
 
     Raises:
-        RequestError: a value is of another type or out of range.
+        RequestError: a value has another type or is out of range.
     """
-    return _cast(request, _OF_TRAINING)
+    return _cast(request, _TRAINING_VALUES)
 
 
 def _cast(request: Mapping[str, Any], declared: Mapping[str, Cast]) -> dict[str, Any]:
     found = {}
     for key, cast in declared.items():
-        # Viewers send empty values for what nobody chose.
+        # Viewers send empty values for options that nobody chose.
         if request.get(key) in (None, "", []):
             continue
         try:
@@ -214,10 +213,10 @@ def _cast(request: Mapping[str, Any], declared: Mapping[str, Cast]) -> dict[str,
 
 
 def checked_name(value: Any, what: str = "the id of an image") -> str:
-    """Return the id of an image or label, or a tag, which become names of files.
+    """Return the id of an image or label, or a tag, after checking that it can be a file name.
 
     Raises:
-        RequestError: it is no plain name, and as a path could lead out of the studies' folder.
+        RequestError: the value is not a plain name, and as a path could lead out of the studies' folder.
     """
     if (
         not isinstance(value, str)
@@ -233,15 +232,15 @@ def checked_name(value: Any, what: str = "the id of an image") -> str:
 def slide_of(image: Any, uri_of: Callable[[str], str], studies: str | Path) -> str:
     """Return the path of a slide, which lies directly in the studies' folder.
 
-    A link there is followed: only whoever owns the folder can put one there.
+    A link there is followed: only the owner of the folder can create one.
 
     Args:
-        image: its id; never a path.
-        uri_of: gives a slide's path for its id, or an empty text.
+        image: the slide's id, never a path.
+        uri_of: function that returns a slide's path for its id, or an empty text.
         studies: the folder.
 
     Raises:
-        RequestError: it is no id, or the id of no slide in that folder.
+        RequestError: the value is no id, or no slide in that folder has it.
     """
     name = checked_name(image)
     path = uri_of(name)

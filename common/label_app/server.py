@@ -1,4 +1,4 @@
-"""MONAI Label's server for programs on this machine, and not for pages of other places that a browser shows."""
+"""MONAI Label's server for programs on this machine only, which refuses other sites' pages in a browser."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .request_values import RequestError
 
 _TOKEN = checked_token(os.environ)
 
-# It lets every page in, and its setting for that cannot be used in 0.8.5: it fails to log it.
+# This middleware admits every page. Its setting for that cannot be used in MONAI Label 0.8.5, which fails to log it.
 app.user_middleware = [one for one in app.user_middleware if one.cls is not CORSMiddleware]
 
 
 @app.middleware("http")
 async def refuse_others(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer no request that a page from elsewhere makes, or that lacks the token if there is one."""
+    """Refuse requests of other sites' pages, and those that lack the token if there is one."""
     problem = refusal(request.url.hostname, request.url.scheme, request.headers)
     if problem is not None:
         return PlainTextResponse(problem, 403)
@@ -37,5 +37,5 @@ async def refuse_others(request: Request, go_on: Callable[[Request], Awaitable[R
 
 @app.exception_handler(RequestError)
 async def say_why(request: Request, error: RequestError) -> Response:
-    """Tell the viewer what was wrong with its request."""
+    """Send the viewer the problem with its request."""
     return PlainTextResponse(str(error), 422)

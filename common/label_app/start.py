@@ -3,13 +3,12 @@
     python common/label_app/start.py BUNDLE… --studies SLIDES [--work FOLDER] [--port 8000] [--mpp MPP]
         [--origin slide|bounds]
 
-A bundle is a folder or an exported zip. Slides are those in the folder SLIDES; annotations made of them are kept there,
-too, in SLIDES/labels. FOLDER gets copies of the bundles, which training changes, and the log. What a bundle holds is
-code, and runs here.
+A bundle is a folder or an exported zip. A bundle holds code, which runs here. SLIDES is the folder of slides; their
+annotations are kept in SLIDES/labels. FOLDER gets copies of the bundles, which training changes, and the log.
 
-It listens on 127.0.0.1 alone. MONAI Label asks for no password: every account and program of this machine reaches that
-port, and can read slides, change annotations and train. Where others have accounts, set MULTIMAG_LABEL_TOKEN to 16 or
-more letters and digits: requests must bring them then, as the header "Authorization: Bearer TOKEN" or before the path.
+The server listens on 127.0.0.1 only. MONAI Label asks for no password: every account and program of this machine can
+use that port to read slides, change annotations and train. If others have accounts, set MULTIMAG_LABEL_TOKEN to 16 or
+more letters and digits. Requests must then bring them, as the header "Authorization: Bearer TOKEN" or before the path.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if not __package__:
 from common.label_app.access import TOKEN_VARIABLE, checked_token  # noqa: E402  (found by the line above)
 
 HOST = "127.0.0.1"
-# What LocalDatastore takes for slides and annotations.
+# File name endings that LocalDatastore takes for slides and for annotations.
 _ENDINGS = ("svs", "tif", "tiff", "ndpi", "mrxs", "scn", "bif", "vms", "vmu", "svslide", "png", "jpg")
 _LABELS = ("xml", "geojson")
 _MAIN = '''"""Where MONAI Label looks for its app."""
@@ -37,22 +36,22 @@ from common.label_app.app import SlideApp
 
 
 class App(SlideApp):
-    """Named here, as MONAI Label takes the class of this file."""
+    """MONAI Label looks for a class in this file."""
 '''
 
 
 def main() -> None:
-    """Entry point."""
+    """Start the server that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="+", metavar="BUNDLE")
     parser.add_argument("--studies", required=True)
     parser.add_argument("--work", default="output/label_app")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--mpp", type=float, help="µm/px of slides that do not say theirs")
+    parser.add_argument("--mpp", type=float, help="µm/px of slides that do not state theirs")
     parser.add_argument(
         "--origin",
         choices=("slide", "bounds"),
-        help="from where viewers count on slides with bounds (MIRAX, SCN, ...): QuPath from the bounds",
+        help="origin of viewers' coordinates on slides with bounds (MIRAX, SCN, ...); QuPath's is the bounds",
     )
     arguments = parser.parse_args()
     try:
@@ -65,7 +64,7 @@ def main() -> None:
             raise SystemExit(f"error: {path}: no such file or folder")
     misplaced = [path for path in Path(arguments.studies).iterdir() if path.suffix.lower().lstrip(".") in _LABELS]
     if misplaced:
-        # MONAI Label would take them for slides, and the slides of the same names for them.
+        # MONAI Label would mistake them for slides, and slides of the same name for them.
         raise SystemExit(f"error: {misplaced[0]} lies among the slides. Move annotations to a folder of their own")
     work = Path(arguments.work).resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -75,7 +74,7 @@ def main() -> None:
         sys.stdout.write(f"Every account of this machine can use it; set {TOKEN_VARIABLE} to ask for a token.\n")
     else:
         sys.stdout.write(
-            f"Address for viewers: http://{HOST}:{arguments.port}/TOKEN, with what {TOKEN_VARIABLE} says.\n"
+            f"Address for viewers: http://{HOST}:{arguments.port}/TOKEN, with the value of {TOKEN_VARIABLE} as TOKEN.\n"
         )
     sys.stdout.flush()
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(work)]
@@ -92,14 +91,14 @@ def main() -> None:
 
 def _environment() -> dict[str, str]:
     endings = [one for ending in (*_ENDINGS, *_LABELS) for one in (ending, ending.upper())]
-    path = [str(_HERE / "shim"), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(_HERE / "compat"), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "PYTHONPATH": os.pathsep.join(path),
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*.{ending}" for ending in endings]),
         # Training on several GPUs calls torchrun.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "MONAI_LABEL_TRACKING_ENABLED": "false",
-        # Uploads into folders of their own: slides are reached by their ids only.
+        # Sessions are uploads to folders of their own; slides are reached only by their ids.
         "MONAI_LABEL_SESSIONS": "false",
     }
 

@@ -1,4 +1,4 @@
-"""Training on slides that were annotated in the viewer."""
+"""Train on slides that were annotated in the viewer."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ logger = logging.getLogger(__name__)
 
 
 class _Constants(BundleConstants):
-    """MONAI Label's names of a bundle's keys, without those by which a bundle lets values of a request into its config
-    as they came."""
+    """MONAI Label's names of a bundle's keys, except those that pass unchecked values of a request to its config."""
 
     def key_displayable_configs(self) -> list[str]:
-        """None."""
+        """Return no keys."""
         return []
 
 
 class SlideTrainTask(BundleTrainTask):
-    """MONAI Label's training of a bundle, for annotations that are never of all classes.
+    """MONAI Label's training task for one bundle, for annotations that never have all classes.
 
     Args:
-        bundle: whose copy is trained: its new weights are served at once.
-        conf: of the app.
+        bundle: the bundle whose copy is trained; its new weights are served at once.
+        conf: the app's settings.
     """
 
     def __init__(self, bundle: ServedBundle, conf: dict[str, str]) -> None:
@@ -39,13 +38,17 @@ class SlideTrainTask(BundleTrainTask):
         self._request: Mapping[str, Any] = {}
 
     def __call__(self, request: Mapping[str, Any], datastore: Any) -> dict[str, Any]:
-        """Train on the slides of ``datastore`` that have a final annotation; ``max_epochs``, ``val_split`` and settings
-        of train.yaml are taken from the request.
+        """Train on the slides that have a final annotation.
+
+        Args:
+            request: ``max_epochs``, ``val_split`` and settings of train.yaml.
+            datastore: the slides and annotations.
 
         Raises:
-            ValueError: no slide is annotated, or the weights hold more than tensors: a request may have replaced them.
-            RequestError: a value is of another type than is declared for it, or it is not known from where annotations
-                of a slide with bounds count.
+            ValueError: no slide is annotated, or the weights hold more than tensors, since a request may have replaced
+                them.
+            RequestError: a value has another type than is declared, or the origin of annotations of a slide with bounds
+                is unknown.
         """
         values = training_values(request)
         if not datastore.datalist():
@@ -53,7 +56,7 @@ class SlideTrainTask(BundleTrainTask):
         if self._bundle.checkpoint.is_file():
             read_state(self._bundle.checkpoint)
         self._request = values
-        # Where MONAI Label would track trainings, an address could be given: none is tracked.
+        # Trainings are not tracked: a request could name the tracking server's address.
         return super().__call__({**values, "model": self._bundle.name, "tracking": "None"}, datastore)
 
     def _fetch_datalist(self, request: Mapping[str, Any], datastore: Any) -> list[dict[str, Any]]:
@@ -77,12 +80,12 @@ class SlideTrainTask(BundleTrainTask):
         return datalist, datalist
 
     def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
-        # A trainer's own setting alone would leave the rate's schedule as long as the bundle's training.
+        # With the trainer's setting alone, the learning rate's schedule would be as long as the bundle's training.
         overrides["epochs"] = overrides["train#trainer#max_epochs"]
-        # MONAI takes a plain None for nothing given.
+        # MONAI drops a key that is set to a plain None.
         overrides["allow_missing"] = "$None"
         overrides["num_workers"] = 0
-        # A training as short as those of a viewer is over before a longer interval.
+        # Trainings from a viewer are short, and could end before a longer interval.
         overrides["val_interval"] = 1
         overrides.update({key: self._request[key] for key in TRAINING_SETTINGS if key in self._request})
         return overrides

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..classes import ClassScheme
-from ..files import written_whole
+from ..files import atomic_write
 from ..slides import Slide
 from .overlay import overview
 from .panels import panels
@@ -44,7 +44,7 @@ def write_confidence(path: Path, slide: Slide, store: MapStore, grid: TileGrid, 
         {"name": f"probability {step / 255:.0%}", "color": tuple(colors[step].tolist()), "label": n, "channel": n - 1}
         for n, step in enumerate(_STEPS, start=1)
     ]
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         panels(pictures, ClassScheme(entries)).save(partial, format="PNG")
 
 

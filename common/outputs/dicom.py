@@ -11,7 +11,7 @@ import numpy as np
 from .. import __version__
 from ..classes import ClassScheme
 from ..errors import OutputError
-from ..files import written_whole
+from ..files import atomic_write
 from ..slides import Slide
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def write_dicom(path: Path, slide: Slide, store: MapStore, mpp: float, scheme: C
     )
     # Of a slide nobody knows how the patient lay; the element must be there.
     segmentation.PatientOrientation = None
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         segmentation.save_as(partial)
 
 

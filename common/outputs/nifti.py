@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import OutputError
-from ..files import written_whole
+from ..files import atomic_write
 
 if TYPE_CHECKING:
     from ..maps.store import MapStore
@@ -41,5 +41,5 @@ def write_nifti(path: Path, store: MapStore, mpp: float) -> None:
     kind = nibabel.Nifti1Image if max(labels.shape) < 2**15 else nibabel.Nifti2Image
     image = kind(np.ascontiguousarray(labels), affine)
     image.header.set_xyzt_units("mm")
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         nibabel.save(image, partial)

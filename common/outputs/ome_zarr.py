@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 
 from ..classes import ClassScheme
-from ..files import written_whole
+from ..files import atomic_write
 
 if TYPE_CHECKING:
     from ..maps.store import MapStore
@@ -28,7 +28,7 @@ def write_probabilities(path: Path, store: MapStore, mpp: float, scheme: ClassSc
         mpp: µm per pixel.
         scheme: names and colours of the channels.
     """
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         group = zarr.create_group(store=str(partial))
         source: Any = store.array
         level, scale = 0, mpp

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..classes import ClassScheme, TissueClass
-from ..files import written_whole
+from ..files import atomic_write
 from ..slides import Slide
 from .scale_bar import draw_scale_bar, font
 
@@ -46,7 +46,7 @@ def write_overlay(
     clear = () if scheme.skipped is None else (scheme.skipped.label,)
     picture = Image.fromarray(blend(shown.tissue, shown.values, scheme, _OPACITY, clear))
     draw_scale_bar(picture, shown.mpp, letter_size(picture.width))
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         with_legend(np.asarray(picture), scheme, _OPACITY, clear, caption).save(partial, format="PNG")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import tifffile
 
 from ..classes import ClassScheme
-from ..files import PARTIAL, written_whole
+from ..files import PARTIAL, atomic_write
 
 TILE = 512
 # The last level fits on a screen.
@@ -102,7 +102,7 @@ def _write(
 ) -> None:
     """``encode`` makes a tile the bytes that ``options`` declare; tifffile does where it is not given."""
     with ExitStack() as stack:
-        partial = stack.enter_context(written_whole(path))
+        partial = stack.enter_context(atomic_write(path))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=partial.parent, prefix=PARTIAL)))
         bigtiff = shape[0] * shape[1] * shape[2] > 2**31
         writer = stack.enter_context(tifffile.TiffWriter(partial, bigtiff=bigtiff))

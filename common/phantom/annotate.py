@@ -1,5 +1,5 @@
-"""Partial annotations of a phantom by the paper's rule (Ho et al. 2021, section 2.1): whole components, thin
-unlabelled seams; and, to compare, by the two ways that the paper advises against."""
+"""Annotate a phantom partially by the paper's rule (Ho et al. 2021, section 2.1): whole components with thin unlabelled
+seams; and, for comparison, in the two ways that the paper advises against."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from .paint import Painter
 _MPP = 4.0
 _WINDOW = 4096
 _SMOOTHING_UM = 3.0
-# Components larger than this (mm²) are tissue that fills space; round parts of them are annotated.
+# Components larger than this (mm²) are tissue that fills space, of which round parts are annotated.
 _COMPONENT_MM2 = 0.12
 _PART_RADIUS_UM = 130.0
 _RING_UM = 60.0
-# Pixels left bare along a component's border: seams between two are twice as wide.
+# Pixels left unannotated along a component's border: seams between two are twice as wide.
 _THIN, _WIDE = 1, 4
 _FIELD_UM = 80.0
 
-# Far more than fit: an end for a slide on which a class cannot be found.
+# Far more than fit, to end the search on a slide that lacks a class.
 _MOST_FIELDS = 100_000
 
 STYLES = ("whole", "spaced", "cropped")
 
 
 def annotate(painter: Painter, height: int, width: int, style: str = "whole") -> Iterator[AnnotatedRegion]:
-    """Outlines in level-0 pixels of a slide of ``height`` x ``width`` pixels; window by window, in bounded memory.
+    """Yield outlines in level-0 pixels of a slide, window by window, in bounded memory.
 
     Args:
-        painter: of the slide.
-        height, width: of the slide in pixels.
+        painter: painter of the slide.
+        height, width: size of the slide in pixels.
         style: ``"whole"``: whole components with thin seams; ``"spaced"``: whole components with seams of 32 µm; both
-            label as many pixels of each class as the recipe's shares ask for, as far as there are. ``"cropped"``:
-            everything within small square fields across the components' borders, as many pixels in all as ``"whole"``.
+            label each class up to its share in the recipe. ``"cropped"``: everything in small square fields across the
+            components' borders, as many pixels in all as ``"whole"``.
 
     Raises:
-        ValueError: an unknown style.
+        ValueError: the style is unknown.
     """
     if style not in STYLES:
         raise ValueError(f"annotation style must be one of {', '.join(STYLES)}, not {style!r}")
@@ -81,8 +81,8 @@ def _choose(painter: Painter, labels: np.ndarray, top: int, left: int, style: st
 
 
 def _annotate_fields(chosen: np.ndarray, labels: np.ndarray, quotas: dict[int, float], total: float, seed: int) -> None:
-    """Everything inside squares whose centres lie on the border of a component, class by class in turn, until ``total``
-    pixels are labelled."""
+    """Annotate everything in squares whose centres lie on the border of a component, class by class in turn, until
+    ``total`` pixels are labelled."""
     half = round(_FIELD_UM / _MPP / 2)
     borders = ndimage.maximum_filter(labels, 3) != ndimage.minimum_filter(labels, 3)
     inside = np.zeros_like(chosen)
@@ -105,7 +105,7 @@ def _annotate_fields(chosen: np.ndarray, labels: np.ndarray, quotas: dict[int, f
 def _annotate_components(
     chosen: np.ndarray, labels: np.ndarray, label: int, quota: float, seed: int, margin: int
 ) -> None:
-    """Whole components in random order; of space-filling ones, round parts."""
+    """Annotate whole components in random order, and round parts of components that fill space."""
     inside = _inner(labels == label, margin)
     components, count = ndimage.label(labels == label)
     boxes = ndimage.find_objects(components)
@@ -141,7 +141,7 @@ def _annotate_parts(chosen: np.ndarray, inside: np.ndarray, label: int, quota: f
 
 
 def _annotate_rings(chosen: np.ndarray, labels: np.ndarray, label: int, quota: float, seed: int, margin: int) -> None:
-    """The tissue around annotated structures, so that transitions are seen from both sides."""
+    """Annotate the tissue around annotated structures, so that transitions are labelled on both sides."""
     inside = _inner(labels == label, margin)
     components, count = ndimage.label(chosen > 0)
     boxes = ndimage.find_objects(components)

@@ -1,4 +1,4 @@
-"""A miniature of BACH's whole slides: four kinds of regions, painted into the challenge's own layout."""
+"""Write a miniature of BACH's whole slides: four kinds of regions, in the challenge's own folders and formats."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BACH_CLASSES = ClassScheme(
     skipped="normal",
     ordinal=True,
 )
-# As the challenge's annotations name them.
+# Class names in the challenge's annotations.
 _WRITTEN = {"benign": "Benign", "in situ": "Carcinoma in situ", "invasive": "Carcinoma invasive"}
 _LYMPHOCYTES = Texture(
     counterstain=0.20,
@@ -37,21 +37,21 @@ _LYMPHOCYTES = Texture(
     nuclei=(Nuclei(spacing=7.0, radius=2.6, elongation=1.05, darkness=1.1, share=0.9),),
 )
 _SECRETION = Texture(counterstain=0.22, nuclear=0.02, grain=(0.03, 9.0))
-# µm from all of what tells regions apart at which neither a slice of 467 µm with a pixel in it nor one of 1.5 times its
-# side around it sees any.
+# µm from every landmark beyond which neither a slice of 467 µm around a pixel, nor one of 1.5 times that side, shows
+# any landmark.
 FAR_UM = 680.0
 
 
 def _landmark(name: str, texture: Texture, core: Core | None = None) -> Population:
-    """What tells a kind of region: the next is so far that a slice mostly sees none, and a tile of 2.3 mm mostly
-    one."""
+    """Return the structures that identify a kind of region, so far apart that a slice mostly shows none, and a tile of
+    2.3 mm mostly one."""
     return Population(
         name, texture, name, radius=(200.0, 280.0), spacing=260.0, crowding=True, clearance=1300.0, core=core
     )
 
 
-# All regions are of the same tissue in the same texture. Far apart in it lies what tells them: fat in normal tissue,
-# cysts in benign, ducts full of necrosis in situ, crowds of lymphocytes in invasive regions.
+# All regions are of the same tissue in the same texture. They are identified by landmarks that lie far apart: fat in
+# normal regions, cysts in benign ones, ducts full of necrosis in situ, crowds of lymphocytes in invasive ones.
 BACH = Recipe(
     scheme=BACH_CLASSES,
     territories=("normal", "benign", "in situ", "invasive"),
@@ -73,7 +73,7 @@ BACH = Recipe(
     territory_size=8000.0,
     plain_surroundings=20.0,
 )
-# Those that the paper does not train on, nor pick checkpoints by.
+# Slides that the paper uses neither for training nor for choosing checkpoints.
 _FAR_SLIDES = ("A01", "A05")
 # Pixels of the slide per pixel of their label maps.
 _FAR_COARSER = 4
@@ -82,7 +82,7 @@ _OUTLINED = 16.0
 
 
 class FarPainter(Painter):
-    """Labels only tissue that is :data:`FAR_UM` from everything that tells its class."""
+    """A painter that labels only tissue at least :data:`FAR_UM` from every landmark."""
 
     def labels(self, top: int, left: int, height: int, width: int, mpp: float | None = None) -> np.ndarray:
         labels = super().labels(top, left, height, width, mpp)
@@ -95,19 +95,19 @@ class FarPainter(Painter):
 def write_bach(
     root: str | Path, slides: int = 10, size: int = 8192, mpp: float = 2.0, seed: int = 0, far: bool = False
 ) -> Path:
-    """Write slides as BACH hands out its part B: ``WSI/A01.svs``, ``WSI/A01.xml`` and so on.
+    """Write slides in the layout of BACH's part B: ``WSI/A01.svs``, ``WSI/A01.xml`` and so on.
 
-    The files called ``.svs`` are plain pyramids of TIFF.
+    The files called ``.svs`` are plain TIFF pyramids.
 
     Args:
-        root: where to.
-        slides: how many, at most 99.
-        size: pixels a side.
-        mpp: µm per pixel.
-        seed: slides have the seeds ``seed``, ``seed + 1``, …
-        far: also write what the challenge does not have: label maps of A01 and A05, ``labels/<slide>_far.tif``, in
-            which only that tissue is labelled which its surroundings beyond 680 µm tell, and ``far.json``, a datalist
-            of both.
+        root: folder to write to.
+        slides: number of slides, at most 99.
+        size: pixels per side.
+        mpp: µm/px.
+        seed: random seed of the first slide; each further slide has the next.
+        far: also write files that the challenge does not have: label maps of A01 and A05, ``labels/<slide>_far.tif``,
+            that label only tissue whose class is shown by surroundings beyond 680 µm, and ``far.json``, a datalist of
+            both.
 
     Returns:
         ``root``.
@@ -133,7 +133,7 @@ def write_bach(
 
 
 def _regions(painter: Painter, size: int) -> Iterator[AnnotatedRegion]:
-    """Outlines of all regions but the normal ones, in level-0 pixels."""
+    """Yield outlines of all regions except the normal ones, in level-0 pixels."""
     scale = _OUTLINED / painter.mpp
     side = math.ceil(size / scale)
     labels = painter.labels(0, 0, side, side, _OUTLINED)

@@ -1,4 +1,4 @@
-"""Regions of interest of breast biopsies with the eight tissue labels and four diagnoses of Mehta et al. 2018."""
+"""Write regions of interest of breast biopsies with the eight tissue labels and four diagnoses of Mehta et al. 2018."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ _BLOOD = Texture(
     nuclei=(Nuclei(spacing=30.0, radius=2.4, elongation=1.0, darkness=0.9, share=0.5),),
 )
 
-# What grows where. Atypia and low-grade DCIS resemble each other: ducts in proliferation, few open lumens; benign and
-# malignant epithelium differ by the size of their nuclei and by what is around them.
+# Structures by territory. Atypia and low-grade DCIS resemble each other: ducts in proliferation, few open lumens.
+# Benign and malignant epithelium differ by the size of their nuclei and by their surroundings.
 _POPULATIONS = (
     Population("blood", _BLOOD, "plain", radius=(14.0, 34.0), spacing=240.0, clearance=30.0),
     Population(
@@ -101,7 +101,7 @@ _POPULATIONS = (
     Population("malignant epithelium", _MALIGNANT, "invasion", radius=(12.0, 34.0), crowding=True, clearance=14.0),
     Population("blood", _BLOOD, "invasion", radius=(12.0, 26.0), spacing=260.0, clearance=10.0),
 )
-# So many of nine territories, at least and at most: of the diagnosis' own kind, and of others that it comes with.
+# Smallest and largest number, out of nine territories, of the diagnosis' own kind and of kinds that accompany it.
 _TERRITORIES: dict[str, dict[str, tuple[int, int]]] = {
     "benign": {"ducts": (2, 4), "proliferation": (0, 1)},
     "atypia": {"proliferation": (2, 4), "ducts": (0, 2)},
@@ -112,15 +112,15 @@ _ALL, _FAT = 9, (0, 2)
 
 
 def biopsy_recipe(diagnosis: str, seed: int) -> Recipe:
-    """What a region with a diagnosis is made of.
+    """Return the recipe of a region with a diagnosis.
 
     Args:
-        diagnosis: out of :data:`DIAGNOSES`. It decides how much of the region is normal ducts, ducts in proliferation,
+        diagnosis: one of :data:`DIAGNOSES`. It decides how much of the region is normal ducts, ducts in proliferation,
             carcinoma in situ (with necrosis) and carcinoma that invades desmoplastic stroma.
-        seed: which mixture.
+        seed: random seed of the mixture.
 
     Raises:
-        ValueError: no such diagnosis.
+        ValueError: the diagnosis is unknown.
     """
     if diagnosis not in DIAGNOSES:
         raise ValueError(f"diagnosis must be one of {', '.join(DIAGNOSES)}, not {diagnosis!r}")
@@ -157,13 +157,13 @@ def write_breast_biopsies(
     """Write regions of interest, one to three per case, with full label maps and diagnoses.
 
     Args:
-        root: where to; ``regions/<case>_<letter>.tif``, ``labels/<case>_<letter>_labels.tif`` and ``datalist.json``,
-            whose entries have ``case``, ``diagnosis``, ``stain`` and ``synthetic``. A case has one diagnosis, one
-            laboratory's dyes, and is in one section.
-        training, validation, testing: regions of each; diagnoses take turns from case to case.
-        size: pixels a side; of each region and side between three and five quarters of that.
-        mpp: µm per pixel.
-        seed: of everything.
+        root: folder to write to: ``regions/<case>_<letter>.tif``, ``labels/<case>_<letter>_labels.tif`` and
+            ``datalist.json``, whose entries have ``case``, ``diagnosis``, ``stain`` and ``synthetic``. A case has one
+            diagnosis, one laboratory's dyes, and is in one section.
+        training, validation, testing: number of regions in each section; diagnoses alternate from case to case.
+        size: mean pixels per side; each side of each region is between three and five quarters of that.
+        mpp: µm/px.
+        seed: random seed.
 
     Returns:
         the datalist's path.
@@ -186,7 +186,7 @@ def write_breast_biopsies(
 
 
 def _case(root: Path, case: int, regions: int, size: int, mpp: float, seed: int) -> Iterator[dict[str, Any]]:
-    """Paint a case's regions; gives their datalist entries."""
+    """Paint a case's regions, and yield their datalist entries."""
     diagnosis = DIAGNOSES[case % len(DIAGNOSES)]
     stain = _stain(seed, case)
     for number in range(regions):
@@ -204,7 +204,7 @@ def _case(root: Path, case: int, regions: int, size: int, mpp: float, seed: int)
 
 
 def _stain(seed: int, case: int) -> Stain:
-    """A laboratory's dyes vary from case to case."""
+    """Return a case's dyes, which vary as those of laboratories do."""
     plain, draw = Stain(), hashed(seed, 0x57A1, case, np.arange(2)) - 0.5
     nuclear = np.array(plain.nuclear) * (1 + 0.2 * draw[0])
     counterstain = np.array(plain.counterstain) * (1 + 0.2 * draw[1])

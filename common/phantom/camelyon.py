@@ -1,4 +1,4 @@
-"""A miniature of CAMELYON16: lymph nodes painted into the data set's own folders, with its file names and XML."""
+"""Write a miniature of CAMELYON16: lymph nodes in the data set's own folders, with its file names and XML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shapely.affinity import scale
 
 from ..annotations import AnnotatedRegion, write_asap_xml, write_geojson
 from ..classes import ClassScheme
-from ..files import write_json, written_whole
+from ..files import atomic_write, write_json
 from .layout import Layout, Structure
 from .paint import Painter
 from .recipe import RECIPES
@@ -26,7 +26,7 @@ _GROUPS = ClassScheme(
     ]
 )
 _LESION, _LESION_TOO, _CUT_OUT = 1, 2, 3
-# Every so many lesions are outlined generously, and what is not tumour is cut out again.
+# One lesion in so many is outlined too wide by this factor, and the surplus is cut out again.
 _GENEROUS_EVERY, _GENEROUS = 4, 1.5
 
 
@@ -40,19 +40,19 @@ def write_camelyon16(
     seed: int = 0,
     labels: bool = False,
 ) -> Path:
-    """Write lymph nodes as CAMELYON16 hands its slides out: ``training/{normal,tumor,lesion_annotations}`` and
+    """Write lymph nodes in the layout of CAMELYON16: ``training/{normal,tumor,lesion_annotations}`` and
     ``testing/{images,lesion_annotations,reference.csv}``.
 
     Args:
-        root: where to.
-        normal, tumour: slides for training without and with metastases.
-        testing: slides for testing, with and without in turn.
-        size: pixels a side.
-        mpp: µm per pixel.
-        seed: slides have the seeds ``seed``, ``seed + 1``, …
-        labels: also write what the data set does not have: full label maps, ``labels/<slide>_labels.tif``, and
-            ``look_alikes.json``, a datalist of the testing slides on which only metastases and what looks like them
-            are labelled.
+        root: folder to write to.
+        normal, tumour: number of slides for training without and with metastases.
+        testing: number of slides for testing, alternately with and without metastases.
+        size: pixels per side.
+        mpp: µm/px.
+        seed: random seed of the first slide; each further slide has the next.
+        labels: also write files that the data set does not have: full label maps, ``labels/<slide>_labels.tif``, and
+            ``look_alikes.json``, a datalist of the testing slides on which only metastases and their look-alikes are
+            labelled.
 
     Returns:
         ``root``.
@@ -81,7 +81,7 @@ def write_camelyon16(
 
 
 def _lesions(painter: Painter) -> Iterator[AnnotatedRegion]:
-    """Outlines of all metastases, in level-0 pixels; some too wide, with what is too much cut out, before or after."""
+    """Yield outlines of all metastases, in level-0 pixels; some too wide, with the surplus cut out before or after."""
     recipe = painter.layout.recipe
     lesions = [s for s in painter.layout.structures if recipe.populations[s.population].class_name == "tumour"]
     for number, lesion in enumerate(lesions):
@@ -95,7 +95,7 @@ def _lesions(painter: Painter) -> Iterator[AnnotatedRegion]:
 
 
 def _write_look_alikes(root: Path, folder: str, name: str, painter: Painter) -> dict[str, object]:
-    """Outlines of everything that is painted as metastases are, with its class; gives the datalist entry."""
+    """Write outlines and classes of everything painted in the texture of metastases; return the datalist entry."""
     recipe = painter.layout.recipe
     populations = recipe.populations
     alike = next(p.texture for p in populations if p.class_name == "tumour")
@@ -115,7 +115,7 @@ def _outline(lesion: Structure, mpp: float) -> Polygon:
 
 
 def _write_reference(path: Path, grid: list[tuple[str, str, bool]]) -> None:
-    with written_whole(path) as partial, Path(partial).open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as partial, Path(partial).open("w", newline="", encoding="utf-8") as file:
         for _, name, positive in grid:
             if name.startswith("test_"):
                 csv.writer(file).writerow([name, "Tumor" if positive else "Normal"])

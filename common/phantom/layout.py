@@ -1,4 +1,4 @@
-"""Where everything lies on a phantom: the ground at any point, and the list of structures."""
+"""Lay out a phantom: the ground at any point, and the list of structures."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _PROBES = 16
 _OUTLINE_POINTS = 48
 # Tries around each structure of a crowding population, and random numbers per try.
 _GROWTH = np.arange(24 * 7).reshape(24, 7)
-# Of so many structures nearest by their centres, one is nearest by its outline.
+# The structure whose outline is nearest is among so many whose centres are nearest.
 _NEAREST = 4
-# µm by which what keeps clear of structures keeps away farther in places.
+# µm by which ground that keeps clear of structures is farther away in places.
 _UNEVEN = 22.0
-# Circles farther apart than any clearance asked for need no closer look.
+# Distance of circles in µm above any requested clearance, so that outlines need not be compared.
 _CLOSE = 400.0
 
 
 @dataclass(frozen=True)
 class Structure:
-    """One compact structure: centre and mean radius in µm, length over width, angle, phases of its bulges, and
-    class index of its population in the recipe."""
+    """One compact structure: centre and mean radius in µm, length over width, angle, phases of its bulges, and index of
+    its population in the recipe."""
 
     y: float
     x: float
@@ -40,12 +40,12 @@ class Structure:
 
     @property
     def reach(self) -> float:
-        """Radius of a circle around it, in µm."""
+        """Radius of the circle around it, in µm."""
         return self.radius * self.elongation**0.5 * _LARGEST_BULGE
 
     @cached_property
     def outline(self) -> np.ndarray:
-        """Points along it, ``(count, 2)`` as (y, x) in µm."""
+        """Points along its outline, ``(count, 2)`` as (y, x) in µm."""
         theta = np.arange(_OUTLINE_POINTS) * 2 * np.pi / _OUTLINE_POINTS
         radius = self.radius * self._bulge(theta)
         along = radius * np.cos(theta) * self.elongation**0.5
@@ -57,7 +57,7 @@ class Structure:
         return 1 + 0.09 * np.sin(2 * theta + self.phases[0]) + 0.07 * np.sin(3 * theta + self.phases[1])
 
     def contains(self, y: np.ndarray, x: np.ndarray, share: float = 1.0) -> np.ndarray:
-        """Whether points (µm) lie in it, or in what is left of it when it shrinks to this share of its radius."""
+        """Return which points (µm) lie in it, or in it when shrunk to this share of its radius."""
         dy, dx = y - self.y, x - self.x
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
         along = (dx * cosine + dy * sine) / self.elongation**0.5
@@ -69,9 +69,9 @@ class Layout:
     """A phantom's geometry, in µm from the top left corner.
 
     Args:
-        recipe: what it is made of.
-        seed: which one of its kind.
-        height, width: µm.
+        recipe: kind of slide.
+        seed: random seed.
+        height, width: size in µm.
     """
 
     def __init__(self, recipe: Recipe, seed: int, height: float, width: float) -> None:
@@ -91,7 +91,7 @@ class Layout:
             self._tree = cKDTree([(s.y, s.x) for s in self.structures])
 
     def ground(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Index of the ground at every point ``(y, x)`` (µm), -1 on glass; int8."""
+        """Return the index of the ground at every point ``(y, x)`` (µm), int8; -1 on glass."""
         result = np.where(self._inside(y, x), 0, -1).astype(np.int8)
         tissue = result == 0
         if not tissue.any():
@@ -101,7 +101,7 @@ class Layout:
         ground = np.zeros(ty.shape, dtype=np.int8)
         for index, kind in enumerate(self.recipe.grounds[1:], start=1):
             if kind.clear_of is not None and self._placing:
-                # Structures are being placed, without regard to what will keep clear of them.
+                # While structures are being placed, grounds that keep clear of them do not count.
                 continue
             here = np.isin(territory, [i for i, name in enumerate(self.recipe.territories) if name == kind.territory])
             if here.any():
@@ -114,7 +114,7 @@ class Layout:
         return result
 
     def near(self, top: float, left: float, bottom: float, right: float) -> Iterator[Structure]:
-        """Structures that may reach into a rectangle (µm), in the order they were placed."""
+        """Yield structures that may reach into a rectangle (µm), in the order they were placed."""
         if self._tree is None:
             return
         middle = ((top + bottom) / 2, (left + right) / 2)
@@ -128,7 +128,7 @@ class Layout:
                 yield structure
 
     def distance(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """µm from points ``(y, x)`` to the circle around the nearest structure; infinite if there is none."""
+        """Return µm from points ``(y, x)`` to the circle around the nearest structure; infinite if there is none."""
         if self._tree is None:
             return np.full(np.shape(y), np.inf)
         nearest = min(_NEAREST, len(self.structures))
@@ -139,12 +139,12 @@ class Layout:
         return int(hashed(self.seed, int.from_bytes(name.encode(), "little"), index) * 2**52)
 
     def _inside(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """The tissue's outline: a rounded rectangle with an uneven rim."""
+        """Return which points lie in the tissue, a rounded rectangle with an uneven rim."""
         margin = min(350.0, 0.06 * min(self.height, self.width))
         u = np.abs(y / self.height - 0.5) * 2 / (1 - 2 * margin / self.height)
         v = np.abs(x / self.width - 0.5) * 2 / (1 - 2 * margin / self.width)
         distance = (u**5 + v**5) ** 0.2
-        # What lies deep inside needs no noise to be told from glass.
+        # Deep inside, noise would change nothing.
         inside = distance < 0.9
         rim = ~inside & (distance < 1.02)
         if rim.any():
@@ -160,7 +160,7 @@ class Layout:
         return self._deal[row, column]
 
     def _dealt_territories(self) -> np.ndarray:
-        """Territory of each square, every kind once per deal, so that even a small slide has them all."""
+        """Return the territory of each square; every kind comes once per deal, so that a small slide has them all."""
         size = self.recipe.territory_size
         rows, columns = max(1, round(self.height / size)), max(1, round(self.width / size))
         kinds = len(self.recipe.territories)
@@ -185,7 +185,7 @@ class Layout:
     def _settle(
         self, waiting: list[Structure], population: Population, members: list[Structure], occupied: _Occupied
     ) -> None:
-        """Place what there is room for; a crowding population then grows outwards from it (Bridson 2007)."""
+        """Place the structures that have room; a crowding population then grows outwards from them (Bridson 2007)."""
         while waiting:
             candidate = waiting.pop()
             if not (occupied.free(candidate, population.clearance) and self._on_plain_ground(candidate, population)):
@@ -207,7 +207,7 @@ class Layout:
             )
 
     def _candidates(self, index: int, population: Population) -> Iterator[Structure]:
-        """Random shapes at random places of the population's territory, in random order."""
+        """Yield random shapes at random places of the population's territory, in random order."""
         seed = self._seed("place", index)
         y, x, identity = scattered(seed, population.spacing, 0, 0, self.height, self.width)
         here = self._at_home(y, x, population)
@@ -225,7 +225,7 @@ class Layout:
         return np.isin(self._territory(y, x), home)
 
     def _on_plain_ground(self, structure: Structure, population: Population) -> bool:
-        """Whether its centre is in its own territory, and it and its surroundings on the first ground."""
+        """Return whether its centre is in its own territory, and it and its surroundings are on the first ground."""
         if not self._at_home(np.array([structure.y]), np.array([structure.x]), population)[0]:
             return False
         angle = np.arange(_PROBES) * 2 * np.pi / _PROBES
@@ -236,7 +236,7 @@ class Layout:
 
 
 class _Occupied:
-    """Circles already taken, in buckets of ``reach`` µm, within which one can be in another's way."""
+    """The structures placed so far, in buckets of ``reach`` µm, the largest distance at which two can collide."""
 
     def __init__(self, reach: float) -> None:
         self._reach = reach
@@ -249,7 +249,7 @@ class _Occupied:
         self._buckets[self._key(structure)].remove(structure)
 
     def free(self, structure: Structure, clearance: float) -> bool:
-        """Whether every structure placed so far is at least ``clearance`` µm away, outline to outline."""
+        """Return whether every structure placed so far is at least ``clearance`` µm away, outline to outline."""
         row, column = self._key(structure)
         return all(
             _gap(other, structure) >= clearance
@@ -263,7 +263,7 @@ class _Occupied:
 
 
 def _gap(one: Structure, other: Structure) -> float:
-    """µm between two outlines; exact (to the sampling of the outlines) where their circles come close."""
+    """Return the µm between two outlines, exact (to the sampling of the outlines) if their circles are close."""
     circles = float(np.hypot(one.y - other.y, one.x - other.x)) - one.reach - other.reach
     if circles > _CLOSE:
         return circles
@@ -272,7 +272,7 @@ def _gap(one: Structure, other: Structure) -> float:
 
 
 def _with_neighbours(members: list[Structure], population: Population) -> list[int]:
-    """Indices of the members that have enough of their own kind around, until no more fall away."""
+    """Return the indices of members with enough neighbours of their own kind, repeated until none is removed."""
     kept = list(range(len(members)))
     while population.neighbours and kept:
         tree = cKDTree([(members[i].y, members[i].x) for i in kept])
@@ -289,7 +289,7 @@ def _with_neighbours(members: list[Structure], population: Population) -> list[i
 
 
 def _in_blocks(kinds: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Deal kinds along a path through 2 x 2 blocks, so that each deal of four is one block."""
+    """Return kinds in a grid, filled along a path through 2 x 2 blocks, so that each deal of four is one block."""
     path = sorted(
         ((r, c) for r in range(rows) for c in range(columns)),
         key=lambda place: (place[0] // 2, place[1] // 2, place[0] % 2, place[1] % 2),

@@ -1,4 +1,4 @@
-"""Breast slides of several stains, scanners and laboratories, with regions that are bad for reading."""
+"""Write breast slides of several stains, scanners and laboratories, with defects that impair reading."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ MULTI_STAIN_CLASSES = ClassScheme(
 
 
 def _dye(row: int, strength: float) -> tuple[float, float, float]:
-    """Optical densities of haematoxylin (0), eosin (1) or diaminobenzidine (2): a row of Ruifrok and Johnston's
+    """Return optical densities of haematoxylin (0), eosin (1) or diaminobenzidine (2): a row of Ruifrok and Johnston's
     matrix."""
     red, green, blue = (rgb_from_hed[row] * strength).tolist()
     return red, green, blue
 
 
-# Immunostains have no eosin: what eosin stains in others is faintly grey with the nuclear stain's hue.
+# Immunostains have no eosin: tissue that eosin would stain is faintly grey with the nuclear stain's hue.
 _BARE = (0.16, 0.17, 0.10)
 STAINS: dict[str, Stain] = {
     "H&E": Stain(),
@@ -53,13 +53,13 @@ STAINS: dict[str, Stain] = {
 
 @dataclass(frozen=True)
 class ScannerModel:
-    """What all slides of one scanner have in common.
+    """Properties that all slides of one scanner share.
 
     Attributes:
         white: grey values of glass.
-        gamma: to which power it shows brightness.
+        gamma: exponent of brightness.
         blur_um, noise: standard deviations of blur in µm and of noise in grey values.
-        quality: of its JPEG files.
+        quality: JPEG quality.
     """
 
     white: tuple[float, float, float]
@@ -75,7 +75,7 @@ SCANNERS: dict[str, ScannerModel] = {
     "C": ScannerModel((226, 234, 246), 1.2, 0.35, 3.5, 70),
     "D": ScannerModel((250, 246, 252), 0.7, 0.70, 5.0, 50),
 }
-# How strongly a laboratory stains: nuclei, everything else, and the antibody's dye.
+# Strength of a laboratory's stains: of nuclei, of everything else, and of the antibody's dye.
 SOURCES: dict[str, tuple[float, float, float]] = {
     "lab 1": (1.0, 1.0, 1.0),
     "lab 2": (1.25, 0.8, 0.75),
@@ -83,11 +83,11 @@ SOURCES: dict[str, tuple[float, float, float]] = {
     "lab 4": (1.1, 1.35, 0.9),
     "lab 5": (0.75, 0.75, 0.7),
 }
-# What a network is not trained on.
+# Values that no training slide has.
 UNSEEN = {"stain": "H&E", "scanner": "D", "source": "lab 5"}
 
-# As in the breast recipe, tumour and benign glands are drawn from the same shapes in the same texture, with nothing
-# else within 110 µm, and so express what is stained alike: they differ by what lies beyond, other nests or nothing.
+# As in the breast recipe, tumour and benign glands have the same shapes and texture, with nothing else within 110 µm,
+# and take up immunostains alike. They differ only by what lies beyond: other nests, or nothing.
 _EPITHELIUM = replace(EPITHELIUM, expresses=1.0)
 _NEST = (30.0, 46.0)
 _BASE = Recipe(
@@ -108,13 +108,13 @@ _BASE = Recipe(
 )
 MULTI_STAIN: dict[str, Recipe] = {name: replace(_BASE, stain=stain) for name, stain in STAINS.items()}
 
-# Bad regions per mm² of tissue, µm of their radius, and kinds.
+# Defects per mm² of tissue, their radius in µm, and their kinds.
 _DEFECTS_PER_MM2 = 1.1
 _DEFECT_RADIUS = (50.0, 110.0)
 DEFECTS = ("fold", "bubble", "blur")
 _FOLD_WIDTH = 0.28
 _OUT_OF_FOCUS_UM = 5.0
-# µm per pixel of the map that is outlined, and a side of the regions that are annotated completely.
+# µm per pixel of the map that is outlined, and side in µm of the regions that are annotated completely.
 _OUTLINED = 2.0
 _REGION_UM = 640.0
 _REGIONS = 3
@@ -122,7 +122,7 @@ _REGIONS = 3
 
 @dataclass(frozen=True)
 class Defect:
-    """A bad region: its kind, centre and radius in µm, and a fold's direction."""
+    """A defect: its kind, centre and radius in µm, and a fold's direction."""
 
     kind: str
     y: float
@@ -131,7 +131,7 @@ class Defect:
     angle: float
 
     def within(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """How far points are from its middle, 1 at its edge; ``y`` and ``x`` in µm, of one shape."""
+        """Return the distance of points from its middle, 1 at its edge; ``y`` and ``x`` in µm, of one shape."""
         dy, dx = y - self.y, x - self.x
         if self.kind != "fold":
             return np.hypot(dy, dx) / self.radius
@@ -143,17 +143,17 @@ class Defect:
 
 
 class MultiStainPainter(Painter):
-    """Paints a slide with bad regions: folds (tissue lies double), bubbles under the cover slip, and tissue out of
-    focus. They are "others".
+    """A painter of slides with defects: folds (two layers of tissue), bubbles under the cover slip, and tissue out of
+    focus. Their class is "others".
 
     Args:
-        layout: of a recipe of :data:`MULTI_STAIN`.
-        mpp: µm per pixel.
-        scanner: of :data:`SCANNERS`.
-        source: of :data:`SOURCES`.
+        layout: layout of a recipe of :data:`MULTI_STAIN`.
+        mpp: µm/px.
+        scanner: key of :data:`SCANNERS`.
+        source: key of :data:`SOURCES`.
     """
 
-    # Blur that is cut off at three standard deviations, and the scanner's own.
+    # Reach of the blur, which is cut off at three standard deviations, and of the scanner's own.
     margin_um = 3.0 * _OUT_OF_FOCUS_UM + 3.0
 
     def __init__(self, layout: Layout, mpp: float, scanner: str, source: str) -> None:
@@ -162,7 +162,7 @@ class MultiStainPainter(Painter):
 
     @cached_property
     def defects(self) -> list[Defect]:
-        """All bad regions."""
+        """All defects."""
         layout = self.layout
         count = round(_DEFECTS_PER_MM2 * layout.height * layout.width / 1e6)
         low, high = _DEFECT_RADIUS
@@ -185,7 +185,7 @@ class MultiStainPainter(Painter):
         pixels = super().image(top, left, height, width)
         for defect, part, distance in self._near(*self._coordinates(top, left, height, width, self.mpp)):
             if defect.kind == "bubble":
-                # Its rim breaks the light.
+                # The rim refracts light.
                 rim = 0.6 * np.exp(-(((distance - 0.96) * defect.radius / 4) ** 2))
                 pixels[part] = pixels[part] * (1 - rim[..., None])
         return pixels
@@ -196,7 +196,7 @@ class MultiStainPainter(Painter):
             here = (slice(None), *part)
             inside = np.clip((1 - distance) * defect.radius / 6, 0, 1).astype(np.float32)
             if defect.kind == "fold":
-                # A second layer of the same tissue, and its edge where it turns over.
+                # A second layer of the same tissue, and the edge where it is folded.
                 edge = np.exp(-(((distance - 0.9) / 0.12) ** 2)).astype(np.float32)
                 amounts[here] *= 1 + 1.1 * inside
                 amounts[here] += np.array([0.5, 0.35, 0.0], np.float32)[:, None, None] * edge
@@ -209,8 +209,8 @@ class MultiStainPainter(Painter):
         return amounts
 
     def _near(self, y: np.ndarray, x: np.ndarray) -> Iterator[tuple[Defect, tuple[slice, slice], np.ndarray]]:
-        """Bad regions that may reach into a grid, the part of it that each may, and there the distance from its
-        middle."""
+        """Yield each defect that may reach into a grid, the part of the grid that it may reach, and the distances from
+        its middle there."""
         for defect in self.defects:
             reach = 1.75 * defect.radius
             part = tuple(
@@ -223,7 +223,7 @@ class MultiStainPainter(Painter):
 
 
 def _scanner(layout: Layout, model: ScannerModel, source: Sequence[float]) -> Scanner:
-    """A scanner's and a laboratory's own way, and a little that varies from slide to slide."""
+    """Return the scanner of a slide: the scanner's and laboratory's properties, with small variations per slide."""
     draw = hashed(layout.seed, 0x5CA2, np.arange(4)) - 0.5
     stain = layout.recipe.stain
     nuclear, counterstain, marker = (
@@ -248,19 +248,19 @@ def write_multi_stain(
 ) -> Path:
     """Write slides and their datalist with the columns ``stain``, ``scanner``, ``source``, ``seen`` and ``synthetic``.
 
-    Training slides have the stains ER, PR, HER2 and Ki67, the scanners A to C and the laboratories 1 to 4 in turn, so
-    have the first half of the testing slides; of the others a third each has a stain (H&E), a scanner and laboratory
-    (D, 5), or both, that no training slide has.
+    Training slides and the first half of the testing slides have the stains ER, PR, HER2 and Ki67, the scanners A to C
+    and the laboratories 1 to 4 in turn. A third each of the other testing slides has a stain (H&E), a scanner and
+    laboratory (D, 5), or both, that no training slide has.
 
     Args:
-        folder: where to.
-        annotated: training slides with up to three regions in each of which everything is annotated.
-        unlabelled: training slides without annotation, in the datalist's section ``unlabelled``.
-        validation: slides annotated like those for training.
-        testing: slides with full label maps.
-        size: pixels a side.
-        mpp: µm per pixel.
-        seed: slides have the seeds ``seed``, ``seed + 1``, …
+        folder: folder to write to.
+        annotated: number of training slides with up to three completely annotated regions.
+        unlabelled: number of training slides without annotation, in the datalist's section ``unlabelled``.
+        validation: number of slides annotated like those for training.
+        testing: number of slides with full label maps.
+        size: pixels per side.
+        mpp: µm/px.
+        seed: random seed of the first slide; each further slide has the next.
 
     Returns:
         the datalist's path.
@@ -289,13 +289,13 @@ def write_multi_stain(
 
 
 def _kind(number: int, unseen: bool) -> dict[str, str]:
-    """Stain, scanner and laboratory of the slide of that number."""
+    """Return stain, scanner and laboratory of the slide of that number."""
     seen = {
         column: [name for name in names if name != UNSEEN[column]]
         for column, names in (("stain", STAINS), ("scanner", SCANNERS), ("source", SOURCES))
     }
     made = {column: names[number % len(names)] for column, names in seen.items()}
-    # Of four stains and three scanners, every pair once in twelve slides; laboratories against both.
+    # Twelve slides have every pair of four stains and three scanners once; laboratories vary against both.
     made["source"] = seen["source"][(number + number // 4) % len(seen["source"])]
     if not unseen:
         return {**made, "seen": "seen"}
@@ -309,7 +309,7 @@ def _kind(number: int, unseen: bool) -> dict[str, str]:
 
 
 def _annotated(path: Path, painter: MultiStainPainter, size: int) -> dict[str, object]:
-    """Annotate some regions completely; gives what a datalist says of it."""
+    """Annotate some regions completely, and return the fields of the datalist entry."""
     scheme, scale = MULTI_STAIN_CLASSES, _OUTLINED / painter.mpp
     side = int(size / scale)
     labels = painter.labels(0, 0, side, side, _OUTLINED)
@@ -326,12 +326,12 @@ def _annotated(path: Path, painter: MultiStainPainter, size: int) -> dict[str, o
     ]
     write_geojson(path, regions, scheme)
     boxes = [[round(place * scale) for place in (top, left, box, box)] for top, left in corners]
-    bare = {"class": "normal", "within": "region"}
-    return {"label": path.name, "regions": boxes, "unannotated": bare}
+    unannotated = {"class": "normal", "within": "region"}
+    return {"label": path.name, "regions": boxes, "unannotated": unannotated}
 
 
 def _varied_boxes(labels: np.ndarray, box: int, seed: int) -> list[tuple[int, int]]:
-    """Boxes that do not overlap: those that show most tumour, most others, and most of both alike."""
+    """Return boxes that do not overlap: those with most tumour, with most others, and with most of both."""
     wanted = (
         lambda shares: shares[1],
         lambda shares: shares[2],

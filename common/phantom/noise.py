@@ -1,4 +1,4 @@
-"""Random fields that can be evaluated anywhere, in any order: every value follows from the seed and the place."""
+"""Random fields that can be evaluated anywhere, in any order: every value depends only on seed and place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def hashed(seed: int, *index: np.ndarray | int) -> np.ndarray:
-    """Uniform values in [0, 1) for integer places (splitmix64's finaliser over the seed and the indices)."""
+    """Return uniform values in [0, 1) for integer places (splitmix64's finaliser over the seed and the indices)."""
     with np.errstate(over="ignore"):
         state = np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
         value = np.asarray(state)
@@ -25,7 +25,7 @@ class SmoothNoise:
     """A smooth random field: cubic B-splines over a lattice of hashed values; mean 0, standard deviation about 1.
 
     Args:
-        seed: the field.
+        seed: random seed of the field.
         wavelength: lattice step in µm.
     """
 
@@ -36,14 +36,14 @@ class SmoothNoise:
         self.seed, self.wavelength = seed, wavelength
 
     def grid(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Values on the grid of coordinates ``y`` (H,) and ``x`` (W,), in µm: ``(H, W)`` float32."""
+        """Return values on the grid of coordinates ``y`` (H,) and ``x`` (W,), in µm: ``(H, W)`` float32."""
         rows, row_weights = self._axis(y)
         columns, column_weights = self._axis(x)
         lattice = hashed(self.seed, rows[:, None], columns[None, :]) - 0.5
         return ((row_weights @ lattice @ column_weights.T) / self._SPREAD).astype(np.float32)
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Values at points ``(y, x)`` in µm, arrays of one shape."""
+        """Return values at points ``(y, x)`` in µm, arrays of one shape."""
         total = np.zeros(np.shape(y))
         row, row_weights = _splines(np.asarray(y) / self.wavelength)
         column, column_weights = _splines(np.asarray(x) / self.wavelength)
@@ -71,8 +71,8 @@ def _splines(position: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
 def scattered(
     seed: int, spacing: float, top: float, left: float, bottom: float, right: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points of a jittered grid in a rectangle (µm): ``y``, ``x`` and an integer per point from which to hash its
-    looks."""
+    """Return points of a jittered grid in a rectangle (µm): ``y``, ``x``, and an integer per point from which to hash
+    its appearance."""
     rows = np.arange(int(np.floor(top / spacing)), int(np.floor(bottom / spacing)) + 1)
     columns = np.arange(int(np.floor(left / spacing)), int(np.floor(right / spacing)) + 1)
     row, column = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))

@@ -1,4 +1,4 @@
-"""Paints a phantom's pixels: stain amounts from textures, colour by Beer–Lambert, then the scanner."""
+"""Paint a phantom's pixels: stain amounts from textures, colour by Beer–Lambert, then the scanner."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from .layout import Layout
 from .noise import SmoothNoise, hashed, scattered
 from .recipe import Core, Ground, Nuclei, Population, Texture
 
-# Between a nucleus and the membrane of its cell, and how thick that is.
+# µm between a nucleus and the membrane of its cell, and thickness of the membrane.
 _CYTOPLASM_UM = 2.0
 _MEMBRANE_UM = 0.7
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """How one slide was stained and scanned: optical densities of dyes, grey values of white, standard deviations of
-    blur in µm and of noise in grey values, and to which power brightness is shown."""
+    """The staining and scanning of one slide.
+
+    Attributes:
+        nuclear, counterstain, marker: optical densities of the dyes.
+        white: grey values of white.
+        blur_um, noise: standard deviations of blur in µm and of noise in grey values.
+        gamma: exponent of brightness.
+    """
 
     nuclear: np.ndarray
     counterstain: np.ndarray
@@ -32,7 +38,7 @@ class Scanner:
 
     @classmethod
     def drawn(cls, layout: Layout) -> Scanner:
-        """Stain strength and hue, white point, sharpness and noise vary from slide to slide."""
+        """Draw stain strength and hue, white point, sharpness and noise, which vary from slide to slide."""
         draw = hashed(layout.seed, 0x5CA1, np.arange(16)) - 0.5
         stain = layout.recipe.stain
         return cls(
@@ -45,15 +51,15 @@ class Scanner:
 
 
 class Painter:
-    """Paints rectangles of a layout at one µm/px; what a rectangle shows does not depend on the others painted.
+    """A painter of rectangles of a layout at one µm/px; each rectangle is independent of the others painted.
 
     Args:
-        layout: what lies where.
-        mpp: µm per pixel.
-        scanner: how it was stained and scanned; drawn from the layout's seed by default.
+        layout: geometry of the phantom.
+        mpp: µm/px.
+        scanner: staining and scanning; by default drawn from the layout's seed.
     """
 
-    # What lies farther from a rectangle than this many µm does not reach into it: bodies and blur.
+    # Largest reach in µm of bodies and blur into a rectangle.
     margin_um = 12.0
 
     def __init__(self, layout: Layout, mpp: float, scanner: Scanner | None = None) -> None:
@@ -69,19 +75,19 @@ class Painter:
         self._cores = {index: (core, first + i) for i, (index, core) in enumerate(cores.items())}
 
     def labels(self, top: int, left: int, height: int, width: int, mpp: float | None = None) -> np.ndarray:
-        """Label map of a rectangle given in pixels of ``mpp``: ``(height, width)`` uint8."""
+        """Return the label map of a rectangle given in pixels of ``mpp``, ``(height, width)`` uint8."""
         y, x = self._coordinates(top, left, height, width, mpp or self.mpp)
         return self._labels[self._kinds(y, x)]
 
     def image(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """``(height, width, 3)`` uint8."""
+        """Return the picture of a rectangle, ``(height, width, 3)`` uint8."""
         margin = round(self.margin_um / self.mpp)
         y, x = self._coordinates(top - margin, left - margin, height + 2 * margin, width + 2 * margin, self.mpp)
         inner = (slice(margin, margin + height), slice(margin, margin + width))
         return self._scanned(self._amounts(y, x), inner, top, left)
 
     def _amounts(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Amounts of counterstain, nuclear stain and marker: ``(3, H, W)``."""
+        """Return amounts of counterstain, nuclear stain and marker, ``(3, H, W)``."""
         kinds = self._kinds(y, x)
         amounts = np.zeros((3, *kinds.shape), dtype=np.float32)
         for kind in np.unique(kinds[kinds >= 0]).tolist():
@@ -97,7 +103,7 @@ class Painter:
         return (top + np.arange(height) + 0.5) * mpp, (left + np.arange(width) + 0.5) * mpp
 
     def _kinds(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Index of the texture at each pixel, -1 on glass (which is also the last label)."""
+        """Return the index of the texture at each pixel; -1 on glass, which indexes the last label."""
         kinds = self._ground(y, x)
         pixel = y[1] - y[0] if len(y) > 1 else self.mpp
         for structure in self.layout.near(y[0], x[0], y[-1], x[-1]):
@@ -116,7 +122,7 @@ class Painter:
         return kinds
 
     def _ground(self, y: np.ndarray, x: np.ndarray, step: int = 16) -> np.ndarray:
-        """Ground of every pixel; only where a coarse look sees a border nearby is it looked up pixel by pixel."""
+        """Return the ground of every pixel, evaluated per pixel only where a coarse grid shows a border nearby."""
         coarse_y, coarse_x = _thinned(y, step), _thinned(x, step)
         coarse = self.layout.ground(*np.meshgrid(coarse_y, coarse_x, indexing="ij"))
         mixed = ndimage.maximum_filter(coarse, 3) != ndimage.minimum_filter(coarse, 3)
@@ -149,7 +155,7 @@ class Painter:
         return counterstain, nuclear, marker
 
     def _shared_index(self, kind: int) -> int:
-        """Populations of one texture share its fields, so that nothing of it tells them apart."""
+        """Return the index of a texture, which populations share: its fields do not tell them apart."""
         return self._textures.index(self._textures[kind])
 
     def _fibres(self, seed: int, fibres: tuple[float, float], y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -193,7 +199,7 @@ class Painter:
     def _bodies(
         self, seed: int, bodies: Nuclei, y: np.ndarray, x: np.ndarray, empty: np.ndarray | None, expresses: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Amounts of nuclear stain and of marker."""
+        """Return amounts of nuclear stain and of marker."""
         dark, marked = (np.zeros((len(y), len(x)), dtype=np.float32) for _ in range(2))
         stain = self.layout.recipe.stain
         reach = 2 * bodies.radius * bodies.elongation
@@ -251,7 +257,7 @@ def _thinned(coordinates: np.ndarray, step: int) -> np.ndarray:
 def _membranes(
     seed: int, diameter: float, counterstain: np.ndarray, nuclear: np.ndarray, y: np.ndarray, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Only the borders between Voronoi cells stain: fat."""
+    """Return stains of which only the borders between Voronoi cells are left, as in fat."""
     cy, cx, _ = scattered(
         seed, diameter, y[0] - 3 * diameter, x[0] - 3 * diameter, y[-1] + 3 * diameter, x[-1] + 3 * diameter
     )
@@ -277,8 +283,8 @@ def _stamp(
     pixel: float,
     membrane: bool = False,
 ) -> None:
-    """Lay a soft-edged ellipse of half axes ``a`` and ``b`` (µm) over the canvas, keeping what is darker; with
-    ``membrane`` that of the cell whose nucleus it is."""
+    """Stamp a soft-edged ellipse of half axes ``a`` and ``b`` (µm) on the canvas, keeping darker pixels; with
+    ``membrane``, the membrane of the cell whose nucleus it is."""
     if membrane:
         a, b = a + _CYTOPLASM_UM, b + _CYTOPLASM_UM
     rows, columns, distance = _around(y, x, cy, cx, a, b, angle, pixel)
@@ -291,7 +297,7 @@ def _stamp(
 def _around(
     y: np.ndarray, x: np.ndarray, cy: float, cx: float, a: float, b: float, angle: float, pixel: float
 ) -> tuple[slice, slice, np.ndarray]:
-    """The part of a canvas near an ellipse, and there the distance from its centre, 1 on its edge."""
+    """Return the part of a canvas near an ellipse, and the distances there from its centre, 1 on its edge."""
     reach = max(a, b) + 2 * pixel
     top, bottom = max(int((cy - reach - y[0]) / pixel), 0), min(int((cy + reach - y[0]) / pixel) + 2, len(y))
     left, right = max(int((cx - reach - x[0]) / pixel), 0), min(int((cx + reach - x[0]) / pixel) + 2, len(x))

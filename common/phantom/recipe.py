@@ -1,4 +1,4 @@
-"""What a phantom is made of. A new kind of tissue, scheme or stain is a new recipe: data, not code."""
+"""Recipes of phantoms. A new kind of tissue, scheme or stain is a new recipe: data, not code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Nuclei:
 
 @dataclass(frozen=True)
 class Texture:
-    """How a tissue stains.
+    """The stained appearance of a tissue.
 
     Args:
         counterstain: amount of the second stain (eosin).
@@ -30,9 +30,8 @@ class Texture:
         fibres: (amplitude, width in µm) of wavy bundles.
         nuclei: bodies in it.
         lumen: (spacing, radius) in µm of empty round spaces.
-        cells: diameter in µm of empty cells whose membranes only stain (fat).
-        expresses: of its cells, how many express what an immunostain marks, as a share of the stain's own
-            ``positive``.
+        cells: diameter in µm of empty cells of which only the membranes stain (fat).
+        expresses: share of its cells that an immunostain marks, relative to the stain's own ``positive``.
     """
 
     counterstain: float
@@ -49,8 +48,8 @@ class Texture:
 class Ground:
     """Tissue that fills space: ``class_name`` where a field of ``wavelength`` µm is above ``level`` in its territory.
 
-    With ``clear_of`` only farther than that many µm from every structure, wherever these were placed; -inf: structures
-    lie in it.
+    With ``clear_of``, it is only where every structure is farther away than that many µm; with -inf, structures lie in
+    it.
     """
 
     class_name: str
@@ -63,7 +62,7 @@ class Ground:
 
 @dataclass(frozen=True)
 class Core:
-    """What fills the middle of some structures: a ``share`` of them, to ``size`` of their radius."""
+    """The filling in the middle of a ``share`` of structures, up to ``size`` of their radius."""
 
     class_name: str
     texture: Texture
@@ -73,20 +72,20 @@ class Core:
 
 @dataclass(frozen=True)
 class Population:
-    """Compact structures of one class, thrown at random places and kept where there is room.
+    """Compact structures of one class, tried at random places and kept where there is room.
 
     Args:
-        class_name: their class.
-        texture: how they stain.
-        territory: where they live.
+        class_name: class of the structures.
+        texture: their texture.
+        territory: kind of territory that they are in.
         radius: smallest and largest mean radius in µm.
         spacing: µm between the places tried; small values pack the territory full.
-        crowding: each one placed tries to have others as near as ``clearance`` allows.
-        clearance: least gap in µm, outline to outline, to any structure placed before.
-        neighbours: those with fewer structures of their own class within ``neighbour_gap`` µm are taken away.
+        crowding: whether further structures are tried as near to each placed one as ``clearance`` allows.
+        clearance: smallest gap in µm, outline to outline, to any structure placed before.
+        neighbours: structures with fewer neighbours of their own class within ``neighbour_gap`` µm are removed.
         neighbour_gap: see ``neighbours``.
-        aligned: long axes follow a smooth field (segments of ducts) instead of pointing anywhere.
-        core: what their middle is filled with.
+        aligned: whether long axes follow a smooth field (segments of ducts) instead of random directions.
+        core: filling of their middle.
     """
 
     class_name: str
@@ -107,12 +106,12 @@ class Stain:
     """Optical densities (red, green, blue) of dyes at full strength.
 
     Args:
-        nuclear: of nuclei; at a lower amount, of cells.
-        counterstain: of everything else.
-        marker: of an antibody's dye.
-        marks: what the antibody binds to: ``"nuclei"``, which then have this dye instead of the nuclear one, or
+        nuclear: dye of nuclei; at a lower amount, of cells.
+        counterstain: dye of everything else.
+        marker: dye of an antibody.
+        marks: target of the antibody: ``"nuclei"``, which then have this dye instead of the nuclear one, or
             ``"membranes"``; empty for stains without an antibody.
-        positive: share of the cells of a texture with ``expresses`` 1 that it marks.
+        positive: share of cells that it marks in a texture with ``expresses`` 1.
     """
 
     nuclear: tuple[float, float, float] = (1.05, 1.15, 0.48)
@@ -128,14 +127,14 @@ class Recipe:
 
     Args:
         scheme: the classes; every class is made by a ground or a population.
-        territories: kinds of area, dealt out over the slide in equal numbers, one per entry.
-        glass: class of what is not tissue.
-        grounds: the first fills all tissue, later ones lie over it.
+        territories: kinds of area, distributed over the slide in equal numbers, one per entry.
+        glass: class outside tissue.
+        grounds: tissues that fill space; the first fills all tissue, later ones lie over it.
         populations: structures, placed in this order.
         annotated: class -> share of all pixels to annotate.
         stain: the dyes.
-        territory_size: µm a side of one area.
-        plain_surroundings: µm around every structure that are the first ground (or another structure).
+        territory_size: µm per side of one area.
+        plain_surroundings: µm around every structure that only the first ground, or another structure, may occupy.
     """
 
     scheme: ClassScheme
@@ -187,11 +186,11 @@ BREAST_CLASSES = ClassScheme(
     unnamed_channels=[0],
 )
 
-# Carcinoma and benign epithelium are drawn from the same shapes in the same texture, and no structure, fat or tissue
-# edge comes nearer than 110 µm to either: within 96 µm of any of their pixels both look alike by construction. They
-# differ by what is further away: nests of carcinoma crowd at 110 to 170 µm, benign lobules and segments of ducts lie
-# alone, at least 260 µm from anything. The nests are small and the crowd is near because a pixel of a five-level
-# U-Net at 2 µm/px hardly sees farther than 190 µm: what lies beyond would be in its view and yet out of its reach.
+# Carcinoma and benign epithelium have the same shapes and texture, and no structure, fat or tissue edge is nearer than
+# 110 µm to either: within 96 µm of any of their pixels both look alike by construction. They differ only farther away:
+# nests of carcinoma crowd at 110 to 170 µm, while benign lobules and segments of ducts lie alone, at least 260 µm from
+# anything. The nests are small and crowded because a pixel of a five-level U-Net at 2 µm/px hardly responds to anything
+# beyond 190 µm, although its view is larger.
 _NEST = (30.0, 46.0)
 BREAST = Recipe(
     scheme=BREAST_CLASSES,
@@ -242,10 +241,10 @@ _GERMINAL_CENTRE = Texture(
     nuclei=(Nuclei(spacing=9.5, radius=3.3, elongation=1.15, darkness=0.62, share=0.85),),
 )
 
-# Metastases and benign inclusions (glands caught in a node, which are mistaken for metastases in practice) are drawn
-# from the same shapes in the same texture and lie equally far apart, each in lymphoid tissue with nothing else within
-# 110 µm: within 96 µm of a pixel, a window of 1.5 views of 256 pixels at 0.5 µm/px, both look alike by construction.
-# Only farther away there is fibrous tissue about metastases, and none about inclusions.
+# Metastases and benign inclusions (glands caught in a node, which are mistaken for metastases in practice) have the
+# same shapes, texture and distances, each in lymphoid tissue with nothing else within 110 µm: within 96 µm of a pixel,
+# a window of 1.5 views of 256 pixels at 0.5 µm/px, both look alike by construction. Only farther away there is fibrous
+# tissue around metastases, and none around inclusions.
 _GLAND, _RIM = (40.0, 65.0), 110.0
 LYMPH_NODE = Recipe(
     scheme=METASTASIS_CLASSES,

@@ -1,4 +1,4 @@
-"""Writes phantoms: slide, full label map and partial annotations."""
+"""Write phantoms: slide, full label map and partial annotations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PhantomFiles:
-    """What one phantom consists of."""
+    """The files of one phantom, and the share of its pixels that is annotated."""
 
     slide: Path
     labels: Path
@@ -43,16 +43,16 @@ def write_phantom(
     recipe: Recipe | None = None,
     style: str = "whole",
 ) -> PhantomFiles:
-    """Write one phantom, tile by tile in bounded memory however large.
+    """Write one phantom, tile by tile, in memory that does not grow with its size.
 
     Args:
-        folder: where to.
-        name: of the files: ``<name>.tif``, ``<name>_labels.tif``, ``<name>.geojson``, ``<name>.xml``.
-        seed: which slide; the same seed, size and mpp give the same files.
+        folder: folder to write to.
+        name: name of the files: ``<name>.tif``, ``<name>_labels.tif``, ``<name>.geojson``, ``<name>.xml``.
+        seed: random seed; the same seed, size and mpp make the same files.
         size: height and width in pixels.
-        mpp: µm per pixel.
-        recipe: what it is made of; breast by default.
-        style: how it is annotated; see :func:`annotate`.
+        mpp: µm/px.
+        recipe: kind of slide; breast by default.
+        style: style of annotation; see :func:`annotate`.
     """
     folder, recipe = Path(folder), recipe or RECIPES["breast"]
     painter = Painter(Layout(recipe, seed, size[0] * mpp, size[1] * mpp), mpp)
@@ -83,13 +83,13 @@ def write_phantoms(
     Training and validation slides are labelled by their partial annotations, testing slides by their full label maps.
 
     Args:
-        folder: where to.
-        training, validation, testing: how many slides of each.
-        size: pixels a side.
-        mpp: µm per pixel.
-        seed: slides have the seeds ``seed``, ``seed + 1``, …
-        recipe: name of what they are made of.
-        style: how they are annotated; see :func:`annotate`.
+        folder: folder to write to.
+        training, validation, testing: number of slides in each section.
+        size: pixels per side.
+        mpp: µm/px.
+        seed: random seed of the first slide; each further slide has the next.
+        recipe: key of :data:`RECIPES`.
+        style: style of annotation; see :func:`annotate`.
 
     Returns:
         the datalist's path.
@@ -127,7 +127,7 @@ def paint_labels(path: Path, painter: Painter, size: tuple[int, int]) -> None:
 
 
 def _bands(paint, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Bands of tiles painted on two threads, one band ahead at most."""
+    """Yield bands of tiles, painted on two threads."""
     height, width = size
     lefts = range(0, width, TILE)
     with ThreadPoolExecutor(2) as pool:

@@ -1,4 +1,4 @@
-"""Tables, figures and pages, made from numbers that others measured."""
+"""Make tables, figures and pages from numbers that other rooms measure."""
 
 from ..renamed import renamed_in
 

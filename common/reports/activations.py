@@ -1,4 +1,4 @@
-"""What layers of networks show of a patch, as pictures."""
+"""Draw the activations of networks' layers on a patch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ..slides import PatchReader, open_slide
 
 
 def activation_maps(network: nn.Module, image: torch.Tensor, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Mean absolute activation over the channels of layers.
+    """Return the mean absolute activation over the channels of each layer.
 
     Args:
-        network: in evaluation mode for the while.
+        network: the network, which is in evaluation mode meanwhile.
         image: one patch, ``(1, 3·S, H, W)``.
-        layers: names of its modules whose output is one tensor, e.g. ``"centre.trunk.resnet.layer1"``.
+        layers: names of modules whose output is one tensor, e.g. ``"centre.trunk.resnet.layer1"``.
 
     Returns:
         layer -> ``(h, w)`` float32 of that layer's own size.
 
     Raises:
-        ValueError: there is no such layer, or it does not give one map; names the layers that are near.
+        ValueError: there is no such layer, or it does not return one map; the message names similar layers.
     """
     modules = dict(network.named_modules())
     unknown = [name for name in layers if name not in modules]
@@ -53,7 +53,7 @@ def activation_maps(network: nn.Module, image: torch.Tensor, layers: Sequence[st
 
 def _keep(seen: dict[str, torch.Tensor], name: str):
     def hook(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
-        # Layers that follow may write into the same memory.
+        # Later layers may overwrite this memory.
         seen[name] = output.clone() if isinstance(output, torch.Tensor) else output
 
     return hook
@@ -69,18 +69,18 @@ def draw_activations(
     mpp: float | None = None,
     series: int | None = None,
 ) -> None:
-    """Draw the patch of a slide around a place, and next to it what layers of networks show of it (the form of Mehta et
-    al. 2018, Fig. 7).
+    """Draw a patch of a slide and, next to it, the activations of networks' layers on it (the form of Mehta et al.
+    2018, Fig. 7).
 
     Args:
-        slide: its path.
-        center: row and column in level-0 pixels.
-        models: title -> checkpoint, and configs laid over the bundle's inference.yaml.
+        slide: path of the slide.
+        center: row and column of the patch's centre in level-0 pixels.
+        models: title -> checkpoint, and overlays on the bundle's inference.yaml.
         layers: names of modules that all these networks have.
-        bundle: the bundle's folder.
-        out: the picture.
-        mpp: µm per pixel of the slide, in place of what the file says.
-        series: which image of the file.
+        bundle: name or folder of the bundle.
+        out: picture to write.
+        mpp: µm/px of the slide, instead of the file's.
+        series: number of the image, in a slide file of several.
 
     Raises:
         ValueError: a checkpoint does not fit its network, or there is no such layer.
@@ -102,7 +102,7 @@ def draw_activations(
 
 
 def _draw(path: Path, rows: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray]]]) -> None:
-    """One row per network: its patch's finest view, then each layer's map, scaled by its own 99th percentile."""
+    """Draw one row per network: its patch's finest view, then each layer's map, scaled by its own 99th percentile."""
     columns = 1 + max(len(maps) for _, maps in rows.values())
     figure = new_figure(2.6 * columns, 2.9 * len(rows))
     for line, (title, (patch, maps)) in zip(

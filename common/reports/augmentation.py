@@ -1,4 +1,4 @@
-"""What augmentations make of a data set's patches, as pictures."""
+"""Draw the augmentations of a data set's patches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..data.output_names import output_name
 from ..data.styled_slides import styled_slides
 from ..data.tissue_patches import slide_entries, tissue_patches
 from ..figures import new_figure, save_figure
-from ..files import written_whole
+from ..files import atomic_write
 from ..outputs.overlay import font
 from ..slides import FieldOfView
 from ..transforms import ChosenTransforms
@@ -27,12 +27,12 @@ from .scores import write_table
 
 _DRAWS = 5
 _CELL = 192
-# Pixels below are not stained: the hue of grey is noise.
+# Pixels of lower saturation are not stained: the hue of grey is noise.
 _LEAST_SATURATION = 20
 
 
 def single_transforms(available: Mapping[str, Any]) -> Iterator[tuple[str, Callable]]:
-    """Every random transform in a set of named ones, and what to call it; those within others one by one."""
+    """Yield every random transform in a set of named ones, with a title; parts of composed ones come one by one."""
     for name, transform in available.items():
         parts = list(_parts(transform))
         for part in parts:
@@ -51,7 +51,7 @@ def _parts(transform: Any) -> Iterator[Any]:
 
 
 def always(transform: Any) -> Any:
-    """A copy of the transform that is done every time."""
+    """Return a copy of a transform that is always applied."""
     transform = copy.deepcopy(transform)
     if hasattr(transform, "each"):
         transform.each = 1.0
@@ -63,11 +63,11 @@ class AugmentationReport:
     """Pictures of augmentations on patches of a datalist.
 
     Args:
-        datalist: its path.
-        bundle: whose train.yaml has the augmentations (``available``) and the views.
-        configs: laid over train.yaml.
-        patches: to take hue and saturation of.
-        seed: of the draws.
+        datalist: path of the datalist.
+        bundle: name or folder of the bundle whose train.yaml has the augmentations (``available``) and the views.
+        configs: overlays on train.yaml.
+        patches: number of patches whose hue and saturation are measured.
+        seed: random seed of patches and augmentations.
     """
 
     def __init__(
@@ -82,18 +82,19 @@ class AugmentationReport:
         self.chosen = self.rng.permutation(len(self.patches))[:patches].tolist()
 
     def write(self, out: str | Path, styled: str | Path | None = None) -> pd.DataFrame:
-        """Write ``augmentations.png`` (a row per augmentation: the patch, draws of its finest view, and the coarsest
-        view of the last; Modi et al. 2024, Fig. 8), ``hue_saturation.png`` and ``hue_saturation.csv`` (its Fig. 7).
+        """Write ``augmentations.png`` (a row per augmentation: the patch, augmented versions of its finest view, and
+        the coarsest view of the last; Modi et al. 2024, Fig. 8), ``hue_saturation.png`` and ``hue_saturation.csv`` (its
+        Fig. 7).
 
         Args:
-            out: folder.
+            out: folder to write to.
             styled: folder of slides in other styles, to be shown as well.
 
         Returns:
             5th and 95th percentile of hue (degrees) and saturation of stained pixels, before and after.
         """
         out = Path(out)
-        with written_whole(out / "augmentations.png") as partial:
+        with atomic_write(out / "augmentations.png") as partial:
             self._sheet().save(partial)
         sets = {"original": self._originals(), "augmented": self._augmented()}
         if styled is not None:
@@ -105,13 +106,13 @@ class AugmentationReport:
         return table
 
     def _item(self, position: int) -> dict[str, Any]:
-        """A patch as transforms take it; label maps where some of them want one."""
+        """Return a patch as an item for transforms, with label maps, which some of them need."""
         targets = [FieldOfView.of(view) for view in self.settings["targets"]]
         labels = np.ones((len(targets), targets[0].size, targets[0].size), dtype=np.uint8)
         return {"image": self.patches[position]["image"], "label": labels}
 
     def _most_stained(self) -> int:
-        """Of the chosen patches the one whose colours vary most."""
+        """Return the position of the chosen patch whose colours vary most."""
         return max(self.chosen, key=lambda position: float(np.ptp(self.patches[position]["image"][:3], axis=0).std()))
 
     def _sheet(self) -> Image.Image:
@@ -142,7 +143,7 @@ class AugmentationReport:
         return [np.asarray(transform(self._item(position))["image"])[:3] for position in self.chosen]
 
     def _styled(self, folder: str | Path) -> list[np.ndarray]:
-        """As many patches of slides in other styles."""
+        """Return as many patches of slides in other styles."""
         versions = styled_slides(folder)
         found_of = [versions.get(output_name(entry)) for entry in self.entries]
         paths = [path for known in found_of for path in (known.versions if known else ())]
@@ -153,7 +154,7 @@ class AugmentationReport:
 
 
 def _middle(pixels: np.ndarray) -> np.ndarray:
-    """What of a view fits into a cell pixel by pixel: blur and noise would not be seen in a smaller picture."""
+    """Return the middle of a view, one cell large; blur and noise would not show in a reduced picture."""
     top, left = (max(0, (side - _CELL) // 2) for side in pixels.shape[:2])
     return pixels[top : top + _CELL, left : left + _CELL]
 
@@ -163,7 +164,7 @@ def _everything(settings: Mapping[str, Any]) -> ChosenTransforms:
 
 
 def _hue_saturation(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Hue in degrees and saturation from 0 to 255 of stained pixels, ``(pixels, 2)``."""
+    """Return hue in degrees and saturation from 0 to 255 of stained pixels, ``(pixels, 2)``."""
     found = []
     for image in images:
         hsv = cv2.cvtColor(as_pixels(image), cv2.COLOR_RGB2HSV).reshape(-1, 3)[::7].astype(np.float32)
@@ -172,7 +173,7 @@ def _hue_saturation(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _ranges(values: np.ndarray) -> dict[str, float]:
-    """Hue goes round: its percentiles are taken around its mean direction."""
+    """Return ranges of hue and saturation. Hue is circular, so its percentiles are taken around its mean direction."""
     angle = np.deg2rad(values[:, 0])
     middle = np.rad2deg(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()))
     around = (values[:, 0] - middle + 180) % 360 - 180

@@ -1,4 +1,4 @@
-"""Curves of every class against the rest, as files."""
+"""Write curves of every class against the rest."""
 
 from __future__ import annotations
 
@@ -19,39 +19,42 @@ from .scores import write_table
 
 
 class ClassCurvesReport:
-    """Curves of every class that has labelled pixels, and others to tell it from.
+    """Curves of every class that has labelled pixels, if other classes have some too.
 
     Args:
         scheme: the classes.
-        counts: from :class:`ClassCurves`.
+        counts: result of :class:`ClassCurves`.
     """
 
     def __init__(self, scheme: ClassScheme, counts: np.ndarray) -> None:
         self.scheme = scheme
         self.counts = {
-            tissue.name: counts[tissue.label - 1]
-            for tissue in scheme.classes
-            if counts[tissue.label - 1].any(axis=1).all()
+            tissue_class.name: counts[tissue_class.label - 1]
+            for tissue_class in scheme.classes
+            if counts[tissue_class.label - 1].any(axis=1).all()
         }
         self.tables = {name: threshold_table(found) for name, found in self.counts.items()}
 
-    def figures(self) -> dict[str, Any]:
-        """Per class the area under the ROC curve, the highest IoU, and where precision meets recall and sensitivity
-        specificity; at which thresholds. Classes without pixels are absent."""
-        return {name: self._figures(name) for name in self.tables}
+    def results(self) -> dict[str, Any]:
+        """Return results per class; classes without pixels are absent.
+
+        These are the area under the ROC curve, and with their thresholds the highest IoU, and the points where
+        precision equals recall and sensitivity equals specificity.
+        """
+        return {name: self._results(name) for name in self.tables}
 
     def write(self, output_dir: str | Path) -> dict[str, Any]:
         """Write ``curves.json``, ``curves.csv`` (a row per class and threshold) and ``curves.png`` (the form of Modi et
-        al. 2024, Table 2); gives the figures."""
-        output_dir, figures = Path(output_dir), self.figures()
-        write_json(output_dir / "curves.json", figures)
+        al. 2024, Table 2), and return the results."""
+        output_dir, results = Path(output_dir), self.results()
+        write_json(output_dir / "curves.json", results)
         if self.tables:
             named = [table.assign(**{"class": name}) for name, table in self.tables.items()]
             write_table(output_dir / "curves.csv", pd.concat(named, ignore_index=True))
-            self._plot(output_dir / "curves.png", figures)
-        return figures
+            self._plot(output_dir / "curves.png", results)
+        return results
 
-    def _figures(self, name: str) -> dict[str, Any]:
+    def _results(self, name: str) -> dict[str, Any]:
         table = self.tables[name]
         best = table.loc[table["iou"].idxmax()]
         return {
@@ -61,8 +64,7 @@ class ClassCurvesReport:
             "sensitivity_specificity": meeting(table, "sensitivity", "specificity"),
         }
 
-    def _plot(self, path: Path, figures: Mapping[str, Any]) -> None:
-
+    def _plot(self, path: Path, results: Mapping[str, Any]) -> None:
         figure = new_figure(15, 3.4 * len(self.tables))
         rows = figure.subplots(len(self.tables), 4, squeeze=False)
         for axes, (name, table) in zip(rows, self.tables.items(), strict=True):
@@ -78,7 +80,7 @@ class ClassCurvesReport:
             assert curve is not None
             axes[3].plot(curve.false_positives, curve.true_positives)
             axes[3].set(xlabel="false positive rate", ylabel="true positive rate", ylim=(0, 1.02), xlim=(0, 1))
-            axes[3].set_title(f"area {figures[name]['auc']:.4f}", fontsize=10)
+            axes[3].set_title(f"area {results[name]['auc']:.4f}", fontsize=10)
             axes[3].grid(alpha=0.3)
             axes[0].set_ylabel(f"{name} against the rest", fontsize=11)
         save_figure(figure, path, dpi=110)

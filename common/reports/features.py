@@ -1,4 +1,4 @@
-"""What an encoder makes of patches, in two dimensions."""
+"""Draw patches in two dimensions by an encoder's features."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _BATCH = 8
 def bundle_encoder(
     bundle: str | Path, configs: Sequence[str], checkpoint: str | Path | None, module: str
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """An encoder of a bundle's network, and the finest view that it reads.
+    """Return an encoder of a bundle's network, and the network's finest view.
 
     Args:
-        bundle: its folder.
-        configs: laid over its inference.yaml.
-        checkpoint: of the network; None: random weights.
-        module: the encoder's name in it.
+        bundle: name or folder of the bundle.
+        configs: overlays on its inference.yaml.
+        checkpoint: checkpoint of the network; None: random weights.
+        module: name of the encoder in the network.
 
     Raises:
-        ValueError: the network has no module of that name; names those there are.
+        ValueError: the network has no module of that name; the message lists its modules.
     """
     seen = ("fields_of_view", "target", "scheme")
     settings = bundle_settings(bundle, ["inference.yaml", *configs], ["network_def", *seen])
@@ -57,12 +57,12 @@ def bundle_encoder(
 
 
 def finest_view(bundle: str | Path, configs: Sequence[str]) -> dict[str, Any]:
-    """The finest view that a bundle's network reads."""
+    """Return the finest view of a bundle's network."""
     return bundle_settings(bundle, ["inference.yaml", *configs], ["fields_of_view"])["fields_of_view"][0]
 
 
 def resnet_encoder(name: str, weights: str | Path | None) -> nn.Module:
-    """A ResNet, with a classifier's weights if a file of them is given (torchvision's state dict)."""
+    """Return a ResNet, with a classifier's weights if a file of them is given (torchvision's state dict)."""
     if weights is None:
         logger.warning("no weights: %s has random ones", name)
     encoder = nn.ModuleDict({"encoder": ResNetEncoder(name)})
@@ -71,11 +71,11 @@ def resnet_encoder(name: str, weights: str | Path | None) -> nn.Module:
 
 
 def encoder_features(encoder: nn.Module, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Means over the pixels of an encoder's deepest map: ``(patches, channels)``.
+    """Return means over the pixels of an encoder's deepest map, ``(patches, channels)``.
 
     Args:
-        encoder: ``(B, 3, H, W)`` in [0, 1] -> a map, or a list of them, the deepest last.
-        images: ``(3, H, W)`` of values from 0 to 255.
+        encoder: module from ``(B, 3, H, W)`` in [0, 1] to a map, or a list of maps, the deepest last.
+        images: patches ``(3, H, W)`` of values from 0 to 255.
     """
     found = []
     with eval_mode(encoder), torch.no_grad():
@@ -88,7 +88,7 @@ def encoder_features(encoder: nn.Module, images: Sequence[np.ndarray]) -> np.nda
 
 
 def embedded(features: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
-    """Features in two dimensions, and by what: UMAP where umap-learn is installed, else principal components."""
+    """Return features in two dimensions, and the method: UMAP if umap-learn is installed, else PCA."""
     scaled = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
     try:
         from umap import UMAP
@@ -107,25 +107,25 @@ def draw_features(
     sections: Sequence[str] = ("training", "unlabelled", "validation", "testing"),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Draw patches of a datalist's slides by what an encoder makes of them, coloured by each of some columns (the form
-    of Modi et al. 2024, Figs. 4 to 6).
+    """Draw patches of a datalist's slides by an encoder's features, coloured by columns (the form of Modi et al. 2024,
+    Figs. 4 to 6).
 
     Args:
-        datalist: its path.
+        datalist: path of the datalist.
         encoder: see :func:`encoder_features`.
-        view: of the patches.
+        view: field of view of the patches.
         out: folder for ``features.png`` and ``features.csv`` (a row per patch).
-        by: columns.
-        patches: of each slide at most, drawn at random where there is tissue.
-        sections: of the datalist, as far as it has them.
-        seed: of the draw.
+        by: columns of the datalist to colour by.
+        patches: largest number of patches of each slide, at random places in tissue.
+        sections: sections of the datalist to use, as far as it has them.
+        seed: random seed of the patches.
 
     Returns:
-        for each column, how far apart its values are: the silhouette coefficient of the features, from -1 to 1, 0 where
-        they overlap.
+        the separation of each column's values: the silhouette coefficient of the features, from -1 to 1, 0 where they
+        overlap.
 
     Raises:
-        ValueError: a slide has not one of the columns.
+        ValueError: a slide lacks one of the columns.
     """
     entries = slide_entries(datalist, sections=sections)
     for column in by:

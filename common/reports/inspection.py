@@ -1,4 +1,4 @@
-"""``multimag inspect``: prints what was found, and writes the table and the contact sheet."""
+"""Print the findings of ``multimag inspect``, and write its table and contact sheet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..data import MultiMagnificationPatchDataset, all_sections, load_sections
 from ..data.datalist import SECTIONS
 from ..data.inspection import InspectedSlide, Inspection, PatchSettings, inspect_datalist
 from ..figures import new_figure, save_figure
-from ..files import printable, printable_line, written_whole
+from ..files import atomic_write, printable, printable_line
 from ..outputs.contact_sheet import contact_sheet
 from ..outputs.overlay import blend
 from .scores import write_table
@@ -38,15 +38,15 @@ def report(
     """Inspect a datalist, print the findings and write the table and the pictures.
 
     Args:
-        datalist: its path.
-        output: folder for them.
-        bundle: folder or name of the bundle that is to be trained.
-        configs: its configs, train.yaml first.
+        datalist: path of the datalist.
+        output: folder to write to.
+        bundle: folder or name of the bundle to be trained.
+        configs: configs of the bundle, train.yaml first.
         patches: see :func:`inspect_datalist`.
         by: columns of the datalist to count slides and areas by.
 
     Returns:
-        whether nothing stops training.
+        True if nothing stops training.
     """
     parser = bundle_parser(bundle, configs)
     scheme, folder = parser.get_parsed_content("scheme"), Path(output)
@@ -61,7 +61,7 @@ def report(
     )
     table = found.table(scheme)
     write_table(folder / "slides.csv", table)
-    with written_whole(folder / "contact_sheet.png") as partial:
+    with atomic_write(folder / "contact_sheet.png") as partial:
         contact_sheet([_cell(slide, scheme) for slide in found.slides], scheme, opacity=_OPACITY).save(partial)
     if by:
         write_distribution(folder, found, datalist, scheme, by)
@@ -72,24 +72,24 @@ def report(
 
 
 def _patch_settings(parser: ConfigParser, section: str) -> PatchSettings:
-    """Return how the configs choose the patches of a section (``train`` or ``validate``)."""
+    """Return the configs' settings for the patches of a section (``train`` or ``validate``)."""
     place = f"{section}#dataset"
     given = [one.name for one in fields(PatchSettings) if f"{place}#{one.name}" in parser]
     return PatchSettings(**{name: parser.get_parsed_content(f"{place}#{name}") for name in given})
 
 
 def _count_batches(parser: ConfigParser, dataset: MultiMagnificationPatchDataset) -> int:
-    """Return how many batches an epoch of training has, made by the configs' own sampler and loader.
+    """Return how many batches an epoch of training has, from the configs' own sampler and loader.
 
     Raises:
-        ValueError: they cannot be made of these patches.
+        ValueError: the sampler or loader refuses these patches.
     """
     parser["train#dataset"] = dataset
     parser["num_workers"] = 0
     try:
         return len(parser.get_parsed_content("train#dataloader"))
     except RuntimeError as error:
-        # MONAI wraps what a component raises.
+        # MONAI wraps the errors of a component.
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, ValueError):
             cause = cause.__cause__
@@ -99,7 +99,7 @@ def _count_batches(parser: ConfigParser, dataset: MultiMagnificationPatchDataset
 
 
 def _print_findings(found: Inspection, folder: Path) -> None:
-    """Print what stops training, then the advice, then where the rest is, then the verdict."""
+    """Print the problems that stop training, the advice, the files with the rest, and the verdict."""
     for heading, findings in (("stops training:", found.all_stops), ("advice:", found.all_advice)):
         shown = [f"  {printable_line(text)}" for text in findings[:_MOST_SHOWN]]
         if len(findings) > _MOST_SHOWN:
@@ -108,7 +108,7 @@ def _print_findings(found: Inspection, folder: Path) -> None:
     print(f"\n{folder / 'contact_sheet.png'}, and a row per slide in slides.csv")
     stops, advice = len(found.all_stops), len(found.all_advice)
     if stops:
-        print(f"verdict: training would stop ({_counted(stops, 'finding')}). Mend that and inspect again")
+        print(f"verdict: training would stop ({_counted(stops, 'finding')}). Correct it and inspect again")
     else:
         print(f"verdict: nothing stops training ({_counted(advice, 'piece')} of advice)")
 
@@ -120,14 +120,14 @@ def _counted(number: int, what: str) -> str:
 def write_distribution(
     folder: Path, found: Inspection, datalist: str | Path, scheme: ClassScheme, by: Sequence[str]
 ) -> pd.DataFrame:
-    """Write how many slides and mm² of each class every section has, for each value of some columns:
-    ``distribution.csv`` and ``distribution.png``.
+    """Write the slides and mm² of each class in every section, for each value of some columns, to ``distribution.csv``
+    and ``distribution.png``.
 
     Raises:
-        ValueError: no slide has a column.
+        ValueError: no slide has one of the columns.
     """
     inspected = [(slide.section, slide.entry, slide.annotated) for slide in found.slides]
-    # Slides that nobody annotated are learnt from, too: see iterative training.
+    # Iterative training also learns from slides without annotation.
     others = [name for name in all_sections(datalist) if name not in SECTIONS]
     inspected += [(name, item, {}) for name in others for item in load_sections(datalist, [name])]
     rows = []
@@ -145,7 +145,7 @@ def write_distribution(
 
 
 def _plot_distribution(path: Path, table: pd.DataFrame, scheme: ClassScheme, by: Sequence[str]) -> None:
-    """A row of bars per column: for each value and section the mm² of each class."""
+    """Draw a row of bars per column: for each value and section the mm² of each class."""
     sections = sorted(
         set(table["section"]), key=lambda name: SECTIONS.index(name) if name in SECTIONS else len(SECTIONS)
     )
@@ -154,10 +154,10 @@ def _plot_distribution(path: Path, table: pd.DataFrame, scheme: ClassScheme, by:
         for axes, section in zip(line, sections, strict=True):
             part = table[(table["column"] == column) & (table["section"] == section)]
             bottom = np.zeros(len(part))
-            for tissue in scheme.classes:
-                area = part[f"{tissue.name} mm²"].to_numpy()
-                color = tuple(channel / 255 for channel in tissue.color)
-                axes.bar(part["value"], area, bottom=bottom, color=color, label=tissue.name)
+            for tissue_class in scheme.classes:
+                area = part[f"{tissue_class.name} mm²"].to_numpy()
+                color = tuple(channel / 255 for channel in tissue_class.color)
+                axes.bar(part["value"], area, bottom=bottom, color=color, label=tissue_class.name)
                 bottom += area
             for place, (height, slides) in enumerate(zip(bottom, part["slides"], strict=True)):
                 axes.annotate(f"{slides} slides", (place, height), ha="center", va="bottom", fontsize=7)
@@ -177,7 +177,7 @@ def _print_sums(found: Inspection, scheme: ClassScheme) -> None:
 
 
 def _cell(slide: InspectedSlide, scheme: ClassScheme) -> tuple[np.ndarray | None, list[str]]:
-    """Return a slide's picture and the lines below it; what stops training begins with "!"."""
+    """Return a slide's picture and the lines below it; problems that stop training begin with "!"."""
     picture = slide.thumbnail
     if picture is not None and slide.labels is not None:
         picture = blend(picture, slide.labels, scheme, opacity=_OPACITY)

@@ -1,4 +1,4 @@
-"""ROC curves as files: of one network's slides, and of several networks in one picture."""
+"""Write ROC curves: of one network's slides, and of several networks in one picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..metrics.segmentation import scores
 from ..slides import file_name
 from .scores import write_table
 
-# Points of a curve that is written or drawn; areas are taken of all.
+# Points of a curve that is written or drawn; areas are computed from all points.
 _POINTS = 2000
 
 
@@ -33,13 +33,13 @@ class Curve:
 
 
 class ROCReport:
-    """Curves and figures of several slides: of all their pixels together, and of each slide.
+    """Curves and results of several slides: of all their pixels together, and of each slide.
 
     Args:
         scheme: the classes, of a sigmoid.
         counts: pixels by truth and score of each slide, ``(slides, 2, 65536)``; from :class:`SlideROC`.
-        matrices: a confusion matrix of each slide at the scheme's threshold; from :class:`SlideConfusion`.
-        data: a datalist entry of each slide.
+        matrices: confusion matrix of each slide at the scheme's threshold; from :class:`SlideConfusion`.
+        data: datalist entry of each slide.
     """
 
     def __init__(
@@ -50,28 +50,31 @@ class ROCReport:
         self.positive = scheme.positive.name
         self.negative = scheme.negative.name
 
-    def figures(self) -> dict[str, Any]:
-        """Area under the curve, and sensitivity, specificity and Dice coefficient at the scheme's threshold: pooled,
-        of each slide, and the mean area of the slides that have pixels of both classes. None where a class has none."""
+    def results(self) -> dict[str, Any]:
+        """Return area under the curve, and sensitivity, specificity and Dice coefficient at the scheme's threshold.
+
+        They are pooled and of each slide, with the mean area of the slides that have pixels of both classes. Results
+        that need a class without pixels are None.
+        """
         slides = [
-            {"slide": name, **self._figures(counts, matrix)}
+            {"slide": name, **self._results(counts, matrix)}
             for name, counts, matrix in zip(self.names, self.counts, self.matrices, strict=True)
         ]
         areas = [row["auc"] for row in slides if row["auc"] is not None]
         return {
             "positive": self.positive,
             "threshold": self.scheme.threshold,
-            "pooled": self._figures(self.counts.sum(axis=0), self.matrices.sum(axis=0)),
+            "pooled": self._results(self.counts.sum(axis=0), self.matrices.sum(axis=0)),
             "mean_auc_of_slides": float(np.mean(areas)) if areas else None,
             "slides_with_both_classes": len(areas),
             "slides": slides,
         }
 
     def write(self, output_dir: str | Path) -> dict[str, Any]:
-        """Write ``roc.json``, ``roc.csv`` (some 2,000 points of the pooled curve) and ``roc.png`` (with each slide's);
-        gives the figures. Without pixels of both classes there is no curve, and only ``roc.json``."""
-        output_dir, figures = Path(output_dir), self.figures()
-        write_json(output_dir / "roc.json", figures)
+        """Write ``roc.json``, ``roc.csv`` (some 2,000 points of the pooled curve) and ``roc.png`` (with each slide's),
+        and return the results. Without pixels of both classes there is no curve, and only ``roc.json`` is written."""
+        output_dir, results = Path(output_dir), self.results()
+        write_json(output_dir / "roc.json", results)
         pooled = curve_of(self.counts.sum(axis=0))
         if pooled is not None:
             thinned = _thinned(pooled)
@@ -79,9 +82,9 @@ class ROCReport:
             write_table(output_dir / "roc.csv", pd.DataFrame(rates))
             slides = [curve for curve in map(curve_of, self.counts) if curve is not None]
             plot_curves(output_dir / "roc.png", {"all pixels": pooled}, slides if len(slides) > 1 else ())
-        return figures
+        return results
 
-    def _figures(self, counts: np.ndarray, matrix: np.ndarray) -> dict[str, Any]:
+    def _results(self, counts: np.ndarray, matrix: np.ndarray) -> dict[str, Any]:
         classes = scores(matrix, self.scheme.names)["classes"]
         return {
             "auc": auc(counts),
@@ -93,13 +96,13 @@ class ROCReport:
 
 
 def curve_of(counts: np.ndarray) -> Curve | None:
-    """The curve of :func:`count_scores`; None where one class has no pixels."""
+    """Return the curve of counts from :func:`count_scores`; None if one class has no pixels."""
     area = auc(counts)
     return None if area is None else Curve(*roc_curve(counts), area)
 
 
 def compare_curves(runs: Mapping[str, str | Path], out: str | Path) -> pd.DataFrame:
-    """Lay the pooled curves of several evaluations into one picture and one table (the form of Gu et al. 2018, Fig. 3).
+    """Draw the pooled curves of several evaluations in one picture, with a table (the form of Gu et al. 2018, Fig. 3).
 
     Args:
         runs: title -> folder with the ``roc.json`` and ``roc.csv`` of an evaluation.
@@ -109,13 +112,13 @@ def compare_curves(runs: Mapping[str, str | Path], out: str | Path) -> pd.DataFr
         one row per run: pooled area, mean area of slides, sensitivity, specificity and Dice coefficient.
 
     Raises:
-        ValueError: a folder without a curve.
+        ValueError: a folder has no curve.
     """
     curves, rows = {}, []
     for title, folder in runs.items():
-        figures, curves[title] = read_curve(folder)
-        pooled = {name: figures["pooled"][name] for name in ("auc", "sensitivity", "specificity", "dice")}
-        rows.append({"network": title, **pooled, "mean AUC of slides": figures["mean_auc_of_slides"]})
+        results, curves[title] = read_curve(folder)
+        pooled = {name: results["pooled"][name] for name in ("auc", "sensitivity", "specificity", "dice")}
+        rows.append({"network": title, **pooled, "mean AUC of slides": results["mean_auc_of_slides"]})
     table = pd.DataFrame(rows)
     write_table(Path(out) / "roc_comparison.csv", table)
     plot_curves(Path(out) / "roc.png", curves)
@@ -123,7 +126,7 @@ def compare_curves(runs: Mapping[str, str | Path], out: str | Path) -> pd.DataFr
 
 
 def read_curve(folder: str | Path) -> tuple[dict[str, Any], Curve]:
-    """The figures and the pooled curve that an evaluation wrote.
+    """Read the results and the pooled curve that an evaluation wrote.
 
     Raises:
         ValueError: there is none.
@@ -131,18 +134,18 @@ def read_curve(folder: str | Path) -> tuple[dict[str, Any], Curve]:
     folder = Path(folder)
     if not (folder / "roc.csv").exists():
         raise ValueError(f"{folder / 'roc.csv'}: no such curve. Evaluate with output_dir {folder} first")
-    figures = json.loads((folder / "roc.json").read_text(encoding="utf-8"))
+    results = json.loads((folder / "roc.json").read_text(encoding="utf-8"))
     rates = pd.read_csv(folder / "roc.csv").to_numpy().T
-    return figures, Curve(rates[0], rates[1], figures["pooled"]["auc"])
+    return results, Curve(rates[0], rates[1], results["pooled"]["auc"])
 
 
 def plot_curves(path: str | Path, curves: Mapping[str, Curve], faint: Sequence[Curve] = ()) -> None:
-    """Draw curves with their areas in the legend, and next to them their upper left corner enlarged.
+    """Draw curves with their areas in the legend, and next to them the upper left corner, enlarged.
 
     Args:
-        path: the picture.
+        path: picture to write.
         curves: title -> curve.
-        faint: others, thin and without a name.
+        faint: further curves, thin and without a name.
     """
     figure = new_figure(11, 5.2)
     for axes, widest in zip(figure.subplots(1, 2), (1.0, 0.2), strict=True):
@@ -163,7 +166,7 @@ def plot_curves(path: str | Path, curves: Mapping[str, Curve], faint: Sequence[C
 
 
 def _thinned(curve: Curve) -> Curve:
-    """Some 2,000 points at most, evenly spaced along the curve; the ends stay."""
+    """Return a curve of some 2,000 points at most, evenly spaced along the curve, with both ends."""
     steps = curve.false_positives + curve.true_positives
     if len(steps) <= _POINTS:
         return curve

@@ -1,4 +1,4 @@
-"""What confusion matrices say, as JSON, tables and a picture."""
+"""Write the scores of confusion matrices as JSON, tables and pictures."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import pandas as pd
 
 from ..classes import ClassScheme, hex_color
 from ..figures import new_figure, save_figure
-from ..files import write_json, written_whole
+from ..files import atomic_write, write_json
 from ..metrics.segmentation import matrix_bach_score, scores
 from ..slides import file_name
 from .spreadsheets import inert_table
 
-FIGURES = ("iou", "recall", "precision", "f1")
+METRICS = ("iou", "recall", "precision", "f1")
 
 
 class ScoreReport:
-    """Figures of several slides: over all of them, of each, and of groups of them.
+    """Results of several slides: over all of them, of each, and of groups of them.
 
     Args:
         scheme: the classes.
-        matrices: a confusion matrix per slide, ``(slides, classes, classes + 1)``.
-        data: a datalist entry per slide.
-        classes: those that count; all by default.
-        group_by: columns of the entries.
-        excluded: labelled pixels of each slide that were left out.
+        matrices: confusion matrix of each slide, ``(slides, classes, classes + 1)``.
+        data: datalist entry of each slide.
+        classes: classes that count; all by default.
+        group_by: columns of the entries to group by.
+        excluded: number of labelled pixels of each slide that were left out.
 
     Raises:
-        ValueError: an entry has not a column of ``group_by``.
+        ValueError: an entry lacks a column of ``group_by``.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ScoreReport:
     ) -> None:
         self.scheme, self.matrices, self.classes = scheme, np.asarray(matrices), classes
         files = [file_name(item) for item in data]
-        # Of several regions of one slide, which.
+        # Several regions of one slide are told apart by their coordinates.
         self.names = [
             f"{name} {item['regions']}" if files.count(name) > 1 and item.get("regions") else name
             for name, item in zip(files, data, strict=True)
@@ -58,18 +58,18 @@ class ScoreReport:
                     raise ValueError(f"{item['image']}: its datalist entry has no column {column!r} to group by")
                 self.groups.setdefault(column, {}).setdefault(str(item[column]), []).append(position)
 
-    def figures(self) -> dict[str, Any]:
-        """All figures, as ``scores.json`` has them."""
+    def results(self) -> dict[str, Any]:
+        """Return all results, in the form of ``scores.json``."""
         everything = list(range(len(self.names)))
         return {
-            **self._figures(everything),
+            **self._results(everything),
             "classes_counted": list(self.classes) if self.classes is not None else self.scheme.names,
             "confusion_matrix": {
                 "rows": "truth",
                 "columns": [*self.scheme.names, "not predicted"],
                 "pixels": self.matrices.sum(axis=0).tolist(),
             },
-            "slides": [{"slide": name, **self._figures([i])} for i, name in enumerate(self.names)],
+            "slides": [{"slide": name, **self._results([i])} for i, name in enumerate(self.names)],
             "groups": {
                 column: {value: self._of_group(members) for value, members in groups.items()}
                 for column, groups in self.groups.items()
@@ -77,39 +77,42 @@ class ScoreReport:
         }
 
     def write(self, output_dir: str | Path, context_reliance: Mapping[str, float] | None = None) -> dict[str, Any]:
-        """Write ``scores.json``, ``scores.csv`` (a row per class), ``slides.csv``, ``groups.csv`` (a row per slide and
-        group), ``groups.png``, ``confusion.csv`` (pixels), ``context_reliance.csv``, ``confusion.png`` and
-        ``classes.png``; gives the figures."""
+        """Write tables and pictures, and return the results.
+
+        The files are ``scores.json``, ``scores.csv`` (a row per class), ``slides.csv``, ``groups.csv`` (a row per slide
+        and group), ``groups.png``, ``confusion.csv`` (pixels), ``context_reliance.csv``, ``confusion.png`` and
+        ``classes.png``.
+        """
         output_dir = Path(output_dir)
-        figures = self.figures()
+        results = self.results()
         if context_reliance is not None:
-            figures["context_reliance"] = dict(context_reliance)
+            results["context_reliance"] = dict(context_reliance)
             lost = pd.DataFrame(context_reliance.items(), columns=["from elsewhere", "mean IoU lost"])
             write_table(output_dir / "context_reliance.csv", lost)
-        write_json(output_dir / "scores.json", figures)
-        write_table(output_dir / "scores.csv", class_table(figures))
-        write_table(output_dir / "slides.csv", _rows([("slide", row["slide"], row) for row in figures["slides"]]))
+        write_json(output_dir / "scores.json", results)
+        write_table(output_dir / "scores.csv", class_table(results))
+        write_table(output_dir / "slides.csv", _rows([("slide", row["slide"], row) for row in results["slides"]]))
         if self.groups:
-            groups = [(c, value, row) for c, values in figures["groups"].items() for value, row in values.items()]
+            groups = [(c, value, row) for c, values in results["groups"].items() for value, row in values.items()]
             write_table(output_dir / "groups.csv", _rows(groups))
-            plot_groups(figures["groups"], self.scheme, output_dir / "groups.png")
-        matrix = pd.DataFrame(figures["confusion_matrix"]["pixels"], columns=figures["confusion_matrix"]["columns"])
+            plot_groups(results["groups"], self.scheme, output_dir / "groups.png")
+        matrix = pd.DataFrame(results["confusion_matrix"]["pixels"], columns=results["confusion_matrix"]["columns"])
         matrix.insert(0, "true", self.scheme.names)
         write_table(output_dir / "confusion.csv", matrix)
         plot_confusion(self.matrices.sum(axis=0), self.scheme, output_dir / "confusion.png")
-        plot_classes({"": figures}, self.scheme, output_dir / "classes.png")
-        return figures
+        plot_classes({"": results}, self.scheme, output_dir / "classes.png")
+        return results
 
     def _of_group(self, members: Sequence[int]) -> dict[str, Any]:
-        """Figures of a group, and of every class the lowest and highest IoU of its slides (None where none has it)."""
-        slides = [self._figures([member])["classes"] for member in members]
+        """Return a group's results with each class's lowest and highest IoU of a slide (None if no slide has it)."""
+        slides = [self._results([member])["classes"] for member in members]
         ranges = {}
         for name in slides[0]:
             ious = [row[name]["iou"] for row in slides if row[name]["iou"] is not None]
             ranges[name] = [min(ious), max(ious)] if ious else None
-        return {**self._figures(members), "iou_of_slides": ranges}
+        return {**self._results(members), "iou_of_slides": ranges}
 
-    def _figures(self, members: Sequence[int]) -> dict[str, Any]:
+    def _results(self, members: Sequence[int]) -> dict[str, Any]:
         matrix = self.matrices[members].sum(axis=0)
         found = scores(matrix, self.scheme.names, self.classes)
         left_out = int(self.excluded[members].sum())
@@ -121,37 +124,37 @@ class ScoreReport:
 
 def _rows(named: Sequence[tuple[str, str, Mapping[str, Any]]]) -> pd.DataFrame:
     rows = []
-    for column, value, figures in named:
-        ious = {f"IoU {name}": row["iou"] for name, row in figures["classes"].items()}
-        means = {f"mean {figure}": figures[f"mean_{figure}"] for figure in FIGURES}
-        counts = {key: figures[key] for key in ("pixel_accuracy", "slide_count", "labelled_pixels", "excluded_pixels")}
+    for column, value, results in named:
+        ious = {f"IoU {name}": row["iou"] for name, row in results["classes"].items()}
+        means = {f"mean {metric}": results[f"mean_{metric}"] for metric in METRICS}
+        counts = {key: results[key] for key in ("pixel_accuracy", "slide_count", "labelled_pixels", "excluded_pixels")}
         ranges = {
             f"{end} IoU {name} of a slide": found[place] if found else None
-            for name, found in figures.get("iou_of_slides", {}).items()
+            for name, found in results.get("iou_of_slides", {}).items()
             for place, end in enumerate(("lowest", "highest"))
         }
-        rows.append({"by": column, "value": value, **means, **ious, **counts, **score_column(figures), **ranges})
+        rows.append({"by": column, "value": value, **means, **ious, **counts, **score_column(results), **ranges})
     return pd.DataFrame(rows)
 
 
-def score_column(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The challenge's score as a column, where classes are grades."""
-    return {"BACH score": figures["bach_score"]} if "bach_score" in figures else {}
+def score_column(results: Mapping[str, Any]) -> dict[str, float]:
+    """Return the score of the BACH challenge as a column, if classes are grades."""
+    return {"BACH score": results["bach_score"]} if "bach_score" in results else {}
 
 
-def class_table(figures: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per class and one of means."""
+def class_table(results: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a table with one row per class and one of means."""
     rows = [
-        {"class": name, **{f: row[f] for f in (*FIGURES, "labelled_pixels")}}
-        for name, row in figures["classes"].items()
+        {"class": name, **{f: row[f] for f in (*METRICS, "labelled_pixels")}}
+        for name, row in results["classes"].items()
     ]
-    means = {figure: figures[f"mean_{figure}"] for figure in FIGURES}
-    return pd.DataFrame([*rows, {"class": "mean", **means, "labelled_pixels": figures["labelled_pixels"]}])
+    means = {metric: results[f"mean_{metric}"] for metric in METRICS}
+    return pd.DataFrame([*rows, {"class": "mean", **means, "labelled_pixels": results["labelled_pixels"]}])
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, whole; no cell of it is a formula to a spreadsheet."""
-    with written_whole(path) as partial:
+    """Write a table as CSV; no spreadsheet runs one of its cells as a formula."""
+    with atomic_write(path) as partial:
         inert_table(table).to_csv(partial, index=False, errors="backslashreplace")
 
 
@@ -184,9 +187,9 @@ def plot_groups(groups: Mapping[str, Mapping[str, Any]], scheme: ClassScheme, pa
     Modi et al. 2024, Table 3).
 
     Args:
-        groups: column -> value -> figures, as :meth:`ScoreReport.figures` has them.
+        groups: column -> value -> results of :meth:`ScoreReport.results`.
         scheme: the classes.
-        path: the picture.
+        path: picture to write.
     """
     from matplotlib.lines import Line2D
 
@@ -195,11 +198,11 @@ def plot_groups(groups: Mapping[str, Mapping[str, Any]], scheme: ClassScheme, pa
     for axes, (column, values) in zip(
         figure.subplots(len(groups), 1, squeeze=False)[:, 0], groups.items(), strict=True
     ):
-        for number, tissue in enumerate(scheme.classes):
-            color = tuple(channel / 255 for channel in tissue.color)
+        for number, tissue_class in enumerate(scheme.classes):
+            color = tuple(channel / 255 for channel in tissue_class.color)
             for place, found in enumerate(values.values()):
-                iou = (found["classes"].get(tissue.name) or {}).get("iou")
-                ends = found["iou_of_slides"].get(tissue.name)
+                iou = (found["classes"].get(tissue_class.name) or {}).get("iou")
+                ends = found["iou_of_slides"].get(tissue_class.name)
                 at = place + (number - (len(scheme) - 1) / 2) * 0.7 / len(scheme)
                 if ends is not None:
                     axes.plot([at, at], ends, color=color, linewidth=2, alpha=0.5)
@@ -209,10 +212,11 @@ def plot_groups(groups: Mapping[str, Mapping[str, Any]], scheme: ClassScheme, pa
         axes.set_xticks(range(len(slides)), slides, fontsize=8)
         axes.set(ylabel="IoU", ylim=(0, 1), title=f"by {column}: all pixels, and the range of single slides")
         axes.grid(axis="y", alpha=0.3)
-    # Beside the axes, where no point is; of every class, also one that no slide has.
+    # Outside the axes, where there are no points; with every class, even one that no slide has.
     figure.legend(
         handles=[
-            Line2D([], [], marker="o", color=hex_color(tissue.color), label=tissue.name) for tissue in scheme.classes
+            Line2D([], [], marker="o", color=hex_color(tissue_class.color), label=tissue_class.name)
+            for tissue_class in scheme.classes
         ],
         loc="outside upper center",
         ncols=min(len(scheme), 4),
@@ -226,20 +230,20 @@ def plot_classes(runs: Mapping[str, Mapping[str, Any]], scheme: ClassScheme, pat
     (the form of Mehta et al. 2018, Fig. 11).
 
     Args:
-        runs: title -> figures of :meth:`ScoreReport.figures`.
-        scheme: the classes; of a single run the bars have their colours.
-        path: the picture.
+        runs: title -> results of :meth:`ScoreReport.results`.
+        scheme: the classes, whose colours the bars of a single run have.
+        path: picture to write.
     """
     from matplotlib import colormaps
 
-    names = [name for name in scheme.names if any(name in figures["classes"] for figures in runs.values())]
+    names = [name for name in scheme.names if any(name in results["classes"] for results in runs.values())]
     figure = new_figure(2.4 + (0.5 + 0.22 * len(runs)) * len(names), 6.4)
     own = [tuple(part / 255 for part in scheme.by_name(name).color) for name in names]
     width, places = 0.8 / len(runs), np.arange(len(names))
     panels = {"f1": "F1", "iou": "IoU", "recall": "pixel accuracy"}
     for axes, (key, title) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
-        for number, (run, figures) in enumerate(runs.items()):
-            values = [(figures["classes"].get(name) or {}).get(key) for name in names]
+        for number, (run, results) in enumerate(runs.items()):
+            values = [(results["classes"].get(name) or {}).get(key) for name in names]
             heights = [np.nan if value is None else value for value in values]
             shift = (number - (len(runs) - 1) / 2) * width
             color = own if len(runs) == 1 else [colormaps["tab10"](number % 10)] * len(names)

@@ -1,7 +1,7 @@
-"""Cells of tables that a spreadsheet shows as text, whatever they begin with.
+"""Make cells of tables that a spreadsheet shows as text, whatever they begin with.
 
-Spreadsheets run a cell that begins with one of a few characters as a formula, and a slide's, class's or patient's name
-may. An apostrophe before it makes it text, and is not shown.
+Spreadsheets run a cell that begins with one of a few characters as a formula, and the name of a slide, class or patient
+may begin so. An apostrophe in front makes it text, and is not shown.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FORMULA = re.compile(r"[=+\-@\t\r\n]|[\uff1d\uff0b\uff0d\uff20]")
-# What a number may look like as text: spreadsheets take it for one.
+# A number as text, which spreadsheets read as a number.
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _MARKED = re.compile(r"'+(?:[=+\-@\t\r\n]|[\uff1d\uff0b\uff0d\uff20])")
 
 
 def inert_cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet runs: text that could be a formula with an apostrophe before it, everything
-    else unchanged. Numbers stay numbers.
+    """Return a cell that no spreadsheet runs: text that could be a formula gets an apostrophe in front.
+
+    Everything else is unchanged; numbers stay numbers.
 
     Example:
         >>> inert_cell("=1+1"), inert_cell("slide 1"), inert_cell(-0.5), inert_cell("-0.5")
@@ -30,19 +31,19 @@ def inert_cell(value: Any) -> Any:
     """
     if isinstance(value, PurePath):
         value = str(value)
-    # Text that begins with apostrophes before a formula gets one more, so that original_cell gives it back.
+    # Text that begins with apostrophes before a formula gets one more, so that original_cell can restore it.
     if isinstance(value, str) and (_FORMULA.match(value) or _MARKED.match(value)) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value
 
 
 def original_cell(value: Any) -> Any:
-    """Return what :func:`inert_cell` was given."""
+    """Return the cell that :func:`inert_cell` made inert."""
     return value[1:] if isinstance(value, str) and _MARKED.match(value) else value
 
 
 def inert_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of a table, as ``csv.DictWriter`` takes it, with inert cells; its keys are unchanged."""
+    """Return a row for ``csv.DictWriter`` with inert cells; its keys are unchanged."""
     return {key: inert_cell(value) for key, value in row.items()}
 
 

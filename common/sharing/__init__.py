@@ -13,7 +13,7 @@ __all__ = ["BundleFileError", "ExportOptions", "TrialLimits", "export_bundle", "
 
 
 def __getattr__(name: str) -> Any:
-    """Import what exports only when it is asked for: it loads PyTorch and MONAI, and a bundle is refused before."""
+    """Import the export only on demand: it loads PyTorch and MONAI, and a bad bundle is refused before that."""
     if name not in ("ExportOptions", "export_bundle"):
         raise AttributeError(name)
     from . import export

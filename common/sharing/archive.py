@@ -1,4 +1,4 @@
-"""Bundles as zip files: written the same every time, and unpacked only if nothing in them is out of place."""
+"""Zip bundles reproducibly, and unpack them only if nothing in them is out of place."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from ..files import PARTIAL, sha256, written_whole
+from ..files import PARTIAL, atomic_write, sha256
 from .texts import MOST_PARSED_BYTES, BundleFileError, is_parsed, read_text, size_limit
 
 CHECKSUMS = "SHA256SUMS"
-# What a bundle is made of. Anything else has no business in one.
+# Kinds of files that a bundle may hold; all others are refused.
 KINDS = frozenset(
     f".{kind}"
     for kind in (
@@ -32,19 +32,22 @@ _MOST_BYTES, _MOST_FILES = 8 * 2**30, 5000
 # Weights hardly shrink in a zip: one that unpacks to much more than itself was made to fill a disk.
 _MOST_TIMES, _FROM_BYTES = 100, 2**26
 _CHUNK = 2**20
-# Of the list of a zip's contents, which is read at once.
+# Bytes of a zip's table of contents, which is read at once.
 _LONGEST_READ = 2**22
-# What git and hubs keep of a copy, at the top of its folder.
+# Folders that git and hubs keep at the top of a copy.
 _KEPT_BY_OTHERS = (".git", ".cache")
 _DO_NOT_USE = "A bundle has no such thing. Do not use this file"
 _REGULAR = 0o644 | stat.S_IFREG
-# What the zip format can say at the earliest, so that the same files make the same bytes.
+# The earliest date that the zip format has, so that the same files make the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def files_of(folder: Path) -> list[Path]:
-    """All files of a bundle, sorted; paths below ``folder``. Left out is what runs of Python leave behind (nothing of
-    it is run when a bundle is checked), and what git and hubs keep of a copy."""
+    """Return all files of a bundle, sorted, as paths below ``folder``.
+
+    Files that runs of Python leave behind are skipped (none of them is run when a bundle is checked), and so are the
+    folders that git and hubs keep in a copy.
+    """
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     return sorted(
         path
@@ -56,8 +59,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def left_out_of(folder: Path) -> list[str]:
-    """Return what lies in a bundle's folder and is none of :func:`files_of`: nothing is said of it, nor is it among the
-    checksums."""
+    """Return the contents of a bundle's folder that :func:`files_of` skips: neither checked nor among the checksums."""
     found = [folder / name for name in _KEPT_BY_OTHERS if os.path.lexists(folder / name)]
     for place, folders, files in os.walk(folder):
         found += [Path(place) / name for name in files if name.startswith(PARTIAL)]
@@ -67,8 +69,11 @@ def left_out_of(folder: Path) -> list[str]:
 
 
 def out_of_place(folder: Path) -> Iterator[str]:
-    """Yield what in a bundle's folder must not be opened: links, pipes and devices, which may lead anywhere or never
-    end; texts larger than any bundle's; names that a terminal might obey."""
+    """Yield a problem for each entry of a bundle's folder that must not be opened.
+
+    These are links, pipes and devices, which may lead anywhere or never end; texts larger than any bundle's; and names
+    that a terminal might obey.
+    """
     parsed = 0
     for number, path in enumerate(_entries(folder)):
         if number == _MOST_FILES:
@@ -85,7 +90,7 @@ def out_of_place(folder: Path) -> Iterator[str]:
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """Yield files and folders, of linked folders only the link, and nothing of what git and hubs keep."""
+    """Yield files and folders; of linked folders only the link, and nothing that git and hubs keep."""
     for place, folders, files in os.walk(folder):
         if Path(place) == folder:
             folders[:] = [name for name in folders if name not in _KEPT_BY_OTHERS]
@@ -109,7 +114,7 @@ def _oddity(path: Path, name: str, status: os.stat_result) -> str | None:
 def write_checksums(folder: Path) -> None:
     """Write :data:`CHECKSUMS`, which ``sha256sum -c`` reads too."""
     lines = [f"{sha256(folder / path)}  {path.as_posix()}\n" for path in files_of(folder) if str(path) != CHECKSUMS]
-    with written_whole(folder / CHECKSUMS) as partial:
+    with atomic_write(folder / CHECKSUMS) as partial:
         partial.write_text("".join(lines), encoding="utf-8")
 
 
@@ -120,31 +125,31 @@ def check_checksums(folder: Path) -> bool:
         False if the bundle has none.
 
     Raises:
-        BundleFileError: a file is another, is missing, or is not listed.
+        BundleFileError: a file differs, is missing, or is not listed.
     """
     if not (folder / CHECKSUMS).is_file():
         return False
     remedy = "Get the bundle again from whoever made it; do not use this one"
-    said = {}
+    listed = {}
     for number, line in enumerate(read_text(folder / CHECKSUMS).removesuffix("\n").split("\n"), 1):
         digest, _, name = line.partition("  ")
         if len(digest) != 64 or not name:
             raise BundleFileError(folder / CHECKSUMS, f"line {number} is not a sum and a file's name", remedy)
-        said[name] = digest
+        listed[name] = digest
     there = {path.as_posix() for path in files_of(folder)} - {CHECKSUMS}
-    for name in sorted(there | set(said)):
-        if name not in said:
+    for name in sorted(there | set(listed)):
+        if name not in listed:
             raise BundleFileError(folder / name, f"not among the files of {CHECKSUMS}", remedy)
         if name not in there:
             raise BundleFileError(folder / name, f"{CHECKSUMS} lists it, but it is not there", remedy)
-        if sha256(folder / name) != said[name]:
+        if sha256(folder / name) != listed[name]:
             raise BundleFileError(folder / name, f"its SHA-256 is not the one in {CHECKSUMS}", remedy)
     return True
 
 
 def write_zip(folder: Path, path: Path) -> None:
-    """Zip a bundle under its folder's name; the same files give the same bytes."""
-    with written_whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
+    """Zip a bundle under its folder's name; the same files make the same bytes."""
+    with atomic_write(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
         for name in files_of(folder):
             entry = zipfile.ZipInfo(f"{folder.name}/{name.as_posix()}", _DATE)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, _REGULAR << 16
@@ -154,7 +159,7 @@ def write_zip(folder: Path, path: Path) -> None:
 
 @contextmanager
 def unpacked(path: str | Path) -> Iterator[Path]:
-    """A bundle's folder: itself, or a temporary one with what is in its zip, checked.
+    """Yield a bundle's folder: the given one, or a temporary one with the checked contents of its zip.
 
     Raises:
         BundleFileError: see :func:`unpack`.
@@ -170,21 +175,21 @@ def unpacked(path: str | Path) -> Iterator[Path]:
 def unpack(path: Path, into: Path, most_bytes: int = _MOST_BYTES) -> Path:
     """Unpack a zip with one bundle.
 
-    Names and sizes are looked at before anything is written; the folder gets its name when all is there and all sums
-    are right.
+    Names and sizes are checked before anything is written. The folder gets its name once it is complete and all
+    checksums agree.
 
     Args:
         path: the zip.
-        into: where the bundle's folder is put; it must not be there yet.
-        most_bytes: of everything unpacked.
+        into: folder to put the bundle's folder in, which must not exist there yet.
+        most_bytes: limit on the bytes of everything unpacked.
 
     Returns:
         the bundle's folder.
 
     Raises:
-        BundleFileError: no zip, cut short or damaged; a name that leads elsewhere, a link, too many files or bytes;
-            files of kinds that a bundle is not made of; sums that are wrong; several folders.
-        ValueError: there is such a folder already.
+        BundleFileError: the file is no zip, truncated or damaged, or holds a name that leads elsewhere, a link, too
+            many files or bytes, files of kinds that no bundle has, wrong checksums, or several folders.
+        ValueError: the folder exists already.
     """
     if not path.is_file():
         raise BundleFileError(path, "no such file or folder", "Give a bundle's folder or its zip")
@@ -195,13 +200,13 @@ def unpack(path: Path, into: Path, most_bytes: int = _MOST_BYTES) -> Path:
             target = into / name
             if target.exists():
                 raise ValueError(f"{target} is there already. Remove it, or unpack elsewhere")
-            with written_whole(target) as partial:
+            with atomic_write(target) as partial:
                 _extract(path, file, entries, partial, len(name) + 1)
                 _check_sums(path, partial)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError, zlib.error) as error:
-        # NotImplementedError is what zipfile raises for compressions that it does not know.
+        # zipfile raises NotImplementedError for compressions that it does not know.
         remedy = "Get it again; it may have been cut short"
-        raise BundleFileError(path, f"no whole zip file ({error})", remedy) from error
+        raise BundleFileError(path, f"not a complete zip file ({error})", remedy) from error
     except OSError as error:
         remedy = "Look whether the disk is full; if not, the zip has names that no bundle has"
         raise BundleFileError(path, f"cannot be unpacked ({error.strerror or error})", remedy) from error
@@ -209,7 +214,7 @@ def unpack(path: Path, into: Path, most_bytes: int = _MOST_BYTES) -> Path:
 
 
 class _BoundedFile(io.FileIO):
-    """A zip whose list of contents is not read whole into memory if it is longer than that of any bundle."""
+    """A zip file whose table of contents is refused, not read into memory, if it is longer than any bundle's."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read no more than :data:`_LONGEST_READ` bytes at once."""
@@ -221,10 +226,10 @@ class _BoundedFile(io.FileIO):
 
 @contextmanager
 def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip, open to be read.
+    """Open a zip for reading.
 
     Raises:
-        zipfile.BadZipFile: it is none, or lists more than any bundle holds.
+        zipfile.BadZipFile: the file is no zip, or lists more than any bundle holds.
     """
     with _BoundedFile(path) as raw, zipfile.ZipFile(raw) as file:
         yield file
@@ -239,7 +244,7 @@ def _check_sums(path: Path, folder: Path) -> None:
 
 
 def _checked(path: Path, entries: list[zipfile.ZipInfo], most_bytes: int) -> list[zipfile.ZipInfo]:
-    """The entries that are files, once all are found to be in order."""
+    """Check all entries, and return those that are files."""
     remedy = _DO_NOT_USE
     seen: set[str] = set()
     for entry in entries:
@@ -307,7 +312,7 @@ def _problem(entry: zipfile.ZipInfo, name: str) -> str | None:
 
 
 def is_of_a_bundle(name: PurePosixPath | Path) -> bool:
-    """Whether a file is of a kind that a bundle is made of."""
+    """Return whether a bundle may hold a file of this kind."""
     return name.name in _BARE or name.suffix in KINDS
 
 

@@ -1,6 +1,7 @@
-"""What can be said of a bundle without running anything that is in it.
+"""Check a bundle without running anything that is in it.
 
-Each check takes the bundle's folder, and a list for notes on what is not wrong but should be known.
+Each check takes the bundle's folder, and a list that it adds notes to: facts that are not wrong but worth knowing. It
+yields problems.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from ..networks.checkpoints import read_state
 from .archive import CHECKSUMS, check_checksums, files_of, is_of_a_bundle, left_out_of
 from .closure import NAME, named_in, needed_modules
 from .export import LARGE_FILES, LARGEST
-from .model_card import NOT_SAID
+from .model_card import UNSPECIFIED
 from .model_files import MODEL_KINDS, check_model_file
 from .readable import Check
 from .settings import SCRIPTS, strings_in
-from .texts import read_settings, read_text
+from .texts import read_code, read_settings, read_text
 
 _WANTED = (
     "LICENSE",
@@ -38,7 +39,7 @@ _WANTED = (
     "docs/data_license.txt",
     "models/model.pt",
 )
-# Of the Model Zoo's metadata schema: key -> its type.
+# Keys of the Model Zoo's metadata schema -> type.
 _TEXTS = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description")
 _METADATA: dict[str, type] = {
     **dict.fromkeys((*_TEXTS, "authors", "copyright"), str),
@@ -55,7 +56,7 @@ _TENSOR: dict[str, Any] = {
 }
 _SETTING_KINDS = {".yaml", ".yml", ".json"}
 _TEXT_KINDS = {".py", ".conf", ".md", ".txt", ".csv", ".svg", *_SETTING_KINDS}
-# Places on a machine: a bundle's own are below bundle_root.
+# Paths of one machine: a bundle's own are below bundle_root.
 _ABSOLUTE = re.compile(
     r"(?:(?<![\w.:/*-])/(?:home|Users|Volumes|root|mnt|media|data|srv|scratch|nfs|gpfs|projects|workspace|work|tmp|opt|var|private)/[\w./-]+"
     r"|(?<![\w])[A-Za-z]:\\\\?[\w.\\-]+|\bfile://\S+)"
@@ -63,7 +64,7 @@ _ABSOLUTE = re.compile(
 
 
 def files(folder: Path, notes: list[str]) -> Iterator[str]:
-    """All that a bundle is made of is there, and nothing else."""
+    """Check that every file of a bundle is there, and nothing else."""
     for name in _WANTED:
         path = folder / name
         if not path.is_file() or path.stat().st_size == 0:
@@ -96,17 +97,17 @@ def _large_files(folder: Path) -> list[dict[str, Any]]:
 
 
 def sums(folder: Path, notes: list[str]) -> Iterator[str]:
-    """Every file is the one that was exported."""
+    """Check that every file is the one that was exported."""
     if not check_checksums(folder):
-        notes.append(f"no {CHECKSUMS}: whether the files are those that were exported cannot be told")
+        notes.append(f"no {CHECKSUMS}: changes to the files since the export cannot be detected")
     for name in left_out_of(folder):
         notes.append(f"{name} is no part of the bundle: not checked, and not among the checksums")
     yield from ()
 
 
 def weights(folder: Path, notes: list[str]) -> Iterator[str]:
-    """Weights and programs are what their names say, loading them runs nothing, and both kinds of weights are the
-    same."""
+    """Check that weights and programs are what their names say, that loading them runs no code, and that both files of
+    weights hold the same."""
     found = [path for path in files_of(folder) if path.suffix in MODEL_KINDS]
     problems = [problem for path in found for problem in _refusal(folder / path)]
     if problems:
@@ -139,7 +140,7 @@ def _same_weights(checkpoint: Path, safetensors: Path) -> bool:
 
 
 def weights_metadata(folder: Path, notes: list[str]) -> Iterator[str]:
-    """What the weights are for is said, and of these weights."""
+    """Check that ``model.json`` says what the weights are for, and describes these weights."""
     model = folder / "models" / "model.pt"
     if not metadata_path(model).is_file():
         notes.append("no models/model.json: what the weights are for is not said")
@@ -154,39 +155,41 @@ def weights_metadata(folder: Path, notes: list[str]) -> Iterator[str]:
 
 
 def metadata(folder: Path, notes: list[str]) -> Iterator[str]:
-    """The keys and types of the Model Zoo's schema, the version in the changelog, a version of every package."""
-    said = read_settings(folder / "configs" / "metadata.json")
-    untyped = [f"configs/metadata.json: {problem}" for problem in _of_types(said, _METADATA)]
+    """Check the keys and types of the Model Zoo's schema, the changelog, and that every package has a version."""
+    declared = read_settings(folder / "configs" / "metadata.json")
+    untyped = [f"configs/metadata.json: {problem}" for problem in _of_types(declared, _METADATA)]
     yield from untyped
     if untyped:
         return
-    if said.get("version") not in said.get("changelog", {}):
+    if declared.get("version") not in declared.get("changelog", {}):
         yield "configs/metadata.json: the version is not in the changelog. Say there what is new in it"
-    if said.get("name", folder.name) != folder.name:
-        notes.append(f"its name is {said['name']}, the folder's is {folder.name}; the Model Zoo wants both to be one")
-    for package, number in said.get("required_packages_version", {}).items():
+    if declared.get("name", folder.name) != folder.name:
+        notes.append(
+            f"its name is {declared['name']}, the folder's is {folder.name}; the Model Zoo wants both to be one"
+        )
+    for package, number in declared.get("required_packages_version", {}).items():
         if not re.fullmatch(r"\d[\w.+!-]*", str(number)):
             yield f"configs/metadata.json: required_packages_version: {package} has no version. Give one"
-    formats = said.get("network_data_format", {})
+    formats = declared.get("network_data_format", {})
     for side, name in (("inputs", "image"), ("outputs", "pred")):
         tensor = formats.get(side, {}).get(name)
         where = f"configs/metadata.json: network_data_format: {side}: {name}"
         yield from (f"{where}: {problem}" for problem in _of_types(tensor, _TENSOR))
-    if said.get("data_source") == NOT_SAID:
+    if declared.get("data_source") == UNSPECIFIED:
         notes.append("what the weights were trained on is not said: export with --trained_on")
 
 
-def _of_types(said: Any, wanted: dict[str, type]) -> Iterator[str]:
-    if not isinstance(said, dict):
+def _of_types(declared: Any, wanted: dict[str, type]) -> Iterator[str]:
+    if not isinstance(declared, dict):
         yield "is missing or no object. Write it"
         return
     for key, kind in wanted.items():
-        if not isinstance(said.get(key), kind):
+        if not isinstance(declared.get(key), kind):
             yield f"{key} is missing or no {kind.__name__}. Write it"
 
 
 def paths(folder: Path, notes: list[str]) -> Iterator[str]:
-    """No text names a place on somebody's machine."""
+    """Check that no text names a path of somebody's machine."""
     for path in files_of(folder):
         if path.suffix not in _TEXT_KINDS:
             continue
@@ -200,7 +203,7 @@ def paths(folder: Path, notes: list[str]) -> Iterator[str]:
 
 
 def code(folder: Path, notes: list[str]) -> Iterator[str]:
-    """The bundle carries the modules that its configs name, and what they import."""
+    """Check that the bundle carries the modules that its configs name, and those that these import."""
     configs = [path for path in sorted((folder / "configs").rglob("*")) if path.suffix in _SETTING_KINDS]
     texts = {path: read_text(path) for path in configs}
     for path, text in texts.items():
@@ -210,7 +213,7 @@ def code(folder: Path, notes: list[str]) -> Iterator[str]:
             yield f"{where}: names {NAME}.{own[0]} ({len(own)} such), which only this project has. Export the bundle"
         content = read_settings(path) or {}
         if not isinstance(content, dict):
-            yield f"{where}: no mapping of a config's keys. Mend it"
+            yield f"{where}: not a mapping of a config's keys. Correct it"
             continue
         for key in ("imports", "initialize"):
             if any(f"{SCRIPTS}." in line for line in strings_in(content.get(key, ""))):
@@ -221,14 +224,14 @@ def code(folder: Path, notes: list[str]) -> Iterator[str]:
         return
     needed_modules(named, folder / SCRIPTS)
     for path in sorted((folder / SCRIPTS).rglob("*.py")):
-        for node in ast.walk(ast.parse(read_text(path))):
+        for node in ast.walk(read_code(path)):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 for name in {NAME, SCRIPTS} & _packages(node):
                     yield f"{path.relative_to(folder)}, line {node.lineno}: imports {name}. Import relatively"
 
 
 def _packages(node: ast.Import | ast.ImportFrom) -> set[str]:
-    """What is imported that is not relative."""
+    """Return the packages that an absolute import names."""
     if isinstance(node, ast.Import):
         return {alias.name.split(".")[0] for alias in node.names}
     return {node.module.split(".")[0]} if node.module and not node.level else set()

@@ -1,4 +1,4 @@
-"""Which modules of this package a bundle needs."""
+"""Find the modules of this package that a bundle needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .texts import read_text
+from .texts import read_code
 
 # The folder of this package, and the name that configs know it by.
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -17,22 +17,22 @@ _NAMED = re.compile(rf"\b{NAME}((?:\.[A-Za-z_]\w*)+)")
 
 
 def named_in(texts: Iterable[str]) -> set[str]:
-    """Dotted names below the package that configs name, such as ``networks.DMMNM3``."""
+    """Return the dotted names below the package that configs name, such as ``networks.DMMNM3``."""
     return {match.group(1)[1:] for text in texts for match in _NAMED.finditer(text)}
 
 
 def needed_modules(names: Iterable[str], package: Path = PACKAGE) -> list[Path]:
-    """Files that have to be there for ``names`` to be imported, those that they import in functions included.
+    """Return the files without which ``names`` cannot be imported, including imports inside functions.
 
     Args:
         names: dotted names below the package.
-        package: its folder.
+        package: folder of the package.
 
     Returns:
         paths below ``package``, sorted.
 
     Raises:
-        ValueError: there is no such module; names it.
+        ValueError: there is no such module.
     """
     waiting = [module for name in names for module in _modules_of(name, package)]
     found: set[Path] = set()
@@ -47,7 +47,7 @@ def needed_modules(names: Iterable[str], package: Path = PACKAGE) -> list[Path]:
 
 
 def _modules_of(name: str, package: Path) -> Iterator[Path]:
-    """The module that a dotted name (which may end in a class or function) lies in."""
+    """Yield the module of a dotted name, which may end in a class or function."""
     place, parts = Path(), name.split(".")
     for number, part in enumerate(parts):
         if (package / place / part).is_dir():
@@ -67,14 +67,14 @@ def _is_module(path: Path) -> bool:
 
 
 def _with_parents(file: Path, package: Path) -> Iterator[Path]:
-    """The packages around a module, whose own code runs before it."""
+    """Yield the packages around a module, whose own code runs before it."""
     for folder in file.parents:
         if (package / folder / "__init__.py").is_file():
             yield folder / "__init__.py"
 
 
 def _imported(file: Path, package: Path) -> Iterator[Path]:
-    for node in ast.walk(ast.parse(read_text(file))):
+    for node in ast.walk(read_code(file)):
         if isinstance(node, ast.ImportFrom) and node.level:
             folder = file.parent
             for _ in range(node.level - 1):
@@ -82,7 +82,7 @@ def _imported(file: Path, package: Path) -> Iterator[Path]:
             prefix = ".".join([*folder.relative_to(package).parts, *(node.module or "").split(".")]).strip(".")
             for alias in node.names:
                 if not prefix and not _is_module(package / alias.name):
-                    # Something of the package's own __init__.
+                    # A name that the package's own __init__ defines.
                     yield Path("__init__.py")
                     continue
                 yield from _modules_of(f"{prefix}.{alias.name}".strip("."), package)

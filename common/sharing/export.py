@@ -1,4 +1,4 @@
-"""From a bundle of this project and a checkpoint to a bundle that stands on its own."""
+"""Export a bundle of this project, with a checkpoint, as one that stands on its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..classes import ClassScheme
-from ..files import remove, sha256, write_json, written_whole
+from ..files import atomic_write, remove, sha256, write_json
 from ..networks.checkpoint_metadata import (
     CheckpointMetadata,
     as_view,
@@ -31,8 +31,8 @@ from .archive import CHECKSUMS, files_of, is_of_a_bundle, write_checksums, write
 from .closure import PACKAGE, named_in, needed_modules
 from .isolation import run_isolated
 from .metadata import filled_metadata
-from .model_card import NOT_SAID, data_license, documentation, model_card
-from .settings import SCRIPTS, check_known, laid_over, parsed, renamed
+from .model_card import UNSPECIFIED, data_license, documentation, model_card
+from .settings import SCRIPTS, check_known, merge_overlays, parsed, renamed
 
 logger = logging.getLogger(__name__)
 
@@ -40,25 +40,25 @@ FORMATS = ("ts", "pt2", "onnx")
 LARGE_FILES = "large_files.yml"
 # Bytes above which the Model Zoo wants a file to be listed, with an address, instead of committed.
 LARGEST = 25 * 10**6
-# Configs that overlays are worked into.
-_WORKED_IN = ("inference", "train", "evaluate")
+# Configs that overlays are merged into.
+_MERGED = ("inference", "train", "evaluate")
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an exported bundle is made with.
+    """Options of an export.
 
     Attributes:
         configs: overlays that the checkpoint was trained with: names in the bundle's ``configs/``, or paths.
-        name: of the exported bundle; the bundle's by default.
+        name: name of the exported bundle; the bundle's by default.
         trained_on: one or two sentences on what the weights were trained on, and under what licence.
-        version: its version number; the bundle's by default.
-        changes: what is new in that version.
+        version: version number of the export; the bundle's by default.
+        changes: description of what is new in that version.
         metadata: JSON or YAML with further fields for ``metadata.json``: authors, intended_use, eval_metrics, …
-        formats: further files of the network, out of :data:`FORMATS`: TorchScript, ``torch.export``, ONNX.
-        large_files_url: where files above 25 MB will lie, for :data:`LARGE_FILES`.
-        license: of the weights, as Hugging Face spells it (apache-2.0, cc-by-4.0, …), for the model card; without, the
-            card refers to ``docs/data_license.txt``.
+        formats: further files of the network, from :data:`FORMATS`: TorchScript, ``torch.export``, ONNX.
+        large_files_url: address where files above 25 MB will lie, for :data:`LARGE_FILES`.
+        license: licence of the weights, as Hugging Face spells it (apache-2.0, cc-by-4.0, …), for the model card; by
+            default the card refers to ``docs/data_license.txt``.
     """
 
     configs: Sequence[str] = ()
@@ -87,23 +87,23 @@ def export_bundle(
     """Write a bundle that runs without this project, as a zip, a folder for Hugging Face, or both.
 
     Args:
-        bundle: its folder.
+        bundle: the bundle's folder.
         checkpoint: the weights.
-        out: the zip.
-        huggingface: the folder; one that is there already is not touched.
+        out: zip to write.
+        huggingface: folder to write, which must not exist yet.
         options: see :class:`ExportOptions`.
 
     Returns:
         the zip, or else the folder.
 
     Raises:
-        ValueError: no bundle, a checkpoint of another network, options that do not fit together.
+        ValueError: there is no bundle, the checkpoint is of another network, or the options do not fit together.
     """
     bundle, options = Path(bundle).resolve(), options or ExportOptions()
     if out is None and huggingface is None:
         raise ValueError("say where to: -o OUT.zip, --huggingface FOLDER, or both")
     if not (bundle / "configs" / "metadata.json").is_file():
-        raise ValueError(f"{bundle} is no bundle: it has no configs/metadata.json")
+        raise ValueError(f"{bundle} is not a bundle: it has no configs/metadata.json")
     if huggingface is not None and Path(huggingface).exists():
         raise ValueError(f"{huggingface} is there already. Remove it, or choose another folder")
     name = options.name or bundle.name
@@ -132,17 +132,19 @@ def _stage(bundle: Path, checkpoint: Path, staged: Path, options: ExportOptions)
     try:
         load_weights(network, checkpoint, **seen)
     except ValueError as error:
-        # Those that its metadata name are in the message already.
+        # Overlays that its metadata names are in the message already.
         named = known is not None and known.overlays
         hint = "" if named else ", or name with --config the overlays that it was trained with"
         raise ValueError(f"{error}{hint}") from error
     _write_weights(state, staged / "models")
     described = _write_checkpoint_metadata(known, staged, type(network).__name__, options.trained_on, **seen)
     steps.update()
-    trained_on = _said_of_training(described, options.trained_on)
-    said = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    trained_on = _training_statement(described, options.trained_on)
+    declared = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     own = parsed(bundle / "configs" / "inference.yaml")
-    metadata = filled_metadata(said, parser, modules, staged.name, trained_on, own, options.version, options.changes)
+    metadata = filled_metadata(
+        declared, parser, modules, staged.name, trained_on, own, options.version, options.changes
+    )
     metadata |= _extra_metadata(options.metadata)
     write_json(staged / "configs" / "metadata.json", metadata)
     _write_documents(bundle, staged, trained_on)
@@ -157,15 +159,15 @@ def _stage(bundle: Path, checkpoint: Path, staged: Path, options: ExportOptions)
 
 
 def _write_configs(bundle: Path, staged: Path, options: ExportOptions) -> list[Path]:
-    """Configs with the overlays worked in, and the modules they name as ``scripts/``; gives these modules."""
+    """Write the configs with overlays merged, and the modules that they name as ``scripts/``; return these modules."""
     overlays = [_overlay(bundle, name) for name in options.configs]
     paths = [path for path in files_of(bundle / "configs") if is_of_a_bundle(path) and path.name != "metadata.json"]
-    # What is worked in is left out: it names checkpoints that the exported bundle does not have.
+    # Merged overlays are left out: they name checkpoints that the exported bundle does not have.
     paths = [path for path in paths if path.as_posix() not in options.configs]
     texts = {path: (bundle / "configs" / path).read_text(encoding="utf-8") for path in paths}
     check_known(overlays, [text for path, text in texts.items() if path.suffix == ".yaml"])
-    for name in _WORKED_IN:
-        texts[Path(f"{name}.yaml")] = laid_over(texts[Path(f"{name}.yaml")], overlays)
+    for name in _MERGED:
+        texts[Path(f"{name}.yaml")] = merge_overlays(texts[Path(f"{name}.yaml")], overlays)
     for path, text in texts.items():
         _write_text(staged / "configs" / path, renamed(text) if path.suffix == ".yaml" else text)
     modules = needed_modules(named_in(texts.values()))
@@ -187,9 +189,9 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _write_weights(state: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """``model.pt`` and ``model.safetensors``: names and tensors, and nothing of a training."""
+    """Write ``model.pt`` and ``model.safetensors``: names and tensors only, no state of a training."""
     folder.mkdir(parents=True)
-    # Tensors of their own: a slice would take along all that it is a slice of, and safetensors refuses shared memory.
+    # Copies: a slice would be saved with the whole tensor that it is a part of, and safetensors refuses shared memory.
     own = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     torch.save(own, folder / "model.pt")
     save_file(own, folder / "model.safetensors", metadata={"format": "pt"})
@@ -204,7 +206,7 @@ def _write_checkpoint_metadata(
     target: Any,
     scheme: ClassScheme,
 ) -> CheckpointMetadata:
-    """Write ``models/model.json``: what is known of the checkpoint, brought up to what is exported."""
+    """Write ``models/model.json``: the checkpoint's metadata, updated for the export."""
     weights = staged / "models" / "model.pt"
     digest = sha256(weights)
     described = replace(
@@ -223,13 +225,13 @@ def _write_checkpoint_metadata(
     return described
 
 
-def _said_of_training(described: CheckpointMetadata, given: str | None) -> str:
-    """Return what metadata.json, the licence of the data and the model card say of the training slides."""
-    said = given or described.trained_on or NOT_SAID
-    # A training says how many slides; what somebody else says stays word for word.
-    if given is None and said[0].isdigit():
-        said = f"Trained on {said}"
-    return f"{said} {described.note}" if described.synthetic else said
+def _training_statement(described: CheckpointMetadata, given: str | None) -> str:
+    """Return the sentence on training slides for metadata.json, the data licence and the model card."""
+    statement = given or described.trained_on or UNSPECIFIED
+    # A training writes a number of slides; a user's sentence stays word for word.
+    if given is None and statement[0].isdigit():
+        statement = f"Trained on {statement}"
+    return f"{statement} {described.note}" if described.synthetic else statement
 
 
 def _extra_metadata(path: str | Path | None) -> dict[str, Any]:
@@ -262,7 +264,7 @@ def _write_documents(bundle: Path, staged: Path, trained_on: str) -> None:
 
 
 def _write_large_files(staged: Path, url: str | None) -> None:
-    """List what the Model Zoo does not take into its repository."""
+    """List the files that are too large for the Model Zoo's repository."""
     large = [path for path in files_of(staged) if (staged / path).stat().st_size > LARGEST]
     if not large:
         return
@@ -288,7 +290,7 @@ def _for_huggingface(staged: Path, folder: Path, license_id: str | None) -> None
     scheme = parsed(staged / "configs" / "inference.yaml").get_parsed_content("scheme")
     metadata = json.loads((staged / "configs" / "metadata.json").read_text(encoding="utf-8"))
     weights = Path("models") / "model.pt"
-    with written_whole(folder) as partial:
+    with atomic_write(folder) as partial:
         shutil.copytree(staged, partial)
         known = read_checkpoint_metadata(staged / weights)
         warning = known.note if known is not None and known.synthetic else None

@@ -1,4 +1,4 @@
-"""Run by path, in a process of its own: what someone does with a bundle who has not this project.
+"""Use a bundle as someone does who does not have this project. Run by its path, in a process of its own:
 
 python isolated.py run ARGUMENTS OF monai.bundle…
 python isolated.py outline|properties|shape|torchscript BUNDLE [DATALIST]
@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-# Not importable, nor installed, here: an exported bundle carries what it needs under another name.
+# Neither importable nor installed in this process: an exported bundle carries what it needs under another name.
 ABSENT, DISTRIBUTION = "common", "multimag"
 # Bytes of memory and of a file that this process may use, if they are limited.
 LIMITS = "MULTIMAG_TRIAL_LIMITS"
@@ -55,7 +55,7 @@ def _text(path: str | Path) -> str:
 
 
 def outline(bundle: Path) -> None:
-    """Print, as JSON, fields of view, target and labels of ``inference.yaml``, and where the metadata differs."""
+    """Print fields of view, target and labels of ``inference.yaml``, and where the metadata differs, as JSON."""
     import json
 
     from monai.bundle import ConfigParser
@@ -81,7 +81,7 @@ def outline(bundle: Path) -> None:
 
 
 def properties(bundle: Path, datalist: str) -> None:
-    """Every property that MONAI asks of training, evaluation and inference."""
+    """Check every property that MONAI requires of training, evaluation and inference."""
     from monai.bundle import ConfigWorkflow
 
     works = {"train": ["train"], "infer": ["inference"], "evaluate": ["train", "evaluate"]}
@@ -108,14 +108,14 @@ def properties(bundle: Path, datalist: str) -> None:
 
 
 def shape(bundle: Path) -> None:
-    """What goes into the network and comes out is what the metadata says."""
+    """Check that the network's input and output have the shapes that the metadata states."""
     from monai.bundle import verify_net_in_out
 
     verify_net_in_out("network_def", _metadata(bundle), _configs(bundle, "inference"), n=1, any=256, device="cpu")
 
 
 def torchscript(bundle: Path) -> None:
-    """The checkpoint exports as TorchScript."""
+    """Check that the checkpoint exports as TorchScript."""
     from monai.bundle import ckpt_export
 
     with tempfile.TemporaryDirectory() as folder:
@@ -129,8 +129,10 @@ def torchscript(bundle: Path) -> None:
 
 
 def model(kind: str, bundle: Path, file: str) -> None:
-    """The network with its weights in one file: ``ts`` (TorchScript), ``pt2`` (torch.export) or ``onnx``; the same
-    weights give the same bytes, and no path of this machine is in them."""
+    """Write the network with its weights in one file: ``ts`` (TorchScript), ``pt2`` (torch.export) or ``onnx``.
+
+    The same weights make the same bytes, and no path of this machine is in them.
+    """
     import json
 
     import torch
@@ -140,9 +142,10 @@ def model(kind: str, bundle: Path, file: str) -> None:
     network = parser.get_parsed_content("network_def").eval()
     network.load_state_dict(torch.load(bundle / "models" / "model.pt", map_location="cpu", weights_only=True))
     metadata = Path(_metadata(bundle)).read_text(encoding="utf-8")
-    said = json.loads(metadata)["network_data_format"]["inputs"]["image"]
-    # Two, as one would be taken for a size that never changes.
-    image = torch.rand(2, said["num_channels"], *said["spatial_shape"], generator=torch.Generator().manual_seed(0))
+    declared = json.loads(metadata)["network_data_format"]["inputs"]["image"]
+    # Two, as a batch of one would be taken for a fixed size.
+    size = (2, declared["num_channels"], *declared["spatial_shape"])
+    image = torch.rand(*size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         {"ts": _torchscript, "pt2": _exported, "onnx": _onnx}[kind](network, image, file, metadata)
 
@@ -152,7 +155,7 @@ def _torchscript(network: Any, image: Any, file: str, metadata: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         torch.jit.save(torch.jit.script(network), f"{folder}/model.ts", _extra_files={"metadata.json": metadata})
-        # Debugging records hold paths of this machine, and the writer adds these others itself.
+        # Debugging records hold paths of this machine; the writer adds the others itself.
         reader, writer = torch._C.PyTorchFileReader(f"{folder}/model.ts"), torch._C.PyTorchFileWriter(file)
         own = {".data/serialization_id", "version", ".format_version", ".storage_alignment", "byteorder"}
         for record in sorted(set(reader.get_all_records()) - own):
@@ -214,16 +217,16 @@ def _check(network: Any, image: Any, found: Any, file: str) -> None:
 
 
 def _limit_resources() -> None:
-    """Limit what this process and all that it starts may use, before anything of the bundle is read."""
-    said = os.environ.pop(LIMITS, None)
-    if said is None:
+    """Limit the memory and file size of this process and its children, before anything of the bundle is read."""
+    limits = os.environ.pop(LIMITS, None)
+    if limits is None:
         return
     try:
         import resource
     except ImportError:  # Windows has no such limits.
         return
-    memory, file = map(int, said.split())
-    # Not the address space, of which a GPU's library reserves far more than it uses.
+    memory, file = map(int, limits.split())
+    # Not the address space: a GPU's library reserves far more of it than it uses.
     for kind, most in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, file), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -231,7 +234,7 @@ def _limit_resources() -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the task that the arguments name."""
     _limit_resources()
     sys.path.remove(str(Path(__file__).resolve().parent))
     sys.meta_path.insert(0, _NotInstalled())

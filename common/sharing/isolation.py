@@ -1,4 +1,4 @@
-"""Bundles run in a process of their own, where this project cannot be imported; within limits, where they are given."""
+"""Run a bundle in a process of its own, where this project cannot be imported, and within limits if asked."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ISOLATED = Path(__file__).with_name("isolated.py")
-# What isolated.py reads its limits from.
+# Environment variable that isolated.py reads its limits from.
 _VARIABLE = "MULTIMAG_TRIAL_LIMITS"
-# Of what a process prints, the end is kept.
+# Bytes that are kept of the end of a process's output.
 _KEPT_BYTES = 2**20
 _NO_MEMORY = re.compile(r"MemoryError|allocate memory|bad_alloc|out of memory", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class TrialLimits:
-    """What a trial of somebody else's bundle may use. This is no sandbox: the code has the rights of the account that
-    runs it.
+    """Limits on a trial run of somebody else's bundle.
+
+    This is no sandbox: the code has the rights of the account that runs it.
 
     Attributes:
-        seconds: each step; then it is stopped, with all that it started.
+        seconds: time of each step, after which it is stopped with all processes that it started.
         memory: bytes of memory of each process (on Linux; a GPU's memory is not limited).
         file: bytes of each file that is written.
     """
@@ -41,15 +42,15 @@ class TrialLimits:
 
 
 def run_isolated(*arguments: str, folder: Path | None = None, limits: TrialLimits | None = None) -> str:
-    """Return what ``isolated.py`` prints, run in another folder, where this project cannot be imported.
+    """Run ``isolated.py`` in another folder, where this project cannot be imported, and return its output.
 
     Args:
-        arguments: of ``isolated.py``.
-        folder: where to run it; a temporary one by default.
-        limits: what it may use; unlimited by default.
+        arguments: arguments of ``isolated.py``.
+        folder: folder to run it in; a temporary one by default.
+        limits: limits on time and memory; none by default.
 
     Raises:
-        ValueError: it failed, or was stopped at a limit; says why.
+        ValueError: the run failed, or was stopped at a limit; the message has the reason.
     """
     with tempfile.TemporaryDirectory(prefix="multimag-") as elsewhere:
         out, err = Path(elsewhere) / "stdout", Path(elsewhere) / "stderr"
@@ -77,9 +78,9 @@ def run_isolated(*arguments: str, folder: Path | None = None, limits: TrialLimit
 
 def _environment(elsewhere: str, limits: TrialLimits | None) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", _VARIABLE)}
-    # Scripting numbers its types in the order of sets.
+    # Scripting numbers its types in the order of sets, which this fixes.
     env["PYTHONHASHSEED"] = "0"
-    # Compiled files that lie in the bundle are not looked at, and not run.
+    # Compiled files that lie in the bundle are neither read nor run.
     env["PYTHONPYCACHEPREFIX"] = f"{elsewhere}/compiled"
     if limits is not None:
         env[_VARIABLE] = f"{limits.memory} {limits.file}"
@@ -87,13 +88,13 @@ def _environment(elsewhere: str, limits: TrialLimits | None) -> dict[str, str]:
 
 
 def _waited(process: subprocess.Popen[bytes], limits: TrialLimits | None) -> int | None:
-    """Return the exit code, or None of a process that took too long. None of its own processes outlives it."""
+    """Return the exit code, or None for a process that took too long. None of its child processes outlives it."""
     try:
         return process.wait(None if limits is None else limits.seconds)
     except subprocess.TimeoutExpired:
         return None
     finally:
-        # Nothing is left of the group where all has ended.
+        # If all of its processes have ended, the group is gone.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -117,7 +118,7 @@ def _hint(printed: str, code: int, limits: TrialLimits | None) -> str:
 
 
 def _reasons(printed: str) -> str:
-    """Return the messages of a chain of tracebacks, the first cause first; without any, the last lines."""
+    """Return the messages of a chain of tracebacks, the first cause first; if there are none, the last lines."""
     lines = printed.strip().splitlines()
     messages = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b", line)]
     return "\n".join(dict.fromkeys(messages) or lines[-8:]) or "it ended without a message"

@@ -1,4 +1,4 @@
-"""``configs/metadata.json`` of an exported bundle: what was given, and what can be read off configs and packages."""
+"""Fill in ``configs/metadata.json`` of an exported bundle from options, configs and installed packages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import torch
 from monai.bundle import ConfigParser
 
 _COLORS = ("red", "green", "blue")
-# What `python -m monai.bundle run` needs besides MONAI.
-_OF_RUNS = ("fire", "pytorch-ignite", "pyyaml")
-# Said by keys of their own.
-_APART = frozenset({"monai", "torch", "numpy"})
+# Packages that `python -m monai.bundle run` needs besides MONAI.
+_RUN_PACKAGES = ("fire", "pytorch-ignite", "pyyaml")
+# Packages whose versions have keys of their own.
+_OWN_KEYS = frozenset({"monai", "torch", "numpy"})
 _VERSION = re.compile(r"\d+(\.\d+)*([-.+]?[A-Za-z0-9]+)*")
 
 
 def filled_metadata(
-    said: Mapping[str, Any],
+    declared: Mapping[str, Any],
     parser: ConfigParser,
     modules: Sequence[Path],
     name: str,
@@ -31,32 +31,32 @@ def filled_metadata(
     release: str | None = None,
     changes: str | None = None,
 ) -> dict[str, Any]:
-    """What a bundle says, brought up to what is exported.
+    """Return a bundle's metadata, updated for the export.
 
     Args:
-        said: the bundle's metadata.
-        parser: its ``inference.yaml``, overlays worked in.
-        modules: the Python files it carries.
-        name: of the exported bundle.
-        trained_on: what the weights were trained on.
+        declared: the bundle's metadata.
+        parser: its ``inference.yaml`` with overlays merged.
+        modules: Python files that the export carries.
+        name: name of the exported bundle.
+        trained_on: sentence on the slides that the weights were trained on.
         own: the bundle's own ``inference.yaml``.
         release: version number; by default the bundle's.
-        changes: what is new in it; needed with a version that the bundle's changelog does not have.
+        changes: description of what is new; required if the bundle's changelog does not have the version.
 
     Raises:
-        ValueError: ``release`` is no version, or one that the changelog would not have.
+        ValueError: ``release`` is no version, or is missing from the changelog.
     """
-    release = str(release) if release is not None else said["version"]
+    release = str(release) if release is not None else declared["version"]
     if not _VERSION.fullmatch(release):
         raise ValueError(f"{release!r} is no version: give --version as 1.2.0")
-    changelog = dict(said["changelog"])
+    changelog = dict(declared["changelog"])
     if changes:
         changelog = {release: changes, **changelog}
     if release not in changelog:
         raise ValueError(f"version {release} is not in the changelog: say with --changes what is new in it")
-    required = {*said["required_packages_version"], *_OF_RUNS, *_distributions(modules)}
+    required = {*declared["required_packages_version"], *_RUN_PACKAGES, *_distributions(modules)}
     return {
-        **said,
+        **declared,
         "name": name,
         "version": release,
         "changelog": changelog,
@@ -65,14 +65,13 @@ def filled_metadata(
         "numpy_version": _version("numpy"),
         "required_packages_version": {key: _version(key) for key in sorted(required)},
         "data_source": trained_on,
-        **_described(said, parser, own),
-        "network_data_format": _data_format(said["network_data_format"], parser),
+        **_descriptions(declared, parser, own),
+        "network_data_format": _data_format(declared["network_data_format"], parser),
     }
 
 
-def _described(said: Mapping[str, Any], parser: ConfigParser, own: ConfigParser) -> dict[str, str]:
-    """Plain descriptions in place of the bundle's, which overlays have made untrue: of another network, other views or
-    other classes."""
+def _descriptions(declared: Mapping[str, Any], parser: ConfigParser, own: ConfigParser) -> dict[str, str]:
+    """Return plain descriptions if overlays, with another network, views or classes, made the bundle's own untrue."""
     one, other = (
         (p["network_def"].get("_target_"), p.get_parsed_content("fields_of_view"), p.get_parsed_content("scheme").names)
         for p in (parser, own)
@@ -84,21 +83,21 @@ def _described(said: Mapping[str, Any], parser: ConfigParser, own: ConfigParser)
     return {
         "task": f"Segmentation of whole slide images into {classes}",
         "description": f"{network}: {classes}, from {len(views)} field(s) of view at {seen} micrometres per pixel. "
-        f"A variant of the bundle {said['name']}.",
+        f"A variant of the bundle {declared['name']}.",
         "image_classes": f"RGB microscopy at {seen} micrometres per pixel",
     }
 
 
 def _version(package: str) -> str:
     try:
-        # Less what only says how it was built.
+        # Without the local part, which only describes the build.
         return version(package).split("+")[0]
     except PackageNotFoundError as error:
         raise ValueError(f"{package} is not installed here, so its version cannot be said. Install it") from error
 
 
 def _distributions(modules: Sequence[Path]) -> set[str]:
-    """Packages that have to be installed for the modules to be imported; what only a function imports may be absent."""
+    """Return the packages that the modules need to be imported; imports inside functions are optional."""
     names = set()
     for module in modules:
         for node in _imports(ast.parse(module.read_text(encoding="utf-8")).body):
@@ -108,21 +107,21 @@ def _distributions(modules: Sequence[Path]) -> set[str]:
                 names.add(node.module.split(".")[0])
     known = packages_distributions()
     found = {known[name][0] for name in names - set(sys.stdlib_module_names) if name in known}
-    return {package.lower() for package in found} - _APART
+    return {package.lower() for package in found} - _OWN_KEYS
 
 
 def _imports(statements: Sequence[ast.stmt]) -> list[ast.Import | ast.ImportFrom]:
     return [statement for statement in statements if isinstance(statement, ast.Import | ast.ImportFrom)]
 
 
-def _data_format(said: Mapping[str, Any], parser: ConfigParser) -> dict[str, Any]:
+def _data_format(declared: Mapping[str, Any], parser: ConfigParser) -> dict[str, Any]:
     views, target, scheme = (parser.get_parsed_content(key) for key in ("fields_of_view", "target", "scheme"))
-    image, pred = said["inputs"]["image"], said["outputs"]["pred"]
-    # Without what is fitted to each slide, which changes colours, not the range.
+    image, pred = declared["inputs"]["image"], declared["outputs"]["pred"]
+    # Without steps that are fitted to each slide: they change colours, not the range.
     preprocessed = parser.get_parsed_content("scale_intensity")({"image": _extremes(len(views))})["image"]
     channels = scheme.channel_def()
     return {
-        **said,
+        **declared,
         "inputs": {
             "image": {
                 **image,
@@ -147,12 +146,12 @@ def _extremes(views: int) -> torch.Tensor:
     return torch.tensor([0.0, 255.0]).expand(3 * views, 1, 2).clone()
 
 
-def _view_channels(views: Sequence[Mapping[str, Any]], said: Mapping[str, str]) -> dict[str, str]:
-    """Colour and µm/px of each channel; in the bundle's words where these still hold."""
+def _view_channels(views: Sequence[Mapping[str, Any]], declared: Mapping[str, str]) -> dict[str, str]:
+    """Return colour and µm/px of each channel, in the bundle's own words where these still hold."""
     found = {}
     for number, view in enumerate(views):
         for place, color in enumerate(_COLORS):
             key, text = str(3 * number + place), f"{color} at {view['mpp']} micrometres per pixel"
-            before = said.get(key, "")
+            before = declared.get(key, "")
             found[key] = before if before == text or before.startswith(f"{text},") else text
     return found

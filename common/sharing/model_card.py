@@ -1,4 +1,4 @@
-"""What an exported bundle says of itself: documentation, licence of the data, and a model card for Hugging Face."""
+"""Write an exported bundle's documentation, the licence of its data, and its model card for Hugging Face."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from ..classes import ClassScheme, hex_color
 
-NOT_SAID = "Whoever exported this bundle did not say what the weights were trained on."
+UNSPECIFIED = "Whoever exported this bundle did not say what the weights were trained on."
 _LEAVING = re.compile(r"\[([^\]]*)\]\(\.\./[^)]*\)")
 
 
 def data_license(trained_on: str, checksum: str) -> str:
-    """Text of ``docs/data_license.txt``."""
+    """Return the text of ``docs/data_license.txt``."""
     return (
         f"Weights (models/model.pt, sha256 {checksum}): {trained_on}\n\n"
         "No slides are part of this bundle; pictures in its documentation show synthetic slides. Code, configuration "
@@ -23,8 +23,7 @@ def data_license(trained_on: str, checksum: str) -> str:
 
 
 def documentation(text: str, name: str, trained_on: str) -> str:
-    """The method's page, with what is so of the exported bundle above it; links out of the bundle become plain
-    text."""
+    """Return the method's page below a note on the exported bundle; links out of the bundle become plain text."""
     head = (
         f"# {name}\n\n"
         "An exported bundle: everything it runs on is in `scripts/` and in the packages of `configs/metadata.json`. "
@@ -50,7 +49,7 @@ def model_card(
     license_id: str | None,
     warning: str | None = None,
 ) -> str:
-    """Return ``README.md`` of a Hugging Face repository; ``warning`` stands above everything else in it."""
+    """Return ``README.md`` of a Hugging Face repository, with ``warning`` above everything else."""
     views = metadata["network_data_format"]["inputs"]["image"]
     mpps = list(dict.fromkeys(text.split(" at ", 1)[1] for text in views["channel_def"].values()))
     rows = "\n".join(f"| {one.label} | {one.name} | {hex_color(one.color)} |" for one in scheme.classes)
@@ -58,8 +57,8 @@ def model_card(
     tags = "\n".join(f"- {tag}" for tag in ("monai", "medical", "pathology", "whole-slide-image", "segmentation"))
     other = "license: other\nlicense_name: see-data-license\nlicense_link: docs/data_license.txt"
     front = f"license: {license_id}" if license_id else other
-    figures = metadata.get("eval_metrics")
-    measured = "".join(f"\n- {key}: {value}" for key, value in figures.items()) if figures else "\nNone were given."
+    results = metadata.get("eval_metrics")
+    measured = "".join(f"\n- {key}: {value}" for key, value in results.items()) if results else "\nNone were given."
     return f"""---
 {front}
 library_name: monai
@@ -93,7 +92,7 @@ centre: {"; ".join(mpps)}.
 |---|---|---|
 {rows}
 
-## Figures
+## Results
 
 {measured.strip()}
 

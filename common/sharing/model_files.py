@@ -1,8 +1,8 @@
-"""Files of a network's weights and programs, looked at without running or loading anything that could run.
+"""Check files of a network's weights and programs without running or loading anything that could run code.
 
 torch reads some of them with pickle, with Python's ``eval`` or ``exec``, or as a compiled library: a name that ends in
-``.pt2`` or ``.ts`` says nothing of what happens when the file is loaded. What is allowed is listed here, and everything
-else is refused. What a program computes once it runs is not looked at.
+``.pt2`` or ``.ts`` does not tell what happens when the file is loaded. Everything that is not listed here as allowed is
+refused. The result that a program computes is not checked.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from .texts import BundleFileError
 
 _REMEDY = "Do not load it. Export the bundle again, or get it again from whoever made it"
 _CHUNK = 2**20
-# Bytes of a record that is read whole: pickles, code and graphs, which are small; weights never are.
+# Bytes of a record that is read at once: pickles, code and graphs, which are small; weights are never read at once.
 _MOST_BYTES = 2**26
-# Bytes of all code of a TorchScript program; this project's largest has a fifth of that.
+# Bytes of all code of a TorchScript program: five times this project's largest.
 _MOST_CODE = 2**19
-# Bytes of the list of a safetensors file's tensors: ten thousand of them.
+# Bytes of a safetensors file's header, which lists its tensors: enough for ten thousand.
 _MOST_HEADER = 2**21
 _MOST_RECORDS = 50_000
 
-# Records of both kinds of archives that say how they are written.
+# Records of both kinds of archives that describe their format.
 _FRAME = r"version|byteorder|\.format_version|\.storage_alignment|\.data/\w+"
 _TORCHSCRIPT = re.compile(
     rf"{_FRAME}|(?:data|constants)\.pkl|(?:data|constants)/\d+|code/[\w./]+\.py(?:\.debug_pkl)?|extra/[\w.-]+"
@@ -51,17 +51,17 @@ _EXPORTED = re.compile(
     rf"{_FRAME}|archive_(?:format|version)|models/\w+\.json|data/weights/(?:weight_\d+|\w+_config\.json)"
     r"|data/constants/(?:tensor_\d+|\w+_config\.json)|data/sample_inputs/\w+\.pt|extra/[\w.-]+"
 )
-# What pickles of TorchScript name: its own classes, tensors and containers. Its reader knows no others.
+# Names in pickles of TorchScript: its own classes, tensors and containers. Its reader knows no others.
 _TORCHSCRIPT_GLOBAL = re.compile(
     r"__torch__(?!\.torch\.classes\b)(?:\.\w+)* \w+|torch\.jit\._pickle \w+|torch \w+Storage|torch device"
     r"|collections OrderedDict|torch\._utils _rebuild_\w+|builtins complex"
 )
 _NAMING_OPCODES = frozenset({"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "PERSID"})
-# Namespaces of operators that torch's own networks are made of; what they compute stays in memory but for those below.
+# Namespaces of the operators in torch's own networks; all work in memory, except those that open files.
 _NAMESPACES = frozenset(("aten", "prim", "prims"))
-# How torch's schemas call the argument of an operator that opens a file.
+# Names in torch's schemas of the argument of an operator that opens a file.
 _FILE_ARGUMENTS = frozenset(("filename", "file", "path"))
-# Operators of an exported program; every other name under torch, such as torch.os.system, would be found there, too.
+# Operators of an exported program. Without the list, torch would look up any name, such as torch.os.system.
 _OPERATOR = re.compile(
     r"torch\.ops\.(?:aten|prims?)\.(?P<name>_?[a-zA-Z]\w*)(?:\.\w+)?"
     r"|torch\.ops\.higher_order\.(?:cond|while_loop|scan|map_impl|wrap_with_set_grad_enabled|wrap_with_autocast)"
@@ -69,7 +69,7 @@ _OPERATOR = re.compile(
     r"|torch\.sym_[a-z]+|torch\._sym_[a-z]+|math\.[a-z]+"
 )
 _IDENTIFIER = re.compile(r"[\w.$:<>/ -]*")
-# A size that is not fixed, as sympy writes it out.
+# A dynamic size, as sympy writes it.
 _SYMBOL = re.compile(r"\bSymbol\('[A-Za-z]\w*'(?:, [a-z]+=(?:True|False))*\)")
 _EXPRESSION_FUNCTIONS = frozenset(symbolic.__all__) | {
     *("Max", "Min", "Abs", "floor", "ceiling", "Pow", "Eq", "Ne", "Ge", "Gt", "Le", "Lt", "And", "Or", "Not"),
@@ -81,20 +81,20 @@ _ARITHMETIC = (
     *(ast.Expression, ast.Constant, ast.Name, ast.Load, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call),
     *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
 )
-# Containers whose shape a program's inputs and outputs have.
+# Containers that a program's inputs and outputs may be nested in.
 _CONTAINERS = frozenset(
     (None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", "torch.Size")
 )
 
 
 def check_model_file(path: Path) -> None:
-    """Check that a file is what its name says, and that loading it runs nothing.
+    """Check that a file is what its name says, and that loading it runs no code.
 
     Args:
-        path: a file that ends in one of :data:`MODEL_KINDS`.
+        path: file whose name ends in one of :data:`MODEL_KINDS`.
 
     Raises:
-        BundleFileError: it is not, or could run something; says what.
+        BundleFileError: the file is something else, or could run code; the message has the reason.
         ValueError: a checkpoint holds more than tensors.
     """
     _CHECKS[path.suffix](path)
@@ -114,22 +114,22 @@ def _check_safetensors(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(length) if length <= _MOST_HEADER else None
     if header is None:
-        problem = f"no whole safetensors file: its header would have {length:,} bytes"
+        problem = f"not a complete safetensors file: its header would have {length:,} bytes"
         raise BundleFileError(path, problem, "Export the bundle again")
     try:
         json.loads(header, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
-        raise BundleFileError(path, f"no whole safetensors file ({error})", "Export the bundle again") from error
+        raise BundleFileError(path, f"not a complete safetensors file ({error})", "Export the bundle again") from error
     try:
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118  (no mapping)
                 file.get_slice(name).get_shape()
     except (SafetensorError, OSError) as error:
-        raise BundleFileError(path, f"no whole safetensors file ({error})", "Export the bundle again") from error
+        raise BundleFileError(path, f"not a complete safetensors file ({error})", "Export the bundle again") from error
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON, of which every reader takes the same value for a name."""
+    """Return a JSON object, refusing names that occur twice: readers differ in which value they take."""
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:
         raise ValueError(f"its header names {twice[0]!r:.80} twice")
@@ -155,27 +155,28 @@ def _check_torchscript(path: Path) -> None:
 
 @cache
 def _file_operators() -> frozenset[str]:
-    """Return the names of torch's operators that open files, as their schemas say."""
+    """Return the names of torch's operators that open files, according to their schemas."""
     named = (one.name.partition("::") for one in torch._C._jit_get_all_schemas() if _takes_file(one))
     return frozenset(name for space, _, name in named if space in _NAMESPACES)
 
 
 def _takes_file(schema: Any) -> bool:
-    # einsum has a path, too: a list of numbers.
+    # einsum also has a path, which is a list of numbers.
     return any(one.name in _FILE_ARGUMENTS and str(one.type) == "str" for one in schema.arguments)
 
 
 def _reached_by(code: str) -> str | None:
-    """Return what TorchScript code calls that is no computation: files, operators or classes of others, Python.
+    """Return the first call in TorchScript code that is not pure computation, or None.
 
-    Names in texts are only texts. Attributes of anything but ``torch`` and ``ops`` are a network's own.
+    Such calls reach files, third-party operators or classes, or Python. Names inside strings do not count. Attributes
+    of anything but ``torch`` and ``ops`` are a network's own.
     """
     tokens = _tokens(code)
     if tokens is None:
         return "what cannot be read as code"
     around = ["", "", *tokens, *[""] * 6]
     for place, token in enumerate(tokens, start=2):
-        # Code has comments only from someone else, who may hide a name's end in one; ^ calls Python.
+        # torch writes no comments, and one could hide the end of a name; ^ calls Python.
         if token.startswith("#") or token == "^":
             return token
         if token == "classes" and around[place - 2 : place] == ["torch", "."]:
@@ -188,8 +189,8 @@ def _reached_by(code: str) -> str | None:
 
 
 def _tokens(code: str) -> list[str] | None:
-    """Return the words and signs of code, or None where Python and torch may see others."""
-    # torch writes every other character as an escape sequence.
+    """Return the tokens of code, or None if Python and torch may tokenize it differently."""
+    # torch writes all other characters as escape sequences.
     if not code.isascii() or any(not letter.isprintable() for letter in code.replace("\n", "")):
         return None
     try:
@@ -200,8 +201,10 @@ def _tokens(code: str) -> list[str] | None:
 
 
 def _is_ambiguous(token: tokenize.TokenInfo) -> bool:
-    """Return whether a token is a sign that Python does not know, or a text as torch writes none: with a prefix, which
-    torch takes for a name, in triple quotes, or over several lines."""
+    """Return whether a token is unknown to Python, or a string of a form that torch does not write.
+
+    These are strings with a prefix, which torch takes for a name, in triple quotes, or over several lines.
+    """
     if token.type != tokenize.STRING:
         return token.type == tokenize.ERRORTOKEN
     written = token.string
@@ -209,14 +212,15 @@ def _is_ambiguous(token: tokenize.TokenInfo) -> bool:
 
 
 def _is_own_name(before: str, after: str) -> bool:
-    """Return whether ``torch`` or ``ops`` is a network's own name: an attribute, or where one is declared."""
+    """Return whether ``torch`` or ``ops`` is a network's own name: an attribute or its declaration."""
     return before in (".", "def", "class") or after == ":"
 
 
 def _only_computes(called: list[str]) -> bool:
-    """Return whether words call an operator that opens no file, as ``torch.neg(`` or ``ops.prim.NumToTensor(``.
+    """Return whether tokens call an operator that opens no file, such as ``torch.neg(`` or ``ops.prim.NumToTensor(``.
 
-    Operators and their namespaces can get other names (``a = torch``); a call by such a name would not be seen.
+    Anything else is refused: code can give operators and namespaces other names (``a = torch``), and a call by such a
+    name would not be found.
     """
     *spaces, name, bracket = called
     known = spaces == ["torch", "."] or (spaces[1::2] == [".", "."] and spaces[2] in _NAMESPACES)
@@ -224,7 +228,7 @@ def _only_computes(called: list[str]) -> bool:
 
 
 def _check_globals(path: Path, name: str, pickled: bytes) -> None:
-    """Refuse a pickle that names anything but what TorchScript's own reader knows."""
+    """Refuse a pickle that names anything that TorchScript's own reader does not know."""
     try:
         for opcode, argument, _ in pickletools.genops(pickled):
             if opcode.name == "GLOBAL" and not _TORCHSCRIPT_GLOBAL.fullmatch(str(argument)):
@@ -232,7 +236,7 @@ def _check_globals(path: Path, name: str, pickled: bytes) -> None:
             if opcode.name in _NAMING_OPCODES:
                 raise BundleFileError(path, f"{name} holds pickled code ({opcode.name})", _REMEDY)
     except ValueError as error:
-        raise BundleFileError(path, f"{name} is no whole pickle ({error})", _REMEDY) from error
+        raise BundleFileError(path, f"{name} is not a complete pickle ({error})", _REMEDY) from error
 
 
 def _check_exported(path: Path) -> None:
@@ -252,29 +256,29 @@ def _check_exported(path: Path) -> None:
 
 
 def _check_payloads(path: Path, records: _Records, name: str) -> None:
-    """Check what a list of weights or constants says of each: how it is read."""
+    """Check that every tensor in a list of weights or constants is read without running code."""
     content = records.json(name)
     listed = content.get("config") if isinstance(content, Mapping) else None
     if not isinstance(listed, Mapping):
         raise BundleFileError(path, f"{name} is no list of tensors", _REMEDY)
-    for tensor, said in listed.items():
-        record = said.get("path_name") if isinstance(said, Mapping) else None
+    for tensor, declared in listed.items():
+        record = declared.get("path_name") if isinstance(declared, Mapping) else None
         place = f"{name.rpartition('/')[0]}/{record}"
         if not re.fullmatch(r"(?:weight|tensor)_\d+", str(record)) or place not in records:
             raise BundleFileError(path, f"{name}: {tensor!r:.80} is in no record of tensors", _REMEDY)
-        # Whatever is not plainly false is taken for true by whoever loads it.
-        if said.get("use_pickle") is not False:
+        # torch takes every value that is not false for true.
+        if declared.get("use_pickle") is not False:
             _check_tensors(path, place, records.read(place))
 
 
 def _check_tensors(path: Path, name: str, content: bytes) -> None:
-    """Refuse a pickle within an archive that holds more than tensors: torch.export.load would run it."""
+    """Refuse a pickle in an archive that holds more than tensors: torch.export.load would run it."""
     if not content:
         return
     try:
         torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
-        # Of a damaged file, torch's reader raises nearly anything.
+        # On a damaged file, torch's reader raises nearly anything.
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BundleFileError(path, f"{name} holds pickled code, or is damaged ({why:.160})", _REMEDY) from error
 
@@ -288,8 +292,10 @@ def _check_program(path: Path, name: str, content: Any) -> None:
 
 
 def _texts_of(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield all texts of a program with the key that they are below; keys themselves too, but nothing of metadata,
-    which torch only keeps."""
+    """Yield all texts of a program, keys included, with the key above each.
+
+    Metadata is skipped: torch only stores it.
+    """
     waiting = [(key, content)]
     while waiting:
         key, value = waiting.pop()
@@ -313,7 +319,7 @@ def _is_operator(text: str) -> bool:
 
 
 def _is_expression(text: str) -> bool:
-    """Return whether a text is arithmetic of symbols and numbers and the functions of torch's symbolic shapes."""
+    """Return whether a text is arithmetic on symbols and numbers with the functions of torch's symbolic shapes."""
     text = _SYMBOL.sub("s0", text)
     return all(
         isinstance(node, _ARITHMETIC)
@@ -325,7 +331,7 @@ def _is_expression(text: str) -> bool:
 
 
 def _is_guard(text: str) -> bool:
-    """Return whether a text compares sizes of inputs and does nothing else."""
+    """Return whether a text only compares sizes of inputs."""
     for node in _nodes(text):
         if isinstance(node, ast.Attribute):
             fits = node.attr in _GUARD_ATTRIBUTES
@@ -344,7 +350,7 @@ def _nodes(text: str) -> list[ast.AST]:
     try:
         return list(ast.walk(ast.parse(text.strip(), mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # A statement is none of the allowed nodes.
+        # Not parsable: return a statement, which is never allowed.
         return [ast.Pass()]
 
 
@@ -353,7 +359,7 @@ def _calls(node: ast.Call, functions: frozenset[str]) -> bool:
 
 
 def _is_container(text: str) -> bool:
-    """Return whether the shape of inputs and outputs is made of Python's own containers."""
+    """Return whether inputs and outputs are nested only in Python's own containers."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -370,7 +376,7 @@ def _is_container(text: str) -> bool:
     return True
 
 
-# By key, what a text must be; any other is a name. Texts that are arguments stay within quotes.
+# Key -> check of the text below it; any other text must be a name. Texts that are arguments stay within quotes.
 _FITS: dict[str, Callable[[str], bool]] = {
     "target": _is_operator,
     "as_operator": _is_operator,
@@ -386,7 +392,7 @@ _FITS: dict[str, Callable[[str], bool]] = {
 
 
 class _Records:
-    """Records of one of torch's archives by their names in it."""
+    """The records of one of torch's archives, by name."""
 
     def __init__(self, path: Path, file: zipfile.ZipFile) -> None:
         self._path, self._file = path, file
@@ -397,7 +403,7 @@ class _Records:
         self._entries = {entry.filename.partition("/")[2]: entry for entry in entries}
 
     def _problem(self, entries: list[zipfile.ZipInfo]) -> str | None:
-        """Return in what these entries differ from what torch writes, and other readers may see other files."""
+        """Return how the entries differ from those that torch writes, or None; readers may differ on such archives."""
         names = [entry.filename for entry in entries]
         if not names or len(names) > _MOST_RECORDS:
             return f"an archive of {len(names):,} records"
@@ -414,7 +420,7 @@ class _Records:
             return "its code unpacks to more than can be checked"
         if sum(entry.compress_size for entry in entries) > self._path.stat().st_size:
             return "its records overlap"
-        # torch looks names up without regard to case, and may then find another record than was looked at here.
+        # torch ignores case in names, and may then read another record than the one that is checked here.
         twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
         return f"{twice[0]!r:.80} is in it twice" if twice else None
 
@@ -425,14 +431,14 @@ class _Records:
         return name in self._entries
 
     def all_match(self, pattern: re.Pattern[str]) -> None:
-        """Refuse records whose names are none of those."""
+        """Refuse the archive if a record's name does not match."""
         for name in self:
             if not pattern.fullmatch(name):
                 problem = f"the record {name!r:.80} has no place in it; such records may be code"
                 raise BundleFileError(self._path, problem, _REMEDY)
 
     def needed(self, *names: str) -> None:
-        """Refuse an archive without some records."""
+        """Refuse the archive if one of these records is missing."""
         for name in names:
             if name not in self:
                 kind = {".ts": "TorchScript", ".pt2": "torch.export"}[self._path.suffix]
@@ -453,11 +459,11 @@ class _Records:
             return b"".join(iter(lambda: source.read(_CHUNK), b""))
 
     def json(self, name: str) -> Any:
-        """Return what a record of JSON holds."""
+        """Return the content of a JSON record."""
         try:
             return json.loads(self.read(name))
         except (ValueError, RecursionError) as error:
-            raise BundleFileError(self._path, f"{name} is no JSON ({error})", _REMEDY) from error
+            raise BundleFileError(self._path, f"{name} is not JSON ({error})", _REMEDY) from error
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The structure of an ONNX file: whether it is one, and whether all of its weights are in it.
+"""Check the structure of an ONNX file, and that all of its weights are in it.
 
-ONNX is a protocol buffer. Its fields are walked here by their numbers, without the package ``onnx``, which is an extra.
+ONNX is a protocol buffer. Its fields are read here by their numbers, without the package ``onnx``, which is an extra.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .texts import BundleFileError
 _REMEDY = "Do not load it. Export the bundle again, or get it again from whoever made it"
 _MOST_FIELDS, _DEEPEST = 500_000, 32
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# Number of a field -> the message in it, of the messages that lead to a tensor (onnx.proto).
+# Field number -> message in it, for the messages that lead to a tensor (onnx.proto).
 _MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
@@ -25,9 +25,9 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "tensor": {},
 }
 _IR_VERSION, _GRAPH, _EXTERNAL_DATA, _DATA_LOCATION, _DIMENSIONS = 1, 7, 13, 14, 1
-# Fields of what a node calls and what a function is called: domain, name, variant.
+# Fields with domain, name and variant of the function that a node calls, and of a function itself.
 _CALLED = {"node": (7, 4, 8), "function": (10, 1, 13)}
-# Operators of other domains are compiled code that has to be installed, and no network here needs them.
+# Operators of other domains are compiled code that must be installed; no network here needs them.
 _STANDARD = ("", "ai.onnx")
 # Numbers in a byte, of the smallest types that ONNX packs.
 _MOST_IN_BYTE = 8
@@ -40,10 +40,10 @@ class _Malformed(Exception):
 
 
 def check_onnx(path: Path) -> None:
-    """Check that a file is a whole ONNX model with all its weights in it.
+    """Check that a file is a complete ONNX model with all its weights in it.
 
     Raises:
-        BundleFileError: it is not, or names a file of weights, which could be any file of the machine.
+        BundleFileError: the file is not, or names a file of weights, which could be any file of the machine.
     """
     if path.stat().st_size == 0:
         raise BundleFileError(path, "no ONNX file: it is empty", _REMEDY)
@@ -57,11 +57,11 @@ def check_onnx(path: Path) -> None:
 
 
 class _Walk:
-    """Walk through the messages of a model."""
+    """A walk through the messages of a model."""
 
     def __init__(self, path: Path, content: mmap.mmap) -> None:
         self._path, self._content, self._left = path, content, _MOST_FIELDS
-        # What the graph (None) and each function call.
+        # Functions and operators that the graph (None) and each function call.
         self._calls: dict[_Called | None, list[_Called]] = {None: []}
 
     def model(self) -> set[int]:
@@ -97,13 +97,13 @@ class _Walk:
         return found
 
     def _called(self, message: str, parts: list[tuple[int, int, int, int]]) -> _Called:
-        """Return domain, name and variant of what a node calls, or of a function."""
-        # Of a field that is there twice, readers take the last.
+        """Return domain, name and variant of a function, or of the one that a node calls."""
+        # If a field is there twice, readers take the last.
         texts = {number: self._content[begin:stop] for number, kind, begin, stop in parts if kind == _BYTES}
         return tuple(texts.get(number, b"").decode("utf-8", "replace") for number in _CALLED[message])
 
     def _check_calls(self) -> None:
-        """Refuse operators of others, and functions that call themselves or unfold without end."""
+        """Refuse third-party operators, and functions that call themselves or unfold without end."""
         for calls in self._calls.values():
             for called in calls:
                 if called not in self._calls and called[0] not in _STANDARD:
@@ -112,7 +112,7 @@ class _Walk:
             raise BundleFileError(self._path, f"its functions unfold to more than {_MOST_FIELDS:,} nodes", _REMEDY)
 
     def _unfolded(self, function: _Called | None, known: dict[_Called | None, int], depth: int) -> int:
-        """Return how many nodes a function has with those of all that it calls."""
+        """Return how many nodes a function has, including those of all functions that it calls."""
         if depth > _DEEPEST:
             problem = f"its functions call themselves, or are nested deeper than {_DEEPEST} levels"
             raise BundleFileError(self._path, problem, _REMEDY)
@@ -123,20 +123,20 @@ class _Walk:
         return known[function]
 
     def _check_size(self, parts: list[tuple[int, int, int, int]], length: int) -> None:
-        """Refuse a tensor that says it is larger than what is there of it."""
+        """Refuse a tensor whose stated size is larger than its data."""
         count = 1
         for number, kind, begin, stop in parts:
             while number == _DIMENSIONS and begin < stop:
                 side, begin = self._varint(begin, stop)
                 count *= side
-                # A reader may reserve that much before it looks at the data; a number never grows endless here.
+                # A reader may reserve that much memory before it reads the data. Checking each step bounds the product.
                 if kind not in (_VARINT, _BYTES) or count > _MOST_IN_BYTE * len(self._content):
                     raise self._too_large()
         if count > _MOST_IN_BYTE * length:
             raise self._too_large()
 
     def _too_large(self) -> BundleFileError:
-        return BundleFileError(self._path, "a tensor says that it is larger than the data of it", _REMEDY)
+        return BundleFileError(self._path, "a tensor states a size larger than its data", _REMEDY)
 
     def _is_elsewhere(self, number: int, kind: int, begin: int) -> bool:
         return number == _DATA_LOCATION and (kind != _VARINT or self._content[begin] != 0)

@@ -1,6 +1,6 @@
-"""Whether a bundle's files can be opened at all, and its configs read within limits.
+"""Check that a bundle's files can be opened at all, and its configs read within limits.
 
-These checks come before all others and load no library: what is made to stop whoever reads it is refused at once.
+These checks come before all others and load no library: files made to exhaust whoever reads them are refused at once.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _SETTING_KINDS = frozenset((".yaml", ".yml", ".json"))
 
 
 def layout(folder: Path, notes: list[str]) -> Iterator[str]:
-    """There are only files and folders, of sizes that a bundle's have: everything else may be opened then."""
+    """Check that there are only files and folders of a bundle's sizes, so that later checks may open them."""
     yield from out_of_place(folder)
 
 
 def configs(folder: Path, notes: list[str]) -> Iterator[str]:
-    """Every config can be read, and unfolds to no more than configs do."""
+    """Check that every config can be read, and does not unfold to more than any config does."""
     for path in files_of(folder):
         if path.parts[0] == "configs" and path.suffix in _SETTING_KINDS:
             try:
@@ -31,7 +31,7 @@ def configs(folder: Path, notes: list[str]) -> Iterator[str]:
                 yield str(error)
 
 
-# Each decides whether what follows it may open anything.
+# If one fails, later checks must not open anything.
 READABLE: dict[str, Check] = {
     "files and folders only, of a bundle's sizes": layout,
     "configs that can be read": configs,

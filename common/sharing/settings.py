@@ -1,4 +1,4 @@
-"""Configs of an exported bundle: overlays worked in, comments kept, and the package's name changed."""
+"""Write the configs of an exported bundle: overlays merged, comments kept, the package renamed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .texts import read_text, yaml_content
 
 # The package's name in an exported bundle: the only one that MONAI Label unloads between bundles.
 SCRIPTS = "scripts"
-# Where things lie on one machine, what a training begins from, and after which row of a paper's table weights are
-# called: an exported bundle has one file of weights, models/model.pt, and begins from nothing.
+# Paths on one machine, weights that a training starts from, and the row of a paper's table that weights are named
+# after: an exported bundle has one file of weights, models/model.pt, and trains from scratch.
 LOCAL = frozenset(
     (
         *("bundle_root", "dataset_dir", "datalist", "slides", "output_dir", "cache_dir", "pack_dir", "packed"),
@@ -33,25 +33,27 @@ LOCAL = frozenset(
 
 _REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*)")
 _NAMED = re.compile(rf"\b{NAME}(?=\.[A-Za-z_])")
-# What only a project that is installed has: it looks for folders that hide the package.
+# A line that only an installed project can run: it looks for folders that hide the package.
 _CLASH = re.compile(r"^ *- \$import multimag\.clash.*\n", re.MULTILINE)
 _RENAMED = re.compile(rf"\b{SCRIPTS}(?=\.[A-Za-z_])")
 
 
 def renamed(text: str) -> str:
-    """Return a config in which everything from this package comes from :data:`SCRIPTS`, which nothing hides."""
+    """Return a config in which everything from this package comes from :data:`SCRIPTS`, a name that nothing hides."""
     return _NAMED.sub(SCRIPTS, _CLASH.sub("", text))
 
 
 def parsed(config: Path, package: str = NAME) -> ConfigParser:
-    """An exported bundle's config, with another package's modules in place of those that it carries; by default of this
-    one's, so that nothing of the bundle is run."""
-    # The parser changes what it is given, and it is kept.
+    """Return the parser of an exported bundle's config, with another package in place of the code that it carries.
+
+    By default that is this package, so that no code of the bundle is run.
+    """
+    # The parser changes its content in place, and the content is cached.
     return ConfigParser(copy.deepcopy(yaml_content(_RENAMED.sub(package, read_text(config)))))
 
 
 def strings_in(value: Any) -> Iterator[str]:
-    """Every text in a config, however deep."""
+    """Yield every text in a config, however deeply nested."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list):
@@ -61,17 +63,17 @@ def strings_in(value: Any) -> Iterator[str]:
         yield value
 
 
-def laid_over(config: str, overlays: Sequence[str]) -> str:
-    """A config's text with overlays worked in as MONAI lays them over it, comments kept.
+def merge_overlays(config: str, overlays: Sequence[str]) -> str:
+    """Return a config's text with overlays merged as MONAI merges them, comments kept.
 
-    An overlay's key is taken if the config has it, or something taken refers to it; never one of :data:`LOCAL`.
+    An overlay's key is taken if the config has it, or a taken key refers to it; keys of :data:`LOCAL` never are.
 
     Args:
         config: YAML text.
         overlays: YAML texts, later ones over earlier ones.
 
     Raises:
-        ValueError: an overlay is no YAML mapping, or changes what is not there.
+        ValueError: an overlay is not YAML mapping, or changes a key that the config does not have.
     """
     if not overlays:
         return config
@@ -85,7 +87,7 @@ def laid_over(config: str, overlays: Sequence[str]) -> str:
         try:
             overlay = yaml.load(text)
         except YAMLError as error:
-            raise ValueError(f"an overlay is no YAML: {error}") from error
+            raise ValueError(f"an overlay is not YAML: {error}") from error
         if not isinstance(overlay, Mapping):
             raise ValueError("an overlay must be a YAML mapping of a config's keys")
         if "imports" in content:
@@ -98,18 +100,21 @@ def laid_over(config: str, overlays: Sequence[str]) -> str:
 
 
 def check_known(overlays: Sequence[str], configs: Sequence[str]) -> None:
-    """Raise ValueError if an overlay deletes a key, or has one that no config has or refers to: it may be misspelt.
+    """Check that overlays delete no key, and have none that no config has or refers to: it may be misspelt.
 
     Args:
-        overlays: what is worked in.
-        configs: all others of the bundle; settings of one ablation may be of use to it alone.
+        overlays: overlays that are merged.
+        configs: all other configs of the bundle, since a key may be of use to one ablation only.
+
+    Raises:
+        ValueError: an overlay does.
     """
     contents = [plain_yaml.safe_load(text) for text in configs]
     known = LOCAL | {_root(key) for content in contents for key in content}
     known |= {name for content in contents for name in _references(content)}
     for overlay in (plain_yaml.safe_load(text) for text in overlays):
         if any(key.startswith("~") for key in overlay):
-            raise ValueError("an overlay deletes keys (~), which cannot be worked in. Lay it over at run time instead")
+            raise ValueError("an overlay deletes keys (~), which cannot be merged. Give it at run time instead")
         known |= _references(overlay)
         lost = [key for key in overlay if _root(key) not in known]
         if lost:
@@ -137,7 +142,7 @@ def _references(value: Any) -> set[str]:
 
 def _put(content: MutableMapping[str, Any], key: str, value: Any) -> None:
     adds, key = key.startswith("+"), key.lstrip("+")
-    # Some overlays of ours are laid over others: their keys are spelt as there.
+    # An overlay may change another overlay, and then spells its keys the same way.
     path = [key] if key in content else re.split("#|::", key)
     holder: Any = content
     try:

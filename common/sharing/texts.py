@@ -1,7 +1,8 @@
-"""Texts that somebody else wrote, read within limits."""
+"""Read texts that somebody else wrote, within limits."""
 
 from __future__ import annotations
 
+import ast
 import json
 import stat
 from collections.abc import Iterator, Mapping
@@ -14,14 +15,14 @@ import yaml
 from ..errors import UnreadableFileError
 from ..files import printable
 
-# Largest size in bytes by kind of text. The largest of this project's own is a tenth of that.
+# Largest size in bytes by kind of text: ten times the largest of this project's own.
 _MOST_BYTES = {".yaml": 2**18, ".yml": 2**18, ".json": 2**20, ".py": 2**19}
 _MOST_BYTES_OF_OTHERS = 2**23
-# Kinds that are parsed, and how many bytes a bundle may hold of them.
+# Kinds that are parsed, and the bytes of all of them that a bundle may hold.
 _PARSED = frozenset(_MOST_BYTES)
 MOST_PARSED_BYTES = 2**22
 _DEEPEST = 64
-# Values of a settings file, each alias counted as all that it stands for.
+# Values of a settings file, each alias counted as all values that it stands for.
 _MOST_VALUES = 20_000
 _TEXT_PER_VALUE = 64
 
@@ -34,7 +35,7 @@ class BundleFileError(UnreadableFileError):
 
 
 def is_parsed(path: Path) -> bool:
-    """Return whether a file is settings or code, of which a bundle holds little."""
+    """Return whether a file is settings or code, of which a bundle may hold only little."""
     return path.suffix in _PARSED
 
 
@@ -47,7 +48,7 @@ def read_text(path: Path) -> str:
     """Read a text of a bundle.
 
     Raises:
-        BundleFileError: it is no regular file, larger than a text of a bundle is, or no UTF-8.
+        BundleFileError: the file is not regular, larger than any text of a bundle, or not UTF-8.
     """
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
@@ -58,37 +59,55 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BundleFileError(path, f"no UTF-8 text ({error})", "Save it as UTF-8") from error
+        raise BundleFileError(path, f"not UTF-8 text ({error})", "Save it as UTF-8") from error
+
+
+def read_code(path: Path) -> ast.Module:
+    """Parse a Python file of a bundle; nothing of it is run.
+
+    Raises:
+        BundleFileError: see :func:`read_text`; or the file is not Python, with the line where parsing failed.
+    """
+    text = read_text(path)
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        # Of null bytes, Python tells no line.
+        line = getattr(error, "lineno", None) or text.partition("\0")[0].count("\n") + 1
+        problem = f"line {line}: not Python ({getattr(error, 'msg', error)})"
+    except (RecursionError, MemoryError):
+        problem = "not Python: nested too deeply"
+    raise BundleFileError(path, problem, "Correct it, or export the bundle again")
 
 
 def read_settings(path: Path) -> Any:
-    """Read a YAML or JSON file of a bundle. Nobody may change the result: it is kept for the next call.
+    """Read a YAML or JSON file of a bundle. Do not change the result: it is cached.
 
     Raises:
-        BundleFileError: see :func:`read_text`; it is no YAML or JSON, or unfolds to more than any settings do.
+        BundleFileError: see :func:`read_text`; or the file is not YAML or JSON, or unfolds to more than any settings.
     """
     text = read_text(path)
     try:
         return _json_content(text) if path.suffix == ".json" else yaml_content(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "YAML"
-        raise BundleFileError(path, f"cannot be read as {kind} ({type(error).__name__}: {error})", "Mend it") from error
+        problem = f"cannot be read as {kind} ({type(error).__name__}: {error})"
+        raise BundleFileError(path, problem, "Correct it") from error
 
 
 @lru_cache(maxsize=64)
 def yaml_content(text: str) -> Any:
-    """Return what YAML holds. Nobody may change the result: it is kept for the next call.
+    """Return the content of YAML text. Do not change the result: it is cached.
 
     Raises:
-        ValueError: it is nested too deeply, refers to itself, or unfolds to too many values.
-        yaml.YAMLError: it is no YAML.
+        ValueError: the content is nested too deeply, refers to itself, or unfolds to too many values.
+        yaml.YAMLError: the text is not YAML.
     """
     return yaml.load(text, Loader=_BoundedLoader)
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """YAML's safe loader with limits: a few lines of aliases of aliases stand for more values than memory holds, and
-    whoever walks through them never ends."""
+    """YAML's safe loader with limits: a few lines of aliases of aliases can stand for more values than memory holds."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -96,7 +115,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self._unfolded: dict[int, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Compose a node, and count what it stands for."""
+        """Compose a node, and count the values that it stands for."""
         if self.check_event(yaml.AliasEvent):
             node = super().compose_node(parent, index)
             if id(node) not in self._unfolded:

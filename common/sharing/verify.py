@@ -1,9 +1,8 @@
-"""Whether a bundle can be handed on: what the Model Zoo's checks ask for, and more.
+"""Check that a bundle can be handed on: the requirements of the Model Zoo, and more.
 
-The static checks run nothing of a bundle. The trial run that follows them runs its code with the rights of the account
-that started it, limited in time and memory only: it can read and change that account's files and use the network. No
-check can tell what code will do. Verify bundles of strangers without the trial run, or on a machine that has nothing to
-lose.
+The static checks run no code of a bundle. The trial run that follows runs its code with the rights of the account that
+started it, limited only in time and memory: it can read and change that account's files and use the network. No check
+can tell what code will do. Verify bundles of strangers without the trial run, or on a machine that has nothing to lose.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from ..literal import literal
 from .archive import unpacked
 from .isolation import TrialLimits, run_isolated
 from .readable import READABLE, Check
+from .smoke_slide import write_smoke_slide
 from .texts import read_settings
-from .trial import write_trial
 
-# Problems that one check names; a file made for that has thousands.
+# Problems that one check names; a malicious file may have thousands.
 _MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        check: what was looked at.
-        problems: what is wrong and what to do about it; none if all is well.
-        notes: what is not wrong, but should be known.
+        check: name of the check.
+        problems: faults, each with its remedy; none if the check passed.
+        notes: facts that are not wrong, but worth knowing.
     """
 
     check: str
@@ -46,7 +45,7 @@ class Finding:
     def __str__(self) -> str:
         lines = [f"{'FAILED' if self.problems else 'ok':6} {self.check}"]
         lines += [f"         {line}" for problem in self.problems for line in printable(problem).splitlines()]
-        # A note stays on its line: names in it are a stranger's, and could look like another check.
+        # A note stays on one line: it may hold a stranger's names, which could look like another check.
         return "\n".join([*lines, *(f"         note: {' '.join(printable(note).splitlines())}" for note in self.notes)])
 
 
@@ -58,48 +57,48 @@ def verify_bundle(
 ) -> list[Finding]:
     """Check a bundle's folder or zip.
 
-    First what can be seen without running anything that is in it; only if all of that is well, the bundle is run: with
-    this project not importable, from another folder, on a synthetic slide. That is no sandbox: the bundle's code has
-    the rights of the account that runs it, and files and network are open to it. Only time and memory are limited.
+    The static checks come first and run no code of it. Only if all pass is the bundle run, from another folder, where
+    this project cannot be imported, on a synthetic slide. That is no sandbox: the bundle's code has the rights of the
+    account that runs it, and files and network are open to it. Only time and memory are limited.
 
     Args:
-        path: folder or zip.
-        schema: the Model Zoo's metadata schema, to check against it too.
-        run: whether to run what the bundle holds, which is code.
+        path: the bundle's folder or zip.
+        schema: the Model Zoo's metadata schema, to check against as well.
+        run: whether to run the bundle's code.
         limits: time and memory of the trial run; see :class:`TrialLimits`.
 
     Returns:
         a finding per check, in order.
 
     Raises:
-        BundleFileError: the zip is not one that may be unpacked.
+        BundleFileError: the zip must not be unpacked.
     """
     with unpacked(path) as folder:
         folder = folder.resolve()
         found = []
         for name, check in READABLE.items():
-            found.append(_looked_at(name, check, folder))
+            found.append(_finding(name, check, folder))
             if found[-1].problems:
                 return found
         # Loads PyTorch and MONAI, which takes seconds.
         from .checks import STATIC
 
-        found += [_looked_at(name, check, folder) for name, check in STATIC.items()]
+        found += [_finding(name, check, folder) for name, check in STATIC.items()]
         if schema is not None:
-            problems = _caught(lambda: _against_schema(folder, Path(schema)))
+            problems = _problems(lambda: _against_schema(folder, Path(schema)))
             found.append(Finding("the Model Zoo's schema", tuple(problems)))
         if not run or any(finding.problems for finding in found):
             return found
         return found + _run(folder, limits or TrialLimits())
 
 
-def _looked_at(name: str, check: Check, folder: Path) -> Finding:
+def _finding(name: str, check: Check, folder: Path) -> Finding:
     notes: list[str] = []
-    problems = _caught(lambda: check(folder, notes))
+    problems = _problems(lambda: check(folder, notes))
     return Finding(name, tuple(problems), tuple(notes))
 
 
-def _caught(check: Callable[[], Iterable[str]]) -> list[str]:
+def _problems(check: Callable[[], Iterable[str]]) -> list[str]:
     problems: list[str] = []
     try:
         for problem in check():
@@ -138,7 +137,7 @@ def _run(folder: Path, limits: TrialLimits) -> list[Finding]:
         }
         found = []
         for name, task in tqdm(tasks.items(), desc="running the bundle", leave=False):
-            found.append(Finding(name, tuple(_caught(task))))
+            found.append(Finding(name, tuple(_problems(task))))
             # Without fields of view there is no slide to try the rest on.
             if found[0].problems:
                 break
@@ -151,9 +150,9 @@ def _isolated(limits: TrialLimits, *arguments: str) -> list[str]:
 
 
 def _outlines(folder: Path, work: Path, limits: TrialLimits) -> list[str]:
-    said = json.loads(run_isolated("outline", str(folder), limits=limits).splitlines()[-1])
-    write_trial(work, said["fields_of_view"], said["target"], len(said["labels"]))
-    return said["problems"]
+    found = json.loads(run_isolated("outline", str(folder), limits=limits).splitlines()[-1])
+    write_smoke_slide(work, found["fields_of_view"], found["target"], len(found["labels"]))
+    return found["problems"]
 
 
 def _command(folder: Path, *configs: str, **settings: object) -> list[str]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..data import output_names
 from ..data.styled_slides import MADE, note_styled_slides
-from ..files import safe_name, write_json, written_whole
+from ..files import atomic_write, safe_name, write_json
 from ..literal import as_path
 from ..outputs.pyramid import TILE, write_image_pyramid
 from ..slides import FieldOfView, PatchReader, Slide, open_entry, reading
@@ -87,7 +87,7 @@ class SlideRestyler:
                 shown.append(self._before_and_after(slide, latent))
             slide.close()
         note_styled_slides(self.folder)
-        with written_whole(self.folder / f"{self.style}.png") as partial:
+        with atomic_write(self.folder / f"{self.style}.png") as partial:
             Image.fromarray(np.concatenate(shown, axis=1)).save(partial)
         logger.info("slides in the style %s: %s, patches before and after in the same folder", self.style, self.folder)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ..files import write_json, written_whole
+from ..files import atomic_write, write_json
 from ..networks.checkpoints import load_weights
 from .restyle import SlideRestyler
 
@@ -60,6 +60,6 @@ class StyleTransfer:
         else:
             self.trainer.run()
             write_json(record, self.settings)
-            with written_whole(self.checkpoint) as partial:
+            with atomic_write(self.checkpoint) as partial:
                 torch.save(self.restyler.generator.state_dict(), partial)
         self.restyler.run()

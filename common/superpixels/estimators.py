@@ -8,12 +8,12 @@ from typing import Any
 
 import skops.io
 
-from ..files import written_whole
+from ..files import atomic_write
 
 
 def save_fitted(path: str | Path, content: dict[str, Any]) -> None:
     """Write a dictionary of fitted estimators, arrays and plain values, whole."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         skops.io.dump(content, partial)
 
 

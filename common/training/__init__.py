@@ -1,4 +1,4 @@
-"""Handlers and workflows that train: checkpoints, progress, scores, resuming, iterations."""
+"""Handlers and workflows for training: checkpoints, progress, scores, resuming, iterations."""
 
 from .checkpoint_metadata import CheckpointMetadataWriter
 from .handlers import (

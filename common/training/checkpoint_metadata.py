@@ -1,4 +1,4 @@
-"""Says, next to a checkpoint that a training writes, what its weights are for."""
+"""Describe the weights of a training's checkpoint in a JSON file next to it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ..slides import FieldOfView, slide_keys
 
 
 class CheckpointMetadataWriter:
-    """Writes the JSON file next to the best checkpoint whenever that checkpoint is written.
+    """Handler that writes the JSON file next to the best checkpoint whenever that checkpoint is written.
 
-    It holds no date and no epoch, so that a resumed training ends with the same file.
+    The file holds no date and no epoch, so that a resumed training ends with the same file.
 
     Args:
-        checkpoint: the file that the training keeps its best weights in.
+        checkpoint: file that the training keeps its best weights in.
         network: the network that is trained.
         scheme: the classes.
-        fields_of_view: what the network sees, finest first.
-        target: what it predicts.
-        data: datalist entries of the training slides. Their columns ``stain`` and ``synthetic`` are taken over.
+        fields_of_view: the network's fields of view, finest first.
+        target: size and µm/px of its output.
+        data: datalist entries of the training slides, whose columns ``stain`` and ``synthetic`` are used.
         bundle_root: folder of the bundle.
-        overlays: names of the configs that define this network, laid over the bundle's.
+        overlays: names of the overlays that define this network.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class CheckpointMetadataWriter:
         self._described: str | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Called by the validator; it stands behind what writes the checkpoint."""
+        """Attach to the validator, after the handler that writes the checkpoint."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
@@ -64,7 +64,7 @@ class CheckpointMetadataWriter:
             self._described = digest
 
     def describe(self, digest: str) -> CheckpointMetadata:
-        """Return the metadata of a checkpoint with that SHA-256."""
+        """Return the metadata of the checkpoint with this SHA-256."""
         views = [as_view(view) for view in self.fields_of_view]
         slides = _by_slide(self.data)
         painted = sum(bool(item.get("synthetic")) for item in slides)
@@ -85,7 +85,7 @@ class CheckpointMetadataWriter:
 
 
 def _by_slide(data: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return one entry of each slide: regions of one slide may be entries of their own."""
+    """Return one entry per slide: regions of one slide may be separate entries."""
     return list(dict(zip(slide_keys(data), data, strict=True)).values())
 
 
@@ -114,7 +114,7 @@ def _joined(words: Sequence[str]) -> str:
 
 
 def _bundle_name(root: Path) -> str:
-    """Return the name in a bundle's metadata; its folder's where they have none."""
+    """Return the name in a bundle's metadata, else its folder's."""
     path = root / "configs" / "metadata.json"
-    said = json.loads(path.read_text(encoding="utf-8")).get("name") if path.is_file() else None
-    return str(said or root.resolve().name)
+    declared = json.loads(path.read_text(encoding="utf-8")).get("name") if path.is_file() else None
+    return str(declared or root.resolve().name)

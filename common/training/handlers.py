@@ -1,4 +1,4 @@
-"""Ignite handlers of the bundles."""
+"""Ignite handlers that the bundles' configs name."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class TrainingProgress:
     """A progress bar per epoch that shows the loss.
 
     Args:
-        desc: what it says in front.
+        desc: text in front of the bar.
     """
 
     def __init__(self, desc: str = "training") -> None:
         self.desc = desc
 
     def attach(self, engine: Engine) -> None:
-        """Called by the trainer or evaluator."""
+        """Attach to a trainer or evaluator."""
         bar = ProgressBar(desc=self.desc, persist=False)
         bar.attach(engine, output_transform=self._loss)
 
@@ -48,10 +48,10 @@ class TrainingProgress:
 
 
 class AdversarialProgress:
-    """A progress bar per epoch that shows what generator and discriminator lose, and logs their means."""
+    """A progress bar per epoch that shows the losses of generator and discriminator; their means are logged."""
 
     def attach(self, engine: Engine) -> None:
-        """Called by MONAI's AdversarialTrainer."""
+        """Attach to MONAI's AdversarialTrainer."""
         for name in (
             AdversarialKeys.GENERATOR_LOSS,
             AdversarialKeys.DISCRIMINATOR_LOSS,
@@ -67,18 +67,18 @@ class AdversarialProgress:
 
 
 class GradientClipping:
-    """Scales the gradients of each iteration down to a largest norm.
+    """Handler that clips the gradients of each iteration to a largest norm.
 
     Args:
-        network: whose gradients.
-        max_norm: their largest norm over all weights; None leaves them.
+        network: the network.
+        max_norm: largest norm of the gradients over all weights; None does not clip.
     """
 
     def __init__(self, network: nn.Module, max_norm: float | None) -> None:
         self.network, self.max_norm = network, max_norm
 
     def attach(self, engine: Engine) -> None:
-        """Called by the trainer."""
+        """Attach to the trainer."""
         if self.max_norm is not None:
             engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
@@ -88,18 +88,18 @@ class GradientClipping:
 
 
 class WeightsLoader:
-    """Loads a checkpoint's weights before the first iteration.
+    """Handler that loads a checkpoint's weights before the first iteration.
 
     Args:
-        path: a state dict, or a dictionary with one under ``"model"``; read without running code from it. None: nothing
-            is loaded.
-        network: it must be the checkpoint's.
-        fields_of_view, target, scheme: what the network predicts with: weights that were trained on other µm/px or
-            classes are refused; see :func:`load_weights`. None: a training that begins with these weights may differ.
+        path: file of a state dict, or of a dictionary with one under ``"model"``; read without running code from it.
+            None loads nothing.
+        network: the checkpoint's network.
+        fields_of_view, target, scheme: views, output and classes of the network. Weights that were trained with others
+            are refused; see :func:`load_weights`. None allows them, as for a training that begins with these weights.
 
     Raises:
-        ValueError: there is no such file, its weights are another network's, or they were trained on something else;
-            says what differs.
+        ValueError: there is no such file, its weights are another network's, or they were trained with other views,
+            output or classes; the message names the difference.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class WeightsLoader:
         self.fields_of_view, self.target, self.scheme = fields_of_view, target, scheme
 
     def attach(self, engine: Engine) -> None:
-        """Called by the trainer or evaluator."""
+        """Attach to a trainer or evaluator."""
         if self.path is not None:
             engine.add_event_handler(Events.STARTED, self)
 
@@ -125,15 +125,15 @@ class WeightsLoader:
 
 
 class SaveScores:
-    """Writes what an evaluation found: ``scores.json``, ``scores.csv``, ``slides.csv``, ``groups.csv`` and
+    """Handler that writes an evaluation's results: ``scores.json``, ``scores.csv``, ``slides.csv``, ``groups.csv`` and
     ``confusion.png``.
 
     Args:
-        output_dir: where to.
+        output_dir: folder to write to.
         scheme: the classes.
-        data: the datalist entries that were scored.
-        classes: those that count; all by default.
-        group_by: columns of the datalist for each of whose values there are figures.
+        data: datalist entries that were scored.
+        classes: classes that count; all by default.
+        group_by: columns of the datalist whose values are scored separately as well.
         confusion: name of the :class:`SlideConfusion` metric.
         reliance: name of the :class:`ContextReliance` metric, if there is one.
     """
@@ -153,7 +153,7 @@ class SaveScores:
         self.confusion, self.reliance = confusion, reliance
 
     def attach(self, engine: Engine) -> None:
-        """Called by the evaluator."""
+        """Attach to the evaluator."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
@@ -161,12 +161,12 @@ class SaveScores:
         matrices, excluded = metrics[self.confusion]
         report = ScoreReport(self.scheme, matrices, self.data, self.classes, self.group_by, excluded)
         lost = metrics.get(self.reliance)
-        figures = report.write(self.output_dir, lost)
+        results = report.write(self.output_dir, lost)
         for views, value in (lost or {}).items():
             logger.info("mean IoU lost when %s come(s) from elsewhere: %.4f", views, value)
-        found = ", ".join(f"{name} {_rounded(one['iou'])}" for name, one in figures["classes"].items())
+        found = ", ".join(f"{name} {_rounded(one['iou'])}" for name, one in results["classes"].items())
         logger.info("IoU: %s", found)
-        logger.info("mean IoU %.4f; scores and confusion matrix: %s", figures["mean_iou"] or 0.0, self.output_dir)
+        logger.info("mean IoU %.4f; scores and confusion matrix: %s", results["mean_iou"] or 0.0, self.output_dir)
 
 
 def _rounded(value: float | None) -> str:
@@ -174,12 +174,12 @@ def _rounded(value: float | None) -> str:
 
 
 class SaveROC:
-    """Writes the ROC of an evaluation, pooled and of each slide: ``roc.json``, ``roc.csv`` and ``roc.png``.
+    """Handler that writes the ROC of an evaluation, pooled and of each slide: ``roc.json``, ``roc.csv``, ``roc.png``.
 
     Args:
-        output_dir: where to.
+        output_dir: folder to write to.
         scheme: the classes, of a sigmoid.
-        data: the datalist entries that were scored.
+        data: datalist entries that were scored.
         roc: name of the :class:`SlideROC` metric.
         confusion: name of the :class:`SlideConfusion` metric.
     """
@@ -196,7 +196,7 @@ class SaveROC:
         self.roc, self.confusion = roc, confusion
 
     def attach(self, engine: Engine) -> None:
-        """Called by the evaluator."""
+        """Attach to the evaluator."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
@@ -207,11 +207,11 @@ class SaveROC:
 
 
 class SaveClassCurves:
-    """Writes what every class is told from the rest by, at every threshold: ``curves.json``, ``curves.csv`` and
+    """Handler that writes curves over thresholds of every class against the rest: ``curves.json``, ``curves.csv`` and
     ``curves.png``.
 
     Args:
-        output_dir: where to.
+        output_dir: folder to write to.
         scheme: the classes.
         curves: name of the :class:`ClassCurves` metric.
     """
@@ -220,10 +220,10 @@ class SaveClassCurves:
         self.output_dir, self.scheme, self.curves = Path(as_path(output_dir)), scheme, curves
 
     def attach(self, engine: Engine) -> None:
-        """Called by the evaluator."""
+        """Attach to the evaluator."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        figures = ClassCurvesReport(self.scheme, engine.state.metrics[self.curves]).write(self.output_dir)
-        areas = ", ".join(f"{name} {found['auc']:.4f}" for name, found in figures.items())
-        logger.info("area under the ROC curve: %s; figures over thresholds: %s", areas, self.output_dir / "curves.png")
+        results = ClassCurvesReport(self.scheme, engine.state.metrics[self.curves]).write(self.output_dir)
+        areas = ", ".join(f"{name} {found['auc']:.4f}" for name, found in results.items())
+        logger.info("area under the ROC curve: %s; results over thresholds: %s", areas, self.output_dir / "curves.png")

@@ -1,4 +1,4 @@
-"""Iterative training: each step learns from annotations and from what the step before predicts."""
+"""Iterative training: each step learns from annotations and from the previous step's predictions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from ..classes import NO_CLASS
+from ..classes import NO_FALLBACK
 from ..data import all_sections, load_datalist, output_name, output_names
 from ..data.store import PSEUDO_LABEL, label_key
 from ..figures import new_figure, save_figure
@@ -34,12 +34,12 @@ class Step:
     """A step of :class:`IterativeTraining`.
 
     Attributes:
-        name: of its folder.
-        configs: the bundle's, laid over its train.yaml, evaluate.yaml and inference.yaml.
-        settings: what is set in train.yaml and evaluate.yaml: epochs, learning rate, augmentations, weights.
-        threshold: the probability that a pixel of this step's predictions needs to be a label of the next step's.
-        predictions: whether it also learns from what the step before predicts, or from annotations only.
-        goes_on: whether it begins with the weights of the step before.
+        name: name of the step's folder.
+        configs: overlays of the bundle, on its train.yaml, evaluate.yaml and inference.yaml.
+        settings: values of keys of train.yaml and evaluate.yaml: epochs, learning rate, augmentations, weights.
+        threshold: probability that a predicted pixel needs to become a label of the next step.
+        predictions: whether the step also learns from the previous step's predictions, or from annotations only.
+        goes_on: whether the step starts from the previous step's weights.
     """
 
     name: str
@@ -51,26 +51,26 @@ class Step:
 
 
 class IterativeTraining:
-    """Train step after step, in a folder each. What is finished is not done again: the same command resumes.
+    """A training in steps, each in a folder of its own. The same command resumes; finished parts are not repeated.
 
     A step trains (``model.pt``), is scored on the validation slides (``validation/``), and predicts all training slides
-    (``slides/``), where pixels without a class that reaches its threshold stay bare. The next step learns from these
-    labels where there is no annotation; annotations always win.
+    (``slides/``), where pixels at which no class reaches the threshold stay unlabelled. The next step learns from these
+    labels where there is no annotation; annotations always take precedence.
 
     Args:
-        bundle_root: the bundle.
-        datalist: annotated slides in its sections ``training`` and ``validation``; others to learn from in
+        bundle_root: folder of the bundle.
+        datalist: annotated slides in its sections ``training`` and ``validation``; further slides to learn from in
             ``unlabelled``, if it has that section.
-        output_dir: where to; see :meth:`run`.
+        output_dir: folder to write to; see :meth:`run`.
         steps: :class:`Step`, or mappings of its fields.
-        configs: laid over the bundle's in every step, after the step's own: names in its ``configs/``, or paths.
-        settings: what is set in train.yaml and evaluate.yaml in every step, in place of the step's own; as far as
-            inference.yaml has them, there too.
-        inference: what else is set in inference.yaml in every step.
+        configs: overlays in every step, over the step's own: names in the bundle's ``configs/``, or paths.
+        settings: values of keys of train.yaml and evaluate.yaml in every step, over the step's own; and of
+            inference.yaml, if it has the keys.
+        inference: values of further keys of inference.yaml in every step.
 
     Raises:
-        ValueError: no step, two of one name, or a first one that would need one before.
-        FileNotFoundError: a config that there is not.
+        ValueError: there is no step, two have the same name, or the first one needs a previous one.
+        FileNotFoundError: a config does not exist.
 
     Source: Modi et al. 2024, section Training, Fig. 11 and Table 8.
     """
@@ -97,20 +97,19 @@ class IterativeTraining:
             )
 
     def run(self) -> pd.DataFrame:
-        """Run what is missing.
+        """Run all unfinished parts of all steps.
 
         A step's folder, ``<output_dir>/<number>_<name>/``, has ``step.json`` (its settings), ``datalist.json``,
         ``training/`` (logs), ``model.pt``, ``validation/`` (scores) and ``slides/<slide>/`` (predictions);
         ``output_dir`` has ``steps.csv`` and ``steps.png``.
 
         Returns:
-            a row per step: mean IoU and IoU of each class on the validation slides, and how much of the training slides
-            it labelled for the next one.
+            a row per step: mean IoU and IoU of each class on the validation slides, and the area of the training slides
+            that it labelled for the next one.
 
         Raises:
-            ValueError: a folder has a step of other settings, or a slide is both to learn from and to score on; names
-                it.
-            SystemExit: a slide cannot be segmented; names it. Take it out of ``unlabelled``.
+            ValueError: a folder holds a step of other settings, or a slide is both learnt from and scored on.
+            SystemExit: a slide cannot be segmented; the message names it. Take it out of ``unlabelled``.
         """
         self._check_sections()
         rows = []
@@ -133,7 +132,7 @@ class IterativeTraining:
         return table
 
     def _check_sections(self) -> None:
-        """Nothing may be scored on what was learnt from it."""
+        """Check that no slide is both learnt from and scored on."""
         learnt = list(self._training_slides().values())
         for section in ("validation", "testing"):
             if section in all_sections(self.datalist):
@@ -145,11 +144,11 @@ class IterativeTraining:
                         raise ValueError(f"{self.datalist}: {item['image']} is in {section} and also to learn from")
 
     def folder(self, number: int) -> Path:
-        """Of a step."""
+        """Return the folder of a step."""
         return self.output_dir / safe_name(f"{number}_{self.steps[number].name}")
 
     def _claim(self, folder: Path, number: int) -> None:
-        """Write down what a step is made with, or check that it is the same."""
+        """Write a step's settings to its folder, or check that the folder's are the same."""
         step = self.steps[number]
         before = None if number == 0 else sha256(self.folder(number - 1) / CHECKPOINT)
         slides = [*self._learnt(number), *load_datalist(self.datalist, "validation")]
@@ -175,7 +174,7 @@ class IterativeTraining:
             )
 
     def _learnt(self, number: int) -> list[dict[str, Any]]:
-        """Entries that a step learns from, without what the step before predicts."""
+        """Return the entries that a step learns from, without the previous step's predictions."""
         if self.steps[number].predictions:
             return list(self._training_slides().values())
         return load_datalist(self.datalist, "training")
@@ -195,7 +194,7 @@ class IterativeTraining:
         write_json(folder / "datalist.json", sections)
 
     def _training_slides(self) -> dict[str, dict[str, Any]]:
-        """All slides to learn from, by the names of their output folders."""
+        """Return all slides to learn from, by the names of their output folders."""
         sections = [name for name in ("training", "unlabelled") if name in all_sections(self.datalist)]
         items = [item for name in sections for item in load_datalist(self.datalist, name, require_label=False)]
         try:
@@ -210,7 +209,7 @@ class IterativeTraining:
         if (folder / CHECKPOINT).exists():
             return
         step, training = self.steps[number], folder / "training"
-        # What a training that was stopped left is not this one's.
+        # Remove the files of a training that was stopped.
         remove(training)
         start = {"start_from": str(self.folder(number - 1) / CHECKPOINT)} if step.goes_on else {}
         files = {"checkpoint_dir": str(training), "checkpoint_name": CHECKPOINT}
@@ -218,7 +217,7 @@ class IterativeTraining:
         if not (training / CHECKPOINT).exists():
             raise ValueError(f"{training}: training ended without a checkpoint. Set val_interval to at most epochs")
         described = metadata_path(CHECKPOINT)
-        # First, as a step whose checkpoint is there counts as trained.
+        # Moved before the checkpoint, since a step that has its checkpoint counts as trained.
         if (training / described).exists():
             (training / described).rename(folder / described)
         (training / CHECKPOINT).rename(folder / CHECKPOINT)
@@ -234,9 +233,9 @@ class IterativeTraining:
         write_json(done, {"sha256": checkpoint})
 
     def _predict(self, folder: Path, number: int) -> None:
-        """The engine goes on by itself where it was stopped."""
+        """Predict the training slides; the engine resumes where it was stopped."""
         slides = write_slides(folder / "predicted.json", list(self._training_slides().values()))
-        # What is seen and by which network is the same as in training.
+        # Views and network are the same as in training.
         known = ConfigParser.load_config_file(str(self._config("inference.yaml")))
         given = {key: value for key, value in self._settings(number).items() if key.split("#")[0] in known}
         given |= {
@@ -245,13 +244,13 @@ class IterativeTraining:
             "checkpoint": str(folder / CHECKPOINT),
             "outputs": [_PREDICTION, "overlay.png", "summary.json"],
             "scheme#threshold": self.steps[number].threshold,
-            "scheme#otherwise": NO_CLASS,
+            "scheme#otherwise": NO_FALLBACK,
             **self.inference,
         }
         self._work("infer", ["inference.yaml"], number, folder / "slides", **given)
 
     def _settings(self, number: int) -> dict[str, Any]:
-        """A step's own, and in their place those of all steps."""
+        """Return a step's settings; those of all steps take precedence."""
         return {**self.steps[number].settings, **self.settings}
 
     def _trained(self, number: int) -> dict[str, Any]:
@@ -261,12 +260,12 @@ class IterativeTraining:
         return {**fixed, **self._settings(number), **datalist}
 
     def _config(self, name: str) -> Path:
-        """A config of the bundle, or one's own."""
+        """Return the path of a config: the bundle's, else the user's own."""
         inside = self.bundle / "configs" / name
         return inside if inside.exists() else Path(name)
 
     def _work(self, kind: str, configs: Sequence[str], number: int, output_dir: Path, **given: Any) -> None:
-        """A run of the bundle."""
+        """Run the bundle."""
         names = [*configs, *self.steps[number].configs, *self.configs]
         workflow = ConfigWorkflow(
             config_file=[str(self._config(name)) for name in names],
@@ -282,13 +281,13 @@ class IterativeTraining:
         workflow.finalize()
 
     def _row(self, folder: Path, number: int) -> dict[str, Any]:
-        figures = json.loads((folder / "validation" / "scores.json").read_text(encoding="utf-8"))
-        ious = {f"IoU {name}": row["iou"] for name, row in figures["classes"].items()}
-        row = {"step": self.steps[number].name, "mean IoU": figures["mean_iou"], **ious}
+        results = json.loads((folder / "validation" / "scores.json").read_text(encoding="utf-8"))
+        ious = {f"IoU {name}": row["iou"] for name, row in results["classes"].items()}
+        row = {"step": self.steps[number].name, "mean IoU": results["mean_iou"], **ious}
         return {**row, **self._labelled(folder)}
 
     def _labelled(self, folder: Path) -> dict[str, float]:
-        """mm² of each class that a step's predictions label."""
+        """Return the mm² of each class in a step's predictions."""
         areas: dict[str, float] = {}
         for path in sorted((folder / "slides").glob("*/summary.json")):
             for name, found in json.loads(path.read_text(encoding="utf-8"))["classes"].items():
@@ -297,8 +296,8 @@ class IterativeTraining:
 
 
 def _slide_record(item: Mapping[str, Any]) -> list[Any]:
-    """Return what a step's record says of an entry that it learns from."""
-    # An entry that is read as its file says has the record that it had before there was another way.
+    """Return the part of a step's record on an entry that it learns from."""
+    # Without options for reading, the record is the same as before such options existed.
     read = [reading(item)] if reading(item) else []
     return [item["image"], slide_state(item["image"]).size, label_key(item), *read]
 

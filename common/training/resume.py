@@ -1,4 +1,4 @@
-"""A training that was stopped goes on from its last finished epoch."""
+"""Resume a training that was stopped after its last finished epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import distributed, nn
 from torch.optim import Optimizer
 
 from ..data import MultiMagnificationPatchDataset, NumberedDraws
-from ..files import written_whole
+from ..files import atomic_write
 from ..inference.autocast import AutocastInferer
 from ..literal import as_path
 from ..networks.checkpoints import weights_digest
@@ -26,7 +26,7 @@ from ..slides import image_of
 
 logger = logging.getLogger(__name__)
 _SEED_STEP = 1_000_003
-# What a training resumes from.
+# Keys of the state that a training resumes from.
 _KEPT = (
     *("training", "epoch", "network", "optimizer", "lr_scheduler"),
     *("best_metric", "best_metric_epoch", "best"),
@@ -34,24 +34,24 @@ _KEPT = (
 
 
 class RestartPoint:
-    """Keeps, after every epoch, all that a training needs to go on from there, and goes on from there.
+    """Handler that saves a training's state after every epoch, and resumes from it.
 
-    Network, optimiser, learning rate, best score so far, and which patches come next are as they would have been;
-    random numbers besides those of the patches (dropout) start over with every epoch. So a training that was stopped
-    ends as one that was not. One process writes and reads; the others get it from that one.
+    Network, optimiser, learning rate, best score and the order of patches are restored. Other random numbers (dropout)
+    are seeded at every epoch. So a training that was stopped ends with the same result as one that was not. One process
+    writes and reads; the others get the state from it.
 
     Args:
-        path: the file; None keeps nothing. It stands last among the trainer's handlers, behind validation.
-        network: the bare network.
-        optimizer, lr_scheduler: the trainer's.
-        draws: the trainer's patches, in their order.
-        dataset: what they are drawn from.
-        validator: whose best score counts.
-        best: what keeps the checkpoint of that.
-        seed: of the training.
+        path: file of the state; None disables saving. The handler must be the trainer's last, after validation.
+        network: the network, not wrapped for several processes.
+        optimizer, lr_scheduler: the trainer's optimiser and scheduler.
+        draws: the trainer's sampler of patches.
+        dataset: dataset that patches are drawn from.
+        validator: evaluator that holds the best score.
+        best: handler that saves the checkpoint with the best score.
+        seed: random seed of the training.
 
     Raises:
-        ValueError: the file is of another training; names what differs.
+        ValueError: the file is of another training; the message names the differences.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class RestartPoint:
         self._several = several
 
     def attach(self, engine: Engine) -> None:
-        """Called by the trainer."""
+        """Attach to the trainer."""
         if self.path is not None:
             engine.add_event_handler(Events.STARTED, self._go_on)
-            # Not at the epoch's start: loading its first batch may draw a number, or not.
+            # Not at the start of the epoch: loading its first batch may draw a random number.
             engine.add_event_handler(Events.ITERATION_STARTED, self._reseed)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._keep)
 
@@ -86,7 +86,7 @@ class RestartPoint:
         self._training = self._described(engine)
         state = self._newest(self._read())
         if state is None:
-            logger.info("starting over: no %s yet", self.path)
+            logger.info("starting from the first epoch: no %s yet", self.path)
             return
         unlike = differences(state["training"], self._training)
         if unlike:
@@ -103,10 +103,10 @@ class RestartPoint:
         _kept(self.best).load_state_dict(state["best"])
         engine.state.epoch = state["epoch"]
         engine.state.iteration = state["epoch"] * len(engine.state.dataloader)  # type: ignore[arg-type]
-        logger.info("going on after epoch %d of %s: %s", state["epoch"], engine.state.max_epochs, self.path)
+        logger.info("resuming after epoch %d of %s: %s", state["epoch"], engine.state.max_epochs, self.path)
 
     def _newest(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The state of the latest epoch that any process has: the one that wrote it may be on another machine now."""
+        """Return the latest state that any process has: the process that wrote it may be on another machine now."""
         if not self._several:
             return state
         epochs: list[int] = [-1] * distributed.get_world_size()
@@ -134,10 +134,10 @@ class RestartPoint:
             "best_metric_epoch": best.best_metric_epoch,
             "best": _kept(self.best).state_dict(),
         }
-        with written_whole(self.path) as partial:
+        with atomic_write(self.path) as partial:
             torch.save(state, partial)
             with partial.open("rb") as file:
-                # On the disk before it takes the place of the one before: there is no other.
+                # Flushed before it replaces the previous state, of which there is no copy.
                 os.fsync(file.fileno())
 
     def _read(self) -> dict[str, Any] | None:
@@ -146,18 +146,18 @@ class RestartPoint:
             return None
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a damaged file makes of it
+        except Exception as error:  # a damaged file may raise anything
             raise ValueError(f"{self.path} cannot be read ({error}). Move it away to start over") from error
         missing = [key for key in _KEPT if key not in state] if isinstance(state, dict) else list(_KEPT)
         if missing:
             raise ValueError(
-                f"{self.path} is not what a training keeps to resume: no {', '.join(missing)}. Move it away to start "
+                f"{self.path} holds no state to resume from: it lacks {', '.join(missing)}. Move it away to start "
                 "over, or set restart to another file"
             )
         return state
 
     def _described(self, engine: Engine) -> dict[str, Any]:
-        """What makes two trainings the same, as far as it can be seen here."""
+        """Return the settings that must agree for a training to resume, as far as they are known here."""
         groups = [
             {name: value for name, value in group.items() if name != "params" and not isinstance(value, torch.Tensor)}
             for group in self.optimizer.param_groups
@@ -177,14 +177,14 @@ class RestartPoint:
             "optimizer": type(self.optimizer).__name__,
             "settings": groups,
         }
-        # As it is compared: without tuples.
+        # Without tuples, as after reading.
         return json.loads(json.dumps(described))
 
 
 def _chosen_series(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return which images were chosen of files of several; nothing if none was.
+    """Return the images that were chosen in files of several; empty if none was.
 
-    Their grids may be the same, and then the patch index is.
+    The patch index alone does not tell them apart: several images may have the same size.
     """
     chosen = [image_of(item)[1] for item in data]
     return {"series": chosen} if any(series is not None for series in chosen) else {}
@@ -196,5 +196,5 @@ def _precision(engine: Any) -> str | None:
 
 
 def _kept(saver: CheckpointSaver) -> Any:
-    """Ignite's record of the best checkpoint; without it the first one after a restart would replace a better one."""
+    """Return ignite's record of the best checkpoint. Without it, the first checkpoint would replace a better one."""
     return saver._key_metric_checkpoint

@@ -116,7 +116,7 @@ def test_floats_that_are_no_whole_numbers_are_refused(tmp_path, slide, scheme, d
     stored[3, 4] = value
     tifffile.imwrite(tmp_path / "a.tif", stored)
     with pytest.raises(
-        AnnotationError, match=r"a\.tif: pixel values that are no whole numbers: \[[0-9.einf+na]+\]\. Save"
+        AnnotationError, match=r"a\.tif: pixel values that are not whole numbers: \[[0-9.einf+na]+\]\. Save"
     ):
         labels(tmp_path / "a.tif", scheme, slide)
 

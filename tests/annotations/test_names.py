@@ -86,7 +86,7 @@ def test_what_is_no_annotation_is_named(tmp_path, name, content):
 def test_reading_complains_of_the_same_names(tmp_path, scheme):
     square = "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate(SQUARE[:3]))
     (tmp_path / "a.xml").write_text(ASAP.replace("<Coordinates/>", f"<Coordinates>{square}</Coordinates>"))
-    reported = [name.otherwise for name in outline_names(tmp_path / "a.xml") if name.otherwise]
+    reported = [name.fallback for name in outline_names(tmp_path / "a.xml") if name.fallback]
     with pytest.raises(AnnotationError) as raised:
         read_annotations(tmp_path / "a.xml", scheme)
     assert re.findall(r"'(\w+)' \(\d", str(raised.value)) == reported == ["lobular"]

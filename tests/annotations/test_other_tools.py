@@ -150,8 +150,8 @@ def test_a_cvat_picture_of_other_proportions_is_refused(tmp_path, slide, scheme)
         (CVAT.replace('<image id="0"', "<track/><image"), "video export"),
         (CVAT.replace('height="50"', 'height="0"'), r"image 'batch/slide\.jpg' is of 60 x 0 pixels"),
         (CVAT.replace('width="60"', 'width="wide"'), r"image 'batch/slide\.jpg' is of wide x 50 pixels"),
-        (HALO.replace('X="95"', 'X="nan"'), "no number"),
-        (HALO.replace('X="95"', ""), "no number"),
+        (HALO.replace('X="95"', 'X="nan"'), "not a number"),
+        (HALO.replace('X="95"', ""), "not a number"),
     ],
 )
 def test_files_without_anything_usable_say_why(tmp_path, slide, scheme, text, says):

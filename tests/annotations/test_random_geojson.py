@@ -48,7 +48,7 @@ class Object:
 
     @property
     def outlined(self) -> bool:
-        """Whether it is more than lines, which have no area and are no fault."""
+        """Return whether it has an area; lines have none, which is no fault."""
         return self.area is None or "Polygon" in json.dumps(self.feature)
 
 
@@ -63,7 +63,7 @@ class Case:
 
     @property
     def refused(self) -> bool:
-        """Whether it must be refused: no feature in it, a class that nobody knows, or nothing that can be used."""
+        """Return whether it must be refused: it has no feature, an unknown class, or nothing usable."""
         named = [one for one in self.objects if one.name is not None and one.outlined]
         drawn = [one for one in named if one.area is not None and not one.area.is_empty]
         unknown = any(one.name == "Unheard of" for one in drawn)

@@ -1,4 +1,4 @@
-"""Which pixels of a window lie in an outline, by shapely's predicates and exact areas."""
+"""The pixels of a window that lie in an outline, checked by shapely's predicates and exact areas."""
 
 from __future__ import annotations
 

@@ -70,12 +70,12 @@ UNUSABLE = {
         feature({"type": "Polygon", "coordinates": []}),
     ],
     "without area": [feature(polygon([1, 1], [5, 5], [9, 9]))],
-    "no list of points": [
+    "not a list of points": [
         feature({"type": "Polygon", "coordinates": 5}),
         feature(polygon(5, 6)),
         feature({"type": "MultiPolygon", "coordinates": [7]}),
     ],
-    "no number": [
+    "not a number": [
         feature(polygon([1, 1], [None, 5], [9, 2])),
         feature(polygon([1, 1], ["x", 5], [9, 2])),
         feature(polygon([1, 1], [10**400, 5], [9, 2])),
@@ -87,13 +87,13 @@ UNUSABLE = {
         feature(polygon([1, 1], [1e300, 5], [1e300, 9], [9, 1e300])),
         feature(polygon([1, 1], [-1e200, 5], [9, 5], [9, 1], [1, 9])),
     ],
-    "its class is no text": [
+    "its class is not text": [
         feature(classification={"names": [1, 2]}),
         feature(classification=5),
         feature(classification={"name": {"a": 1}}),
         feature(classification={"name": ["a", ["b"]]}),
     ],
-    "its properties are no mapping": [{"geometry": POLYGON, "properties": [1]}],
+    "its properties are not a mapping": [{"geometry": POLYGON, "properties": [1]}],
     "no GeoJSON feature": ["stroma", None, 3, [feature()], {"type": "Feature"}],
 }
 
@@ -110,7 +110,7 @@ def test_an_unusable_geojson_object_is_named_and_costs_no_other(tmp_path, slide,
         assert "a.geojson" in line
         assert "(1): object 1 (" in line
         assert reason in line
-        assert [name.otherwise for name in outline_names(path)] == ["stroma"]
+        assert [name.fallback for name in outline_names(path)] == ["stroma"]
 
 
 def test_a_geojson_file_of_unusable_objects_is_refused(tmp_path, scheme):
@@ -150,7 +150,7 @@ def test_packed_geojson(tmp_path, slide, scheme, square):
     packed = gzip.compress(json.dumps({"features": [feature()]}).encode())
     (tmp_path / "a.GeoJSON.gz").write_bytes(packed)
     assert np.array_equal(labels(tmp_path / "a.GeoJSON.gz", scheme, slide), square)
-    assert [name.otherwise for name in outline_names(tmp_path / "a.GeoJSON.gz")] == ["stroma"]
+    assert [name.fallback for name in outline_names(tmp_path / "a.GeoJSON.gz")] == ["stroma"]
     for number, damaged in enumerate((packed[:-20], b"no gzip", packed[:30] + b"xxxx" + packed[34:])):
         path = tmp_path / f"{number}.geojson.gz"
         path.write_bytes(damaged)
@@ -254,21 +254,21 @@ def cvat_mask(**attributes):
     [
         (asap, asap_polygon, asap_polygon(), r"annotation 1 'n' \(no outline"),
         (asap, asap_polygon, asap_polygon((1, 1), (5, 5)), r"annotation 1 'n' \(no outline"),
-        (asap, asap_polygon, asap_polygon((1, 1), (5, "x"), (9, 2)), r"annotation 1 'n' \(.*no number"),
-        (asap, asap_polygon, asap_polygon((1, 1), (5, "nan"), (9, 2)), r"annotation 1 'n' \(.*no number"),
+        (asap, asap_polygon, asap_polygon((1, 1), (5, "x"), (9, 2)), r"annotation 1 'n' \(.*not a number"),
+        (asap, asap_polygon, asap_polygon((1, 1), (5, "nan"), (9, 2)), r"annotation 1 'n' \(.*not a number"),
         (asap, asap_polygon, asap_polygon((1, 1), (5, 1), (9, 2), kind="Lasso"), r"annotation 1 'n' \(type 'Lasso'"),
         (asap, asap_polygon, asap_polygon((1, 1), (1, 1), (1, 1), kind="Spline"), r"annotation 1 'n' \(no outline"),
         (layers, layer_region, layer_region(), r"region 'n' of layer 'stroma' \(no outline"),
         (layers, layer_region, layer_region((1, 1), (5, 5), (9, 9)), r"region 'n' of layer 'stroma' \(.*without area"),
-        (layers, layer_region, layer_region((1, 1), (5, ""), (9, 2)), r"region 'n' of layer 'stroma' \(.*no number"),
+        (layers, layer_region, layer_region((1, 1), (5, ""), (9, 2)), r"region 'n' of layer 'stroma' \(.*not a number"),
         (layers, layer_region, layer_region(attributes='NegativeROA="1"'), r"hole '' of layer 'stroma' \(no outline"),
         (cvat, cvat_polygon, cvat_polygon((1, 1), (5, 5)), r"object 1, a polygon labelled 'stroma' \(no outline"),
-        (cvat, cvat_polygon, cvat_polygon((1, 1), (5, "five"), (9, 2)), r"object 1, a polygon .*\(.*no number"),
-        (cvat, cvat_polygon, cvat_polygon((1, 1), (5, "5,5"), (9, 2)), r"object 1, a polygon .*no pair of numbers"),
-        (cvat, cvat_polygon, cvat_polygon((1, 1), (5, 1), (9, 2), more='z_order="up"'), r"object 1, .*no number"),
-        (cvat, cvat_polygon, '<box label="stroma" xtl="1"/>', r"object 1, a box labelled 'stroma' \(.*no number"),
+        (cvat, cvat_polygon, cvat_polygon((1, 1), (5, "five"), (9, 2)), r"object 1, a polygon .*\(.*not a number"),
+        (cvat, cvat_polygon, cvat_polygon((1, 1), (5, "5,5"), (9, 2)), r"object 1, a polygon .*not a pair of numbers"),
+        (cvat, cvat_polygon, cvat_polygon((1, 1), (5, 1), (9, 2), more='z_order="up"'), r"object 1, .*not a number"),
+        (cvat, cvat_polygon, '<box label="stroma" xtl="1"/>', r"object 1, a box labelled 'stroma' \(.*not a number"),
         (cvat, cvat_polygon, cvat_mask(rle="1,2"), r"object 1, a mask .*3 pixels in 2 x 2"),
-        (cvat, cvat_polygon, cvat_mask(rle="1,x"), r"object 1, a mask .*no number"),
+        (cvat, cvat_polygon, cvat_mask(rle="1,x"), r"object 1, a mask .*not a number"),
         (cvat, cvat_polygon, cvat_mask(width=0, height=0, rle="0"), r"object 1, a mask .*0 pixels in 0 x 0"),
         (cvat, cvat_polygon, cvat_mask(rle="4,0"), r"object 1, a mask .*no outline"),
     ],
@@ -308,7 +308,8 @@ def test_an_object_that_later_ones_cover_wholly_is_named(tmp_path, slide, scheme
     path = geojson(tmp_path / "a.geojson", detail, feature())
     read_annotations(path, scheme)
     assert (
-        "label nothing as later ones cover them wholly (1): object 0 'duct'. Put large outlines before" in caplog.text
+        "label nothing since later ones cover them completely (1): object 0 'duct'. Put large outlines before"
+        in caplog.text
     )
     caplog.clear()
     path = geojson(tmp_path / "a.geojson", feature(), detail, feature(classification="benign epithelial"))

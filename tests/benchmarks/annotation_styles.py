@@ -1,5 +1,5 @@
-"""What the way of annotating is worth, on phantoms: whole components with thin seams, the same with wide seams, and
-components cropped by fields; as much labelled area each, same slides, network and steps.
+"""Compare styles of annotation on phantoms: whole components with thin seams, the same with wide seams, and components
+cropped by fields; the same labelled area, slides, network and steps for each.
 
     python tests/benchmarks/annotation_styles.py [OUTPUT] [--seeds 1] [--epochs 3] [--network unet]
 

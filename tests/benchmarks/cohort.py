@@ -1,5 +1,5 @@
-"""What a Ray cluster costs per slide, and how its throughput grows with workers: tasks of known length, which only
-wait, given out as slides are.
+"""Measure a Ray cluster's cost per slide, and its throughput by number of workers: tasks of known length that only wait
+are dispatched like slides.
 
     python tests/benchmarks/cohort.py --seconds 60 --per_worker 3
 

@@ -1,4 +1,4 @@
-"""Whether a narrow U-Net learns what is far away: carcinoma from benign epithelium on phantoms, from one coarse view.
+"""Measure whether a narrow U-Net learns from far away: carcinoma or benign epithelium on phantoms, from a coarse view.
 
     python tests/benchmarks/context_learning.py [OUTPUT] [--mpp 2.0 4.0] [--seeds 3] [--steps 150]
 

@@ -1,4 +1,4 @@
-"""What the engine's contexts change: labels, accuracy, speed.
+"""Compare the engine's contexts: labels, accuracy, speed.
 
     python tests/benchmarks/contexts.py [OUTPUT] [--real FOLDER] [--mrn FOLDER]
 

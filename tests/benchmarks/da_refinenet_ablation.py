@@ -47,7 +47,7 @@ def painted(folder: Path) -> Path:
 
 
 def run_folder(folder: Path, title: str, seed: int) -> Path:
-    """Where a variant's checkpoint, scores and segmented slide are."""
+    """Return the folder of a variant's checkpoint, scores and segmented slide."""
     return folder / f"{title.replace(', ', '_')}_{seed}"
 
 

@@ -1,4 +1,4 @@
-"""What it saves to encode a tile once for all its slices: the engine with context "shared" against "per_patch".
+"""Measure what encoding a tile once for all its slices saves: the engine with context "shared" against "per_patch".
 
     python tests/benchmarks/da_refinenet_tiles.py [OUTPUT] [--full] [--tiles 4] [--fusions attention …]
 

@@ -64,7 +64,7 @@ def laid(title: str) -> list[str]:
 
 
 def run_folder(folder: Path, title: str, seed: int) -> Path:
-    """Where a network's checkpoint (``model.pt``) and scores are."""
+    """Return the folder of a network's checkpoint (``model.pt``) and scores."""
     return folder / f"{title.replace(', ', '_')}_{seed}"
 
 

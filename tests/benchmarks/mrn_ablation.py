@@ -158,7 +158,9 @@ def main() -> None:
         segment(title, data, path)
     slides = {title: path / "slides" for title, path in last.items()}
     compare_runs(slides, data / "datalist.json", LYMPH_NODE.scheme, folder / "panels")
-    lesions = lesion_froc(slides, data / "datalist.json", LYMPH_NODE.scheme, folder / "froc", box=160.0, smallest=0)
+    lesions = lesion_froc(
+        slides, data / "datalist.json", LYMPH_NODE.scheme, folder / "froc", nms_box=160.0, itc_diameter=0
+    )
     print(lesions.round(3).to_string(index=False))
     print(f"{folder / 'ablation.csv'}, curves in {folder}, pictures of the last seed in {folder / 'panels'}")
 

@@ -44,7 +44,7 @@ TARGET = 256
 
 @dataclass(frozen=True)
 class Task:
-    """What the networks are compared on.
+    """A task that networks are compared on.
 
     Attributes:
         overlay: config laid over demo.yaml.

@@ -15,7 +15,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from common.files import written_whole
+from common.files import atomic_write
 from common.outputs.pyramid import TILE
 from common.phantom import BREAST
 from common.phantom.layout import Layout
@@ -48,7 +48,7 @@ def write_repeated_slide(
     path, (height, width) = Path(path), size
     # The codec's defaults are how tifffile itself stores RGB: YCbCr with halved chroma, as scanners do.
     options = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": QUALITY}}
-    with written_whole(path) as partial, tifffile.TiffWriter(partial, bigtiff=True) as writer:
+    with atomic_write(path) as partial, tifffile.TiffWriter(partial, bigtiff=True) as writer:
         for level in range(halvings + 1):
             writer.write(
                 _repeated(_encoded_tiles(image), (height, width)),

@@ -1,4 +1,4 @@
-"""How fast training patches come: read from the slides each time, or packed once, against the training step alone.
+"""Measure the supply of training patches, read from slides each time or packed once, against the training step alone.
 
     python tests/benchmarks/training_feed.py [OUTPUT] [--batches 20] [--workers 2] [--channels 8 16 32 64 128]
 

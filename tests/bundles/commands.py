@@ -1,4 +1,4 @@
-"""What users run, for the tests."""
+"""Run the commands of users, for the tests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run_bundle_command(
 
 
 def run_common(*arguments: object, check: bool = True) -> str:
-    """What ``python -m common`` prints, in this process."""
+    """Run ``python -m common`` in this process, and return what it prints."""
     printed = io.StringIO()
     with patch.object(sys, "argv", ["common", *map(str, arguments)]), contextlib.redirect_stdout(printed):
         try:

@@ -1,4 +1,4 @@
-"""What the Model Zoo, and MONAI, ask of every bundle."""
+"""Every bundle meets the requirements of the Model Zoo and of MONAI."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ COARSE = {
 
 
 def narrowed(bundle: Path) -> dict:
-    """What makes a bundle's network tiny; classes may be missing only as far as small.yaml says."""
+    """Return settings that make a bundle's network tiny; only classes that small.yaml allows may be missing."""
     left_out = ("datalist", "allow_missing", "batch_mix", "min_labelled")
     small = {key: value for key, value in NARROW[short_name(bundle.name)].items() if key not in left_out}
     return small | COARSE.get(bundle.name, {})

@@ -208,7 +208,7 @@ def test_packed_patches_are_the_same_as_read_ones(phantoms, tmp_path):
 
 @pytest.fixture
 def iterated(phantoms, tmp_path):
-    """What makes two steps over an annotated and an unlabelled slide."""
+    """Return the settings of two steps over an annotated and an unlabelled slide."""
     datalist = json.loads((phantoms / "tissues.json").read_text())
     for section in datalist.values():
         for entry in section:

@@ -73,7 +73,7 @@ def training_of(bundle: Path, phantoms: Path, **more: Any) -> dict[str, Any]:
 
 
 def same(one: Any, other: Any, tolerance: float = 0.0) -> bool:
-    """Whether two nested states are alike, tensors to a share of their largest value."""
+    """Return whether two nested states are equal, tensors to a share of their largest value."""
     if isinstance(one, torch.Tensor):
         return (
             (one - other).abs().max().item() <= tolerance * max(1e-6, other.abs().max().item()) if one.numel() else True
@@ -86,7 +86,7 @@ def same(one: Any, other: Any, tolerance: float = 0.0) -> bool:
 
 
 def causes(error: BaseException | None) -> str:
-    """What an error and those that led to it say."""
+    """Return the messages of an error and of its causes."""
     return "" if error is None else f"{error}\n{causes(error.__cause__)}"
 
 
@@ -211,7 +211,7 @@ def test_two_machines_train_as_one_process_and_go_on_when_one_of_theirs_is_kille
     victim = next(child for child in trainer if child.environ().get("RANK") == "1")
     victim.kill()
     finish(launched, killed)
-    assert "going on after epoch" in (killed / "log.txt").read_text()
+    assert "resuming after epoch" in (killed / "log.txt").read_text()
     ended, wanted = state(restart_file(killed)), state(restart_file(undisturbed))
     assert ended["epoch"] == 4
     assert same(ended, wanted)

@@ -15,7 +15,7 @@ from common.__main__ import COMMANDS
 from common.cli.dispatch import load, run
 from common.cli.errors import EXIT_CODES, one_line, report_errors
 from common.errors import UnreadableFileError
-from tests.conftest import REPOSITORY
+from tests.conftest import DMMN, REPOSITORY
 
 PLACES = {name: place for group in COMMANDS.values() for name, place in group.items()}
 
@@ -41,6 +41,14 @@ def test_help_and_version_import_nothing_heavy(words):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(("bundle", "times"), [("missing.zip", 0), (str(DMMN), 1)])
+def test_loading_is_announced_once_and_only_if_something_is_loaded(bundle, times):
+    command = [sys.executable, "-m", "common", "verify", bundle, "--run", "False"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert done.returncode
+    assert done.stderr.count("loading PyTorch and MONAI") == times
 
 
 def test_the_overview_names_every_command_with_what_it_does(capsys):

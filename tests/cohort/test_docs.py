@@ -1,4 +1,4 @@
-"""What the docs hand out to be run."""
+"""The commands and files that the docs offer to be run."""
 
 from __future__ import annotations
 

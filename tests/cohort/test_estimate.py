@@ -1,4 +1,4 @@
-"""What is said of a large cohort follows from what is known of a slide."""
+"""Estimates for a large cohort follow from measurements of a slide."""
 
 from __future__ import annotations
 

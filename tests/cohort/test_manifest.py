@@ -1,4 +1,4 @@
-"""Which slides a manifest names."""
+"""The slides that a manifest names."""
 
 from __future__ import annotations
 

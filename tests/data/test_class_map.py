@@ -1,4 +1,4 @@
-"""What annotators' class names are taken for."""
+"""Guesses of classes from annotators' names."""
 
 from __future__ import annotations
 

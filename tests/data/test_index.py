@@ -1,4 +1,4 @@
-"""Which patches a datalist yields."""
+"""The patches that a datalist yields."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_index_is_cached_by_content(entry, scheme, tmp_path, monkeypatch):
 
 
 def test_patches_and_labels_meet_pixel_by_pixel(tmp_path, scheme):
-    """Where the slide's red channel is the label, the label map read next to the patch is the patch."""
+    """If the slide's red channel is the label, the label map that is read with a patch equals the patch."""
     labels = np.random.default_rng(0).integers(1, 7, (8, 8)).repeat(40, 0).repeat(40, 1).astype(np.uint8)
     Image.fromarray(np.stack([labels] * 3, axis=-1)).save(tmp_path / "slide.png")
     Image.fromarray(labels).save(tmp_path / "labels.png")

@@ -1,4 +1,4 @@
-"""What inspection finds in a datalist, and that training stops where it says so and nowhere else."""
+"""The findings of inspection in a datalist; training stops exactly where they predict it."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ def test_the_command_separates_what_stops_training_from_advice(folder, capsys):
     code, lines = inspected(folder, capsys)
     assert code == 1
     assert "none.png: no such file" in lines[lines.index("stops training:") + 1]
-    assert lines[-1] == "verdict: training would stop (1 finding). Mend that and inspect again"
+    assert lines[-1] == "verdict: training would stop (1 finding). Correct it and inspect again"
     header, *rows = (folder / "out" / "slides.csv").read_text().splitlines()
     assert header.endswith(",stops training,advice")
     assert [("none.png: no such file" in row) for row in rows] == [False, True, False, False]
@@ -378,7 +378,7 @@ def test_objects_that_later_ones_cover_are_advice(folder, scheme, caplog, scope)
     advice = inspect_datalist(path, scheme, SETTINGS).all_advice
     found = [line for line in advice if "label nothing" in line]
     assert len(found) == 1
-    assert re.search(r"a\.geojson: .*cover them wholly \(1\): .*0.*Put large outlines before", found[0])
+    assert re.search(r"a\.geojson: .*cover them completely \(1\): .*0.*Put large outlines before", found[0])
     assert not [line for line in advice if "label nothing" in line and "b_labels" in line]
 
 

@@ -24,6 +24,7 @@ SETTINGS = PatchSettings([{"mpp": 0.5, "size": 64}], {"mpp": 0.5, "size": 64}, t
 STROMA, BACKGROUND = 4, 3
 # Tissue on the scanned part: rows and columns 200 to 600.
 TISSUE = (200, 200, 600, 600)
+json_loads = json.loads
 
 
 def scn(folder, name="a.scn", tissue=TISSUE, corner=(400, 300)):
@@ -232,6 +233,19 @@ def label_image(folder, value):
     labels[top:bottom, left:right] = value
     Image.fromarray(labels).save(folder / "a.png")
     return {"image": str(scn(folder)), "label": str(folder / "a.png")}
+
+
+def test_the_outlines_of_a_slide_with_bounds_are_parsed_once(tmp_path, monkeypatch):
+    entry = {"image": str(scn(tmp_path)), "label": str(tmp_path / "a.geojson")}
+    exported(tmp_path / "a.geojson", ("stroma", TISSUE))
+    parsed = []
+    monkeypatch.setattr("common.annotations.geojson.json.loads", lambda text: parsed.append(text) or json_loads(text))
+    assert evidence_of_files(entry, None).best == "bounds"
+    assert len(parsed) == 1
+    # Another call reads the file again: it may have changed.
+    exported(tmp_path / "a.geojson", ("stroma", (700, 600, 900, 900)))
+    assert evidence_of_files(entry, None).best == "slide"
+    assert len(parsed) == 2
 
 
 def test_a_label_image_with_an_unknown_value_is_not_said_to_have_other_proportions(tmp_path, scheme):

@@ -74,7 +74,7 @@ def entry(path, series, **more):
 
 
 def shows(pixels, series):
-    """Whether pixels from the middle are of an image: nearest to its colour."""
+    """Return whether pixels from the middle are of an image, by the nearest colour."""
     middle = np.asarray(pixels, dtype=float).reshape(-1, 3).mean(axis=0)
     return int(np.abs(COLOURS - middle).sum(axis=1).argmin()) == series
 

@@ -72,7 +72,7 @@ def test_a_network_that_finds_all_lesions_and_nothing_else_scores_one(tmp_path, 
 def test_lesions_too_small_to_count_are_none_to_be_found(tmp_path):
     datalist = write_case(tmp_path, disc(LESIONS, 10))
     with pytest.raises(ValueError, match="no lesion to be found"):
-        froc(tmp_path, datalist, smallest=600)
+        froc(tmp_path, datalist, itc_diameter=600)
 
 
 LEVELS = ((1.0, 2.0, (1536, 64)), (3.9, 2.0, (1536, 64)), (4.0, 4.0, (768, 32)), (50.0, 4.0, (768, 32)))

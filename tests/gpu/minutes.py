@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
 from real_tissue import make_datalist
 
-from common.files import written_whole
+from common.files import atomic_write
 from tests.bundles.narrow import write_phantoms_for_all
 from tests.gpu.cases import DEVICE
 from tests.gpu.real_regions import SETTINGS
@@ -86,7 +86,7 @@ class MinuteReport:
         if self.piece_mib:
             write_in_pieces(self.network, self.output, self.piece_mib)
         else:
-            with written_whole(self.output / "last.pt") as partial:
+            with atomic_write(self.output / "last.pt") as partial:
                 torch.save({"model": self.network.state_dict()}, partial)
         table = pd.DataFrame(self.points)
         table.to_csv(self.output / "curve.csv", index=False)
@@ -102,7 +102,7 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
         axes.set_xlabel("minutes")
         axes.set_title(title)
     figure.tight_layout()
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, dpi=120, format="png")
 
 
@@ -115,7 +115,7 @@ def write_in_pieces(network: torch.nn.Module, output: Path, mib: float) -> list[
     paths = []
     for number, start in enumerate(range(0, len(content), size)):
         paths.append(output / f"weights.pt.{number:03d}")
-        with written_whole(paths[-1]) as partial:
+        with atomic_write(paths[-1]) as partial:
             partial.write_bytes(content[start : start + size])
     return paths
 

@@ -33,7 +33,7 @@ from tests.gpu.sight import gpu_in_sight
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``run.sh --miniature`` wrote."""
+    """Return the results of ``run.sh --miniature``."""
     out = tmp_path_factory.mktemp("gpu")
     environment = {**os.environ, "OUT": str(out), "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
     # On a machine with other work, time is no reason to fail.

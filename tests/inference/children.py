@@ -44,7 +44,7 @@ _MOMENTS: tuple[tuple[Any, str], ...] = (
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its exit code (a signal's is negative), and what it said."""
+    """The end of a process: its exit code (negative for a signal), and its output."""
 
     code: int
     said: str

@@ -1,4 +1,4 @@
-"""What the tests of faults compare with."""
+"""Results that the tests of faults compare with."""
 
 from __future__ import annotations
 

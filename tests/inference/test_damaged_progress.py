@@ -1,4 +1,4 @@
-"""What is kept of an unfinished slide, damaged: it is predicted again, or refused with what to do."""
+"""Damaged files of an unfinished slide: they are predicted again, or refused with a remedy."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_blocks_give_the_patches_that_single_reads_give(tmp_path, views, snap, m
 
 @pytest.mark.parametrize(("levels", "cached"), [((1, 2, 4, 8), False), ((1, 4), True)])
 def test_a_block_at_four_mpp_decodes_each_tile_once_per_level(tmp_path, monkeypatch, levels, cached):
-    """Where the slide has not a level for each view, two views share one, and tiles are kept between them."""
+    """If the slide lacks a level for each view, two views share one, and tiles are kept between them."""
     pixels = [ramp(48, 48).repeat(1024 // (48 * step) + 1, 0).repeat(1024 // (48 * step) + 1, 1) for step in levels]
     images = [image[: 1024 // step, : 1024 // step] for image, step in zip(pixels, levels, strict=True)]
     slide = open_slide(write_pyramid(tmp_path / "s.tif", images, (0.5, 0.5)))

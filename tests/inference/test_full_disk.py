@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.files import DiskFullError, full_disk_named, written_whole
+from common.files import DiskFullError, atomic_write, full_disk_named
 from tests.inference.children import ended, last_line, segment
 from tests.inference.test_resume import contents
 
@@ -98,14 +98,14 @@ def test_an_error_is_not_hidden_by_a_folder_that_is_gone(tmp_path):
         folder.rmdir()
         raise RuntimeError("the cause")
 
-    with pytest.raises(RuntimeError, match="the cause"), written_whole(tmp_path / "mount" / "model.pt") as partial:
+    with pytest.raises(RuntimeError, match="the cause"), atomic_write(tmp_path / "mount" / "model.pt") as partial:
         lose(partial.parent)
 
 
 def test_weights_that_do_not_fit_on_a_disk_are_a_full_disk(disk):
     """torch.save says no more than that a write failed."""
     folder = disk(256 << 10)
-    with pytest.raises(DiskFullError, match=r"model\.pt") as failure, written_whole(folder / "model.pt") as partial:
+    with pytest.raises(DiskFullError, match=r"model\.pt") as failure, atomic_write(folder / "model.pt") as partial:
         torch.save({"weights": torch.zeros(100_000)}, partial)
     assert failure.value.errno == errno.ENOSPC
     assert list(folder.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What a segmentation leaves that a signal ends, and what the same command makes of that."""
+"""A segmentation ended by a signal leaves files that the same command resumes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a slide's progress bar shows."""
+"""The progress bar of a slide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests may say, whom the server answers, and which files an id leads to."""
+"""Allowed values of requests, refused requests, and the files that an id leads to."""
 
 from __future__ import annotations
 

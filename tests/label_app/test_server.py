@@ -205,7 +205,7 @@ def test_on_a_slide_with_bounds_positions_count_from_where_the_request_says(serv
 
 
 def refused(server, model: str, image: str, body: dict) -> str:
-    """What the server says to a request that it refuses."""
+    """Return the server's answer to a request that it refuses."""
     request = urllib.request.Request(
         f"{server.url}/infer/wsi/{model}?image={image}",
         method="POST",

@@ -51,7 +51,7 @@ def test_figures_over_thresholds_are_those_of_the_pixels():
             assert row["precision"] == pytest.approx(hit / said.sum(), abs=5e-3)
             assert row["recall"] == row["sensitivity"] == pytest.approx(hit / truth.sum(), abs=5e-3)
             assert row["specificity"] == pytest.approx((~said & ~truth).sum() / (~truth).sum(), abs=5e-3)
-        figures = ClassCurvesReport(THREE, counts).figures()[tissue.name]
+        figures = ClassCurvesReport(THREE, counts).results()[tissue.name]
         assert figures["auc"] == pytest.approx(roc_auc_score(truth, score), abs=1e-3)
         assert figures["highest_iou"]["iou"] == table["iou"].max()
 

@@ -245,10 +245,10 @@ def test_scores_of_grades_have_the_score_and_others_have_not():
     matrix = np.zeros((1, 4, 5), dtype=np.int64)
     matrix[0, 2, 1], matrix[0, 3, 3] = 6, 2
     data = [{"image": "a.svs"}]
-    figures = ScoreReport(BACH_CLASSES, matrix, data).figures()
+    figures = ScoreReport(BACH_CLASSES, matrix, data).results()
     assert figures["bach_score"] == figures["slides"][0]["bach_score"] == pytest.approx(1 - 6 / 18)
-    of_two = ScoreReport(BACH_CLASSES, matrix, data, classes=["invasive"]).figures()
+    of_two = ScoreReport(BACH_CLASSES, matrix, data, classes=["invasive"]).results()
     assert of_two["bach_score"] == 1.0
-    assert ScoreReport(BACH_CLASSES, 0 * matrix, data).figures()["bach_score"] is None
+    assert ScoreReport(BACH_CLASSES, 0 * matrix, data).results()["bach_score"] is None
     other = ClassScheme([dataclasses.asdict(c) for c in BACH_CLASSES.classes])
-    assert "bach_score" not in ScoreReport(other, matrix, data).figures()
+    assert "bach_score" not in ScoreReport(other, matrix, data).results()

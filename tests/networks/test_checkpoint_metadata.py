@@ -1,4 +1,4 @@
-"""What the JSON next to a checkpoint says is read, believed only of its own file, and compared with a config."""
+"""The JSON next to a checkpoint is read, trusted only for its own file, and compared with a config."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_fusion_a_and_b_and_nothing_else():
 
 
 def reached(skips: str) -> set[int]:
-    """Which of the trunk's six maps reach the dense decoder's output."""
+    """Return which of the trunk's six maps reach the dense decoder's output."""
     maps = [
         torch.rand(1, channels, 64 // stride, 64 // stride, requires_grad=True)
         for channels, stride in zip((4, 4, 4, 5, 6, 7), (2, 4, 4, 8, 16, 32), strict=True)

@@ -46,7 +46,7 @@ def test_diagnoses_differ_by_their_tissues(maps):
 
 
 def test_secretion_and_necrosis_lie_in_epithelium(maps):
-    """What surrounds a core is the epithelium that it fills the middle of."""
+    """A core is surrounded by the epithelium whose middle it fills."""
     for core, around in (("secretion", "benign epithelium"), ("necrosis", "malignant epithelium")):
         seen = 0
         for labels in (labels for found in maps.values() for labels in found):

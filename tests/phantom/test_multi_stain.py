@@ -43,7 +43,7 @@ def brown(stain: str) -> np.ndarray:
 
 @cache
 def tumour() -> np.ndarray:
-    """Where the tumour is."""
+    """Return a mask of the tumour."""
     found = painter("ER").labels(*PLACE) == MULTI_STAIN_CLASSES.by_name("tumour").label
     assert 0.1 < found.mean() < 0.9
     return found

@@ -181,7 +181,7 @@ def describe(image: np.ndarray) -> np.ndarray:
 
 
 def auc(recipe: Recipe, size_um: float, mpp: float, num_slides: int) -> float:
-    """How well a random forest tells the classes apart on slides it has not seen."""
+    """Return how well a random forest tells the classes apart on unseen slides."""
     features, classes, slides = windows(recipe, size_um, mpp, range(300, 300 + num_slides), 14)
     held_out = slides >= 300 + num_slides // 2
     forest = RandomForestClassifier(300, min_samples_leaf=2, random_state=0).fit(

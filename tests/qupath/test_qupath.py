@@ -1,4 +1,4 @@
-"""What goes to QuPath and comes back is the same."""
+"""Annotations survive a round trip through QuPath."""
 
 from __future__ import annotations
 

@@ -120,14 +120,14 @@ def test_files_that_share_bytes_are_refused(tmp_path):
     with zipfile.ZipFile(path, "a") as file:
         file.getinfo("my_bundle/b.txt").compress_size = 10**6
         file.writestr("my_bundle/c.txt", b"c")
-    refused(path, tmp_path / "out", "overlap|no whole zip")
+    refused(path, tmp_path / "out", "overlap|not a complete zip")
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9])
 def test_a_zip_that_was_cut_short_is_refused(keep, archive, tmp_path):
     content = archive.read_bytes()
     (tmp_path / "cut.zip").write_bytes(content[: int(keep * len(content))])
-    refused(tmp_path / "cut.zip", tmp_path / "out", "no whole zip file")
+    refused(tmp_path / "cut.zip", tmp_path / "out", "not a complete zip file")
 
 
 def test_a_damaged_byte_is_found(archive, tmp_path):
@@ -136,7 +136,7 @@ def test_a_damaged_byte_is_found(archive, tmp_path):
         entry = file.getinfo("my_bundle/LICENSE")
     content[entry.header_offset + 30 + len(entry.filename) + 25] ^= 0xFF
     (tmp_path / "damaged.zip").write_bytes(content)
-    refused(tmp_path / "damaged.zip", tmp_path / "out", "no whole zip file")
+    refused(tmp_path / "damaged.zip", tmp_path / "out", "not a complete zip file")
 
 
 def test_wrong_sums_are_refused(bundle, tmp_path):

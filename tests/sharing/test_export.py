@@ -1,4 +1,4 @@
-"""What an exported bundle holds, and that it runs alone."""
+"""The contents of an exported bundle, which runs alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from common.sharing.archive import check_checksums
 from common.sharing.closure import needed_modules
 from common.sharing.export import run_isolated
 from common.sharing.metadata import filled_metadata
-from common.sharing.settings import laid_over, parsed
+from common.sharing.settings import merge_overlays, parsed
 from tests.bundles.commands import run_common
 from tests.conftest import DMMN, REPOSITORY
 from tests.exporting import TRAINED_ON
@@ -92,10 +92,10 @@ def test_the_same_export_gives_the_same_bytes(exported, small_dmmn, tmp_path):
 
 def test_a_slide_is_segmented_where_the_project_is_not(unpacked_bundle, tmp_path):
     """The label map is what the network says in the project itself."""
-    from common.sharing.trial import write_trial
+    from common.sharing.smoke_slide import write_smoke_slide
 
     views = [{"mpp": mpp, "size": 64} for mpp in (1.0, 2.0, 4.0)]
-    datalist = write_trial(tmp_path, views, views[0], 6)
+    datalist = write_smoke_slide(tmp_path, views, views[0], 6)
     run_isolated(
         "run", "--config_file", str(unpacked_bundle / "configs" / "inference.yaml"),
         "--bundle_root", str(unpacked_bundle), "--slides", str(datalist), "--output_dir", str(tmp_path / "alone"),
@@ -171,7 +171,7 @@ def test_other_refusals(small_dmmn, tmp_path):
         ExportOptions(formats=["tflite"])
     with pytest.raises(ValueError, match="say where to"):
         export_bundle(DMMN, small_dmmn[1])
-    with pytest.raises(ValueError, match="is no bundle"):
+    with pytest.raises(ValueError, match="is not a bundle"):
         export_bundle(tmp_path, small_dmmn[1], tmp_path / "out.zip")
     (tmp_path / "meta.yaml").write_text("version: 3\n")
     options = ExportOptions([str(small_dmmn[0])], metadata=tmp_path / "meta.yaml")
@@ -218,7 +218,7 @@ def test_every_ablation_s_metadata_can_be_filled_in(bundle, overlay, tmp_path):
     """Sizes and channels are those of the overlaid config, whichever it is."""
     base = [(bundle / "configs" / "demo.yaml").read_text()] if "demo" in overlay.stem else []
     config = tmp_path / "inference.yaml"
-    config.write_text(laid_over((bundle / "configs" / "inference.yaml").read_text(), [*base, overlay.read_text()]))
+    config.write_text(merge_overlays((bundle / "configs" / "inference.yaml").read_text(), [*base, overlay.read_text()]))
     parser, own = parsed(config), parsed(bundle / "configs" / "inference.yaml")
     said = json.loads((bundle / "configs" / "metadata.json").read_text())
     found = filled_metadata(said, parser, [], bundle.name, "x", own)["network_data_format"]

@@ -22,8 +22,8 @@ from common.sharing import TrialLimits, verify_bundle
 from common.sharing.archive import BundleFileError, unpack, write_checksums, write_zip
 from common.sharing.isolation import run_isolated
 from common.sharing.model_files import check_model_file
+from common.sharing.smoke_slide import write_smoke_slide
 from common.sharing.texts import read_settings, yaml_content
-from common.sharing.trial import write_trial
 from tests.bundles.commands import run_common
 from tests.conftest import REPOSITORY
 
@@ -35,7 +35,7 @@ _LAUGHS = "b0: &b0 [lol,lol,lol,lol,lol,lol,lol,lol,lol]\n" + "".join(
 
 
 def problems(bundle: Path) -> list[str]:
-    """What the static checks find."""
+    """Return the problems that the static checks find."""
     return [problem for finding in verify_bundle(bundle, run=False) for problem in finding.problems]
 
 
@@ -291,7 +291,8 @@ def test_programs_as_torch_writes_them_are_accepted(programs, unpacked_bundle, t
 
 
 def test_an_archive_that_runs_code_when_torch_loads_it_is_refused(programs, tmp_path):
-    """What the list of weights calls pickled, torch.export.load unpickles: shown first, or nothing would be tested."""
+    """torch.export.load unpickles records that the list of weights calls pickled. This is shown first, or nothing would
+    be tested."""
     mark = tmp_path / "was_run"
     place = "data/weights/model_weights_config.json"
     said = json.loads(record(programs / "model.pt2", place))
@@ -546,9 +547,9 @@ def _onnx_tensor(*sides: int, data: bytes = bytes(8)) -> bytes:
             "unfold to more than 500,000 nodes",
         ),
         (field(5, _onnx_tensor(2)), b"", "^$"),
-        (field(5, _onnx_tensor(2**40, 2**40)), b"", "larger than the data of it"),
-        (field(5, _onnx_tensor(*[2**62] * 1000)), b"", "larger than the data of it"),
-        (field(5, field(1, varint(2**40)) + field(2, 1)), b"", "larger than the data of it"),
+        (field(5, _onnx_tensor(2**40, 2**40)), b"", "larger than its data"),
+        (field(5, _onnx_tensor(*[2**62] * 1000)), b"", "larger than its data"),
+        (field(5, field(1, varint(2**40)) + field(2, 1)), b"", "larger than its data"),
         (field(5, _onnx_tensor(0, 2**20, data=b"")), b"", "^$"),
     ],
 )
@@ -568,10 +569,10 @@ def test_every_safetensors_file_is_opened(name, unpacked_bundle):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes((unpacked_bundle / "models" / "model.safetensors").read_bytes() + b"more")
     write_checksums(unpacked_bundle)
-    assert "no whole safetensors file" in problems(unpacked_bundle)[0]
+    assert "not a complete safetensors file" in problems(unpacked_bundle)[0]
     path.write_bytes(pickle.dumps([1]))
     write_checksums(unpacked_bundle)
-    assert "no whole safetensors file" in problems(unpacked_bundle)[0]
+    assert "not a complete safetensors file" in problems(unpacked_bundle)[0]
 
 
 def _tensor(begin, end, *shape):
@@ -582,12 +583,12 @@ def _tensor(begin, end, *shape):
     ("header", "length", "match"),
     [
         (f'{{"a":{_tensor(0, 8, 2)}}}', None, "^$"),
-        (f'{{"a":{_tensor(0, 8, 2)},"b":{_tensor(4, 8, 1)}}}', None, "no whole safetensors file"),
+        (f'{{"a":{_tensor(0, 8, 2)},"b":{_tensor(4, 8, 1)}}}', None, "not a complete safetensors file"),
         (f'{{"a":{_tensor(0, 4, 1)},"a":{_tensor(0, 8, 2)}}}', None, "names 'a' twice"),
         ("{}", 2**62, "its header would have 4,611,686,018,427,387,904 bytes"),
         ("{}", 2**64 - 1, "its header would have"),
-        (f'{{"a":{_tensor(0, 8, 2**40, 2**40)}}}', None, "no whole safetensors file"),
-        ('{"a":' + "[" * 10**6, None, "no whole safetensors file"),
+        (f'{{"a":{_tensor(0, 8, 2**40, 2**40)}}}', None, "not a complete safetensors file"),
+        ('{"a":' + "[" * 10**6, None, "not a complete safetensors file"),
         ("{" + " " * 10**7 + "}", None, "its header would have 10,000,002 bytes"),
     ],
 )
@@ -683,8 +684,8 @@ def test_a_trial_gets_no_more_memory_than_its_limit(tmp_path):
 
 @pytest.mark.parametrize(("size", "mpp", "labels"), [(10**9, 0.5, 2), (64, 1e-9, 2), (64, 0.0, 2), (64, 0.5, 0)])
 def test_a_slide_of_any_size_is_not_made(size, mpp, labels, tmp_path):
-    with pytest.raises(ValueError, match="cannot be made to try it on"):
-        write_trial(tmp_path, [{"mpp": mpp}], {"mpp": 0.5, "size": size}, labels)
+    with pytest.raises(ValueError, match="cannot be made for the trial run"):
+        write_smoke_slide(tmp_path, [{"mpp": mpp}], {"mpp": 0.5, "size": size}, labels)
     assert list(tmp_path.iterdir()) == []
 
 

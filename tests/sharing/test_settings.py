@@ -1,4 +1,4 @@
-"""Overlays worked into configs: what MONAI makes of both, with the comments kept."""
+"""Overlays merged into configs: the same result as MONAI's, with the comments kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
-from common.sharing.settings import laid_over, renamed
+from common.sharing.settings import merge_overlays, renamed
 from tests.bundles.commands import configs_of
 from tests.conftest import DMMN, REPOSITORY
 
@@ -27,7 +27,7 @@ checkpoint: $@bundle_root + '/models/model.pt'
 
 
 def test_values_change_and_comments_stay():
-    found = laid_over(BASE, ["epochs: 3\nnetwork_def#channels: [4]\ntrain#handlers#1#_target_: three\n"])
+    found = merge_overlays(BASE, ["epochs: 3\nnetwork_def#channels: [4]\ntrain#handlers#1#_target_: three\n"])
     assert "# What is trained." in found
     assert "epochs: 3  # the paper's" in found
     assert "mpp: null # of all slides" in found
@@ -37,7 +37,7 @@ def test_values_change_and_comments_stay():
 
 
 def test_later_overlays_win_and_plus_adds():
-    found = laid_over(
+    found = merge_overlays(
         BASE, ["epochs: 3\n", "epochs: 4\n+train#handlers: [{_target_: four}]\n+network_def: {bias: 1}\n"]
     )
     content = yaml.safe_load(found)
@@ -48,13 +48,13 @@ def test_later_overlays_win_and_plus_adds():
 
 def test_what_is_imported_is_added_to_and_only_where_there_are_imports():
     overlay = "imports: [$import math, $import torch]\nepochs: $math.pi\n"
-    found = yaml.safe_load(laid_over("imports: [$import torch]\nepochs: 1\n", [overlay]))
+    found = yaml.safe_load(merge_overlays("imports: [$import torch]\nepochs: 1\n", [overlay]))
     assert found["imports"] == ["$import torch", "$import math"]
-    assert "imports" not in yaml.safe_load(laid_over(BASE, [overlay]))
+    assert "imports" not in yaml.safe_load(merge_overlays(BASE, [overlay]))
 
 
 def test_only_what_the_config_has_or_needs_is_taken():
-    found = laid_over(BASE, ["size: 64\nunused: 1\nepochs: '@size'\ncheckpoint: models/demo.pt\nrow: demo\n"])
+    found = merge_overlays(BASE, ["size: 64\nunused: 1\nepochs: '@size'\ncheckpoint: models/demo.pt\nrow: demo\n"])
     assert "size: 64" in found
     assert "unused" not in found
     assert "demo" not in found
@@ -62,24 +62,24 @@ def test_only_what_the_config_has_or_needs_is_taken():
 
 def test_an_overlay_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="train#validator#x"):
-        laid_over(BASE, ["train#validator#x: 1\n"])
+        merge_overlays(BASE, ["train#validator#x: 1\n"])
     with pytest.raises(ValueError, match="must be a YAML mapping"):
-        laid_over(BASE, ["- 1\n"])
-    with pytest.raises(ValueError, match="no YAML"):
-        laid_over(BASE, ["a: [1\n"])
+        merge_overlays(BASE, ["- 1\n"])
+    with pytest.raises(ValueError, match="is not YAML"):
+        merge_overlays(BASE, ["a: [1\n"])
 
 
 @pytest.mark.parametrize("bundle", sorted((REPOSITORY / "bundles").glob("pathology_*")), ids=lambda path: path.name)
 def test_every_small_network_gives_what_monai_gives(bundle):
-    """Laid over by MONAI at run time, or worked in: the same network, classes and views."""
+    """Merged by MONAI at run time or by the export: the same network, classes and views."""
     small = (bundle / "configs" / "small.yaml").read_text()
-    worked_in = ConfigParser(yaml.safe_load(laid_over((bundle / "configs" / "inference.yaml").read_text(), [small])))
-    laid = ConfigParser(ConfigParser.load_config_files(configs_of(bundle, "inference.yaml", "small.yaml")))
+    merged = ConfigParser(yaml.safe_load(merge_overlays((bundle / "configs" / "inference.yaml").read_text(), [small])))
+    by_monai = ConfigParser(ConfigParser.load_config_files(configs_of(bundle, "inference.yaml", "small.yaml")))
     for key in ("fields_of_view", "target", "fill", "resample", "dtype"):
-        assert worked_in.get_parsed_content(key) == laid.get_parsed_content(key)
+        assert merged.get_parsed_content(key) == by_monai.get_parsed_content(key)
     shapes = [
         {name: value.shape for name, value in parser.get_parsed_content("network_def").state_dict().items()}
-        for parser in (worked_in, laid)
+        for parser in (merged, by_monai)
     ]
     assert shapes[0] == shapes[1]
 

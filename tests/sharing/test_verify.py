@@ -18,7 +18,7 @@ from tests.conftest import DMMN, MRN
 
 
 def problems(bundle: Path) -> list[str]:
-    """What is found without running the bundle; of files that are as they were exported."""
+    """Return the problems found without running the bundle, after updating its checksums."""
     write_checksums(bundle)
     return [problem for finding in verify_bundle(bundle, run=False) for problem in finding.problems]
 
@@ -63,6 +63,10 @@ def append(bundle: Path, name: str, text: str) -> None:
         file.write(text)
 
 
+# File, line and remedy in one line.
+BROKEN = r"^\S*scripts/classes\.py: .*{}.*\. Correct it, or export the bundle again$"
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -75,7 +79,9 @@ def append(bundle: Path, name: str, text: str) -> None:
         (lambda b: change_metadata(b, changelog=None), "changelog is missing"),
         (lambda b: change_metadata(b, required_packages_version=[]), "required_packages_version is missing"),
         (lambda b: append(b, "configs/train.yaml", "a: [1\n"), "cannot be read .*Error"),
-        (lambda b: append(b, "scripts/classes.py", "def (\n"), "cannot be read .SyntaxError"),
+        (lambda b: (b / "scripts" / "classes.py").write_text("\ndef (\n"), BROKEN.format("line 2: not Python")),
+        (lambda b: (b / "scripts" / "classes.py").write_text("\n\0"), BROKEN.format(r"line 2: not Python \(.*null")),
+        (lambda b: (b / "scripts" / "classes.py").write_text("-" * 100_000 + "1"), BROKEN.format("nested too deeply")),
         (lambda b: (b / "configs" / "more.json").write_text('{"x": "common.losses.L"}'), r"more\.json: names common"),
         (lambda b: append(b, "configs/train.yaml", "more: /slides\n"), "/slides is a place"),
         (lambda b: append(b, "configs/train.yaml", "more: D:/slides\n"), "D:/slides is a place"),
@@ -126,7 +132,7 @@ def test_a_bundle_of_this_project_says_what_it_lacks():
 
 
 def test_a_bundle_that_reaches_for_the_project_at_run_time_is_found(unpacked_bundle):
-    """Where no look at the imports shows it: this project's package cannot be imported then."""
+    """The imports do not show it, but this project's package cannot be imported at run time."""
     append(unpacked_bundle, "scripts/classes.py", "\n\n__import__('com' + 'mon.files')\n")
     write_checksums(unpacked_bundle)
     found = verify_bundle(unpacked_bundle)
@@ -136,7 +142,7 @@ def test_a_bundle_that_reaches_for_the_project_at_run_time_is_found(unpacked_bun
 
 def test_an_unfit_zip_is_no_bundle(tmp_path):
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(BundleFileError, match="no whole zip file"):
+    with pytest.raises(BundleFileError, match="not a complete zip file"):
         verify_bundle(tmp_path / "bad.zip")
 
 

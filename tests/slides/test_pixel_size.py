@@ -1,4 +1,4 @@
-"""How files say how large their pixels are."""
+"""The pixel size that files state."""
 
 from __future__ import annotations
 

@@ -32,5 +32,5 @@ def test_a_restart_file_that_is_not_one_is_refused_with_a_remedy(tmp_path):
         assert "Move it away to start over" in str(refused.value)
         assert str(path) in str(refused.value)
     torch.save([1, 2], path)
-    with pytest.raises(ValueError, match="is not what a training keeps to resume"):
+    with pytest.raises(ValueError, match="holds no state to resume from"):
         read(path)

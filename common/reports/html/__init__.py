@@ -1,4 +1,4 @@
-"""One page that shows a run: slides, scores, curves, settings."""
+"""Write one page that shows a run: slides, scores, curves, settings."""
 
 from .page import write_report
 

@@ -1,4 +1,4 @@
-"""Training curves out of TensorBoard's files."""
+"""Read and draw training curves from TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Curves = dict[str, list[tuple[int, float]]]
 
 
 def training_curves(folder: Path) -> Curves:
-    """Every scalar that training wrote to a folder: name -> ``(step, value)``."""
+    """Return every scalar that training wrote to a folder: name -> ``(step, value)``."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found: Curves = {}
-    # A training and its validation write to files of their own.
+    # A training and its validation write to separate files.
     for path in sorted(folder.glob("events.out.tfevents.*")):
         events = EventAccumulator(str(path), size_guidance={"scalars": 0})
         events.Reload()
@@ -27,7 +27,7 @@ def training_curves(folder: Path) -> Curves:
 
 
 def plotted(curves: Mapping[str, list[tuple[int, float]]]) -> str:
-    """A picture with one small plot per scalar, as a data URI."""
+    """Return a picture with one small plot per scalar, as a data URI."""
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = new_figure(4.2 * columns, 2.8 * rows)

@@ -1,4 +1,4 @@
-"""The page: what a folder of results holds, in one file that needs no network."""
+"""Write the page: the contents of a folder of results in one file that needs no network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ...data import SlideDataset
-from ...files import PARTIAL, written_whole
+from ...files import PARTIAL, atomic_write
 from ..spreadsheets import inert_cell, original_cell
 from .curves import plotted, training_curves
 from .slides import SUMMARY, SlideView, file_uri, slide_view
@@ -35,8 +35,8 @@ class Picture:
     """A picture of the run.
 
     Attributes:
-        title: its path in the run's folder.
-        uri: the picture.
+        title: path in the run's folder.
+        uri: data URI of the picture.
     """
 
     title: str
@@ -45,16 +45,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scores:
-    """An evaluation.
+    """The scores of an evaluation.
 
     Attributes:
-        title: its folder.
-        figures: of ``scores.json``.
+        title: folder of the evaluation.
+        results: content of ``scores.json``.
         pictures: confusion matrix, ROC, classes, groups.
     """
 
     title: str
-    figures: Mapping[str, Any]
+    results: Mapping[str, Any]
     pictures: list[Picture]
 
 
@@ -63,10 +63,10 @@ class Table:
     """A table of the run.
 
     Attributes:
-        title: its path in the run's folder.
-        columns: their names.
-        rows: as text.
-        left_out: rows that are only in the file.
+        title: path in the run's folder.
+        columns: names of the columns.
+        rows: cells as text.
+        left_out: number of rows that are only in the file.
     """
 
     title: str
@@ -84,20 +84,22 @@ def write_report(
     mpp: float | None = None,
     series: int | None = None,
 ) -> Path:
-    """Write ``report.html``: slides with their classes laid over, which zoom; area per class; scores, confusion matrix,
-    ROC and training curves, comparisons and every other picture; settings and what made it all.
+    """Write ``report.html``, a page on a run.
+
+    It shows slides that zoom, with their classes over them; area per class; scores, confusion matrix, ROC and training
+    curves, comparisons and every other picture; and settings and versions.
 
     Args:
-        output_dir: a run's folder: of inference.yaml, evaluate.yaml, train.yaml, ``compare``, or one with several.
-        out: the page; ``report.html`` in the folder by default.
-        slides: the segmented slides, as inference.yaml takes them (path, glob, datalist): their pixels are shown below
-            the classes. Without, the overlays that were written are shown.
+        output_dir: output folder of inference.yaml, evaluate.yaml, train.yaml or ``compare``, or one with several.
+        out: page to write; by default ``report.html`` in that folder.
+        slides: the segmented slides (path, glob, datalist), to show their pixels below the classes. By default the
+            run's overlays are shown.
         name_by: column of the datalist that named the slides' folders, if one did.
-        longest: side in pixels of a slide's picture.
-        mpp, series: of slides whose entry says none; see :class:`SlideDataset`.
+        longest: longest side of a slide's picture, in pixels.
+        mpp, series: µm/px and image of slides whose entry has none; see :class:`SlideDataset`.
 
     Returns:
-        the page.
+        path of the page.
 
     Raises:
         ValueError: there is no such folder, or nothing in it to show.
@@ -127,7 +129,7 @@ def write_report(
         banners=_banners(shown),
     )
     out = Path(out) if out is not None else folder / "report.html"
-    with written_whole(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return out
 
@@ -142,15 +144,14 @@ def _render(**content: Any) -> str:
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
-    # Tables are copied into spreadsheets, which would run names that begin as a formula does.
+    # Tables are copied into spreadsheets, which would run names that begin like a formula.
     environment.filters["cell"] = inert_cell
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html").render(style=style, script=script, **content)
 
 
 def _found(folder: Path, pattern: str) -> list[Path]:
-    """Files and folders of a run, but none of a cache, of an array's many pieces, or of what a stopped run was
-    writing."""
+    """Return a run's files and folders that match, but none in a cache, in an array's folder, or left unfinished."""
     found = []
     for place, folders, files in os.walk(folder):
         found += [Path(place) / name for name in (*folders, *files) if fnmatch(name, pattern)]
@@ -163,10 +164,10 @@ def _found(folder: Path, pattern: str) -> list[Path]:
 
 
 class _Problems(list[str]):
-    """What could not be shown; one odd file does not keep the others from the page."""
+    """Files that could not be shown; one bad file does not keep the others from the page."""
 
     def of(self, path: Path, read: Callable[[Path], Any]) -> Any:
-        """What ``read`` makes of a file; None, and a line that names it, where it cannot."""
+        """Return the result of ``read`` on a file; if it fails, note the file and return None."""
         try:
             return read(path)
         except Exception as error:
@@ -183,7 +184,7 @@ def _views(folder: Path, items: Mapping[str, Mapping[str, Any]], longest: int, p
 
 
 def _banners(views: Sequence[SlideView]) -> list[str]:
-    """What must be read before any result: slides whose classes mean nothing for the tissue."""
+    """Return warnings to show above all results: slides whose classes mean nothing for the tissue."""
     slides: dict[str, list[str]] = {}
     for view in views:
         if view.synthetic:
@@ -201,22 +202,22 @@ def _unfinished(folder: Path) -> list[str]:
 def _scores(folder: Path, problems: _Problems) -> list[Scores]:
     found = []
     for path in _found(folder, _SCORES):
-        figures = problems.of(path, _figures)
-        if figures is None:
+        results = problems.of(path, _results)
+        if results is None:
             continue
         shown = [one for one in sorted(path.parent.iterdir()) if one.suffix in _PICTURES and one.name not in _OF_SLIDES]
         pictures = [Picture(one.relative_to(folder).as_posix(), file_uri(one)) for one in shown]
-        found.append(Scores(path.parent.relative_to(folder).as_posix(), figures, pictures))
+        found.append(Scores(path.parent.relative_to(folder).as_posix(), results, pictures))
     return found
 
 
-def _figures(path: Path) -> dict[str, Any]:
-    figures = json.loads(path.read_text(encoding="utf-8"))
+def _results(path: Path) -> dict[str, Any]:
+    results = json.loads(path.read_text(encoding="utf-8"))
     wanted = ("mean_iou", "pixel_accuracy", "labelled_pixels", "classes")
-    missing = [key for key in wanted if key not in figures]
+    missing = [key for key in wanted if key not in results]
     if missing:
         raise ValueError(f"no scores of evaluate.yaml: without {missing[0]}")
-    return figures
+    return results
 
 
 def _trainings(folder: Path, problems: _Problems) -> list[Picture]:
@@ -240,7 +241,7 @@ def _pictures(folder: Path, taken: set[str]) -> list[Picture]:
 
 
 def _tables(folder: Path, problems: _Problems) -> list[Table]:
-    """Tables that are no part of an evaluation, whose figures are shown from ``scores.json``."""
+    """Return tables that are not part of an evaluation, whose results are shown from ``scores.json``."""
     scored = {path.parent for path in _found(folder, _SCORES)}
     found = []
     for path in _found(folder, "*.csv"):
@@ -256,5 +257,5 @@ def _tables(folder: Path, problems: _Problems) -> list[Table]:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    # What a table of ours holds is inert already.
+    # Cells of our own tables are inert already.
     return str(inert_cell(original_cell(value)))

@@ -1,4 +1,4 @@
-"""What the page shows of a segmented slide."""
+"""Collect what the page shows of a segmented slide."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SUMMARY, _MAP, _OVERLAY = "summary.json", "prediction.tif", "overlay.png"
 
 @dataclass(frozen=True)
 class SlideView:
-    """One slide.
+    """A slide on the page.
 
     Attributes:
-        name: its folder's, below the run's.
-        summary: what its ``summary.json`` says.
-        tissue: data URI of the picture below; of the overlay if the slide is not at hand.
-        labels: data URI of a grey picture whose values are labels, to be coloured on the page; None next to an overlay.
+        name: its folder below the run's.
+        summary: content of its ``summary.json``.
+        tissue: data URI of the slide's picture; of the overlay if the slide is not available.
+        labels: data URI of a grey picture whose values are labels, to be coloured on the page; None with an overlay.
         size: width and height of the pictures.
-        note: what the reader should know of the pictures.
+        note: remark for the reader on the pictures.
     """
 
     name: str
@@ -49,38 +49,39 @@ class SlideView:
         """Name, colour, area and share of each class."""
         colors = {one["name"]: hex_color(one["color"]) for one in self.classes}
         return [
-            {"name": name, "color": colors.get(name, "#888888"), **figures}
-            for name, figures in self.summary["classes"].items()
+            {"name": name, "color": colors.get(name, "#888888"), **row} for name, row in self.summary["classes"].items()
         ]
 
     @property
     def outlined(self) -> str:
-        """How many polygons there are, and what they leave out; empty if there are none."""
-        said = self.summary.get("polygons")
-        if said is None:
+        """Number of polygons, and the regions and classes that they leave out; empty if there are none."""
+        polygons = self.summary.get("polygons")
+        if polygons is None:
             return ""
-        parts = [f"{said['written']:,} polygons in prediction.geojson"]
-        small = sum(figures["regions"] for figures in said["merged"].values())
+        parts = [f"{polygons['written']:,} polygons in prediction.geojson"]
+        small = sum(row["regions"] for row in polygons["merged"].values())
         if small:
-            parts.append(f"{small:,} regions smaller than {said['min_area_um2']:g} µm² merged into their surroundings")
-        if said["left_out"]:
-            parts.append(f"without {', '.join(said['left_out'])}")
+            parts.append(
+                f"{small:,} regions smaller than {polygons['min_area_um2']:g} µm² merged into their surroundings"
+            )
+        if polygons["left_out"]:
+            parts.append(f"without {', '.join(polygons['left_out'])}")
         return f"{'; '.join(parts)}. The label map and the areas are exact."
 
     @property
     def weights_note(self) -> str:
-        """What the weights were trained on."""
+        """Sentence on the slides that the weights were trained on."""
         return self.summary.get("weights_note") or "What the weights were trained on is not known."
 
     @property
     def synthetic(self) -> bool:
-        """Whether the weights were trained on synthetic slides only."""
+        """True if the weights were trained on synthetic slides only."""
         return bool((self.summary.get("weights") or {}).get("synthetic"))
 
     @property
     def areas(self) -> dict[str, float]:
         """mm² of each class."""
-        return {name: figures["area_mm2"] for name, figures in self.summary["classes"].items()}
+        return {name: row["area_mm2"] for name, row in self.summary["classes"].items()}
 
     @property
     def palette(self) -> dict[int, list[int]]:
@@ -89,13 +90,13 @@ class SlideView:
 
 
 def slide_view(folder: Path, name: str, items: Mapping[str, Mapping[str, Any]], longest: int) -> SlideView:
-    """Look at a slide's output folder.
+    """Read a slide's output folder.
 
     Args:
-        folder: with ``summary.json``.
-        name: what the page calls it.
-        items: datalist entries of slides by name; of those not among them, the overlay is shown.
-        longest: side of the pictures in pixels.
+        folder: folder with ``summary.json``.
+        name: name of the slide on the page.
+        items: datalist entries of slides by name; slides without an entry are shown by their overlay.
+        longest: longest side of the pictures, in pixels.
     """
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     missing = [key for key in ("slide", "label_map", "classes", "settings") if key not in summary]
@@ -121,11 +122,11 @@ def slide_view(folder: Path, name: str, items: Mapping[str, Mapping[str, Any]], 
 def _layers(
     path: Path, item: Mapping[str, Any], summary: Mapping[str, Any], longest: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The slide and its label map, ``(h, w, 3)`` and ``(h, w)``, on the map's own lattice."""
+    """Return the slide and its label map, ``(h, w, 3)`` and ``(h, w)``, both on the map's pixels."""
     labels, step = _thumbnail(path, longest)
-    said = summary["settings"]["slide"]
-    if slide_state(item["image"]).size != said["bytes"]:
-        problem = f"it is not the file that was segmented ({said['bytes']:,} bytes)"
+    segmented = summary["settings"]["slide"]
+    if slide_state(item["image"]).size != segmented["bytes"]:
+        problem = f"it is not the file that was segmented ({segmented['bytes']:,} bytes)"
         raise SlideError(item["image"], problem, "Give the slide that was")
     with open_entry(item) as slide:
         height, width = labels.shape
@@ -136,7 +137,7 @@ def _layers(
 
 
 def _thumbnail(path: Path, longest: int) -> tuple[np.ndarray, int]:
-    """The finest level of a label map that is not too large, thinned if none is, and how much coarser it is."""
+    """Return the finest level of a label map that fits (else a thinned one), and its downsampling factor."""
     with tifffile.TiffFile(path) as file:
         shapes = [page.shape[:2] for page in file.pages]
         fitting = [number for number, shape in enumerate(shapes) if max(shape) <= longest]
@@ -148,7 +149,7 @@ def _thumbnail(path: Path, longest: int) -> tuple[np.ndarray, int]:
 
 
 def file_uri(path: Path) -> str:
-    """A picture's file as a data URI."""
+    """Return a picture's file as a data URI."""
     kind = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}[path.suffix.lower()]
     return _uri(path.read_bytes(), f"image/{kind}")
 

@@ -1,4 +1,4 @@
-"""How fast all five methods train at the paper's width, and how long they wait for data: read from slides, packed."""
+"""Measure training speed and waiting time of all five methods at the paper's width, from slides and from packs."""
 
 from __future__ import annotations
 

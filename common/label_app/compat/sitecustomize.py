@@ -1,6 +1,6 @@
-"""Lets torchvision import next to a CPU build of torch.
+"""Make torchvision importable next to a CPU build of torch.
 
-There is no torchvision for every build of torch; its own library then does not load, and it fails on two operators
+Not every build of torch has a torchvision. If torchvision's library does not load, its import fails on two operators
 that MONAI Label never calls. Python runs this file at start when its folder is on PYTHONPATH.
 """
 
@@ -27,7 +27,7 @@ def declare_operators() -> None:
         library = torch.library.Library("torchvision", "DEF")
         for operator in _OPERATORS:
             library.define(operator)
-        # Operators go with their library.
+        # Operators are removed together with their library.
         _KEPT.append(library)
 
 

@@ -1,4 +1,4 @@
-"""A small synthetic slide to try a bundle on: only whether it runs, nothing of how good it is."""
+"""Write a small synthetic slide that shows whether a bundle runs, not how good it is."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from PIL import Image
 from ..files import write_json
 
 _SIDE = 4  # targets
-# Pixels of the slide's side, of which the largest of this project's bundles needs a third.
+# Pixels of the slide's side: three times as many as the largest of this project's bundles needs.
 _LONGEST = 2**13
 
 
-def write_trial(folder: Path, views: Sequence[Mapping[str, Any]], target: Mapping[str, Any], labels: int) -> Path:
-    """Write a slide of :data:`_SIDE` targets a side, each of one class's colour and sprinkled with glass, its label
-    image, and a datalist that has it in every section.
+def write_smoke_slide(folder: Path, views: Sequence[Mapping[str, Any]], target: Mapping[str, Any], labels: int) -> Path:
+    """Write a slide, its label image, and a datalist that has it in every section.
+
+    The slide is :data:`_SIDE` targets a side, each target of one class's colour and sprinkled with glass.
 
     Args:
-        folder: where to.
+        folder: folder to write to.
         views: the bundle's fields of view.
-        target: what it predicts.
-        labels: how many classes.
+        target: size and µm/px of its output.
+        labels: number of classes.
 
     Returns:
         the datalist.
@@ -38,8 +39,8 @@ def write_trial(folder: Path, views: Sequence[Mapping[str, Any]], target: Mappin
     side = float(target["size"]) * float(target["mpp"]) / fine if fine > 0 else 0.0
     if not 1 <= _SIDE * side <= _LONGEST or not 1 <= labels <= 255:
         raise ValueError(
-            f"a slide of {_SIDE * side:g} pixels a side and {labels} classes cannot be made to try it on. Name sizes "
-            f"and µm/px whose target is at most {_LONGEST // _SIDE} pixels of the finest view"
+            f"a slide of {_SIDE * side:g} pixels a side and {labels} classes cannot be made for the trial run. Name "
+            f"sizes and µm/px whose target is at most {_LONGEST // _SIDE} pixels of the finest view"
         )
     step = round(side)
     cells = 1 + np.arange(_SIDE**2).reshape(_SIDE, _SIDE) % labels
