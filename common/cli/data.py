@@ -72,18 +72,22 @@ def datalist_camelyon16(root: str, output: str = "datalist.json", validation: fl
     print(found.path)
 
 
-def datalist_bach(root: str, output: str = "datalist.json", a01: str | None = None) -> None:
-    """Write a datalist of BACH's annotated whole slides with the split of Li et al. 2020; tissue without annotation is
+def datalist_bach(
+    root: str, output: str = "datalist.json", a01: str | None = None, normal_within: str = "slide"
+) -> None:
+    """Write a datalist of BACH's annotated whole slides with the split of Li et al. 2020; what is not annotated is
     normal.
 
     Args:
         root: the challenge's folder.
         output: the datalist to write.
-        a01: section for the slide A01, which is in none of the paper's sections.
+        a01: section for the slide A01, which is in none of the paper's.
+        normal_within: slide, where glass is normal, too, as the challenge scores it; or tissue, where glass has no
+            label.
     """
     from ..data import datalist_from_bach
 
-    found = datalist_from_bach(root, output, a01)
+    found = datalist_from_bach(root, output, a01, normal_within)
     _print_gaps(found)
     for section, names in found.sections.items():
         print(f"{section}: {', '.join(names) or 'none'}")

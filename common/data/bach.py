@@ -29,6 +29,7 @@ _CLASSES = {
     "insitu": "in situ",
     "invasive": "invasive",
 }
+_NORMAL_WITHIN = ("slide", "tissue")
 _NOT_INVASIVE = re.compile(r"non[\s-]?invasive")
 
 
@@ -49,22 +50,23 @@ class Bach:
     missing: list[str] = field(default_factory=list)
 
 
-def datalist_from_bach(root: str | Path, out: str | Path, a01: str | None = None) -> Bach:
+def datalist_from_bach(root: str | Path, out: str | Path, a01: str | None = None, normal_within: str = "slide") -> Bach:
     """Write a datalist of the annotated slides A01 to A10 with the split of Li et al. 2020.
 
-    Slides and annotations are found by their names (``A01.svs``, ``A01.xml``) wherever they lie under ``root``. Tissue
-    that is not annotated is normal.
+    Slides and annotations are found by their names (``A01.svs``, ``A01.xml``) wherever they lie under ``root``.
 
     Args:
         root: the challenge's folder.
         out: the datalist to write; its paths are relative to it.
         a01: section for the slide A01, which is in none of the paper's; its released code trains on it.
+        normal_within: where pixels that are not annotated are normal: on the whole ``"slide"``, glass included, as the
+            challenge scores them, or in ``"tissue"`` only; glass then has no label.
 
     Returns:
         what was found, left out and missing.
 
     Raises:
-        ValueError: no slide, a slide twice, an unknown section.
+        ValueError: no slide, a slide twice, an unknown section or ``normal_within``.
         AnnotationError: an annotation that cannot be read.
     """
     root, out = Path(root), Path(out)
@@ -72,6 +74,8 @@ def datalist_from_bach(root: str | Path, out: str | Path, a01: str | None = None
         raise ValueError(f"{root}: no such folder")
     if a01 is not None and a01 not in SECTIONS:
         raise ValueError(f"a01 must be one of {', '.join(SECTIONS)}, not {a01!r}")
+    if normal_within not in _NORMAL_WITHIN:
+        raise ValueError(f"normal_within must be one of {', '.join(_NORMAL_WITHIN)}, not {normal_within!r}")
     slides, annotations = (files_by_name(root, pattern) for pattern in (_SLIDE, _XML))
     section_of = {name: section for section, names in SPLIT.items() for name in names}
     if a01 is not None:
@@ -86,7 +90,7 @@ def datalist_from_bach(root: str | Path, out: str | Path, a01: str | None = None
         xml = annotations[name]
         found.sections[section_of[name]].append(name)
         entry = {"image": relative_path(path, out), "label": relative_path(xml, out), "class_map": _classes(xml, found)}
-        content[section_of[name]].append({**entry, "unannotated": {"class": "normal", "within": "tissue"}})
+        content[section_of[name]].append({**entry, "unannotated": {"class": "normal", "within": normal_within}})
     if not any(content.values()):
         raise ValueError(f"{root}: no annotated slide of BACH in it (A01.svs with A01.xml, A02.svs with A02.xml, …)")
     found.missing += [f"{name}.svs, for {section}" for name, section in section_of.items() if name not in slides]

@@ -17,6 +17,8 @@ from ..slides import file_name
 from .spreadsheets import inert_table
 
 METRICS = ("iou", "recall", "precision", "f1")
+# Columns of the confusion matrix besides the classes that count.
+_OTHERS, _NOT_PREDICTED = "other classes", "not predicted"
 
 
 class ScoreReport:
@@ -64,17 +66,27 @@ class ScoreReport:
         return {
             **self._results(everything),
             "classes_counted": list(self.classes) if self.classes is not None else self.scheme.names,
-            "confusion_matrix": {
-                "rows": "truth",
-                "columns": [*self.scheme.names, "not predicted"],
-                "pixels": self.matrices.sum(axis=0).tolist(),
-            },
+            "confusion_matrix": self._confusion(),
             "slides": [{"slide": name, **self._results([i])} for i, name in enumerate(self.names)],
             "groups": {
                 column: {value: self._of_group(members) for value, members in groups.items()}
                 for column, groups in self.groups.items()
             },
         }
+
+    def _confusion(self) -> dict[str, Any]:
+        """Return the confusion matrix of the classes that count. Predictions of the others share a column."""
+        matrix = self.matrices.sum(axis=0)
+        counted = np.isin(self.scheme.names, self.scheme.names if self.classes is None else list(self.classes))
+        names = [name for name, counts in zip(self.scheme.names, counted, strict=True) if counts]
+        rows = matrix[counted]
+        predicted = rows[:, :-1]
+        columns = dict(zip(names, predicted[:, counted].T, strict=True))
+        if not counted.all():
+            columns[_OTHERS] = predicted[:, ~counted].sum(axis=1)
+        columns[_NOT_PREDICTED] = rows[:, -1]
+        pixels = np.stack(list(columns.values()), axis=1)
+        return {"rows": "truth", "classes": names, "columns": list(columns), "pixels": pixels.tolist()}
 
     def write(self, output_dir: str | Path, context_reliance: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Write tables and pictures, and return the results.
@@ -97,9 +109,9 @@ class ScoreReport:
             write_table(output_dir / "groups.csv", _rows(groups))
             plot_groups(results["groups"], self.scheme, output_dir / "groups.png")
         matrix = pd.DataFrame(results["confusion_matrix"]["pixels"], columns=results["confusion_matrix"]["columns"])
-        matrix.insert(0, "true", self.scheme.names)
+        matrix.insert(0, "true", results["confusion_matrix"]["classes"])
         write_table(output_dir / "confusion.csv", matrix)
-        plot_confusion(self.matrices.sum(axis=0), self.scheme, output_dir / "confusion.png")
+        plot_confusion(results["confusion_matrix"], output_dir / "confusion.png")
         plot_classes({"": results}, self.scheme, output_dir / "classes.png")
         return results
 
@@ -158,24 +170,30 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         inert_table(table).to_csv(partial, index=False, errors="backslashreplace")
 
 
-def plot_confusion(matrix: np.ndarray, scheme: ClassScheme, path: str | Path) -> None:
-    """Draw the confusion matrix, each row as shares of the true class (the form of the paper's Figures 12 and 13)."""
+def plot_confusion(confusion: Mapping[str, Any], path: str | Path) -> None:
+    """Draw the confusion matrix, each row as shares of the true class (the form of the paper's Figures 12 and 13).
+
+    Args:
+        confusion: ``classes``, ``columns`` and ``pixels`` (classes by columns), as ``scores.json`` has them.
+        path: the picture.
+    """
+    names, matrix = confusion["classes"], np.asarray(confusion["pixels"])
     total = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
-    columns = list(scheme.names)
-    if matrix[:, -1].any():
-        columns.append("not predicted")
-    figure = new_figure(1.6 + 0.95 * len(columns), 1.4 + 0.75 * len(scheme))
+    drawn = [column in names or bool(matrix[:, place].any()) for place, column in enumerate(confusion["columns"])]
+    columns = [column for column, keep in zip(confusion["columns"], drawn, strict=True) if keep]
+    shares = shares[:, drawn]
+    figure = new_figure(1.6 + 0.95 * len(columns), 1.4 + 0.75 * len(names))
     axes = figure.subplots()
-    axes.imshow(shares[:, : len(columns)], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for row in range(len(scheme)):
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row in range(len(names)):
         for column in range(len(columns)):
             text = "–" if total[row, 0] == 0 else f"{shares[row, column]:.3f}"
             axes.text(
                 column, row, text, ha="center", va="center", color="white" if shares[row, column] > 0.55 else "black"
             )
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
-    axes.set_yticks(range(len(scheme)), scheme.names)
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title("share of the true class's labelled pixels", fontsize=10)

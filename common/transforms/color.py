@@ -11,7 +11,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 
 
 class RandColorPerViewd(RandomizableTransform, MapTransform):
-    """Random brightness, contrast, hue and saturation, drawn for each view by itself.
+    """Random brightness, contrast, hue and saturation, the same in all views.
 
     Args:
         keys: images ``(3·S, H, W)`` of values from 0 to 255, before they are scaled for the network.
@@ -20,9 +20,11 @@ class RandColorPerViewd(RandomizableTransform, MapTransform):
         contrast: smallest and largest factor around the view's mean; with ``shared``, the coarsest view's.
         hue: largest turn of the colour circle in degrees.
         saturation: largest shift, as a share of full scale.
-        shared: draw once for all views instead; with wide ranges the heavy colour augmentation of Modi et al. 2024.
+        shared: draw once for all views, which show the same tissue; else for each view by itself. With wide ranges, the
+            heavy colour augmentation of Modi et al. 2024.
 
-    Source: Ho et al. 2021, section 2.5; the ranges are the released code's.
+    Source: Ho et al. 2021, section 2.5; the ranges are the released code's, which colours a patch before it cuts the
+        views from it.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class RandColorPerViewd(RandomizableTransform, MapTransform):
         contrast: tuple[float, float] = (0.25, 1.75),
         hue: float = 40.0,
         saturation: float = 0.12,
-        shared: bool = False,
+        shared: bool = True,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)

@@ -45,6 +45,30 @@ def test_the_papers_hyper_parameters_are_the_default():
     assert (parser["optimizer"]["_target_"], parser["min_labelled"]) == ("torch.optim.SGD", 0.01)
 
 
+def test_validation_is_balanced_as_training_is_and_evaluation_is_not(phantoms, tmp_path):
+    """Table 1 of the paper: 9,506 patches to validate on become 24,119."""
+    given = {"datalist": str(phantoms / "datalist.json"), "cache_dir": str(tmp_path), "allow_missing": None}
+    given.update(bundle_root=str(DMMN), section="validation", validation_patches=None)
+    copies = {}
+    for overlay in ("train.yaml", "evaluate.yaml", "small.yaml"):
+        parser = ConfigParser(ConfigParser.load_config_files(config("train.yaml", overlay)))
+        parser.update({**given, "stride": None})
+        dataset = parser.get_parsed_content("validate#dataset")
+        rows = dataset.index.rows
+        copies[overlay] = int((rows["deformation"] >= 0).sum())
+        if overlay == "train.yaml":
+            plain = rows[rows["deformation"] < 0]
+            rates, order = parser["rates"], parser["class_order"]
+            of_rows = [next((rates[name] for name in order if row[name] > 0), 0) for _, row in plain.iterrows()]
+            assert copies["train.yaml"] == sum(of_rows) > 0
+            first = of_rows.index(max(of_rows))
+            same = rows[(rows["row"] == plain["row"][first]) & (rows["column"] == plain["column"][first])].index
+            pictures = [torch.as_tensor(dataset[int(position)]["image"]) for position in same[:3]]
+            assert not torch.equal(pictures[0], pictures[1])
+            assert not torch.equal(pictures[1], pictures[2])
+    assert copies["evaluate.yaml"] == copies["small.yaml"] == 0
+
+
 # ---- from a datalist to a segmented slide, by commands
 
 

@@ -54,6 +54,12 @@ def test_the_papers_hyper_parameters_are_the_default():
     assert sum(p.numel() for p in parser.get_parsed_content("network_def").parameters()) == 24_792_817
 
 
+def test_an_epoch_shows_each_patch_as_often_as_table_5():
+    """311,168 patches become 4,978,688."""
+    parser = settings("train.yaml", **{"train#dataset": [None] * 311_168})
+    assert parser.get_parsed_content("samples_per_epoch") == 4_978_688
+
+
 def test_nuclei_are_told_by_their_colour_before_it_is_turned():
     order = list(settings("train.yaml")["available"])
     assert order.index("targeted_hsv") < min(order.index("color_jitter"), order.index("heavy_color"))

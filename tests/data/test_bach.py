@@ -68,10 +68,20 @@ def test_the_paper_s_split_and_normal_tissue(challenge, tmp_path):
     labels = labels_of(found.path, "testing")
     expected = np.ones((SIDE, SIDE), dtype=np.uint8)
     expected[200:400, 100:300], expected[500:560, 500:700] = 4, 2
+    assert np.array_equal(labels, expected)
+
+
+def test_glass_is_normal_and_scored_as_by_the_challenge(challenge, tmp_path):
+    """A model that calls glass benign must not be called faultless."""
+    labels = labels_of(datalist_from_bach(challenge, tmp_path / "slide.json").path, "testing")
+    assert (labels[:400, 600:] == 1).all()
+    within = datalist_from_bach(challenge, tmp_path / "tissue.json", normal_within="tissue")
+    labels = labels_of(within.path, "testing")
     # Near its border tissue and glass are told apart at a coarser resolution.
-    assert np.array_equal(labels[:, :560], expected[:, :560])
-    assert not labels[:, 640:].any() or set(np.unique(labels[500:560, 640:700])) <= {0, 2}
     assert not labels[:400, 640:].any()
+    assert (labels[:190, :560] == 1).all()
+    with pytest.raises(ValueError, match="normal_within must be one of slide, tissue, not 'region'"):
+        datalist_from_bach(challenge, tmp_path / "d.json", normal_within="region")
 
 
 def test_a01_may_be_trained_on_as_in_the_released_code(challenge, tmp_path):

@@ -150,6 +150,27 @@ def test_reports_have_slides_groups_and_the_whole(scheme, tmp_path):
         ScoreReport(scheme, matrices, data, group_by=["stain"])
 
 
+def test_the_confusion_matrix_has_only_the_classes_that_count(scheme, tmp_path):
+    """As Figure 13 of Ho et al. 2021 has three of six; predictions of the others are not lost."""
+    matrix = np.arange(1, 43).reshape(1, 6, 7)
+    counted = ["carcinoma", "benign epithelial", "stroma"]
+    confusion = ScoreReport(scheme, matrix, [{"image": "a.svs"}], counted).write(tmp_path)["confusion_matrix"]
+    assert confusion["classes"] == counted
+    assert confusion["columns"] == [*counted, "other classes", "not predicted"]
+    # Rows 0, 1 and 3; of each 7 columns 0, 1 and 3, the sum of 2, 4 and 5, and 6.
+    assert confusion["pixels"] == [
+        [1, 2, 4, 3 + 5 + 6, 7],
+        [8, 9, 11, 10 + 12 + 13, 14],
+        [22, 23, 25, 24 + 26 + 27, 28],
+    ]
+    assert (tmp_path / "confusion.csv").read_text().splitlines() == [
+        "true,carcinoma,benign epithelial,stroma,other classes,not predicted",
+        "carcinoma,1,2,4,14,7",
+        "benign epithelial,8,9,11,35,14",
+        "stroma,22,23,25,77,28",
+    ]
+
+
 def test_context_reliance_is_what_is_lost_without_the_right_context(scheme):
     """Networks that copy the label from one view's red channel: the answer is known."""
     labels = torch.randint(1, 7, (8, 1, 4, 4), dtype=torch.uint8)

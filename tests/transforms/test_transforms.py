@@ -67,20 +67,21 @@ def test_deformations_repeat_by_seed_and_originals_stay():
     assert np.array_equal(deformed(-1)["image"], plain)
 
 
-def test_colour_changes_each_view_by_itself():
+def test_colour_changes_all_views_alike_or_each_by_itself():
     image = np.random.default_rng(0).integers(60, 200, (3, 16, 16)).astype(np.uint8)
     stack = np.concatenate([image] * 3)
-    transform = RandColorPerViewd("image", prob=1.0)
+    transform = RandColorPerViewd("image", prob=1.0, shared=False)
     transform.set_random_state(0)
     changed = transform({"image": stack})["image"]
     assert changed.shape == (9, 16, 16)
     assert changed.min() >= 0
     assert changed.max() <= 255
     assert not np.allclose(changed[:3], changed[3:6], atol=2)
-    together = RandColorPerViewd("image", prob=1.0, shared=True)
+    together = RandColorPerViewd("image", prob=1.0)
     together.set_random_state(0)
     same = together({"image": stack})["image"]
     assert np.allclose(same[:3], same[3:6])
+    assert not np.allclose(same[:3], image, atol=2)
 
 
 def test_brightness_and_contrast_are_what_they_say():
