@@ -22,6 +22,13 @@ class RandColorPerViewd(RandomizableTransform, MapTransform):
         saturation: largest shift, as a share of full scale.
         shared: draw once for all views instead; with wide ranges the heavy colour augmentation of Modi et al. 2024.
 
+    Example:
+        >>> import numpy as np
+        >>> from common.transforms import RandColorPerViewd
+        >>> jitter = RandColorPerViewd(keys="image", prob=1.0)
+        >>> jitter({"image": np.full((6, 64, 64), 128, np.uint8)})["image"].shape
+        (6, 64, 64)
+
     Source: Ho et al. 2021, section 2.5; the ranges are the released code's.
     """
 
