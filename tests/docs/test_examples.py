@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import re
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -24,24 +25,30 @@ def _modules_with_examples() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``slide.tif``, 768 µm a side."""
-    folder = tmp_path_factory.mktemp("examples")
+def slide_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slide")
     write_phantom(folder, "slide", 1003, (768, 768), mpp=1.0)
     return folder
 
 
-@pytest.mark.parametrize("module", _modules_with_examples())
-def test_examples_of_docstrings_give_what_they_say(module, folder, monkeypatch):
+@pytest.fixture
+def folder(slide_files, tmp_path, monkeypatch) -> Path:
+    """The current folder: it holds ``slide.tif``, 768 µm a side, and its annotations."""
+    folder = tmp_path / "here"
+    shutil.copytree(slide_files, folder)
     monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("module", _modules_with_examples())
+def test_examples_of_docstrings_give_what_they_say(module, folder):
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     tried = doctest.testmod(import_module(module), optionflags=options, verbose=False)
     assert tried.attempted > 0
     assert tried.failed == 0
 
 
-def test_the_example_of_the_readme_segments_a_slide(folder, monkeypatch):
-    monkeypatch.chdir(folder)
+def test_the_example_of_the_readme_segments_a_slide(folder):
     (example,) = fenced(REPOSITORY / "README.md", "python")
     names: dict = {}
     exec(compile(example, "README.md", "exec"), names)
