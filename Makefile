@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip --disable-pip-version-check install --no-compile --progress-bar on --constraint constraints.txt
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+DOCS := $(VENV)/.installed-docs
 
-.PHONY: install demo test test-all lint benchmark clean
+.PHONY: install demo test test-all lint benchmark docs clean
 
 # What running needs. torch first: asked for later, a dependency would pull another build of it.
 $(RUN): pyproject.toml setup.py constraints.txt
@@ -21,6 +22,11 @@ $(RUN): pyproject.toml setup.py constraints.txt
 $(DEV): $(RUN)
 	@echo "Installing what the tests need besides"
 	@$(PIP_INSTALL) --editable ".[dev]"
+	@touch $@
+
+$(DOCS): $(RUN)
+	@echo "Installing what builds the documentation"
+	@$(PIP_INSTALL) --editable ".[docs]"
 	@touch $@
 
 install: $(RUN)
@@ -46,5 +52,10 @@ test-all: lint
 benchmark: $(DEV)
 	@for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
+# Warnings are errors: a broken link or docstring is one.
+docs: $(DOCS)
+	$(BIN)/python -m sphinx --fail-on-warning --quiet docs docs/_build/html
+	@echo "Built: docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) output/demo
+	rm -rf $(VENV) output/demo docs/_build

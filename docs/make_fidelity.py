@@ -13,14 +13,11 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 _STATEMENTS, _PAGE = HERE / "fidelity.yaml", HERE / "fidelity.md"
-_INTRODUCTION = """\
-<!-- Written by docs/make_fidelity.py from docs/fidelity.yaml: change that. -->
-# Fidelity to the papers
-
-What the five papers state, and where each statement stands in MultiMag. The text of a paper is the default. What only
-its released code does, or does otherwise, is a named option. `tests/test_fidelity.py` compares the settings of this
-table with the bundles' `train.yaml` and finds the code and the tests that it names.
-"""
+_ABOUT = (
+    "`tests/test_fidelity.py` compares the settings of these tables with the bundles' `train.yaml`, and finds the code "
+    "and the tests that they name."
+)
+_NOTE = "<!-- Written by docs/make_fidelity.py from docs/fidelity.yaml: change that. -->"
 
 
 def read() -> dict[str, Any]:
@@ -32,12 +29,14 @@ def page() -> str:
     """Return the text of fidelity.md."""
     content = read()
     statuses = content.pop("statuses")
-    lines = [_INTRODUCTION, "| status | meaning | statements |", "|---|---|---|"]
+    lines = [_NOTE, content.pop("introduction"), "## Statement by statement", "", _ABOUT, ""]
+    lines += ["| status | meaning | statements |", "|---|---|---|"]
     counts = Counter(row["status"] for method in content.values() for row in method["statements"])
     lines += [f"| {status} | {meaning} | {counts[status]} |" for status, meaning in statuses.items()]
     for method in content.values():
         bundle = method["bundle"]
-        lines += ["", f"## {method['paper']}", "", f"Bundle: [`{bundle}`](../bundles/{bundle}/docs/README.md)", ""]
+        page = bundle.removeprefix("pathology_").removesuffix("_segmentation")
+        lines += ["", f"### {method['paper']}", "", f"Bundle: [`{bundle}`](bundles/{page}.md)", ""]
         lines += ["| statement | source | here | test | status |", "|---|---|---|---|---|"]
         lines += [_row(row) for row in method["statements"]]
     return "\n".join(lines) + "\n"

@@ -19,6 +19,7 @@ _SPEC.loader.exec_module(make_fidelity)
 
 CONTENT = make_fidelity.read()
 STATUSES = CONTENT.pop("statuses")
+CONTENT.pop("introduction")
 ROWS = [
     pytest.param(method["bundle"], row, id=f"{name}: {row['says'][:40]}")
     for name, method in CONTENT.items()

@@ -61,6 +61,16 @@ def read_annotations(
         AnnotationError: the file is unreadable, nothing in it is usable, it has classes or values that are neither in
             the scheme nor mapped, it states another origin than ``origin``, or ``cut_out`` is given for a file that is
             not ASAP's XML.
+
+    Example:
+        >>> from common.annotations import read_annotations
+        >>> from common.phantom import BREAST
+        >>> from common.slides import open_slide
+        >>> annotations = read_annotations("slide.geojson", BREAST.scheme)
+        >>> with open_slide("slide.tif") as slide:
+        ...     labels = annotations.label_map(slide, center=(384, 384), mpp=2.0, size=256)
+        >>> labels.shape, labels.dtype
+        ((256, 256), dtype('uint8'))
     """
     path = Path(path)
     if origin is not None and origin not in ORIGINS:

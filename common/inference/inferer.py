@@ -82,6 +82,17 @@ class WholeSlideInferer(Inferer):
         only_regions: of a slide with ``regions`` in its datalist entry, predict only these.
         polygons: what ``prediction.geojson`` merges, simplifies and leaves out, and from where it counts; see
             :class:`PolygonOptions`.
+
+    Example:
+        >>> from common.inference import WholeSlideInferer
+        >>> from common.networks import UNet
+        >>> from common.phantom import BREAST
+        >>> view = {"mpp": 2.0, "size": 128}
+        >>> network = UNet(num_classes=6, channels=(4, 8))
+        >>> inferer = WholeSlideInferer([view], view, BREAST.scheme, "segmented", outputs=["prediction.tif"])
+        >>> summary = inferer({"image": "slide.tif"}, network)
+        >>> sorted(summary["classes"])
+        ['adipose', 'background', 'benign epithelial', 'carcinoma', 'necrotic', 'stroma']
     """
 
     def __init__(

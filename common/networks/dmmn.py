@@ -52,9 +52,8 @@ class DMMNMS(SegmentationNetwork):
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 128 ->
         logits ``(B, num_classes + 1, H, W)``.
 
-    Source: Ho et al. 2021, Fig. 4c; 30,647,207 parameters (Table 2) with ``num_classes=6``. The count alone would
-        also allow
-    the level-0 maps inside the last block; the head is where the released code has them.
+    Source: Ho et al. 2021, Fig. 4c; 30,647,207 parameters (Table 2) with ``num_classes=6``. The count alone would also
+    allow the level-0 maps inside the last block; the head is where the released code has them.
     """
 
     views = (1, 2, 4)
@@ -165,6 +164,13 @@ class DMMNM3(SegmentationNetwork):
     Shape:
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 32 ->
         logits ``(B, num_classes + 1, H, W)``.
+
+    Example:
+        >>> import torch
+        >>> from common.networks import DMMNM3
+        >>> network = DMMNM3(num_classes=6, channels=(8, 16, 32, 64, 128))
+        >>> network(torch.rand(1, 9, 256, 256)).shape
+        torch.Size([1, 7, 256, 256])
 
     Source: Ho et al. 2021, Fig. 4e; 27,071,303 parameters (Table 2) with ``num_classes=6``.
     """

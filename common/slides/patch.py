@@ -62,6 +62,13 @@ class PatchReader:
         fill: what lies outside the slide: ``"white"``, ``"black"``, ``"reflect"``, ``"symmetric"``.
         resample: ``"area"``, or ``"decimate"``: every view takes pixels of the finest view's level by striding.
         snap: see :meth:`Slide.read`.
+
+    Example:
+        >>> from common.slides import PatchReader, open_slide
+        >>> reader = PatchReader([{"mpp": 1.0, "size": 256}, {"mpp": 4.0, "size": 256}])
+        >>> with open_slide("slide.tif") as slide:
+        ...     reader.read(slide, center=(384, 384)).shape
+        (6, 256, 256)
     """
 
     def __init__(

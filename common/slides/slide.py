@@ -80,6 +80,14 @@ def open_slide(
     Raises:
         SlideError: the file is missing or unreadable, several of its images may be the slide and ``series`` is not
             given, or its µm/px is missing or absurd and ``mpp`` is not given.
+
+    Example:
+        >>> from common.slides import open_slide
+        >>> with open_slide("slide.tif") as slide:
+        ...     slide.shape, slide.mpp
+        ...     slide.read(center=(384, 384), mpp=2.0, size=256).shape
+        ((768, 768), 1.0)
+        (256, 256, 3)
     """
     return Slide(Path(path), backend, mpp, series)
 

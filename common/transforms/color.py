@@ -23,6 +23,13 @@ class RandColorPerViewd(RandomizableTransform, MapTransform):
         shared: draw once for all views, which show the same tissue; else for each view by itself. With wide ranges, the
             heavy colour augmentation of Modi et al. 2024.
 
+    Example:
+        >>> import numpy as np
+        >>> from common.transforms import RandColorPerViewd
+        >>> jitter = RandColorPerViewd(keys="image", prob=1.0)
+        >>> jitter({"image": np.full((6, 64, 64), 128, np.uint8)})["image"].shape
+        (6, 64, 64)
+
     Source: Ho et al. 2021, section 2.5; the ranges are the released code's, which colours a patch before it cuts the
         views from it.
     """

@@ -176,7 +176,7 @@ def test_evaluation_and_inference_agree(trained, phantoms, tmp_path):
 
 
 def test_the_walk_from_qupath_files_to_segmented_slides(phantoms, tmp_path):
-    """As the README has it: folders, datalist, inspection, training, scores, segmented slides, comparison."""
+    """As docs/training.md has it: folders, datalist, inspection, training, scores, segmented slides, comparison."""
     for kind, ending in (("slides", ".tif"), ("annotations", ".geojson")):
         (tmp_path / kind).mkdir()
         for number in range(40, 43):

@@ -59,10 +59,10 @@ def test_the_overview_names_every_command_with_what_it_does(capsys):
         assert len(line.removeprefix(f"  {name}").strip()) >= 12
 
 
-def test_help_and_the_readme_explain_the_exit_codes_in_the_same_words(capsys):
+def test_help_and_the_docs_explain_the_exit_codes_in_the_same_words(capsys):
     run(COMMANDS, [])
     assert EXIT_CODES in " ".join(capsys.readouterr().out.split())
-    assert EXIT_CODES in " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
+    assert EXIT_CODES in " ".join((REPOSITORY / "docs" / "commands.md").read_text(encoding="utf-8").split())
     assert "1 some slides failed" in EXIT_CODES
     assert "MultiMag itself has a fault" in EXIT_CODES.partition("2 the command")[0]
 
