@@ -67,7 +67,7 @@ def _check_output(
         raise ValueError(
             f"{type(network).__name__} has {output.shape[1]} output channels, the class scheme needs "
             f"{scheme.num_channels}. "
-            "Set the network's num_classes to the number of classes"
+            "Set the network's out_channels to $@scheme.num_channels"
         )
     height, width = (side * upsampling for side in output.shape[2:])
     mpp = views[0].mpp / upsampling

@@ -57,7 +57,7 @@ def load_released_dmmn(
     for part in ("head.2.weight", "head.2.bias"):
         own[part] = own[part][rows]
     widths = [len(own[f"encoder_20x.blocks.{level}.0.bias"]) for level in range(_LEVELS)]
-    network = DMMNM3(num_classes=len(rows) - 1, channels=widths)
+    network = DMMNM3(out_channels=len(rows), channels=widths)
     network.load_state_dict(own)
     return network.eval()
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork
 from .refinement import ChainedResidualPooling, ResidualConvUnit, conv1x1, conv3x3, fusion_of
 from .resnet import WIDTHS, ResNetEncoder
@@ -21,7 +22,7 @@ class RefineNet(SegmentationNetwork):
     """RefineNet on a ResNet encoder, for slices alone.
 
     Args:
-        num_classes: C.
+        out_channels: C.
         encoder: see :func:`resnet`.
         channels: of the encoder's stages.
         decoder_channels: of the decoder's blocks, from deep to shallow.
@@ -34,9 +35,10 @@ class RefineNet(SegmentationNetwork):
     units of 3 x 3: the released code, which has it the other way round, is 1.1 % off.
     """
 
+    @renamed_argument("num_classes", "out_channels")
     def __init__(
         self,
-        num_classes: int = 4,
+        out_channels: int = 4,
         encoder: str = "resnet50",
         channels: Sequence[int] = WIDTHS,
         decoder_channels: Sequence[int] = DECODER_WIDTHS,
@@ -51,7 +53,7 @@ class RefineNet(SegmentationNetwork):
         )
         self.refine = nn.ModuleList(refinement(widths, index, kernel=3) for index in range(4))
         self.deep_first = DeepFirst()
-        self.head = classifier(widths[-1], num_classes)
+        self.head = classifier(widths[-1], out_channels)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.check_input(image, 3)
@@ -69,7 +71,7 @@ class DARefineNet(SegmentationNetwork):
     """Dual-inputs attention RefineNet: a slice, and the tile around it shrunk to as many pixels.
 
     Args:
-        num_classes: C.
+        out_channels: C.
         slice_encoder, context_encoder: see :func:`resnet`.
         fusion: ``"attention"``, ``"concat"`` or ``"add"``; see :func:`fusion_of`.
         channels: of the encoders' stages.
@@ -86,9 +88,10 @@ class DARefineNet(SegmentationNetwork):
     bytes) with slices on ResNet-50, -101 and -152 (Table I: 441, 517, 580).
     """
 
+    @renamed_argument("num_classes", "out_channels")
     def __init__(
         self,
-        num_classes: int = 4,
+        out_channels: int = 4,
         slice_encoder: str = "resnet50",
         context_encoder: str = "resnet50",
         fusion: str = "attention",
@@ -113,7 +116,7 @@ class DARefineNet(SegmentationNetwork):
         self.fusions = nn.ModuleList(fusion_of(fusion, width, first=i == 0) for i, width in enumerate(widths))
         self.refine = nn.ModuleList(refinement(widths, index, kernel=1) for index in range(4))
         self.deep_first = DeepFirst()
-        self.head = classifier(widths[-1], num_classes)
+        self.head = classifier(widths[-1], out_channels)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.check_input(image, 6)
@@ -154,9 +157,9 @@ def refinement(widths: Sequence[int], index: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(*parts)
 
 
-def classifier(channels: int, num_classes: int) -> nn.Sequential:
+def classifier(channels: int, out_channels: int) -> nn.Sequential:
     """Dropout and a 3 x 3 convolution."""
-    return nn.Sequential(nn.Dropout(0.5), conv3x3(channels, num_classes, bias=True))
+    return nn.Sequential(nn.Dropout(0.5), conv3x3(channels, out_channels, bias=True))
 
 
 class DeepFirst(nn.Module):

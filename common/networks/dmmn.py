@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork, center_crop
 from .blocks import RECEPTIVE_RADIUS, Decoder, Encoder, head, upsample2
 from .unet import WIDTHS, UNet
@@ -21,20 +22,21 @@ class DMMNS2(UNet):
     """Single-encoder, single-decoder DMMN: a U-Net over the three views concatenated, uncropped.
 
     Args:
-        num_classes: classes besides "unlabelled", which is output channel 0.
+        out_channels: output channels, channel 0 ("unlabelled") included.
         channels: encoder widths, finest level first.
 
     Shape:
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 16 ->
-        logits ``(B, num_classes + 1, H, W)``.
+        logits ``(B, out_channels, H, W)``.
 
-    Source: Ho et al. 2021, Fig. 4b; 34,554,119 parameters (Table 2) with ``num_classes=6``.
+    Source: Ho et al. 2021, Fig. 4b; 34,554,119 parameters (Table 2) with ``out_channels=7``.
     """
 
     views = (1, 2, 4)
 
-    def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS) -> None:
-        super().__init__(num_classes, channels, in_channels=9)
+    @renamed_argument("num_classes", "out_channels", added=1)
+    def __init__(self, *, out_channels: int = 7, channels: Sequence[int] = WIDTHS) -> None:
+        super().__init__(out_channels=out_channels, channels=channels, in_channels=9)
 
 
 class DMMNMS(SegmentationNetwork):
@@ -45,21 +47,22 @@ class DMMNMS(SegmentationNetwork):
     the last block's output, before the head.
 
     Args:
-        num_classes: classes besides "unlabelled", which is output channel 0.
+        out_channels: output channels, channel 0 ("unlabelled") included.
         channels: encoder widths, finest level first. The paper halves U-Net's.
 
     Shape:
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 128 ->
-        logits ``(B, num_classes + 1, H, W)``.
+        logits ``(B, out_channels, H, W)``.
 
-    Source: Ho et al. 2021, Fig. 4c; 30,647,207 parameters (Table 2) with ``num_classes=6``. The count alone would
+    Source: Ho et al. 2021, Fig. 4c; 30,647,207 parameters (Table 2) with ``out_channels=7``. The count alone would
         also allow
     the level-0 maps inside the last block; the head is where the released code has them.
     """
 
     views = (1, 2, 4)
 
-    def __init__(self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS) -> None:
+    @renamed_argument("num_classes", "out_channels", added=1)
+    def __init__(self, *, out_channels: int = 7, channels: Sequence[int] = HALF_WIDTHS) -> None:
         super().__init__()
         pooled = 2 ** (len(channels) - 1)
         # The crop of the deepest 5x map starts after 3/8 of it, which must be whole pixels.
@@ -73,7 +76,7 @@ class DMMNMS(SegmentationNetwork):
             nn.Sequential(upsample2(width, width), upsample2(width, width)) for width in channels
         )
         self.decoder = Decoder(channels, [2 * width for width in channels[1:]])
-        self.head = head(3 * channels[0], channels[0], num_classes + 1)
+        self.head = head(3 * channels[0], channels[0], out_channels)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -104,19 +107,20 @@ class DMMNM2S(SegmentationNetwork):
     and joined.
 
     Args:
-        num_classes: classes besides "unlabelled", which is output channel 0.
+        out_channels: output channels, channel 0 ("unlabelled") included.
         channels: encoder widths, finest level first. The paper halves U-Net's.
 
     Shape:
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 16 ->
-        logits ``(B, num_classes + 1, H, W)``.
+        logits ``(B, out_channels, H, W)``.
 
-    Source: Ho et al. 2021, Fig. 4d; 25,947,047 parameters (Table 2) with ``num_classes=6``.
+    Source: Ho et al. 2021, Fig. 4d; 25,947,047 parameters (Table 2) with ``out_channels=7``.
     """
 
     views = (1, 2, 4)
 
-    def __init__(self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS) -> None:
+    @renamed_argument("num_classes", "out_channels", added=1)
+    def __init__(self, *, out_channels: int = 7, channels: Sequence[int] = HALF_WIDTHS) -> None:
         super().__init__()
         self.size_divisor = 2 ** (len(channels) - 1)
         self.alignment, self.receptive_margin = 4 * self.size_divisor, RECEPTIVE_RADIUS * self.size_divisor
@@ -127,7 +131,7 @@ class DMMNM2S(SegmentationNetwork):
         self.ups = nn.ModuleList(
             [nn.Identity(), upsample2(width, width), nn.Sequential(upsample2(width, width), upsample2(width, width))]
         )
-        self.head = head(3 * width, width, num_classes + 1)
+        self.head = head(3 * width, width, out_channels)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -159,19 +163,20 @@ class DMMNM3(SegmentationNetwork):
     output, so they are centre-cropped and concatenated, never resampled.
 
     Args:
-        num_classes: classes besides "unlabelled", which is output channel 0.
+        out_channels: output channels, channel 0 ("unlabelled") included.
         channels: encoder widths, finest level first. The paper halves U-Net's.
 
     Shape:
         image ``(B, 9, H, W)`` in [0, 1], finest magnification first; H, W multiples of 32 ->
-        logits ``(B, num_classes + 1, H, W)``.
+        logits ``(B, out_channels, H, W)``.
 
-    Source: Ho et al. 2021, Fig. 4e; 27,071,303 parameters (Table 2) with ``num_classes=6``.
+    Source: Ho et al. 2021, Fig. 4e; 27,071,303 parameters (Table 2) with ``out_channels=7``.
     """
 
     views = (1, 2, 4)
 
-    def __init__(self, num_classes: int = 6, channels: Sequence[int] = HALF_WIDTHS) -> None:
+    @renamed_argument("num_classes", "out_channels", added=1)
+    def __init__(self, *, out_channels: int = 7, channels: Sequence[int] = HALF_WIDTHS) -> None:
         super().__init__()
         if len(channels) < 4:
             raise ValueError("DMMN-M3 needs at least four levels: the 5x decoder feeds two of them")
@@ -189,7 +194,7 @@ class DMMNM3(SegmentationNetwork):
         from_5x = [0, *channels[: depth - 1]]
         extra = [fine + coarse for fine, coarse in zip(from_10x, from_5x, strict=True)]
         self.decoder_20x = Decoder(channels, extra)
-        self.head = head(channels[0], channels[0], num_classes + 1)
+        self.head = head(channels[0], channels[0], out_channels)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from monai.networks.nets import EfficientNetBN
 from torch import nn
 from torch.nn import functional
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
@@ -113,20 +114,21 @@ class EfficientNetUNet(SegmentationNetwork):
     Its encoder's squeeze-and-excitation weighs channels by means over the whole view, so that it is run patch by patch.
 
     Args:
-        num_classes: output channels.
+        out_channels: output channels.
         encoder: one of :data:`ENCODERS`.
         decoder_channels: widths of the decoder's steps, coarsest first.
         momentum: see :class:`EfficientNetEncoder`.
 
     Shape:
-        image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 32 -> logits ``(B, num_classes, H, W)``.
+        image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 32 -> logits ``(B, out_channels, H, W)``.
 
     Source: Modi et al. 2024, Table 8 (U-Net B0); encoder and decoder are those of its low-resolution branch.
     """
 
+    @renamed_argument("num_classes", "out_channels")
     def __init__(
         self,
-        num_classes: int = 3,
+        out_channels: int = 3,
         encoder: str = "efficientnet-b0",
         decoder_channels: Sequence[int] = DECODER_CHANNELS,
         momentum: float = 0.01,
@@ -137,7 +139,7 @@ class EfficientNetUNet(SegmentationNetwork):
         self.encoder = EfficientNetEncoder(encoder, momentum=momentum)
         *skips, deepest = self.encoder.channels
         self.decoder = UpSteps(deepest, skips[::-1], decoder_channels)
-        self.head = nn.Conv2d(decoder_channels[-1], num_classes, 1)
+        self.head = nn.Conv2d(decoder_channels[-1], out_channels, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.check_input(image, 3)

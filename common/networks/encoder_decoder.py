@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork, center_crop
 from .resnet import WIDTHS, PointwiseStrided, resnet
 
@@ -115,14 +116,14 @@ class DenseDecoder(nn.Module):
     """Doubles the deepest map five times, other maps of the trunk added on the way, -> ``(B, C, H, W)``.
 
     Args:
-        num_classes: C.
+        out_channels: C.
         channels: the trunk's.
         skips: what is added before each doubling but the first: ``"none"``; ``"residual"``: the trunk's map of that
             size, the deeper one of the two of stride 4; ``"dense"``: also all finer ones, brought to that size and
             width by 1 x 1 convolutions.
     """
 
-    def __init__(self, num_classes: int, channels: Sequence[int], skips: str) -> None:
+    def __init__(self, out_channels: int, channels: Sequence[int], skips: str) -> None:
         super().__init__()
         first, second, third, fourth = channels
         widths = [fourth, third, second, first, first, first]
@@ -137,7 +138,7 @@ class DenseDecoder(nn.Module):
             Skip(same[j], [cbr(of_trunk[k], widths[j], 1, at[j] // strides[k]) for k in range(finer[j])])
             for j in range(5)
         )
-        self.classes = cbr(first, num_classes, 1)
+        self.classes = cbr(first, out_channels, 1)
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         current = maps[5]
@@ -150,16 +151,16 @@ class SparseDecoder(nn.Module):
     """Doubles class maps five times by 1 x 1 transposed convolutions, 1 x 1 projections of the trunk's maps added.
 
     Args:
-        num_classes: channels throughout.
+        out_channels: channels throughout.
         channels: the trunk's.
     """
 
-    def __init__(self, num_classes: int, channels: Sequence[int]) -> None:
+    def __init__(self, out_channels: int, channels: Sequence[int]) -> None:
         super().__init__()
         first, second, third, fourth = channels
-        self.deepest = PointwiseTransposed(fourth, num_classes)
-        self.projections = nn.ModuleList(nn.Conv2d(i, num_classes, 1) for i in (first, first, first, second, third))
-        self.ups = nn.ModuleList(upsample(num_classes, num_classes, 1) for _ in range(4))
+        self.deepest = PointwiseTransposed(fourth, out_channels)
+        self.projections = nn.ModuleList(nn.Conv2d(i, out_channels, 1) for i in (first, first, first, second, third))
+        self.ups = nn.ModuleList(upsample(out_channels, out_channels, 1) for _ in range(4))
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         shown: list[torch.Tensor] = []
@@ -178,7 +179,7 @@ class EncoderDecoder(SegmentationNetwork):
     """Encoder-decoder on a ResNet-18 trunk, for patches of one resolution.
 
     Args:
-        num_classes: C.
+        out_channels: C.
         skips: see :class:`DenseDecoder`. ``"none"`` is the paper's Plain, ``"residual"`` its Residual network.
         sparse_decoder: a :class:`SparseDecoder` besides the dense one.
         input_aware: see :class:`Trunk`. With dense skips and both of these the network is the paper's own; without
@@ -196,9 +197,10 @@ class EncoderDecoder(SegmentationNetwork):
         parameters with eight classes.
     """
 
+    @renamed_argument("num_classes", "out_channels")
     def __init__(
         self,
-        num_classes: int = 8,
+        out_channels: int = 8,
         skips: str = "dense",
         sparse_decoder: bool = True,
         input_aware: bool = True,
@@ -210,10 +212,10 @@ class EncoderDecoder(SegmentationNetwork):
         self.size_divisor = self.alignment = 32
         self.receptive_margin = 8 * self.size_divisor
         self.trunk = Trunk(channels, input_aware)
-        self.dense = DenseDecoder(num_classes, channels, skips)
-        self.sparse = SparseDecoder(num_classes, channels) if sparse_decoder else None
-        self.input_path = cbr(3, num_classes, 3)
-        self.last = cbr(num_classes, num_classes, 3)
+        self.dense = DenseDecoder(out_channels, channels, skips)
+        self.sparse = SparseDecoder(out_channels, channels) if sparse_decoder else None
+        self.input_path = cbr(3, out_channels, 3)
+        self.last = cbr(out_channels, out_channels, 3)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -284,7 +286,7 @@ class MultiResolutionEncoderDecoder(SegmentationNetwork):
     says, and a fusion block and a classifier follow.
 
     Args:
-        num_classes: C.
+        out_channels: C.
         skips, sparse_decoder, input_aware, channels: of both; see :class:`EncoderDecoder`.
         fusion: see :func:`fusion_block`.
 
@@ -296,9 +298,10 @@ class MultiResolutionEncoderDecoder(SegmentationNetwork):
         million; what is missing is not explained).
     """
 
+    @renamed_argument("num_classes", "out_channels")
     def __init__(
         self,
-        num_classes: int = 8,
+        out_channels: int = 8,
         skips: str = "dense",
         sparse_decoder: bool = True,
         input_aware: bool = True,
@@ -310,10 +313,10 @@ class MultiResolutionEncoderDecoder(SegmentationNetwork):
         # Farther than either encoder-decoder sees, by what fusion block and classifier see.
         self.receptive_margin = 9 * self.alignment
         self.normalise = nn.BatchNorm2d(3)
-        self.wide = EncoderDecoder(num_classes, skips, sparse_decoder, input_aware, channels)
-        self.centre = EncoderDecoder(num_classes, skips, sparse_decoder, input_aware, channels)
-        self.fusion = fusion_block(num_classes, fusion)
-        self.classifier = nn.Sequential(cbr(num_classes, num_classes, 3), nn.Conv2d(num_classes, num_classes, 1))
+        self.wide = EncoderDecoder(out_channels, skips, sparse_decoder, input_aware, channels)
+        self.centre = EncoderDecoder(out_channels, skips, sparse_decoder, input_aware, channels)
+        self.fusion = fusion_block(out_channels, fusion)
+        self.classifier = nn.Sequential(cbr(out_channels, out_channels, 3), nn.Conv2d(out_channels, out_channels, 1))
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork, center_crop
 
 
@@ -24,14 +25,14 @@ class HookBranch(nn.Module):
     """A U-Net of valid convolutions, as one of HookNet's two branches.
 
     Args:
-        num_classes: output channels.
+        out_channels: output channels.
         filters: n of the finest level; levels of the encoder have n, 2n, 4n, …, the bottleneck 2n(depth + 1), the
             decoder 2n·depth and halves of it.
         depth: poolings.
         hooked: channels of the other branch's map that is concatenated with the bottleneck.
     """
 
-    def __init__(self, num_classes: int, filters: int, depth: int, hooked: int = 0) -> None:
+    def __init__(self, out_channels: int, filters: int, depth: int, hooked: int = 0) -> None:
         super().__init__()
         encoder = [filters << level for level in range(depth)]
         bottleneck = 2 * filters * (depth + 1)
@@ -41,7 +42,7 @@ class HookBranch(nn.Module):
         below = [bottleneck + hooked, *self.widths]
         self.ups = nn.ModuleList(nn.Sequential(nn.Conv2d(i, o, 3), nn.ReLU(inplace=True)) for i, o in pairwise(below))
         self.decoder = nn.ModuleList(_block(s + o, o) for s, o in zip(encoder[::-1], self.widths))
-        self.head = nn.Conv2d(self.widths[-1], num_classes, 1)
+        self.head = nn.Conv2d(self.widths[-1], out_channels, 1)
 
     def forward(self, image: torch.Tensor, hook: torch.Tensor | None) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Logits, and the decoder's maps, coarsest first; ``hook`` is cropped to the bottleneck."""
@@ -68,20 +69,21 @@ class HookNet(SegmentationNetwork):
     both have the same µm/px.
 
     Args:
-        num_classes: output channels.
+        out_channels: output channels.
         ratio: µm/px of the coarse view over the fine one's, a power of two up to 2^depth.
         filters: n; see :class:`HookBranch`.
         depth: poolings.
 
     Shape:
-        image ``(B, 6, H, W)`` in [0, 1], fine view first -> logits ``(B, num_classes, h, w)`` of the fine view's
+        image ``(B, 6, H, W)`` in [0, 1], fine view first -> logits ``(B, out_channels, h, w)`` of the fine view's
         centre; with ``depth=4``, H = 284 + 32k gives h = 70 + 32k.
 
     Source: van Rijthoven et al. 2021, Figs. 2 and 3; filters, hook and the order of activation and normalisation are
     those of its released TensorFlow code.
     """
 
-    def __init__(self, num_classes: int = 3, ratio: int = 4, filters: int = 16, depth: int = 4) -> None:
+    @renamed_argument("num_classes", "out_channels")
+    def __init__(self, out_channels: int = 3, ratio: int = 4, filters: int = 16, depth: int = 4) -> None:
         super().__init__()
         if ratio.bit_count() != 1 or not 2 <= ratio <= 2**depth:
             raise ValueError(f"ratio must be a power of two from 2 to {2**depth}, not {ratio}")
@@ -89,8 +91,8 @@ class HookNet(SegmentationNetwork):
         self.size_divisor, self.depth = 4, depth
         # Of the coarse decoder's maps, at strides 2^(depth - 1) to 1, the one at 2^depth / ratio.
         self.hook = ratio.bit_length() - 2
-        self.coarse = HookBranch(num_classes, filters, depth)
-        self.fine = HookBranch(num_classes, filters, depth, hooked=self.coarse.widths[self.hook])
+        self.coarse = HookBranch(out_channels, filters, depth)
+        self.fine = HookBranch(out_channels, filters, depth, hooked=self.coarse.widths[self.hook])
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork, center_crop
 from .blocks import RECEPTIVE_RADIUS, Decoder, Encoder
 
@@ -155,21 +156,22 @@ class MRN(MultiResolution):
     """Multi-resolution network: U-Nets' encoders of the same form for every view, weights not shared, one decoder.
 
     Args:
-        num_classes: 1: tumour or not, to be read with a sigmoid; more: channel 0 is the first of them.
+        out_channels: 1: tumour or not, to be read with a sigmoid; more: channel 0 is the first of them.
         resolutions: views, each twice as coarse as the one before; 1 is the U-Net that the paper compares with.
         upsample: ``"bilinear"`` (MRN-bilinear) or ``"transposed"`` (MRN-transposed); see :func:`upscaling`.
         channels: encoder widths, finest level first. The paper does not say them; 16 is borderline on its GPU.
 
     Shape:
         image ``(B, 3·J, H, W)`` in [0, 1], finest view first; H, W multiples of 2^(levels + J - 1), 256 with four
-        resolutions -> logits ``(B, num_classes, H, W)``.
+        resolutions -> logits ``(B, out_channels, H, W)``.
 
     Source: Gu et al. 2018, section 3.2 and Fig. 2.
     """
 
+    @renamed_argument("num_classes", "out_channels")
     def __init__(
         self,
-        num_classes: int = 1,
+        out_channels: int = 1,
         resolutions: int = 4,
         upsample: str = "bilinear",
         channels: Sequence[int] = (16, 32, 64, 128, 256),
@@ -178,7 +180,7 @@ class MRN(MultiResolution):
             raise ValueError(f"resolutions must be at least 1, not {resolutions}")
         super().__init__(
             [Encoder(3, channels, normalised_block) for _ in range(resolutions)],
-            _UNetDecoder(channels, num_classes),
+            _UNetDecoder(channels, out_channels),
             channels,
             [2**level for level in range(len(channels))],
             upsample,
@@ -188,11 +190,11 @@ class MRN(MultiResolution):
 
 
 class _UNetDecoder(nn.Module):
-    def __init__(self, channels: Sequence[int], num_classes: int) -> None:
+    def __init__(self, channels: Sequence[int], out_channels: int) -> None:
         super().__init__()
         plain = [0] * (len(channels) - 1)
         self.decoder = Decoder(channels, plain, normalised_block, normalised_upsample)
-        self.head = nn.Conv2d(channels[0], num_classes, 1)
+        self.head = nn.Conv2d(channels[0], out_channels, 1)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         nothing: list[list[torch.Tensor]] = [[] for _ in range(len(features) - 1)]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork, center_crop
 from .efficientnet import (
     DECODER_CHANNELS,
@@ -77,7 +78,7 @@ class MultiLevelUNet(SegmentationNetwork):
     the coarse view over the fine one, so that it is run patch by patch.
 
     Args:
-        num_classes: output channels.
+        out_channels: output channels.
         encoder: of both views; "efficientnet-b4" is the paper's.
         merge: ``"compress"`` (the paper's) or ``"crop"`` (aligned); see :class:`Merge`.
         ratio: µm/px of the coarse view over the fine one's, a power of two: 4 is the paper's levels 0/2 and 1/3, 8 its
@@ -88,7 +89,7 @@ class MultiLevelUNet(SegmentationNetwork):
         momentum: see :class:`EfficientNetEncoder`.
 
     Shape:
-        image ``(B, 6, H, W)`` in [0, 1], fine view first; H, W multiples of 32 -> logits ``(B, num_classes, H, W)`` of
+        image ``(B, 6, H, W)`` in [0, 1], fine view first; H, W multiples of 32 -> logits ``(B, out_channels, H, W)`` of
         the fine view.
 
     Raises:
@@ -98,9 +99,10 @@ class MultiLevelUNet(SegmentationNetwork):
     efficientnet-b4 (the paper: "only 25 million").
     """
 
+    @renamed_argument("num_classes", "out_channels")
     def __init__(
         self,
-        num_classes: int = 3,
+        out_channels: int = 3,
         encoder: str = "efficientnet-b4",
         merge: str = "compress",
         ratio: int = 4,
@@ -118,17 +120,17 @@ class MultiLevelUNet(SegmentationNetwork):
         self.coarse_encoder = EfficientNetEncoder(encoder, momentum=momentum)
         *skips, deepest = self.coarse_encoder.channels
         self.coarse_decoder = UpSteps(deepest, skips[::-1], decoder_channels)
-        self.coarse_head = nn.Conv2d(decoder_channels[-1], num_classes, 1)
+        self.coarse_head = nn.Conv2d(decoder_channels[-1], out_channels, 1)
         self.fine_encoder = EfficientNetEncoder(encoder, 5, momentum)
         *skips, deepest = self.fine_encoder.channels
         self.fine_decoder = UpSteps(merged_channels, skips[::-1], decoder_channels[1:])
-        self.fine_head = nn.Conv2d(decoder_channels[-1], num_classes, 1)
+        self.fine_head = nn.Conv2d(decoder_channels[-1], out_channels, 1)
         # Of the coarse decoder's maps (strides 16 to 1) those at a ratio-th of the fine ones' strides of 16, 8 and 4.
         fine = [deepest, *decoder_channels[1:3]][:merges]
         into = [merged_channels, *decoder_channels[1:3]][:merges]
         coarse = [decoder_channels[self.first + number] for number in range(merges)]
         self.merges = nn.ModuleList(Merge(f, c, o, self.first, merge) for f, c, o in zip(fine, coarse, into))
-        self.final = nn.Sequential(convolved(2 * num_classes, _FINAL, kernel=1), nn.Conv2d(_FINAL, num_classes, 1))
+        self.final = nn.Sequential(convolved(2 * out_channels, _FINAL, kernel=1), nn.Conv2d(_FINAL, out_channels, 1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.forward_branches(image)[0]

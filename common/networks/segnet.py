@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork
 from .blocks import RECEPTIVE_RADIUS, conv3x3, conv_block, head
 from .unet import WIDTHS
@@ -19,16 +20,17 @@ class SegNet(SegmentationNetwork):
     concatenation.
 
     Args:
-        num_classes: classes besides "unlabelled", which is output channel 0.
+        out_channels: output channels, channel 0 ("unlabelled") included.
         channels: encoder widths, finest level first; the last is the centre's.
 
     Shape:
-        image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, num_classes + 1, H, W)``.
+        image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, out_channels, H, W)``.
 
-    Source: Ho et al. 2021, section 3; 18,881,543 parameters (Table 2) with ``num_classes=6``.
+    Source: Ho et al. 2021, section 3; 18,881,543 parameters (Table 2) with ``out_channels=7``.
     """
 
-    def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS) -> None:
+    @renamed_argument("num_classes", "out_channels", added=1)
+    def __init__(self, *, out_channels: int = 7, channels: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.size_divisor = 2 ** (len(channels) - 1)
         self.alignment, self.receptive_margin = self.size_divisor, RECEPTIVE_RADIUS * self.size_divisor
@@ -50,7 +52,7 @@ class SegNet(SegmentationNetwork):
             )
             for width, reduced in zip(levels[::-1], [*levels[-2::-1], levels[0]], strict=True)
         )
-        self.head = head(levels[0], levels[0], num_classes + 1)
+        self.head = head(levels[0], levels[0], out_channels)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

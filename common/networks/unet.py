@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork, center_crop
 from .blocks import RECEPTIVE_RADIUS, Decoder, Encoder, head
 
@@ -16,21 +17,23 @@ class UNet(SegmentationNetwork):
     """U-Net with same padding and 3 x 3 transposed convolutions, without normalisation.
 
     Args:
-        num_classes: classes besides "unlabelled", which is output channel 0.
+        out_channels: output channels, channel 0 ("unlabelled") included.
         channels: encoder widths, finest level first.
         in_channels: 3 per field of view.
         center: predict only the central 1/``center`` of height and width, where there is context on every side.
 
     Shape:
-        image ``(B, in_channels, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, num_classes + 1, h, w)``,
+        image ``(B, in_channels, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, out_channels, h, w)``,
         h = H / center, w = W / center.
 
-    Source: Ho et al. 2021, Fig. 4a; 34,550,663 parameters (Table 2) with ``num_classes=6``.
+    Source: Ho et al. 2021, Fig. 4a; 34,550,663 parameters (Table 2) with ``out_channels=7``.
     """
 
+    @renamed_argument("num_classes", "out_channels", added=1)
     def __init__(
         self,
-        num_classes: int = 6,
+        *,
+        out_channels: int = 7,
         channels: Sequence[int] = WIDTHS,
         in_channels: int = 3,
         center: int = 1,
@@ -42,7 +45,7 @@ class UNet(SegmentationNetwork):
             self.alignment, self.receptive_margin = self.size_divisor, RECEPTIVE_RADIUS * self.size_divisor
         self.encoder = Encoder(in_channels, channels)
         self.decoder = Decoder(channels, [0] * (len(channels) - 1))
-        self.head = head(channels[0], channels[0], num_classes + 1)
+        self.head = head(channels[0], channels[0], out_channels)
         self.initialise()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

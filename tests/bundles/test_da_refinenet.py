@@ -133,7 +133,7 @@ def test_each_single_row_of_table_i_is_a_config(overlay):
     parser = settings("train.yaml", f"ablations/{overlay}.yaml")
     with torch.device("meta"):
         built = parser.get_parsed_content("network_def")
-        expected = UNet(3) if overlay == "unet" else RefineNet(4, f"resnet{overlay.split('_')[1]}")
+        expected = UNet(out_channels=4) if overlay == "unet" else RefineNet(4, f"resnet{overlay.split('_')[1]}")
     shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in (built, expected)]
     assert shapes[0] == shapes[1]
     assert len(parser.get_parsed_content("fields_of_view")) == 1

@@ -35,11 +35,11 @@ MULTI_ENCODER = ("DMMNMS", "DMMNM2S", "DMMNM3")
 
 # What gives a narrow network of seven output channels.
 BUILDERS = {
-    **{name: partial(network, num_classes=6, channels=NARROW) for name, network in NETWORKS.items()},
-    **{f"MRN-{way}": partial(MRN, num_classes=7, upsample=way, channels=NARROW) for way in UPSAMPLES},
-    "EncoderDecoder": partial(EncoderDecoder, num_classes=7, channels=NARROW[:4]),
+    **{name: partial(network, out_channels=7, channels=NARROW) for name, network in NETWORKS.items()},
+    **{f"MRN-{way}": partial(MRN, out_channels=7, upsample=way, channels=NARROW) for way in UPSAMPLES},
+    "EncoderDecoder": partial(EncoderDecoder, out_channels=7, channels=NARROW[:4]),
     "EncoderDecoder plain": partial(EncoderDecoder, 7, "none", False, False, NARROW[:4]),
-    "MRN of one view": partial(MRN, num_classes=7, resolutions=1, channels=NARROW),
+    "MRN of one view": partial(MRN, out_channels=7, resolutions=1, channels=NARROW),
     "EfficientNetUNet": partial(EfficientNetUNet, 7, "efficientnet-b0", NARROW),
     **{
         f"MultiLevelUNet {merge} {ratio} {merges}": partial(
@@ -65,7 +65,7 @@ def image_for(network, batch: int = 2, size: int | None = None) -> torch.Tensor:
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_to_the_digit(name):
     with torch.device("meta"):
-        network = NETWORKS[name](num_classes=6)
+        network = NETWORKS[name](out_channels=7)
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
 
 
