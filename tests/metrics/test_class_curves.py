@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from common.metrics.class_curves import ClassCurves, class_log_odds, meeting, threshold_table
+from common.metrics.class_curves import ClassCurves, break_even_point, class_log_odds, threshold_table
 from common.metrics.roc import score_bins
 from common.metrics.segmentation import PrimaryOutput
 from common.reports.class_curves import ClassCurvesReport
@@ -74,11 +74,11 @@ def test_where_figures_meet_they_cross():
     table = pd.DataFrame(
         {"threshold": [0.1, 0.2, 0.3, 0.4], "one": [0.2, 0.4, 0.6, 0.0], "other": [0.9, 0.7, 0.5, 0.0]}
     )
-    assert meeting(table, "one", "other") == {"value": pytest.approx(0.55), "threshold": 0.3}
+    assert break_even_point(table, "one", "other") == {"value": pytest.approx(0.55), "threshold": 0.3}
     # Both 0 is no place where they cross.
-    assert meeting(table.iloc[[0, 1]], "one", "other") == {}
+    assert break_even_point(table.iloc[[0, 1]], "one", "other") == {}
     undefined = table.assign(one=[0.2, np.nan, 0.6, np.nan])
-    assert meeting(undefined, "one", "other")["threshold"] == 0.3
+    assert break_even_point(undefined, "one", "other")["threshold"] == 0.3
 
 
 def test_files_are_written_and_a_class_without_pixels_is_left_out(tmp_path):
