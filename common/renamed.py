@@ -50,6 +50,8 @@ NAMES = {
     "losses.class_weights": "data.class_weights.class_weights",
     "metrics.FirstOutput": "metrics.PrimaryOutput",
     "networks.AllBranches": "networks.MultiOutput",
+    "networks.checkpoints.load_trunk": "networks.checkpoints.load_backbone",
+    "networks.freeze_batch_normalisation": "networks.freeze_batch_norm",
     "networks.share_batch_normalisation": "networks.sync_batch_norm",
     "reports.ScoreReport": "reports.scores.ScoreReport",
     "transforms.LoadMultiMagnificationPatchd": "data.LoadMultiMagnificationPatchd",

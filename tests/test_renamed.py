@@ -61,7 +61,7 @@ def test_a_config_with_num_classes_builds_the_same_network_and_is_told_the_new_l
     )
     with pytest.warns(FutureWarning, match=f"{name}: num_classes is now out_channels; write out_channels: {channels}"):
         network = config.get_parsed_content("network")
-    assert network(torch.rand(1, 3 * len(network.views), 128, 128)).shape[1] == channels
+    assert network(torch.rand(1, 3 * len(network.mpp_ratios), 128, 128)).shape[1] == channels
 
 
 def test_num_classes_next_to_its_new_name_is_refused():

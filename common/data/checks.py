@@ -39,7 +39,7 @@ def check_views(
     """
     views = [FieldOfView.of(view) for view in fields_of_view]
     ratios = tuple(view.mpp / views[0].mpp for view in views)
-    wanted = tuple(getattr(network, "views", ratios))
+    wanted = tuple(getattr(network, "mpp_ratios", ratios))
     name = type(network).__name__
     if len(wanted) != len(views):
         raise ValueError(

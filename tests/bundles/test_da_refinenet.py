@@ -122,7 +122,7 @@ def test_each_dual_row_of_both_tables_is_a_config(overlay, depth, fusion, ratio)
         expected = DARefineNet(4, f"resnet{depth}", "resnet50", fusion)
     shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in (built, expected)]
     assert shapes[0] == shapes[1]
-    assert built.views == (1, ratio)
+    assert built.mpp_ratios == (1, ratio)
     second = parser.get_parsed_content("fields_of_view")[1]
     assert second == ({"mpp": 0.934, "size": 500} if ratio == 1 else {"mpp": 4.67, "size": 500, "anchor": "tile"})
     assert parser.get_parsed_content("checkpoint_name") == f"{overlay}.pt"

@@ -52,7 +52,7 @@ def _remember(network) -> None:
 
 
 def views_of(network) -> list[FieldOfView]:
-    return VIEWS[: len(network.views)]
+    return VIEWS[: len(network.mpp_ratios)]
 
 
 def segmenter(network, scheme, views=None, devices=("cpu",), **options) -> Segmenter:

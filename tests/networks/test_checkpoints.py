@@ -11,7 +11,7 @@ import torch
 from common.classes import ClassScheme
 from common.files import sha256
 from common.networks import DMMNM3, MRN, MultiResolutionEncoderDecoder, UNet
-from common.networks.checkpoints import load_branches, load_encoders, load_trunk, load_weights
+from common.networks.checkpoints import load_backbone, load_branches, load_encoders, load_weights
 from common.training.handlers import WeightsLoader
 
 NARROW = (2, 4, 6, 8, 10)
@@ -106,18 +106,18 @@ def test_all_encoders_begin_as_a_classifier(tmp_path):
     torch.save(weights, tmp_path / "resnet18.pth")
     network = MultiResolutionEncoderDecoder()
     rest = network.centre.dense.classes[0].weight.clone()
-    load_trunk(network, tmp_path / "resnet18.pth")
+    load_backbone(network, tmp_path / "resnet18.pth")
     for encoder in (network.wide.trunk.resnet, network.centre.trunk.resnet):
         state = encoder.state_dict()
         assert set(state) == {name for name in weights if not name.startswith("fc.")}
         assert all(torch.equal(state[name], weights[name].to(state[name].dtype)) for name in state)
     assert torch.equal(network.centre.dense.classes[0].weight, rest)
     with pytest.raises(ValueError, match=r"resnet18\.pth holds the weights of another network than ResNet"):
-        load_trunk(MultiResolutionEncoderDecoder(channels=(4, 5, 6, 7)), tmp_path / "resnet18.pth")
+        load_backbone(MultiResolutionEncoderDecoder(channels=(4, 5, 6, 7)), tmp_path / "resnet18.pth")
     with pytest.raises(ValueError, match="UNet has no encoder to begin as"):
-        load_trunk(UNet(channels=NARROW), tmp_path / "resnet18.pth")
+        load_backbone(UNet(channels=NARROW), tmp_path / "resnet18.pth")
     with pytest.raises(ValueError, match=r"absent\.pth: no such checkpoint"):
-        load_trunk(network, tmp_path / "absent.pth")
+        load_backbone(network, tmp_path / "absent.pth")
 
 
 TWO = ClassScheme([{"name": name, "color": (0, 0, 0), "label": i + 1, "channel": i} for i, name in enumerate("ab")])

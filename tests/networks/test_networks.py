@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 from functools import partial
 
 import pytest
 import torch
 
+from common import networks
 from common.networks import (
     DMMNM3,
     MRN,
@@ -14,6 +17,7 @@ from common.networks import (
     EfficientNetUNet,
     EncoderDecoder,
     MultiLevelUNet,
+    SegmentationNetwork,
     SegNet,
     UNet,
 )
@@ -33,7 +37,7 @@ NARROW = (4, 6, 8, 10, 12)
 MULTI_ENCODER = ("DMMNMS", "DMMNM2S", "DMMNM3")
 
 
-# What gives a narrow network of seven output channels.
+# Build a narrow network of seven output channels.
 BUILDERS = {
     **{name: partial(network, out_channels=7, channels=NARROW) for name, network in NETWORKS.items()},
     **{f"MRN-{way}": partial(MRN, out_channels=7, upsample=way, channels=NARROW) for way in UPSAMPLES},
@@ -48,6 +52,11 @@ BUILDERS = {
         for merge, ratio, merges in (("compress", 8, 1), ("crop", 4, 3))
     },
 }
+NETWORK_CLASSES = [
+    found
+    for found in vars(networks).values()
+    if inspect.isclass(found) and issubclass(found, SegmentationNetwork) and found is not SegmentationNetwork
+]
 ONE_VIEW = ("UNet", "SegNet", "MRN of one view", "EncoderDecoder", "EncoderDecoder plain", "EfficientNetUNet")
 SEVERAL_VIEWS = [name for name in BUILDERS if name not in ONE_VIEW]
 
@@ -59,7 +68,7 @@ def narrow(name: str):
 
 def image_for(network, batch: int = 2, size: int | None = None) -> torch.Tensor:
     side = size or network.size_divisor
-    return torch.rand(batch, 3 * len(network.views), side, side)
+    return torch.rand(batch, 3 * len(network.mpp_ratios), side, side)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -84,7 +93,7 @@ def test_output_covers_the_target_and_every_weight_learns(name):
 def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name):
     network = narrow(name)
     for shape in (
-        (1, 3 * len(network.views), network.size_divisor + 8, network.size_divisor),
+        (1, 3 * len(network.mpp_ratios), network.size_divisor + 8, network.size_divisor),
         (1, 5, 256, 256),
         (9, 256, 256),
     ):
@@ -100,6 +109,13 @@ def test_scripts_and_exports(name):
     expected = network(image)
     assert torch.allclose(torch.jit.script(network)(image), expected, atol=1e-5)
     assert torch.allclose(torch.export.export(network, (image,)).module()(image), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", NETWORK_CLASSES, ids=lambda network: network.__name__)
+def test_the_example_of_every_network_runs(network):
+    [example] = doctest.DocTestFinder(recurse=False).find(network, globs=vars(inspect.getmodule(network)))
+    assert example.examples
+    assert not doctest.DocTestRunner().run(example).failed
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -119,7 +135,7 @@ def test_every_view_reaches_the_output(name):
     image = image_for(network, 1).requires_grad_()
     network(image).abs().sum().backward()
     assert image.grad is not None
-    assert all(image.grad[:, 3 * view : 3 * view + 3].any() for view in range(len(network.views)))
+    assert all(image.grad[:, 3 * view : 3 * view + 3].any() for view in range(len(network.mpp_ratios)))
 
 
 def test_initialisation_is_kaiming_normal_with_zero_biases():
