@@ -75,7 +75,7 @@ class SlideROC(Metric):
     Args:
         scheme: the classes; its activation is a sigmoid.
         num_slides: number of slides in the data.
-        otsu: see :class:`SlideConfusion`; ``"skipped"`` gives targets without tissue the lowest score, or the highest
+        otsu: see :class:`SlideConfusion`; ``"skipped"`` assigns targets without tissue the lowest score, or the highest
             if the skipped class is the positive one.
         output_transform: maps the engine's output to logits ``(B, 1, h, w)`` and labels ``(B, 1, h, w)``.
 

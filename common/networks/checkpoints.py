@@ -132,7 +132,7 @@ def load_encoders(network: nn.Module, paths: Mapping[str | int, str | Path]) -> 
             raise ValueError(f"{type(network).__name__} has encoders 0 to {len(encoders) - 1}, not {view}")
         prefix, state = "encoders.0.", read_state(path)
         if any(key.startswith("encoders.1.") for key in state):
-            raise ValueError(f"{path}: a network of several resolutions, none of whose encoders is meant. Name a U-Net")
+            raise ValueError(f"{path}: a network of several resolutions. Name the checkpoint of a U-Net, which has one")
         weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         _load(encoders[int(view)], weights, Path(path))
         logger.info("encoder of view %s: %s", view, path)
@@ -155,7 +155,7 @@ def load_backbone(network: nn.Module, path: str | Path | None, module: str = "tr
     weights = {key: value for key, value in read_state(path).items() if not key.startswith("fc.")}
     backbones = [part.resnet for name, part in network.named_modules() if name.split(".")[-1] == module]
     if not backbones:
-        raise ValueError(f"{type(network).__name__} has no encoder to begin as {path}")
+        raise ValueError(f"{type(network).__name__} has no encoder to load {path} into")
     for backbone in backbones:
         # Older files do not count batches, and nothing here uses the count.
         counts = {key: value for key, value in backbone.state_dict().items() if key.endswith("num_batches_tracked")}

@@ -95,8 +95,8 @@ def _rows(path: Path, outputs: int, released_classes: Sequence[str], classes: Se
     if outputs != len(released_classes) + 1:
         raise ValueError(
             f"{path}: {outputs} output channels, the first of them unlabelled, for {len(released_classes)} classes. "
-            "Name what its channels are with released_classes"
+            "Name the classes of its channels with released_classes"
         )
     if sorted(classes) != sorted(released_classes):
-        raise ValueError(f"{path}: its classes are {', '.join(released_classes)}, wanted are {', '.join(classes)}")
+        raise ValueError(f"{path}: its classes are {', '.join(released_classes)}, not {', '.join(classes)}")
     return [0, *(released_classes.index(name) + 1 for name in classes)]

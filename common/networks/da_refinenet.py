@@ -170,13 +170,13 @@ def residual_units(channels: int, count: int) -> nn.Sequential:
 
 
 def refinement(widths: Sequence[int], index: int, kernel_size: int) -> nn.Sequential:
-    """Return what follows the fusion of a decoder block: chained residual pooling, three residual units, and a
+    """Return the layers after a decoder block's fusion: chained residual pooling, three residual units, and a
     convolution to the next block's width.
 
     Args:
         widths: widths of the decoder's blocks, deepest first.
         index: number of the block.
-        kernel_size: of all convolutions but the residual units'.
+        kernel_size: kernel size of all convolutions but the residual units'.
     """
     width = widths[index]
     parts: list[nn.Module] = [ChainedResidualPooling(width, kernel_size), residual_units(width, 3)]

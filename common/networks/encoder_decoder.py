@@ -22,7 +22,7 @@ class Backbone(nn.Module):
     """ResNet-18's convolutions.
 
     Args:
-        channels: widths of its four stages, the first also that of what comes before.
+        channels: widths of its four stages, the first also that of the layers before them.
         input_aware: add the image itself, averaged down, to the first two maps (input-aware residual units; section
             3.1). The published parameter counts leave no room for it in deeper ones.
 
@@ -280,7 +280,7 @@ class MultiResolutionEncoderDecoder(SegmentationNetwork):
 
     Args:
         out_channels: C.
-        skips, sparse_decoder, input_aware, channels: of both; see :class:`EncoderDecoder`.
+        skips, sparse_decoder, input_aware, channels: settings of both; see :class:`EncoderDecoder`.
         fusion: see :func:`fusion_block`.
 
     Shape:

@@ -32,7 +32,7 @@ class ChainedResidualPooling(nn.Module):
 
     Args:
         channels: input and output channels.
-        kernel_size: of the convolutions, 1 or 3.
+        kernel_size: kernel size of the convolutions, 1 or 3.
         links: length of the chain.
 
     Shape:

@@ -148,7 +148,7 @@ def test_weights_for_an_encoder_that_a_row_has_not_are_refused(overlay, tmp_path
     parser["context_encoder_from"] = str(tmp_path / "resnet50.pth")
     with pytest.raises(RuntimeError) as caught:
         parser.get_parsed_content("context_trunk")
-    assert "has no encoder to begin as" in str(caught.value.__cause__)
+    assert "has no encoder to load" in str(caught.value.__cause__)
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ def test_all_encoders_begin_as_a_classifier(tmp_path):
     assert torch.equal(network.centre.dense.classes[0].weight, rest)
     with pytest.raises(ValueError, match=r"resnet18\.pth holds the weights of another network than ResNet"):
         load_backbone(MultiResolutionEncoderDecoder(channels=(4, 5, 6, 7)), tmp_path / "resnet18.pth")
-    with pytest.raises(ValueError, match="UNet has no encoder to begin as"):
+    with pytest.raises(ValueError, match="UNet has no encoder to load"):
         load_backbone(UNet(channels=NARROW), tmp_path / "resnet18.pth")
     with pytest.raises(ValueError, match=r"absent\.pth: no such checkpoint"):
         load_backbone(network, tmp_path / "absent.pth")
