@@ -19,7 +19,7 @@ from common.networks.refinement import (
 from common.networks.resnet import ResNetEncoder, resnet
 
 SMALL = {"channels": (4, 6, 8, 10), "decoder_channels": (8, 6, 6, 6)}
-# Slice encoder: MB of RefineNet; of the dual network that adds; millions of parameters with the other fusions.
+# Slice encoder: MB of RefineNet, MB of the dual network with "add", millions of parameters with the other fusions.
 PUBLISHED = {
     "resnet50": (341.0, 441.0, 111.26, 111.46),
     "resnet101": (417.2, 517.2, 130.25, 130.45),
@@ -70,7 +70,7 @@ def test_a_network_scripts_and_exports_and_names_the_sizes_that_fit(fusion):
 
 
 def test_training_does_not_end_the_process_with_maps_laid_out_channels_last():
-    """Strided 1 x 1 convolutions of torch 2.13 would."""
+    """torch 2.13's own strided 1 x 1 convolutions do."""
     network = small().to(memory_format=torch.channels_last).train()
     image = torch.rand(2, 6, 72, 72).contiguous(memory_format=torch.channels_last)
     network(image).square().mean().backward()
@@ -88,7 +88,7 @@ def test_maps_of_an_encoder_have_the_strides_and_widths_of_a_resnet():
             (10 * expansion, 4, 6),
         ]
         assert [part.shape[1] for part in maps] == encoder.widths
-    # As torchvision counts them, without the classifier of 1000.
+    # torchvision's count, without its classifier of 1000 classes.
     assert sum(p.numel() for p in resnet("resnet50").parameters()) == 25_557_032 - 2_049_000
     with pytest.raises(ValueError, match="an encoder must be one of resnet18, .* not 'vgg'"):
         resnet("vgg")
@@ -156,7 +156,7 @@ def test_which_fusion_a_block_has():
 
 
 def test_the_tile_has_weights_of_its_own():
-    """The released code takes the slice's residual units for the tile's deepest map."""
+    """The released code uses the slice's residual units for the tile's deepest map."""
     network = small("add").train()
     network(torch.rand(1, 6, 64, 64)).sum().backward()
     for path in network.contexts:

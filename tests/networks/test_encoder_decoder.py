@@ -45,7 +45,7 @@ def test_parameters_are_the_papers(name):
 def test_how_far_an_output_pixel_of_a_fusion_block_sees(fusion, side):
     block = fusion_block(2, fusion).eval()
     for parameter in block.parameters():
-        # Positive throughout, so that no ReLU hides anything.
+        # Positive throughout, so that every ReLU is open.
         torch.nn.init.constant_(parameter, 0.1)
     image = torch.ones(1, 2, 99, 99, requires_grad=True)
     block(image)[0, 0, 49, 49].backward()
@@ -73,7 +73,7 @@ def reached(skips: str) -> set[int]:
     return {index for index, found in enumerate(maps) if found.grad is not None and found.grad.any()}
 
 
-def test_skips_add_the_maps_that_they_are_said_to():
+def test_skips_add_the_maps_of_their_kind():
     assert reached("none") == {5}
     assert reached("residual") == {0, 2, 3, 4, 5}
     assert reached("dense") == {0, 1, 2, 3, 4, 5}
@@ -91,7 +91,7 @@ def test_the_sparse_decoder_doubles_five_times_and_sees_every_map():
 
 
 def test_input_aware_units_show_the_image_to_the_first_two_maps():
-    """With the first convolution silenced, only they bring anything of the image into the first map."""
+    """With the first convolution at zero, only these units carry the image into the first map."""
     found = {}
     for aware in (False, True):
         backbone = Backbone(NARROW, aware).eval()

@@ -151,7 +151,7 @@ def test_initialisation_is_kaiming_normal_with_zero_biases():
 @pytest.mark.parametrize("view", [0, 1, 2])
 @pytest.mark.parametrize(("name", "scales"), [("DMMNS2", (1, 1, 1)), *((n, (1, 2, 4)) for n in MULTI_ENCODER)])
 def test_what_a_view_shows_at_a_place_changes_the_output_there(name, scales, view):
-    """Views in the order finest first, around one centre, each at its own scale; DMMN-S2 leaves them uncropped."""
+    """Views come finest first, around one centre, each at its own scale; DMMN-S2 does not crop them."""
     network = narrow(name)
     image = image_for(network, 1, 256)
     row, column = (128 + offset // scales[view] for offset in (56, -40))
@@ -169,7 +169,7 @@ def test_unpooling_puts_each_value_where_its_maximum_was():
 
 
 def test_segnet_unpools_each_level_by_its_own_indices():
-    """With every weight an identity, what comes out of the deepest level lies where the largest values went in."""
+    """With identity weights, the deepest level's output lies at the places of the largest input values."""
     network = SegNet(channels=(3, 3, 3))
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
