@@ -195,7 +195,7 @@ class ClassScheme:
         if logits.shape[1] != self.num_channels:
             raise ValueError(
                 f"the network has {logits.shape[1]} output channels, the class scheme {self.num_channels}: "
-                f"{self.channel_def()}. Set the network's num_classes or the scheme's classes"
+                f"{self.channel_def()}. Set the network's out_channels or the scheme's classes"
             )
 
     def _check(self) -> None:

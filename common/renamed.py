@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 _PACKAGE = __package__
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 # Old module -> the module that now has its public names; both below this package.
 MODULES = {
     "activations": "reports.activations",
@@ -52,6 +53,8 @@ NAMES = {
     "losses.class_weights": "data.class_weights.class_weights",
     "metrics.FirstOutput": "metrics.PrimaryOutput",
     "networks.AllBranches": "networks.MultiOutput",
+    "networks.checkpoints.load_trunk": "networks.checkpoints.load_backbone",
+    "networks.freeze_batch_normalisation": "networks.freeze_batch_norm",
     "networks.share_batch_normalisation": "networks.sync_batch_norm",
     "reports.ScoreReport": "reports.scores.ScoreReport",
     "transforms.LoadMultiMagnificationPatchd": "data.LoadMultiMagnificationPatchd",
@@ -78,6 +81,38 @@ def _renamed(module: str, name: str) -> Any:
     found = getattr(import_module(f"{_PACKAGE}.{place}"), attribute)
     warnings.warn(f"{_PACKAGE}.{old} is now {_PACKAGE}.{new}", FutureWarning, stacklevel=3)
     return found
+
+
+def renamed_argument(old: str, new: str, added: int = 0) -> Callable[[_Function], _Function]:
+    """Return a decorator for an ``__init__`` one of whose arguments had another name before.
+
+    Args:
+        old: previous name of the argument, a number.
+        new: present name of the argument.
+        added: how much more the argument counts now.
+
+    Raises:
+        ValueError: a call that has both names.
+    """
+
+    def decorate(function: _Function) -> _Function:
+        @wraps(function)
+        def accepting_both(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if old in kwargs:
+                if new in kwargs:
+                    raise ValueError(f"{type(self).__name__}: {old} is now {new}. Remove {old}")
+                value = kwargs.pop(old)
+                kwargs[new] = value + added
+                warnings.warn(
+                    f"{type(self).__name__}: {old} is now {new}; write {new}: {kwargs[new]} instead of {old}: {value}",
+                    FutureWarning,
+                    stacklevel=2,
+                )
+            return function(self, *args, **kwargs)
+
+        return cast(_Function, accepting_both)
+
+    return decorate
 
 
 class _MovedModule(Loader):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 
 import common.data
 import common.transforms
+from common import networks
 from common.renamed import MODULES, NAMES
 
 
@@ -48,3 +50,20 @@ def test_a_name_that_never_was_is_an_error_as_ever():
         getattr(common.transforms, "RandNothingd")  # noqa: B009
     with pytest.raises(ModuleNotFoundError):
         __import__("common.nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"), [("UNet", 3), ("SegNet", 3), ("DMMNS2", 3), ("MRN", 2), ("EncoderDecoder", 2)]
+)
+def test_a_config_with_num_classes_builds_the_same_network_and_is_told_the_new_line(name, channels):
+    config = ConfigParser(
+        {"network": {"_target_": f"common.networks.{name}", "num_classes": 2, "channels": [4, 5, 6, 7]}}
+    )
+    with pytest.warns(FutureWarning, match=f"{name}: num_classes is now out_channels; write out_channels: {channels}"):
+        network = config.get_parsed_content("network")
+    assert network(torch.rand(1, 3 * len(network.mpp_ratios), 128, 128)).shape[1] == channels
+
+
+def test_num_classes_next_to_its_new_name_is_refused():
+    with pytest.raises(ValueError, match="DMMNM3: num_classes is now out_channels. Remove num_classes"):
+        networks.DMMNM3(num_classes=6, out_channels=7)

@@ -39,7 +39,7 @@ def check_views(
     """
     views = [FieldOfView.of(view) for view in fields_of_view]
     ratios = tuple(view.mpp / views[0].mpp for view in views)
-    wanted = tuple(getattr(network, "views", ratios))
+    wanted = tuple(getattr(network, "mpp_ratios", ratios))
     name = type(network).__name__
     if len(wanted) != len(views):
         raise ValueError(
@@ -67,7 +67,7 @@ def _check_output(
         raise ValueError(
             f"{type(network).__name__} has {output.shape[1]} output channels, the class scheme needs "
             f"{scheme.num_channels}. "
-            "Set the network's num_classes to the number of classes"
+            "Set the network's out_channels to $@scheme.num_channels"
         )
     height, width = (side * upsampling for side in output.shape[2:])
     mpp = views[0].mpp / upsampling

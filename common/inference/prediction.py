@@ -236,7 +236,7 @@ class Predictor:
             return self._encode_context(views, height, width)
 
     def _check(self, network: Any, fields_of_view: Sequence[FieldOfView]) -> None:
-        known = getattr(network, "views", None)
+        known = getattr(network, "mpp_ratios", None)
         seen = tuple(view.mpp / fields_of_view[0].mpp for view in fields_of_view)
         if known is not None and len(known) > 1 and not np.allclose(known, seen if len(seen) == len(known) else np.inf):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Losses of logits and labels, as modules of tensors."""
+"""Losses of logits and label maps, as modules."""
 
 from ..renamed import renamed_in
 from .cross_entropy import WeightedCrossEntropyLoss, l2_parameter_groups

@@ -1,4 +1,4 @@
-"""Losses over partially labelled maps."""
+"""Cross entropy over partially labelled maps."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ NORMALISATIONS = ("pixels", "labelled", "weights")
 
 
 class WeightedCrossEntropyLoss(nn.Module):
-    """Weighted cross entropy to which unlabelled pixels contribute nothing; binary where the scheme is a sigmoid's.
+    """Weighted cross entropy, to which unlabelled pixels contribute nothing; binary if the scheme's activation is a
+    sigmoid.
 
     Args:
-        scheme: which label is which output channel.
-        weights: one per class, in label order; None for equal ones.
-        normalisation: what the weighted sum is divided by: ``"pixels"``: all pixels of the batch (eq. 1 as printed);
-            ``"labelled"``: the labelled ones; ``"weights"``: the weights of the labelled ones, as PyTorch's mean
-            does and with it the released code. A batch without a labelled pixel has loss 0. Where several processes
-            train, it is theirs together: the mean of their losses, and of their gradients, is that of one process
-            with all their patches in its batch.
+        scheme: the classes and their output channels.
+        weights: one per class, in label order; None for equal weights.
+        normalisation: divisor of the weighted sum. ``"pixels"``: all pixels of the batch (eq. 1 as printed);
+            ``"labelled"``: the labelled pixels; ``"weights"``: the weights of the labelled pixels, as in PyTorch's
+            mean and so in the released code. A batch without a labelled pixel has loss 0. If several processes train,
+            the divisor is their mean: the mean of their losses, and of their gradients, is that of one process with
+            all their patches in its batch.
 
     Shape:
         logits ``(B, C, h, w)``, label maps ``(B, 1, h, w)`` -> a scalar.
+
+    Raises:
+        ValueError: unknown ``normalisation``, or weights that do not fit the scheme.
 
     Source: Ho et al. 2021, eq. 1; for a sigmoid, the data term of Gu et al. 2018, eq. 1.
     """
@@ -42,7 +46,7 @@ class WeightedCrossEntropyLoss(nn.Module):
         if weights is not None and len(weights) != len(scheme):
             raise ValueError(f"{len(weights)} class weights for {len(scheme)} classes ({', '.join(scheme.names)})")
         self.scheme, self.normalisation = scheme, normalisation
-        # By label, since of a sigmoid's two classes one has no channel.
+        # By label, because one of a sigmoid's two classes has no channel.
         label_weights = torch.zeros(256)
         label_weights[1 : len(scheme) + 1] = torch.tensor(weights or [1.0] * len(scheme))
         self.register_buffer("weights", label_weights)
@@ -54,7 +58,7 @@ class WeightedCrossEntropyLoss(nn.Module):
         return total / count.clamp(min=torch.finfo(torch.float32).tiny)
 
     def sums(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weighted sum over the pixels of a batch, and what it is divided by."""
+        """Return the weighted sum over the pixels of a batch, and its divisor."""
         labels = labels[:, 0].long()
         weights = self.weights.to(logits.device)
         single = self.scheme.activation == "sigmoid"
@@ -63,15 +67,15 @@ class WeightedCrossEntropyLoss(nn.Module):
 
     def _multiclass(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         channels = self.scheme.target_channels(labels, _IGNORED)
-        of_channels = torch.zeros(logits.shape[1], device=logits.device)
-        for tissue in self.scheme.classes:
-            if tissue.channel is not None:
-                of_channels[tissue.channel] = weights[tissue.label]
-        return functional.cross_entropy(logits, channels, of_channels, ignore_index=_IGNORED, reduction="sum")
+        channel_weights = torch.zeros(logits.shape[1], device=logits.device)
+        for tissue_class in self.scheme.classes:
+            if tissue_class.channel is not None:
+                channel_weights[tissue_class.channel] = weights[tissue_class.label]
+        return functional.cross_entropy(logits, channels, channel_weights, ignore_index=_IGNORED, reduction="sum")
 
     def _binary(self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        wanted = (labels == self.scheme.positive.label).float()
-        return functional.binary_cross_entropy_with_logits(logits[:, 0], wanted, weights[labels], reduction="sum")
+        positive = (labels == self.scheme.positive.label).float()
+        return functional.binary_cross_entropy_with_logits(logits[:, 0], positive, weights[labels], reduction="sum")
 
     def _divisor(self, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         if self.normalisation == "pixels":
@@ -87,16 +91,19 @@ class WeightedCrossEntropyLoss(nn.Module):
 
 
 def l2_parameter_groups(network: nn.Module, strength: float) -> list[dict[str, Any]]:
-    """Parameters for an optimiser that adds λ‖W‖² of all convolutions' weights to the loss.
+    """Return parameter groups for an optimiser that adds λ‖W‖² of all convolutions' weights to the loss.
+
+    Biases and normalisations are not regularised.
 
     Args:
-        network: whose parameters; biases and normalisations are not regularised.
-        strength: λ. The optimiser's ``weight_decay``, which multiplies W in the gradient, is twice that. (Adam's is the
-            loss's own; AdamW's is something else.)
+        network: the network to train.
+        strength: λ. The optimiser's ``weight_decay``, which multiplies W in the gradient, is twice that. (Adam adds it
+            to the gradient of the loss, as this needs; AdamW does not.)
 
-    Source: Gu et al. 2018, eq. 1 and section 4.1; printed inside the sum over examples, it belongs outside.
+    Source: Gu et al. 2018, eq. 1 and section 4.1. The paper prints the term inside the sum over examples; it belongs
+    outside.
     """
     convolutions = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    chosen = {id(weight) for weight in convolutions}
-    others = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+    regularised = {id(weight) for weight in convolutions}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in regularised]
     return [{"params": convolutions, "weight_decay": 2 * strength}, {"params": others, "weight_decay": 0.0}]

@@ -1,4 +1,4 @@
-"""Metrics of label maps and of networks' outputs: pure functions of arrays, and ignite metrics. Writes no file."""
+"""Metrics of label maps and network outputs: pure functions of arrays, and ignite metrics. Writes no file."""
 
 from ..renamed import renamed_in
 from .class_curves import ClassCurves

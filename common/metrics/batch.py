@@ -1,4 +1,4 @@
-"""What MONAI's engines make of a batch, as tensors."""
+"""Access to the batches of MONAI's engines, which split them into lists of items."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from ignite.engine import Engine
 
 
-def of_batch(engine: Engine, key: str) -> Any:
-    """One field of the engine's batch, which MONAI takes apart into a list of items."""
+def batch_field(engine: Engine, key: str) -> Any:
+    """Return one field of the engine's batch: a tensor, or a list of items."""
     batch: Any = engine.state.batch
     return batch[key] if isinstance(batch, dict) else [item[key] for item in batch]
 
 
-def batched(part: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
-    """MONAI's engines give lists of items once a batch is taken apart."""
+def stack_items(part: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return a tensor with a batch dimension of a batch that may have been split into items."""
     return part if isinstance(part, torch.Tensor) else torch.stack(list(part))

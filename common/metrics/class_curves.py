@@ -1,4 +1,4 @@
-"""Every class against the rest at every threshold, over any number of pixels in bounded memory."""
+"""Curves of every class against the rest over all thresholds, in bounded memory for any number of pixels."""
 
 from __future__ import annotations
 
@@ -12,36 +12,42 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from ..classes import ClassScheme
-from .batch import of_batch
+from .batch import batch_field
 from .confusion import check_otsu
 from .roc import BINS, count_scores, score_bins
 
 THRESHOLDS = np.round(np.arange(1, 100) / 100, 2)
-FIGURES = ("iou", "precision", "recall", "sensitivity", "specificity")
 
 
 def class_log_odds(logits: torch.Tensor, scheme: ClassScheme) -> torch.Tensor:
-    """``(B, C, h, w)`` logits -> ``(B, number of classes, h, w)``: log of p / (1 - p) of each class in label order,
-    which keeps apart what rounds to the same probability."""
+    """Return log(p / (1 - p)) of each class, which separates values that round to the same probability.
+
+    Args:
+        logits: ``(B, C, h, w)``.
+        scheme: the classes.
+
+    Returns:
+        ``(B, number of classes, h, w)``, in label order.
+    """
     if scheme.activation == "sigmoid":
         positive = logits[:, :1].float()
         return torch.cat([positive if c.channel is not None else -positive for c in scheme.classes], dim=1)
-    of_classes = logits[:, [c.channel for c in scheme.classes]].float()
-    every = of_classes.unsqueeze(1).repeat(1, len(scheme), 1, 1, 1)
+    class_logits = logits[:, [c.channel for c in scheme.classes]].float()
+    repeated = class_logits.unsqueeze(1).repeat(1, len(scheme), 1, 1, 1)
     own = torch.eye(len(scheme), dtype=torch.bool, device=logits.device)[None, :, :, None, None]
-    return of_classes - every.masked_fill(own, -torch.inf).logsumexp(dim=2)
+    return class_logits - repeated.masked_fill(own, -torch.inf).logsumexp(dim=2)
 
 
 class ClassCurves(Metric):
-    """Labelled pixels by class, by whether they are of it, and by its log-odds.
+    """Counts of labelled pixels for each class: by whether they belong to it, and by its log-odds.
 
     Args:
         scheme: the classes.
-        otsu: as of :class:`SlideConfusion`; ``"skipped"`` gives targets without tissue wholly to the skipped class.
-        output_transform: of the engine's output, to logits ``(B, C, h, w)`` and labels ``(B, 1, h, w)``.
+        otsu: see :class:`SlideConfusion`; ``"skipped"`` assigns targets without tissue to the skipped class.
+        output_transform: maps the engine's output to logits ``(B, C, h, w)`` and labels ``(B, 1, h, w)``.
 
     Raises:
-        ValueError: ``otsu`` as of :class:`SlideConfusion`.
+        ValueError: unknown ``otsu``, or one that the scheme does not allow.
     """
 
     def __init__(
@@ -56,8 +62,8 @@ class ClassCurves(Metric):
         super().__init__(output_transform=output_transform, device=device)
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Called by the engine after every batch."""
-        tissue = of_batch(engine, "tissue") if self.otsu is not None else None
+        """Update from the engine's batch; the engine calls this after each one."""
+        tissue = batch_field(engine, "tissue") if self.otsu is not None else None
         self.update((*self._output_transform(engine.state.output), tissue))
 
     @reinit__is_reduced
@@ -82,45 +88,52 @@ class ClassCurves(Metric):
 
     def _skipped(self, scores: np.ndarray) -> np.ndarray:
         assert self.scheme.skipped is not None
-        given = np.full_like(scores, -np.inf)
-        given[self.scheme.skipped.label - 1] = np.inf
-        return given
+        certain = np.full_like(scores, -np.inf)
+        certain[self.scheme.skipped.label - 1] = np.inf
+        return certain
 
     @sync_all_reduce("_counts")
     def compute(self) -> np.ndarray:
-        """``(classes, 2, 65536)`` pixels: of other classes, and of this one."""
+        """Return ``(classes, 2, 65536)`` pixel counts: pixels of other classes first, then those of the class."""
         return self._counts.cpu().numpy()
 
 
 def threshold_table(counts: np.ndarray) -> pd.DataFrame:
-    """IoU, precision, recall, sensitivity (which is recall) and specificity of a class where its probability is at
-    least 0.01, 0.02, …, 0.99.
+    """Return IoU, precision, recall, sensitivity (which is recall) and specificity of a class at thresholds of its
+    probability of 0.01, 0.02, …, 0.99.
 
     Args:
-        counts: of the class, ``(2, 65536)``; both rows have pixels.
+        counts: ``(2, 65536)`` counts of the class from :class:`ClassCurves`; both rows have pixels.
     """
     above = counts[:, ::-1].cumsum(axis=1)[:, ::-1].astype(np.float64)
     odds = np.log(THRESHOLDS / (1 - THRESHOLDS))
-    false, true = above[:, score_bins(odds)]
+    fp, tp = above[:, score_bins(odds)]
     negatives, positives = counts.sum(axis=1).astype(np.float64)
     with np.errstate(invalid="ignore"):
-        precision = np.where(true + false > 0, true / (true + false), np.nan)
-    recall = true / positives
+        precision = np.where(tp + fp > 0, tp / (tp + fp), np.nan)
+    recall = tp / positives
     return pd.DataFrame(
         {
             "threshold": THRESHOLDS,
-            "iou": true / (positives + false),
+            "iou": tp / (positives + fp),
             "precision": precision,
             "recall": recall,
             "sensitivity": recall,
-            "specificity": 1 - false / negatives,
+            "specificity": 1 - fp / negatives,
         }
     )
 
 
-def meeting(table: pd.DataFrame, one: str, other: str) -> dict[str, float]:
-    """The first threshold at which one figure is no longer on the same side of the other, and their mean there;
-    nothing if they do not meet."""
+def break_even_point(table: pd.DataFrame, one: str, other: str) -> dict[str, float]:
+    """Return the first threshold at which two columns meet or cross, and their mean there.
+
+    Args:
+        table: from :func:`threshold_table`.
+        one, other: names of the columns.
+
+    Returns:
+        ``value`` and ``threshold``; empty if they do not meet.
+    """
     difference = (table[one] - table[other]).to_numpy()
     known = np.nonzero(np.isfinite(difference))[0]
     sign = np.sign(difference[known])

@@ -11,20 +11,24 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from ..classes import ClassScheme
-from .batch import batched, of_batch
+from .batch import batch_field, stack_items
 
 OTSU = (None, "skipped", "exclude")
 
 
 def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
-    """Pixels by true class (row) and predicted class (column).
+    """Return the pixels by true class (row) and predicted class (column).
 
     Args:
         prediction: label map; 0 (not predicted) counts in the last column.
         truth: label map of the same shape; 0 (unlabelled) is not counted.
+        num_classes: number of classes, whose labels are 1, 2, ….
 
     Returns:
         ``(num_classes, num_classes + 1)`` int64; the last column is "not predicted".
+
+    Raises:
+        ValueError: shapes that differ, or a label above ``num_classes``.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} differ in shape")
@@ -38,12 +42,18 @@ def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, num_classes: int
 
 
 def batch_confusion(scheme: ClassScheme, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return :func:`confusion_matrix` of a batch, on the CPU; pixels are counted where the logits are."""
+    """Return :func:`confusion_matrix` of a batch, on the CPU. Pixels are counted on the logits' device.
+
+    Args:
+        scheme: the classes.
+        logits: ``(B, C, h, w)``.
+        labels: ``(B, 1, h, w)``.
+    """
     prediction, classes = scheme.labels_from_logits(logits).long(), len(scheme)
     truth = labels[:, 0].to(logits.device).long()
     if prediction.shape != truth.shape:
         raise ValueError(f"prediction {tuple(prediction.shape)} and truth {tuple(truth.shape)} differ in shape")
-    # Row and column 0 are unlabelled pixels, the last ones all labels that the scheme does not have.
+    # Row and column 0 hold unlabelled pixels, the last ones all labels that the scheme does not have.
     side = classes + 2
     pairs = truth.clamp(max=classes + 1).flatten() * side + prediction.clamp(max=classes + 1).flatten()
     counts = torch.bincount(pairs, minlength=side * side).reshape(side, side).cpu()
@@ -54,7 +64,7 @@ def batch_confusion(scheme: ClassScheme, logits: torch.Tensor, labels: torch.Ten
 
 
 def check_otsu(otsu: str | None, scheme: ClassScheme) -> None:
-    """Raise ValueError for an unknown treatment of targets without tissue, or one that the scheme does not allow."""
+    """Raise ValueError for an unknown ``otsu``, or one that the scheme does not allow; see :class:`SlideConfusion`."""
     if otsu not in OTSU:
         raise ValueError(f"otsu must be one of {', '.join(map(str, OTSU))}, not {otsu!r}")
     if otsu == "skipped" and scheme.skipped is None:
@@ -62,17 +72,17 @@ def check_otsu(otsu: str | None, scheme: ClassScheme) -> None:
 
 
 class SlideConfusion(Metric):
-    """A confusion matrix of each slide.
+    """Confusion matrix of each slide.
 
     The engine's batch holds ``slide`` (its position in the data) and, with ``otsu``, ``tissue`` (whether Otsu's
     threshold finds tissue in the target) of every patch.
 
     Args:
         scheme: the classes.
-        num_slides: how many slides the data has.
-        otsu: targets without tissue: None scores them like the others, ``"skipped"`` as the scheme's ``skipped`` class,
-            which they get when they are not predicted, ``"exclude"`` leaves them out.
-        output_transform: of the engine's output, to logits ``(B, C, h, w)`` and labels ``(B, 1, h, w)``.
+        num_slides: number of slides in the data.
+        otsu: treatment of targets without tissue. None scores them like the others; ``"skipped"`` scores them as the
+            scheme's ``skipped`` class, which they get if they are not predicted; ``"exclude"`` leaves them out.
+        output_transform: maps the engine's output to logits ``(B, C, h, w)`` and labels ``(B, 1, h, w)``.
 
     Raises:
         ValueError: an unknown ``otsu``, or a scheme without a skipped class for it.
@@ -91,9 +101,9 @@ class SlideConfusion(Metric):
         super().__init__(output_transform=output_transform, device=device)
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Called by the engine after every batch."""
-        tissue = of_batch(engine, "tissue") if self.otsu is not None else None
-        self.update((*self._output_transform(engine.state.output), of_batch(engine, "slide"), tissue))
+        """Update from the engine's batch; the engine calls this after each one."""
+        tissue = batch_field(engine, "tissue") if self.otsu is not None else None
+        self.update((*self._output_transform(engine.state.output), batch_field(engine, "slide"), tissue))
 
     @reinit__is_reduced
     def reset(self) -> None:
@@ -103,7 +113,7 @@ class SlideConfusion(Metric):
 
     @reinit__is_reduced
     def update(self, output: Sequence) -> None:
-        logits, labels = (batched(part) for part in output[:2])
+        logits, labels = (stack_items(part) for part in output[:2])
         slides, tissue = output[2:]
         for item, slide in enumerate(int(number) for number in slides):
             one = slice(item, item + 1)
@@ -119,5 +129,5 @@ class SlideConfusion(Metric):
 
     @sync_all_reduce("_matrices", "_excluded")
     def compute(self) -> tuple[np.ndarray, np.ndarray]:
-        """``(slides, classes, classes + 1)`` pixels, and ``(slides,)`` labelled pixels left out."""
+        """Return ``(slides, classes, classes + 1)`` pixel counts, and ``(slides,)`` excluded labelled pixels."""
         return self._matrices.cpu().numpy(), self._excluded.cpu().numpy()

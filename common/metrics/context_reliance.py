@@ -1,4 +1,4 @@
-"""How much a network relies on what lies around its target."""
+"""Reliance of a network on the surroundings of its target."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from monai.networks.utils import eval_mode
 
 from ..classes import ClassScheme
-from .batch import batched, of_batch
+from .batch import batch_field, stack_items
 from .confusion import batch_confusion
 from .segmentation import scores
 
 
 class ContextReliance(Metric):
-    """The mean IoU lost when views of the patch come from elsewhere on the slide.
+    """Loss of mean IoU when views of the patch are taken from another place on the slide.
 
-    ``compute`` gives ``{"view 2": lost, "view 3": lost, "views 2+3": lost}``: each view but the finest alone, and
-    all of them together; with ``centre`` also ``"ring"``: what the finest view shows around the target. A network that
-    loses nothing does not use its context, whatever its architecture says.
+    ``compute`` returns ``{"view 2": loss, "view 3": loss, "views 2+3": loss}``: each view but the finest alone, and all
+    of them together. With ``centre`` it has ``"ring"`` too: the finest view's pixels around the target. A network that
+    loses nothing does not use its context, whatever its architecture.
 
     Args:
         scheme: the classes.
-        network: from image to logits; runs once more for every entry of the result.
-        num_views: how many views a patch has.
-        centre: pixels a side of the finest view's centre that is the target, where the view is wider.
-        key: of the engine's batch: the patches around other centres of the same slides, ``(B, 3·S, H, W)``.
-        classes: those that the mean counts; all by default.
-        output_transform: of the engine's output, to logits ``(B, C, h, w)``, labels ``(B, 1, h, w)`` and image.
+        network: maps images to logits; runs once more for every entry of the result.
+        num_views: number of views of a patch.
+        centre: pixels a side of the target, if it is the centre of a wider finest view.
+        key: key of the patches around other centres of the same slides, ``(B, 3·S, H, W)``, in the engine's batch.
+        classes: classes that the mean counts; all by default.
+        output_transform: maps the engine's output to logits ``(B, C, h, w)``, labels ``(B, 1, h, w)`` and image.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class ContextReliance(Metric):
         super().__init__(output_transform=output_transform, device=device)
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Called by the engine after every batch."""
+        """Update from the engine's batch; the engine calls this after each one."""
         network = getattr(engine, "network", None)
-        # MONAI's evaluators leave evaluation mode after each forward pass: batch normalisation would be by this batch,
-        # and would learn from it.
+        # MONAI's evaluators leave evaluation mode after each forward pass: batch normalisation would normalise by this
+        # batch, and would learn from it.
         with eval_mode(*([] if network is None else [network])):
-            self.update((*self._output_transform(engine.state.output), of_batch(engine, self.key)))
+            self.update((*self._output_transform(engine.state.output), batch_field(engine, self.key)))
 
     @reinit__is_reduced
     def reset(self) -> None:
@@ -66,7 +66,7 @@ class ContextReliance(Metric):
 
     @reinit__is_reduced
     def update(self, output: Sequence) -> None:
-        logits, labels, image, elsewhere = (batched(part) for part in output)
+        logits, labels, image, elsewhere = (stack_items(part) for part in output)
         elsewhere = elsewhere.to(image.device)
         self._matrices[0] += batch_confusion(self.scheme, logits, labels)
         for index, mixed in enumerate(self._mixed(image, elsewhere)):
@@ -74,7 +74,7 @@ class ContextReliance(Metric):
                 self._matrices[index + 1] += batch_confusion(self.scheme, self.network(mixed), labels)
 
     def _mixed(self, image: torch.Tensor, elsewhere: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The patches with each part replaced in turn, in the order of the result."""
+        """Yield the patches with each part replaced in turn, in the order of the result."""
         for views in self.replaced:
             mixed = image.clone()
             for view in views:

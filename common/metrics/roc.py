@@ -1,4 +1,4 @@
-"""Receiver operating characteristic over any number of pixels, in bounded memory."""
+"""Receiver operating characteristic, in bounded memory for any number of pixels."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from ..classes import ClassScheme
-from .batch import of_batch
+from .batch import batch_field
 from .confusion import check_otsu
 
 BINS = 2**16
 
 
 def score_bins(logits: np.ndarray) -> np.ndarray:
-    """The bin of every logit, 0 to 65535, in the logits' order.
+    """Return the bin of every logit, 0 to 65535, in the logits' order.
 
-    The bins are the float16 numbers: as fine for a pixel that is nearly surely tumour, or surely not, as for a doubtful
-    one, which bins of the probability are not. Larger logits than float16 has are put with its largest.
+    The bins are the float16 numbers. Unlike bins of the probability, they are as fine for nearly certain pixels as for
+    doubtful ones. Logits beyond the range of float16 fall into its outermost bins.
     """
     largest = np.finfo(np.float16).max
-    # Adding 0 makes a negative zero the positive one.
+    # Adding 0 turns a negative zero into the positive one.
     bits = (np.clip(logits, -largest, largest).astype(np.float16) + np.float16(0)).view(np.uint16)
     return np.where(bits & 0x8000, ~bits, bits | 0x8000)
 
 
 def count_scores(logits: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Pixels by truth and score: ``(2, 65536)`` int64, negatives first.
+    """Return the pixels by truth and score: ``(2, 65536)`` int64, negatives first.
 
     Args:
-        logits: of each pixel, finite.
-        positive: bool, of the same shape.
+        logits: logit of each pixel; infinite ones are allowed.
+        positive: whether each pixel is of the positive class, bool of the same shape.
 
     Raises:
         ValueError: a logit is not a number.
@@ -47,8 +47,8 @@ def count_scores(logits: np.ndarray, positive: np.ndarray) -> np.ndarray:
 
 
 def roc_curve(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates, from the highest threshold (0, 0) to the lowest (1, 1), one point per bin that has
-    pixels.
+    """Return false and true positive rates, from the highest threshold (0, 0) to the lowest (1, 1), with one point per
+    bin that has pixels.
 
     Args:
         counts: from :func:`count_scores`; both classes have pixels.
@@ -59,27 +59,28 @@ def roc_curve(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def auc(counts: np.ndarray) -> float | None:
-    """Area under the curve; None where one class has no pixels."""
+    """Return the area under the curve of :func:`roc_curve`; None if one class has no pixels."""
     if not counts.any(axis=1).all():
         return None
-    false, true = roc_curve(counts)
-    return float((np.diff(false) * (true[1:] + true[:-1])).sum() / 2)
+    fpr, tpr = roc_curve(counts)
+    return float((np.diff(fpr) * (tpr[1:] + tpr[:-1])).sum() / 2)
 
 
 class SlideROC(Metric):
-    """Scores of each slide's labelled pixels by truth, for curves of single slides and of all together.
+    """Counts of each slide's labelled pixels by truth and score, for curves of single slides and of all together.
 
-    The engine's batch holds ``slide``, its position in the data, of every patch.
+    The engine's batch holds ``slide`` (its position in the data) and, with ``otsu``, ``tissue`` (whether Otsu's
+    threshold finds tissue in the target) of every patch.
 
     Args:
-        scheme: of one output channel.
-        num_slides: how many slides the data has.
-        otsu: as of :class:`SlideConfusion`; ``"skipped"`` gives targets without tissue the lowest score, or the highest
+        scheme: the classes; its activation is a sigmoid.
+        num_slides: number of slides in the data.
+        otsu: see :class:`SlideConfusion`; ``"skipped"`` assigns targets without tissue the lowest score, or the highest
             if the skipped class is the positive one.
-        output_transform: of the engine's output, to logits ``(B, 1, h, w)`` and labels ``(B, 1, h, w)``.
+        output_transform: maps the engine's output to logits ``(B, 1, h, w)`` and labels ``(B, 1, h, w)``.
 
     Raises:
-        ValueError: the scheme is not one of a sigmoid; or ``otsu`` as of :class:`SlideConfusion`.
+        ValueError: a scheme without a sigmoid, or an ``otsu`` that is unknown or that the scheme does not allow.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class SlideROC(Metric):
         device: str | torch.device = "cpu",
     ) -> None:
         if scheme.activation != "sigmoid":
-            raise ValueError("a ROC curve is of two classes told apart by one score: the scheme must be a sigmoid's")
+            raise ValueError("a ROC curve needs two classes and one score: the scheme's activation must be a sigmoid")
         check_otsu(otsu, scheme)
         self.positive = scheme.positive.label
         self.num_slides, self.otsu = num_slides, otsu
@@ -100,9 +101,9 @@ class SlideROC(Metric):
         super().__init__(output_transform=output_transform, device=device)
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Called by the engine after every batch."""
-        tissue = of_batch(engine, "tissue") if self.otsu is not None else None
-        self.update((*self._output_transform(engine.state.output), of_batch(engine, "slide"), tissue))
+        """Update from the engine's batch; the engine calls this after each one."""
+        tissue = batch_field(engine, "tissue") if self.otsu is not None else None
+        self.update((*self._output_transform(engine.state.output), batch_field(engine, "slide"), tissue))
 
     @reinit__is_reduced
     def reset(self) -> None:
@@ -123,5 +124,5 @@ class SlideROC(Metric):
 
     @sync_all_reduce("_counts")
     def compute(self) -> np.ndarray:
-        """``(slides, 2, 65536)`` pixels."""
+        """Return ``(slides, 2, 65536)`` pixel counts."""
         return self._counts.cpu().numpy()

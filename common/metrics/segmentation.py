@@ -1,4 +1,4 @@
-"""Scores of confusion matrices and label maps, and the metrics that pick a checkpoint."""
+"""Scores of confusion matrices and label maps, and the metrics that select a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from ..classes import ClassScheme
 from ..losses.cross_entropy import WeightedCrossEntropyLoss
-from .batch import batched
+from .batch import stack_items
 from .confusion import batch_confusion, confusion_matrix
 
 
 def scores(matrix: np.ndarray, names: Sequence[str], classes: Sequence[str] | None = None) -> dict[str, Any]:
-    """IoU, recall, precision and F1 per class and their plain means, and pixel accuracy.
+    """Return IoU, recall, precision and F1 per class, their unweighted means, and pixel accuracy.
 
     Args:
         matrix: from :func:`confusion_matrix`.
         names: class names in label order.
-        classes: those that count; pixels of other true classes do not. All by default.
+        classes: classes that count, all by default. Pixels of other true classes are ignored.
 
     Returns:
         ``mean_iou``, ``mean_recall``, ``mean_precision``, ``mean_f1``, ``pixel_accuracy``, ``labelled_pixels``,
-        ``not_predicted`` (share of labelled pixels) and ``classes``: the figures per class. A class without labelled
-        pixels has no figures (None) and does not enter the means.
+        ``not_predicted`` (share of labelled pixels) and ``classes``: the results per class. A class without labelled
+        pixels has no results (None) and does not enter the means.
 
     Raises:
-        ValueError: ``classes`` names one that there is not.
+        ValueError: ``classes`` names an unknown class.
 
     Source: Ho et al. 2021, eqs. 3–5.
     """
@@ -40,62 +40,66 @@ def scores(matrix: np.ndarray, names: Sequence[str], classes: Sequence[str] | No
             raise ValueError(f"no class {', '.join(unknown)}; there are {', '.join(names)}")
         matrix = np.where(np.isin(names, list(classes))[:, None], matrix, 0)
     square = matrix[:, : len(names)].astype(np.float64)
-    hit, true, predicted = np.diag(square), matrix.sum(axis=1).astype(np.float64), square.sum(axis=0)
-    present = true > 0
+    tp, support, predicted = np.diag(square), matrix.sum(axis=1).astype(np.float64), square.sum(axis=0)
+    present = support > 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        figures = {
-            "iou": hit / (true + predicted - hit),
-            "recall": hit / true,
-            # Never predicted though present: nothing it said was right.
-            "precision": np.where(predicted > 0, hit / predicted, 0.0),
-            "f1": 2 * hit / (true + predicted),
+        results = {
+            "iou": tp / (support + predicted - tp),
+            "recall": tp / support,
+            # 0 for a class that is present but never predicted.
+            "precision": np.where(predicted > 0, tp / predicted, 0.0),
+            "f1": 2 * tp / (support + predicted),
         }
-    total = true.sum()
-    result: dict[str, Any] = {
-        f"mean_{name}": float(values[present].mean()) if present.any() else None for name, values in figures.items()
+    total = support.sum()
+    summary: dict[str, Any] = {
+        f"mean_{name}": float(values[present].mean()) if present.any() else None for name, values in results.items()
     }
-    result["pixel_accuracy"] = float(hit.sum() / total) if total else None
-    result["labelled_pixels"] = int(total)
-    result["not_predicted"] = float(matrix[:, -1].sum() / total) if total else None
-    result["classes"] = {
+    summary["pixel_accuracy"] = float(tp.sum() / total) if total else None
+    summary["labelled_pixels"] = int(total)
+    summary["not_predicted"] = float(matrix[:, -1].sum() / total) if total else None
+    summary["classes"] = {
         name: {
-            "labelled_pixels": int(true[i]),
-            **{figure: float(values[i]) if present[i] else None for figure, values in figures.items()},
+            "labelled_pixels": int(support[i]),
+            **{key: float(values[i]) if present[i] else None for key, values in results.items()},
         }
         for i, name in enumerate(names)
         if classes is None or name in classes
     }
-    return result
+    return summary
 
 
 def bach_score(prediction: np.ndarray, truth: np.ndarray, grades: int = 4) -> float:
-    """The Score of the BACH challenge, pooled over all pixels: 1 less the distances of predicted grades from true ones,
-    as a share of the largest there could be where either is not normal.
+    """Return the score of the BACH challenge, pooled over all pixels.
+
+    It is 1 minus the sum of distances between predicted and true grades, divided by the largest possible sum. Pixels
+    that are normal in both do not count.
 
     Args:
-        prediction, truth: grades from 0, normal, to ``grades - 1``, invasive, of the same shape.
-        grades: how many.
+        prediction, truth: grades from 0 (normal) to ``grades - 1`` (invasive), of the same shape.
+        grades: number of grades.
 
     Raises:
-        ValueError: the shapes differ, or a grade is none of these.
+        ValueError: shapes that differ, or a grade out of this range.
 
     Source: Li et al. 2020, eqs. 10 and 11; Aresta et al. 2019.
     """
-    grade = [np.asarray(grades_of).astype(np.int64) for grades_of in (prediction, truth)]
-    if any(part.size and (part.min() < 0 or part.max() >= grades) for part in grade):
+    maps = [np.asarray(grade_map).astype(np.int64) for grade_map in (prediction, truth)]
+    if any(part.size and (part.min() < 0 or part.max() >= grades) for part in maps):
         raise ValueError(f"a grade that is none of 0 to {grades - 1}")
-    return matrix_bach_score(confusion_matrix(grade[0] + 1, grade[1] + 1, grades))
+    return matrix_bach_score(confusion_matrix(maps[0] + 1, maps[1] + 1, grades))
 
 
 def matrix_bach_score(matrix: np.ndarray) -> float:
-    """:func:`bach_score` from a confusion matrix whose classes are grades in label order. What was not predicted counts
-    as far off as can be."""
+    """Return :func:`bach_score` of a confusion matrix whose classes are grades in label order.
+
+    Pixels without a prediction count as the farthest possible grade.
+    """
     grades = len(matrix)
     true, predicted = np.arange(grades)[:, None], np.arange(grades)[None]
     worst = np.maximum(true, grades - 1 - true).repeat(grades + 1, axis=1)
     distance = worst.copy()
     distance[:, :grades] = np.abs(predicted - true)
-    # Normal tissue that was found normal does not count.
+    # Normal tissue that is predicted normal does not count.
     possible = worst.copy()
     possible[0, 0] = 0
     total = float((matrix * possible).sum())
@@ -103,15 +107,15 @@ def matrix_bach_score(matrix: np.ndarray) -> float:
 
 
 def seam_ratio(labels: np.ndarray, target: int) -> float | None:
-    """How blocky a stitched label map is: label changes along the seams of its targets over those elsewhere.
+    """Return the rate of label changes across the seams of a stitched map's targets, divided by the rate elsewhere.
 
     Args:
-        labels: ``(height, width)`` label map of a whole slide, targets from its top left corner.
+        labels: ``(height, width)`` label map of a whole slide; its targets start at the top left corner.
         target: pixels a side of a target.
 
     Returns:
-        share of neighbouring pixels with different labels across seams, divided by the same away from seams; 1 where
-        seams do not show, more where they do. None where no label changes away from seams.
+        share of neighbouring pixels with different labels across seams, divided by the same share away from seams: 1 if
+        seams are invisible, more if they are visible. None if no label changes away from seams.
     """
     seams, others = np.zeros(2), np.zeros(2)
     for axis in (0, 1):
@@ -126,16 +130,17 @@ def seam_ratio(labels: np.ndarray, target: int) -> float | None:
 
 
 class MeanIoU(Metric):
-    """Mean IoU over the classes that have labelled pixels, from one global confusion matrix summed over batches (and
-    processes): the figure that picks the checkpoint (Ho et al. 2021, section 2.5).
+    """Mean IoU over the classes that have labelled pixels, from one confusion matrix of all batches (and processes).
+
+    It selects the checkpoint (Ho et al. 2021, section 2.5).
 
     ``update`` takes ``(logits, labels)``: ``(B, C, h, w)`` and ``(B, 1, h, w)``, or lists of both without the batch
     dimension.
 
     Args:
         scheme: the classes.
-        classes: those that count, as in :func:`scores`; all by default.
-        output_transform, device: as every ignite metric's.
+        classes: classes that count, as in :func:`scores`; all by default.
+        output_transform, device: as in every ignite metric.
     """
 
     def __init__(
@@ -154,7 +159,7 @@ class MeanIoU(Metric):
 
     @reinit__is_reduced
     def update(self, output: Sequence) -> None:
-        logits, labels = (batched(part) for part in output)
+        logits, labels = (stack_items(part) for part in output)
         self._matrix += batch_confusion(self.scheme, logits, labels)
 
     @sync_all_reduce("_matrix")
@@ -164,10 +169,10 @@ class MeanIoU(Metric):
 
 
 class PrimaryOutput:
-    """An ``output_transform``: of networks that are trained by several outputs, the final one and its labels.
+    """An ``output_transform`` that selects the final one of several supervised outputs, and its labels.
 
     Args:
-        scheme: whose channels each output has.
+        scheme: the classes, whose channels every output has.
     """
 
     def __init__(self, scheme: ClassScheme) -> None:
@@ -179,13 +184,13 @@ class PrimaryOutput:
 
 
 class MeanLoss(Metric):
-    """A loss over all pixels of all batches (and processes), as if they were one batch.
+    """Loss over all pixels of all batches (and processes), as of one batch.
 
-    ``update`` takes ``(logits, labels)`` as :class:`MeanIoU` does.
+    ``update`` takes ``(logits, labels)`` like :class:`MeanIoU`.
 
     Args:
         loss: the loss.
-        output_transform, device: as every ignite metric's.
+        output_transform, device: as in every ignite metric.
     """
 
     def __init__(
@@ -203,7 +208,7 @@ class MeanLoss(Metric):
 
     @reinit__is_reduced
     def update(self, output: Sequence) -> None:
-        logits, labels = (batched(part) for part in output)
+        logits, labels = (stack_items(part) for part in output)
         with torch.no_grad():
             self._sums += torch.stack(self.loss.sums(logits, labels)).double().cpu()
 
@@ -211,5 +216,5 @@ class MeanLoss(Metric):
     def compute(self) -> float:
         total, divisor = self._sums.tolist()
         if not divisor:
-            raise ValueError("no labelled pixel to take the loss of")
+            raise ValueError("no labelled pixel, so the mean loss is undefined")
         return total / divisor

@@ -12,7 +12,7 @@ from .hooknet import HookNet
 from .mrn import MRN, MultiResolution
 from .multi_level_unet import MultiLevelUNet
 from .multi_output import MultiOutput
-from .resnet import freeze_batch_normalisation
+from .resnet import freeze_batch_norm
 from .segnet import SegNet
 from .unet import UNet
 
@@ -39,7 +39,7 @@ __all__ = [
     "SegNet",
     "SegmentationNetwork",
     "UNet",
-    "freeze_batch_normalisation",
+    "freeze_batch_norm",
     "load_released_dmmn",
     "sync_batch_norm",
 ]

@@ -1,4 +1,4 @@
-"""Batch normalisation where several processes train one network."""
+"""Batch normalisation when several processes train one network."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 class _FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Normalises as in evaluation, in training too."""
+    """Batch normalisation that also normalises in training as in evaluation."""
 
     def train(self, mode: bool = True) -> _FrozenBatchNorm2d:
         return super().train(False)
 
 
 def sync_batch_norm(network: _Network, device: torch.device, frozen: bool = False) -> _Network:
-    """Let all processes normalise alike, so that together they train as one with all their patches in its batch.
+    """Make batch normalisation the same in all processes, so that they train like one process with all their patches.
 
     Args:
-        network: changed in place, and given back.
-        device: where it trains. On GPUs the mean and variance are those of all processes' patches (PyTorch's
-            ``SyncBatchNorm``); on CPUs, where PyTorch cannot, each process takes those of its own.
-        frozen: leave statistics, scales and shifts as they are instead: the same for all, on any device.
+        network: the network, which is changed in place and returned.
+        device: device that it trains on. On GPUs the mean and variance are those of all processes' patches (PyTorch's
+            ``SyncBatchNorm``). PyTorch cannot do this on CPUs: each process then uses those of its own patches.
+        frozen: keep statistics, scales and shifts unchanged instead, which works on any device.
     """
     if frozen:
         for module in network.modules():

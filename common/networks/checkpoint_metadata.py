@@ -1,4 +1,4 @@
-"""What the weights in a checkpoint are for, as the JSON file next to it says."""
+"""Metadata of a checkpoint: the JSON file next to it that says what its weights are for."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ logger = logging.getLogger(__name__)
 _SYNTHETIC = (
     "These weights were trained on synthetic slides only: they show how the tool works, not what the tissue is."
 )
-# µm/px that differ by less are the same number, written with fewer digits.
+# µm/px that differ by a smaller fraction are the same number, written with fewer digits.
 _SAME_MPP = 1e-3
 
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """What is known of a checkpoint's weights.
+    """Metadata of a checkpoint's weights.
 
     Attributes:
-        sha256: of the checkpoint file that is described.
+        sha256: digest of the checkpoint file.
         bundle: name of the bundle that trained it.
-        overlays: names of the configs that, laid over the bundle's, define this network, in order.
-        network: class name.
+        overlays: names of the configs that define this network when laid over the bundle's, in order.
+        network: name of its class.
         fields_of_view: ``mpp``, ``size`` and ``anchor`` of each view, finest first.
-        target: ``mpp`` and ``size`` of what is predicted.
-        classes: names in label order.
+        target: ``mpp`` and ``size`` of the prediction.
+        classes: class names in label order.
         trained_on: a sentence about the training slides.
-        synthetic: whether all of them were synthetic; None: not known, or some were.
-        stains: of the training slides, as far as the datalist says.
-        slides: how many were trained on.
-        multimag: the version that wrote this.
+        synthetic: whether all of them were synthetic; None if unknown, or if only some were.
+        stains: stains of the training slides, as far as the datalist states them.
+        slides: number of training slides.
+        multimag: version that wrote the file.
     """
 
     sha256: str
@@ -54,13 +54,13 @@ class CheckpointMetadata:
 
     @property
     def note(self) -> str | None:
-        """A sentence for whoever looks at what these weights predicted; None if nothing is known."""
+        """A sentence on the training data for readers of the predictions; None if it is unknown."""
         if self.synthetic:
             return _SYNTHETIC
-        said = (self.trained_on or "").strip().rstrip(".")
-        if not said:
+        source = (self.trained_on or "").strip().rstrip(".")
+        if not source:
             return None
-        return f"Weights trained on{'' if said[0].isdigit() else ':'} {said}."
+        return f"Weights trained on{'' if source[0].isdigit() else ':'} {source}."
 
     @property
     def mpp(self) -> list[float]:
@@ -69,7 +69,7 @@ class CheckpointMetadata:
 
     @property
     def remedy(self) -> str | None:
-        """How to get the configs that fit these weights; None if that is not known."""
+        """Advice on the configs that fit these weights; None if they are unknown."""
         if self.overlays:
             noun = "overlay" if len(self.overlays) == 1 else "overlays"
             return f"Add the {noun} it was trained with: --config {','.join(self.overlays)}"
@@ -78,7 +78,7 @@ class CheckpointMetadata:
         return None
 
     def facts(self) -> dict[str, Any]:
-        """Return what a record of results says of the weights."""
+        """Return the facts about the weights that a record of results states."""
         return {
             "trained_on": self.trained_on,
             "synthetic": self.synthetic,
@@ -92,19 +92,19 @@ class CheckpointMetadata:
     ) -> str | None:
         """Return how a config's views, target and classes differ from those in training, or None.
 
-        Sizes in pixels may differ: the same weights run on larger and smaller views, and what does not fit the
-        network is refused where the network is checked.
+        Sizes in pixels may differ: the same weights run on larger and smaller views, and the check of the network
+        refuses sizes that do not fit it.
 
         Args:
             fields_of_view: mappings or objects with ``mpp``, ``size`` and ``anchor``; None is not compared.
-            target: the same for what is predicted; None is not compared.
-            classes: names in label order; None is not compared.
+            target: the same for the prediction; None is not compared.
+            classes: class names in label order; None is not compared.
         """
         views = None if fields_of_view is None else [as_view(view) for view in fields_of_view]
         if views is not None and self.fields_of_view:
-            given = [view["mpp"] for view in views]
-            if not _same(given, self.mpp):
-                return f"was trained with views at {_listed(self.mpp)} µm/px, the config says {_listed(given)}"
+            configured = [view["mpp"] for view in views]
+            if not _same(configured, self.mpp):
+                return f"was trained with views at {_listed(self.mpp)} µm/px, the config says {_listed(configured)}"
             for view, known in zip(views, self.fields_of_view, strict=True):
                 if view["anchor"] != known.get("anchor", "center"):
                     return (
@@ -121,7 +121,7 @@ class CheckpointMetadata:
 
 
 def as_view(value: Any) -> dict[str, Any]:
-    """Return a field of view, given as a mapping or as an object, as JSON holds it."""
+    """Return a field of view, a mapping or an object, in the form of the JSON file."""
     if isinstance(value, Mapping):
         mpp, size, anchor = value["mpp"], value["size"], value.get("anchor", "center")
     else:
@@ -130,7 +130,7 @@ def as_view(value: Any) -> dict[str, Any]:
 
 
 def metadata_path(checkpoint: str | Path) -> Path:
-    """Return where the metadata of a checkpoint is: ``model.pt`` -> ``model.json``."""
+    """Return the path of a checkpoint's metadata: ``model.pt`` -> ``model.json``."""
     return Path(checkpoint).with_suffix(".json")
 
 
@@ -138,22 +138,22 @@ def read_checkpoint_metadata(checkpoint: str | Path, sha256: str | None = None) 
     """Read the metadata of a checkpoint.
 
     Args:
-        checkpoint: the weights' file.
-        sha256: its digest, if the caller has it already.
+        checkpoint: path of the weights.
+        sha256: digest of the weights, if the caller has it already.
 
     Returns:
-        None if there are none, or if they describe another file than this one, which is logged.
+        None if there are none, or if they describe another file, which is logged.
 
     Raises:
-        ValueError: the JSON file is damaged; says where.
+        ValueError: the JSON file is damaged.
     """
     path = metadata_path(checkpoint)
     if not path.is_file():
         return None
-    found = _parsed(path)
-    if found is None:
+    metadata = _parsed(path)
+    if metadata is None:
         return None
-    if found.sha256 != (sha256 or _sha256(Path(checkpoint))):
+    if metadata.sha256 != (sha256 or _sha256(Path(checkpoint))):
         logger.warning(
             "%s describes another file than %s, and is not used: its sha256 differs. Delete it, or copy the one that "
             "belongs to these weights",
@@ -161,16 +161,16 @@ def read_checkpoint_metadata(checkpoint: str | Path, sha256: str | None = None) 
             Path(checkpoint).name,
         )
         return None
-    return found
+    return metadata
 
 
 def metadata_content(metadata: CheckpointMetadata) -> dict[str, Any]:
-    """Return metadata as the JSON file holds them."""
+    """Return metadata in the form of the JSON file."""
     return asdict(metadata)
 
 
 def _parsed(path: Path) -> CheckpointMetadata | None:
-    """Return the metadata in a JSON file; None if it holds something else, as those of style transfer do."""
+    """Return the metadata in a JSON file; None if it holds something else, as style transfer's does."""
     remedy = "Delete it, or copy it again from where the checkpoint is from"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -186,7 +186,7 @@ def _parsed(path: Path) -> CheckpointMetadata | None:
 
 
 def _problem(content: Any) -> str | None:
-    """Return what is wrong with the content of the JSON file, or None."""
+    """Return the first fault in the content of the JSON file, or None."""
     if not isinstance(content, dict):
         return "no JSON object"
     kinds: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Checkpoints: whole networks, and branches of one."""
+"""Loading of checkpoints into whole networks and into their branches."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..renamed import renamed_in
 from .checkpoint_metadata import CheckpointMetadata, as_view, metadata_path, read_checkpoint_metadata
 
 logger = logging.getLogger(__name__)
+__getattr__ = renamed_in(__name__)
 
 
 def weights_digest(network: nn.Module) -> str:
-    """SHA-256 over names and values of all weights, in hexadecimal."""
+    """Return the SHA-256 over names and values of all weights, in hexadecimal."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode())
@@ -32,24 +34,26 @@ def load_weights(
     target: Any = None,
     scheme: Any = None,
 ) -> None:
-    """Load a checkpoint into a network, or into what a parallel wrapper holds.
+    """Load a checkpoint into a network, or into the one that a parallel wrapper holds.
+
+    With any of the last three arguments, the weights are meant for prediction. Weights that were trained on other µm/px
+    or classes are then refused, and their training data is logged.
 
     Args:
         network: the network.
         path: the checkpoint; see :func:`read_state`.
-        fields_of_view: what the network will see.
-        target: what it will predict.
-        scheme: its classes. Where one of these three is given, the weights are loaded to predict: those that were
-            trained on other µm/px or classes are refused, and what they were trained on is logged.
+        fields_of_view: the network's input.
+        target: the network's output.
+        scheme: class scheme of the output.
 
     Raises:
-        ValueError: there is no such file, its weights are another network's, or it was trained on something else; says
-            what differs and what to do.
+        ValueError: the file does not exist, holds another network's weights, or was trained on something else. The
+            message says what differs and what to do.
     """
     path = Path(path)
     bare = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
     state, metadata = read_state(path), read_checkpoint_metadata(path)
-    predicts = any(given is not None for given in (fields_of_view, target, scheme))
+    predicts = any(setting is not None for setting in (fields_of_view, target, scheme))
     if predicts and metadata is not None:
         _check_trained_as(path, metadata, fields_of_view, target, None if scheme is None else scheme.names)
     _load(bare, state, path, metadata.remedy if metadata is not None and metadata.overlays else None)
@@ -83,16 +87,16 @@ def _log_trained_on(path: Path, metadata: CheckpointMetadata | None) -> None:
 
 
 def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: bool = False) -> None:
-    """Start branches of a multi-magnification network as U-Nets trained at these branches' own magnifications.
+    """Initialise branches of a multi-magnification network with U-Nets trained at their magnifications.
 
     Args:
-        network: whose branches.
+        network: the network.
         paths: name of a branch (``"5x"``: the modules ``encoder_5x`` and ``decoder_5x``) -> checkpoint of a U-Net of
             the same widths.
-        frozen: whether these branches stay as they are when the network is trained.
+        frozen: whether training leaves these branches unchanged.
 
     Raises:
-        ValueError: there is no such branch or file, or the U-Net's weights do not fit; names them.
+        ValueError: a branch or file does not exist, or the U-Net's weights do not fit.
     """
     for name, path in paths.items():
         if not Path(path).exists():
@@ -105,22 +109,22 @@ def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: b
             branch = getattr(network, f"{part}_{name}", None)
             if branch is None:
                 raise ValueError(f"{type(network).__name__} has no branch {name!r} (module {part}_{name})")
-            found = {key[len(part) + 1 :]: value for key, value in state.items() if key.startswith(f"{part}.")}
-            _load(branch, found, Path(path))
+            weights = {key[len(part) + 1 :]: value for key, value in state.items() if key.startswith(f"{part}.")}
+            _load(branch, weights, Path(path))
             branch.requires_grad_(not frozen)
         logger.info("branch %s: %s", name, path)
 
 
 def load_encoders(network: nn.Module, paths: Mapping[str | int, str | Path]) -> None:
-    """Start encoders of a multi-resolution network as those of U-Nets trained at these views' own µm/px.
+    """Initialise encoders of a multi-resolution network with those of U-Nets trained at the views' µm/px.
 
     Args:
         network: a :class:`MultiResolution`.
-        paths: number of a view, the finest being 0 -> checkpoint of the same network of one resolution, of the same
+        paths: number of a view, the finest being 0 -> checkpoint of the same network with one resolution and the same
             widths.
 
     Raises:
-        ValueError: there is no such view or file, or the U-Net's weights do not fit; names them.
+        ValueError: a view or file does not exist, or the U-Net's weights do not fit.
     """
     encoders: Sequence[nn.Module] = getattr(network, "encoders", ())
     for view, path in paths.items():
@@ -128,42 +132,42 @@ def load_encoders(network: nn.Module, paths: Mapping[str | int, str | Path]) -> 
             raise ValueError(f"{type(network).__name__} has encoders 0 to {len(encoders) - 1}, not {view}")
         prefix, state = "encoders.0.", read_state(path)
         if any(key.startswith("encoders.1.") for key in state):
-            raise ValueError(f"{path}: a network of several resolutions, none of whose encoders is meant. Name a U-Net")
-        found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        _load(encoders[int(view)], found, Path(path))
+            raise ValueError(f"{path}: a network of several resolutions. Name the checkpoint of a U-Net, which has one")
+        weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        _load(encoders[int(view)], weights, Path(path))
         logger.info("encoder of view %s: %s", view, path)
 
 
-def load_trunk(network: nn.Module, path: str | Path | None, module: str = "trunk") -> None:
-    """Start encoders as a classifier's, e.g. trained on ImageNet.
+def load_backbone(network: nn.Module, path: str | Path | None, module: str = "trunk") -> None:
+    """Initialise the backbones of encoders with a classifier, for example one trained on ImageNet.
 
     Args:
-        network: its modules called ``module`` hold a ``resnet`` each.
-        path: the state dict of a ResNet of that depth under torchvision's names; its last, fully connected layer is
-            left out. None: the encoders stay as they are.
-        module: see ``network``.
+        network: the network.
+        path: state dict of a ResNet of the same depth under torchvision's names. Its last, fully connected layer is
+            ignored. None leaves the encoders unchanged.
+        module: name of the modules in ``network`` that hold a ``resnet``.
 
     Raises:
-        ValueError: there is no such file, the network has no such encoder, or the weights do not fit.
+        ValueError: the file does not exist, the network has no such module, or the weights do not fit.
     """
     if path is None:
         return
-    found = {key: value for key, value in read_state(path).items() if not key.startswith("fc.")}
-    trunks = [part.resnet for name, part in network.named_modules() if name.split(".")[-1] == module]
-    if not trunks:
-        raise ValueError(f"{type(network).__name__} has no encoder to begin as {path}")
-    for trunk in trunks:
-        # Older files do not count batches, which matters to nothing here.
-        counts = {key: value for key, value in trunk.state_dict().items() if key.endswith("num_batches_tracked")}
-        _load(trunk, {**counts, **found}, Path(path))
-    logger.info("%s of %d encoder(s): %s", module, len(trunks), path)
+    weights = {key: value for key, value in read_state(path).items() if not key.startswith("fc.")}
+    backbones = [part.resnet for name, part in network.named_modules() if name.split(".")[-1] == module]
+    if not backbones:
+        raise ValueError(f"{type(network).__name__} has no encoder to load {path} into")
+    for backbone in backbones:
+        # Older files do not count batches, and nothing here uses the count.
+        counts = {key: value for key, value in backbone.state_dict().items() if key.endswith("num_batches_tracked")}
+        _load(backbone, {**counts, **weights}, Path(path))
+    logger.info("%s of %d encoder(s): %s", module, len(backbones), path)
 
 
 def read_state(path: str | Path) -> dict[str, torch.Tensor]:
-    """Names and tensors of a checkpoint; nothing else in it is read, and none of it is run.
+    """Return the names and tensors of a checkpoint. Nothing else in it is read, and no code in it runs.
 
     Raises:
-        ValueError: there is no such file, it is cut short, or it holds more than tensors.
+        ValueError: the file does not exist, is cut short, or holds more than tensors.
     """
     path = Path(path)
     if not path.exists():
@@ -171,7 +175,7 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # Of a damaged file, torch's reader raises nearly anything.
+        # torch's reader raises nearly anything on a damaged file.
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{path}: no checkpoint, one that was cut short, or one with pickled code in it, which is not run ({why}). "
@@ -184,13 +188,13 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def _load(network: nn.Module, state: dict[str, torch.Tensor], path: Path, remedy: str | None = None) -> None:
-    wanted = network.state_dict()
-    problems = [f"{key} is missing" for key in wanted if key not in state]
-    problems += [f"{key} is none of its weights" for key in state if key not in wanted]
+    expected = network.state_dict()
+    problems = [f"{key} is missing" for key in expected if key not in state]
+    problems += [f"{key} is none of its weights" for key in state if key not in expected]
     problems += [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
+        f"{key} is {tuple(state[key].shape)}, not {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
     ]
     if problems:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""The checkpoints that Ho et al. released with their paper, as weights of :class:`DMMNM3`.
+"""Conversion of the checkpoints that Ho et al. released with their paper to weights of :class:`DMMNM3`.
 
-Their layout is a fact of the files: see the published repository's description; none of its code is in here.
+The layout is a fact of the files, described in the published repository; none of its code is used here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 
 from .dmmn import DMMNM3
 
-# Output channels 1 to 6 of the released breast model, and the order in which this project's breast scheme has them.
+# Classes of output channels 1 to 6 of the released breast model, and their order in this project's breast scheme.
 RELEASED_CLASSES = ("stroma", "necrotic", "carcinoma", "background", "adipose", "benign epithelial")
 BREAST_CLASSES = ("carcinoma", "benign epithelial", "background", "stroma", "necrotic", "adipose")
 _MAGNIFICATIONS = ("20x", "10x", "5x")
@@ -24,19 +24,19 @@ def load_released_dmmn(
     released_classes: Sequence[str] = RELEASED_CLASSES,
     classes: Sequence[str] = BREAST_CLASSES,
 ) -> DMMNM3:
-    """Read a released checkpoint; what it computes is unchanged, but it takes RGB and gives logits in our order.
+    """Read a released checkpoint as a network that takes RGB and returns logits in this project's class order.
 
-    Two differences are folded into the weights: the released network was trained on blue, green, red (the input
-    channels of the three first convolutions are turned round), and its classes stand in another order (the rows of
-    the last convolution are moved). Its slides were read with ``resample: decimate``.
+    Two differences are folded into the weights. The released network was trained on blue, green, red: the input
+    channels of the three first convolutions are reversed. Its classes have another order: the rows of the last
+    convolution are moved. Otherwise it computes the same. Its slides were read with ``resample: decimate``.
 
     Args:
-        path: the ``.pkl``; only its tensors are read, no code in it runs.
-        released_classes: what its output channels 1, 2, … are; by default those of the breast model.
-        classes: the order wanted.
+        path: the ``.pkl`` file; only its tensors are read, and no code in it runs.
+        released_classes: classes of its output channels 1, 2, …; by default those of the breast model.
+        classes: the same classes in the order of the returned logits.
 
     Raises:
-        ValueError: there is no such file, it is not a released DMMN-M3, or the classes do not fit; says which.
+        ValueError: the file does not exist or is no released DMMN-M3, or the classes do not fit.
 
     Source: Ho et al. 2021, Fig. 4e.
     """
@@ -57,7 +57,7 @@ def load_released_dmmn(
     for part in ("head.2.weight", "head.2.bias"):
         own[part] = own[part][rows]
     widths = [len(own[f"encoder_20x.blocks.{level}.0.bias"]) for level in range(_LEVELS)]
-    network = DMMNM3(num_classes=len(rows) - 1, channels=widths)
+    network = DMMNM3(out_channels=len(rows), channels=widths)
     network.load_state_dict(own)
     return network.eval()
 
@@ -67,7 +67,8 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or foreign pickle raises
+    except Exception as error:
+        # A damaged or foreign pickle raises nearly anything.
         raise ValueError(f"{path}: cannot be read as weights alone ({error})") from error
     state = content.get("model_state") if isinstance(content, dict) else None
     if not isinstance(state, dict):
@@ -76,7 +77,7 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _names() -> list[tuple[str, str]]:
-    """Released name and ours of every layer."""
+    """Return the released name and ours of every layer."""
     names = [("final.0", "head.0"), ("final.2", "head.2")]
     for magnification in _MAGNIFICATIONS:
         for level in range(_LEVELS):
@@ -94,8 +95,8 @@ def _rows(path: Path, outputs: int, released_classes: Sequence[str], classes: Se
     if outputs != len(released_classes) + 1:
         raise ValueError(
             f"{path}: {outputs} output channels, the first of them unlabelled, for {len(released_classes)} classes. "
-            "Name what its channels are with released_classes"
+            "Name the classes of its channels with released_classes"
         )
     if sorted(classes) != sorted(released_classes):
-        raise ValueError(f"{path}: its classes are {', '.join(released_classes)}, wanted are {', '.join(classes)}")
+        raise ValueError(f"{path}: its classes are {', '.join(released_classes)}, not {', '.join(classes)}")
     return [0, *(released_classes.index(name) + 1 for name in classes)]

@@ -9,26 +9,32 @@ from monai.networks.nets import EfficientNetBN
 from torch import nn
 from torch.nn import functional
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork
+from .blocks import conv_bn_relu
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
 ENCODERS = tuple(f"efficientnet-b{number}" for number in range(8))
-# Pixels a side of the input that one pixel of an encoder's deepest map is.
+# Stride of the deepest map.
 SIZE_DIVISOR = 32
-# After which of an EfficientNet's stages the map is taken: the last one at each stride from 4 on.
+# Stages of an EfficientNet whose maps are taken: the last one at each stride from 4 on.
 _TAKEN = (1, 2, 4, 6)
 
 
 class EfficientNetEncoder(nn.Module):
-    """An EfficientNet without its head: ``(B, 3, H, W)`` -> maps at strides 2 (the stem's), 4, 8, 16 and 32.
+    """An EfficientNet without its head.
 
     Args:
         name: one of :data:`ENCODERS`.
-        stages: how many of its seven stages; 5 end with stride 16.
-        momentum: of its batch normalisation's running means. EfficientNet's takes hundreds of steps to follow.
+        stages: number of its stages, at most seven; five end with stride 16.
+        momentum: momentum of the running statistics of batch normalisation. EfficientNet's needs hundreds of steps to
+            follow.
 
     Raises:
-        ValueError: no such network.
+        ValueError: unknown network.
+
+    Shape:
+        ``(B, 3, H, W)`` -> maps at strides 2 (the stem's), 4, 8, 16 and 32.
     """
 
     def __init__(self, name: str = "efficientnet-b4", stages: int = 7, momentum: float = 0.01) -> None:
@@ -54,34 +60,35 @@ class EfficientNetEncoder(nn.Module):
         return maps
 
 
-def convolved(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Sequential:
-    """CBR: convolution without bias that keeps the size, batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
-
-
 class UpStep(nn.Module):
-    """A step of a decoder: nearest x 2, the encoder's map (if there is one) concatenated, twice :func:`convolved`."""
+    """One step of a decoder: nearest-neighbour upsampling by 2, concatenation with the encoder's map, two 3 x 3
+    convolutions with batch normalisation and ReLU.
+
+    Args:
+        in_channels: channels of the map that is upsampled.
+        skip: channels of the encoder's map; 0 if there is none.
+        out_channels: channels of the result.
+    """
 
     def __init__(self, in_channels: int, skip: int, out_channels: int) -> None:
         super().__init__()
-        self.block = nn.Sequential(convolved(in_channels + skip, out_channels), convolved(out_channels, out_channels))
+        self.block = nn.Sequential(
+            conv_bn_relu(in_channels + skip, out_channels, bias=False),
+            conv_bn_relu(out_channels, out_channels, bias=False),
+        )
 
     def forward(self, features: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
-        enlarged = functional.interpolate(features, scale_factor=2.0, mode="nearest")
-        return self.block(enlarged if skip is None else torch.cat([enlarged, skip], dim=1))
+        upsampled = functional.interpolate(features, scale_factor=2.0, mode="nearest")
+        return self.block(upsampled if skip is None else torch.cat([upsampled, skip], dim=1))
 
 
 class UpSteps(nn.Module):
     """A decoder of :class:`UpStep`.
 
     Args:
-        in_channels: of the deepest map.
-        skips: of the encoder's maps, deepest first; the last step has none.
-        channels: of each step.
+        in_channels: channels of the deepest map.
+        skips: channels of the encoder's maps, deepest first; the last step has none.
+        channels: output channels of each step.
     """
 
     def __init__(self, in_channels: int, skips: Sequence[int], channels: Sequence[int]) -> None:
@@ -92,7 +99,12 @@ class UpSteps(nn.Module):
         )
 
     def forward(self, deepest: torch.Tensor, skips: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The map after each step, the last at full resolution."""
+        """Return the map after each step, the last at full resolution.
+
+        Args:
+            deepest: the encoder's deepest map.
+            skips: its other maps, deepest first.
+        """
         outputs: list[torch.Tensor] = []
         current = deepest
         for number, step in enumerate(self.steps):
@@ -102,7 +114,7 @@ class UpSteps(nn.Module):
 
 
 def check_decoder_channels(channels: Sequence[int]) -> None:
-    """Raise ValueError if there are not five, one for each doubling from stride 32."""
+    """Raise ValueError unless there are five, one for each doubling from stride 32."""
     if len(channels) != len(DECODER_CHANNELS):
         raise ValueError(f"decoder_channels must be {len(DECODER_CHANNELS)} widths, coarsest first, not {channels}")
 
@@ -110,23 +122,29 @@ def check_decoder_channels(channels: Sequence[int]) -> None:
 class EfficientNetUNet(SegmentationNetwork):
     """U-Net of one view with an EfficientNet as encoder: the base model of iterative training.
 
-    Its encoder's squeeze-and-excitation weighs channels by means over the whole view, so that it is run patch by patch.
+    It runs patch by patch: its encoder's squeeze-and-excitation weighs channels by means over the whole view.
 
     Args:
-        num_classes: output channels.
+        out_channels: output channels.
         encoder: one of :data:`ENCODERS`.
         decoder_channels: widths of the decoder's steps, coarsest first.
         momentum: see :class:`EfficientNetEncoder`.
 
     Shape:
-        image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 32 -> logits ``(B, num_classes, H, W)``.
+        image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 32 -> logits ``(B, out_channels, H, W)``.
+
+    Example:
+        >>> network = EfficientNetUNet(out_channels=3, decoder_channels=(8, 6, 6, 4, 4)).eval()
+        >>> network(torch.rand(1, 3, 64, 64)).shape
+        torch.Size([1, 3, 64, 64])
 
     Source: Modi et al. 2024, Table 8 (U-Net B0); encoder and decoder are those of its low-resolution branch.
     """
 
+    @renamed_argument("num_classes", "out_channels")
     def __init__(
         self,
-        num_classes: int = 3,
+        out_channels: int = 3,
         encoder: str = "efficientnet-b0",
         decoder_channels: Sequence[int] = DECODER_CHANNELS,
         momentum: float = 0.01,
@@ -137,9 +155,8 @@ class EfficientNetUNet(SegmentationNetwork):
         self.encoder = EfficientNetEncoder(encoder, momentum=momentum)
         *skips, deepest = self.encoder.channels
         self.decoder = UpSteps(deepest, skips[::-1], decoder_channels)
-        self.head = nn.Conv2d(decoder_channels[-1], num_classes, 1)
+        self.head = nn.Conv2d(decoder_channels[-1], out_channels, 1)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        self.check_input(image, 3)
-        maps = self.encoder(image)
+    def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
+        maps = self.encoder(finest)
         return self.head(self.decoder(maps[-1], maps[:-1][::-1])[-1])

@@ -1,4 +1,4 @@
-"""All supervised outputs of a network as one, for training."""
+"""All supervised outputs of a network in one tensor, for training."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import nn
 
 
 class MultiOutput(nn.Module):
-    """A network whose forward pass gives all its supervised outputs.
+    """A network whose forward pass returns all its supervised outputs.
 
-    What trains calls a network's forward pass, and data-parallel training must; what predicts wants the final output
-    only. Both have the same weights.
+    Training calls the forward pass, and data-parallel training must; inference needs the final output only. Both use
+    the same weights.
 
     Args:
-        network: with ``forward_branches``, whose outputs are of one shape; of any other there is one output.
+        network: its ``forward_branches`` returns K outputs of one shape. A network without it has one output.
 
     Shape:
-        as the network's, but logits ``(B, K·C, h, w)``, output by output, the final one first.
+        the network's input -> logits ``(B, K·C, h, w)``, output by output, the final one first.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -6,45 +6,42 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .blocks import conv
+
 FUSIONS = ("attention", "concat", "add")
 
 
-def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """1 x 1 convolution without bias."""
-    return nn.Conv2d(in_channels, out_channels, 1, bias=False)
-
-
-def conv3x3(in_channels: int, out_channels: int, bias: bool = False) -> nn.Conv2d:
-    """3 x 3 convolution that keeps the size."""
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
-
-
 class ResidualConvUnit(nn.Module):
-    """RCU: ReLU, 3 x 3 convolution, ReLU, 3 x 3 convolution, added to the input; no normalisation."""
+    """RCU: ReLU, 3 x 3 convolution, ReLU, 3 x 3 convolution, added to the input; no normalisation.
+
+    Shape:
+        ``(B, c, H, W)`` -> the same.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = conv3x3(channels, channels, bias=True)
-        self.second = conv3x3(channels, channels)
+        self.first = conv(channels, channels)
+        self.second = conv(channels, channels, bias=False)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features + self.second(torch.relu(self.first(torch.relu(features))))
 
 
 class ChainedResidualPooling(nn.Module):
-    """CRP: ReLU, then a chain of max-poolings (5 x 5, which keep the size) and convolutions, every link of which is
-    added.
+    """CRP: ReLU, then a chain of max-poolings (5 x 5, stride 1) and convolutions. Every link's output is added.
 
     Args:
-        channels: in and out.
-        kernel: of the convolutions, 1 or 3.
-        links: of the chain.
+        channels: input and output channels.
+        kernel_size: kernel size of the convolutions, 1 or 3.
+        links: length of the chain.
+
+    Shape:
+        ``(B, c, H, W)`` -> the same.
     """
 
-    def __init__(self, channels: int, kernel: int = 1, links: int = 4) -> None:
+    def __init__(self, channels: int, kernel_size: int = 1, links: int = 4) -> None:
         super().__init__()
-        conv = {1: conv1x1, 3: conv3x3}[kernel]
-        self.convolutions = nn.ModuleList(conv(channels, channels) for _ in range(links))
+        self.convolutions = nn.ModuleList(conv(channels, channels, kernel_size, bias=False) for _ in range(links))
         self.pool = nn.MaxPool2d(5, stride=1, padding=2)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -57,10 +54,10 @@ class ChainedResidualPooling(nn.Module):
 
 
 class AddFusion(nn.Module):
-    """x_s + o + x_f."""
+    """Sum of the slice's map x_s, the previous block's output o and the context's map x_f."""
 
-    def of_context(self, context: torch.Tensor) -> torch.Tensor:
-        """What of the context's map enters the fusion."""
+    def prepare_context(self, context: torch.Tensor) -> torch.Tensor:
+        """Return the part of the context's map that enters the fusion: all of it."""
         return context
 
     def forward(self, maps: list[torch.Tensor], context: torch.Tensor) -> torch.Tensor:
@@ -71,19 +68,19 @@ class AddFusion(nn.Module):
 
 
 class ConcatFusion(nn.Module):
-    """x_s, o and x_f side by side, a 1 x 1 convolution, ReLU.
+    """Concatenation of x_s, o and x_f, a 1 x 1 convolution and ReLU.
 
     Args:
-        channels: of each of them, and out.
-        inputs: how many they are.
+        channels: channels of each map and of the output.
+        inputs: number of maps.
     """
 
     def __init__(self, channels: int, inputs: int) -> None:
         super().__init__()
-        self.mix = conv1x1(inputs * channels, channels)
+        self.mix = conv(inputs * channels, channels, 1, bias=False)
 
-    def of_context(self, context: torch.Tensor) -> torch.Tensor:
-        """What of the context's map enters the fusion."""
+    def prepare_context(self, context: torch.Tensor) -> torch.Tensor:
+        """Return the part of the context's map that enters the fusion: all of it."""
         return context
 
     def forward(self, maps: list[torch.Tensor], context: torch.Tensor) -> torch.Tensor:
@@ -91,36 +88,41 @@ class ConcatFusion(nn.Module):
 
 
 class AttentionFusion(nn.Module):
-    """W * x_s + o, with one weight W in 0 to 1 per channel from the means of x_s, o and x_f (eqs. 6 to 8).
+    """W · x_s + o, with one weight W in 0 to 1 per channel from the means of x_s, o and x_f (eqs. 6 to 8).
 
     The context enters through these weights only.
 
     Args:
-        channels: of each of them, and out.
+        channels: channels of each map and of the output.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.squeeze = conv1x1(3 * channels, channels)
-        self.excite = conv1x1(channels, channels)
+        self.squeeze = conv(3 * channels, channels, 1, bias=False)
+        self.excite = conv(channels, channels, 1, bias=False)
 
-    def of_context(self, context: torch.Tensor) -> torch.Tensor:
-        """What of the context's map enters the fusion: its mean."""
+    def prepare_context(self, context: torch.Tensor) -> torch.Tensor:
+        """Return the part of the context's map that enters the fusion: its mean, ``(B, c, 1, 1)``."""
         return functional.adaptive_avg_pool2d(context, 1)
 
     def forward(self, maps: list[torch.Tensor], context: torch.Tensor) -> torch.Tensor:
-        sliced, previous = maps
-        means = [functional.adaptive_avg_pool2d(sliced, 1), functional.adaptive_avg_pool2d(previous, 1), context]
+        features, previous = maps
+        means = [functional.adaptive_avg_pool2d(features, 1), functional.adaptive_avg_pool2d(previous, 1), context]
         weights = torch.sigmoid(self.excite(torch.relu(self.squeeze(torch.cat(means, dim=1)))))
-        return weights * sliced + previous
+        return weights * features + previous
 
 
-def fusion_of(fusion: str, channels: int, first: bool) -> nn.Module:
-    """The fusion of one block; the first has no block before it, and with attention fuses as concat does (released
-    code).
+def fusion_block(channels: int, fusion: str, first: bool) -> nn.Module:
+    """Return the fusion of one decoder block.
+
+    Args:
+        channels: channels of each map and of the output.
+        fusion: one of :data:`FUSIONS`.
+        first: whether it is the deepest block. There is no block before it, and with ``"attention"`` it fuses as
+            ``"concat"`` does (released code).
 
     Raises:
-        ValueError: another ``fusion``.
+        ValueError: unknown ``fusion``.
     """
     if fusion not in FUSIONS:
         raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {fusion!r}")

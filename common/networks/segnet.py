@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..renamed import renamed_argument
 from .base import SegmentationNetwork
-from .blocks import RECEPTIVE_RADIUS, conv3x3, conv_block, head
+from .blocks import RECEPTIVE_RADIUS, conv_block, head
 from .unet import WIDTHS
 
 
@@ -19,43 +20,32 @@ class SegNet(SegmentationNetwork):
     concatenation.
 
     Args:
-        num_classes: classes besides "unlabelled", which is output channel 0.
+        out_channels: output channels, channel 0 ("unlabelled") included.
         channels: encoder widths, finest level first; the last is the centre's.
 
     Shape:
-        image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, num_classes + 1, H, W)``.
+        image ``(B, 3, H, W)`` in [0, 1]; H, W multiples of 16 -> logits ``(B, out_channels, H, W)``.
 
-    Source: Ho et al. 2021, section 3; 18,881,543 parameters (Table 2) with ``num_classes=6``.
+    Example:
+        >>> network = SegNet(out_channels=3, channels=(4, 8, 16))
+        >>> network(torch.rand(1, 3, 64, 64)).shape
+        torch.Size([1, 3, 64, 64])
+
+    Source: Ho et al. 2021, section 3; 18,881,543 parameters (Table 2) with ``out_channels=7``.
     """
 
-    def __init__(self, num_classes: int = 6, channels: Sequence[int] = WIDTHS) -> None:
+    @renamed_argument("num_classes", "out_channels", added=1)
+    def __init__(self, *, out_channels: int = 7, channels: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.size_divisor = 2 ** (len(channels) - 1)
         self.alignment, self.receptive_margin = self.size_divisor, RECEPTIVE_RADIUS * self.size_divisor
         *levels, centre = channels
-        widths = [3, *levels]
-        self.encoder = nn.ModuleList(conv_block(i, o) for i, o in pairwise(widths))
-        self.centre = nn.Sequential(
-            conv3x3(levels[-1], centre),
-            nn.ReLU(inplace=True),
-            conv3x3(centre, levels[-1]),
-            nn.ReLU(inplace=True),
-        )
-        self.decoder = nn.ModuleList(
-            nn.Sequential(
-                conv3x3(width, width),
-                nn.ReLU(inplace=True),
-                conv3x3(width, reduced),
-                nn.ReLU(inplace=True),
-            )
-            for width, reduced in zip(levels[::-1], [*levels[-2::-1], levels[0]], strict=True)
-        )
-        self.head = head(levels[0], levels[0], num_classes + 1)
+        self.encoder = nn.ModuleList(conv_block(i, o) for i, o in pairwise([3, *levels]))
+        self.centre = conv_block(levels[-1], levels[-1], centre)
+        narrowed = [*levels[-2::-1], levels[0]]
+        self.decoder = nn.ModuleList(conv_block(i, o, i) for i, o in zip(levels[::-1], narrowed, strict=True))
+        self.head = head(levels[0], levels[0], out_channels)
         self.initialise()
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        self.check_input(image, 3)
-        return self.forward_with_context(image, [])
 
     def forward_with_context(self, finest: torch.Tensor, context: list[torch.Tensor]) -> torch.Tensor:
         features = finest
@@ -70,7 +60,14 @@ class SegNet(SegmentationNetwork):
 
 
 def unpool2(features: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Each value to the place its maximum came from, zeros elsewhere. (``nn.MaxUnpool2d`` does not script.)"""
+    """Return each value at the place of its maximum, and zeros elsewhere: ``(B, C, h, w)`` -> ``(B, C, 2h, 2w)``.
+
+    ``nn.MaxUnpool2d`` does not script.
+
+    Args:
+        features: the pooled values.
+        indices: from ``max_pool2d_with_indices``, of the same shape.
+    """
     batch, channels, height, width = features.shape
     empty = torch.zeros(batch, channels, 4 * height * width, dtype=features.dtype, device=features.device)
     filled = empty.scatter(2, indices.flatten(2), features.flatten(2))

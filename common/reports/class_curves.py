@@ -12,7 +12,7 @@ import pandas as pd
 from ..classes import ClassScheme
 from ..figures import new_figure, save_figure
 from ..files import write_json
-from ..metrics.class_curves import meeting, threshold_table
+from ..metrics.class_curves import break_even_point, threshold_table
 from ..metrics.roc import auc
 from .roc import curve_of
 from .scores import write_table
@@ -60,8 +60,8 @@ class ClassCurvesReport:
         return {
             "auc": auc(self.counts[name]),
             "highest_iou": {"iou": float(best["iou"]), "threshold": float(best["threshold"])},
-            "precision_recall": meeting(table, "precision", "recall"),
-            "sensitivity_specificity": meeting(table, "sensitivity", "specificity"),
+            "precision_recall": break_even_point(table, "precision", "recall"),
+            "sensitivity_specificity": break_even_point(table, "sensitivity", "specificity"),
         }
 
     def _plot(self, path: Path, results: Mapping[str, Any]) -> None:

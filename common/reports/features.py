@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..bundle.parser import bundle_settings
 from ..data.tissue_patches import slide_entries, tissue_patches
 from ..figures import new_figure, save_figure
-from ..networks.checkpoints import load_trunk, load_weights
+from ..networks.checkpoints import load_backbone, load_weights
 from ..networks.resnet import ResNetEncoder
 from ..slides import file_name
 from .scores import write_table
@@ -66,7 +66,7 @@ def resnet_encoder(name: str, weights: str | Path | None) -> nn.Module:
     if weights is None:
         logger.warning("no weights: %s has random ones", name)
     encoder = nn.ModuleDict({"encoder": ResNetEncoder(name)})
-    load_trunk(encoder, weights, module="encoder")
+    load_backbone(encoder, weights, module="encoder")
     return encoder["encoder"]
 
 

@@ -70,7 +70,7 @@ def learn(training: tuple, validation: tuple, seed: int, steps: int) -> list[flo
     rng = np.random.default_rng(seed)
     images, labels = training
     kind = np.array([(label == CLASSES[1]).sum() > (label == CLASSES[0]).sum() for label in labels])
-    network = UNet(1, (8, 16, 32, 64, 128))
+    network = UNet(out_channels=2, channels=(8, 16, 32, 64, 128))
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-4)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 3e-3, total_steps=steps, pct_start=0.15, cycle_momentum=False

@@ -32,9 +32,9 @@ def paper_seconds(name: str) -> int:
 
 def measure(name: str, patches: int, device: torch.device) -> tuple[int, float]:
     """Parameters, and the least seconds per patch of three turns."""
-    network = NETWORKS[name](num_classes=6).eval().to(device)
+    network = NETWORKS[name](out_channels=7).eval().to(device)
     batch = 8 if device.type == "cuda" else 1
-    image = torch.rand(batch, 3 * len(network.views), 256, 256, device=device)
+    image = torch.rand(batch, 3 * len(network.mpp_ratios), 256, 256, device=device)
     best = float("inf")
     with torch.no_grad():
         network(image)

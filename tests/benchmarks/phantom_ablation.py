@@ -49,15 +49,13 @@ class Task:
     Attributes:
         overlay: config laid over demo.yaml.
         mpp: µm/px of the finest view, which is all that the single-magnification networks see.
-        num_classes: of the scheme.
     """
 
     overlay: Path
     mpp: float
-    num_classes: int
 
 
-PHANTOM = Task(Path(__file__).with_suffix(".yaml"), mpp=1.0, num_classes=6)
+PHANTOM = Task(Path(__file__).with_suffix(".yaml"), mpp=1.0)
 
 
 def bundle_command(configs: list[str], root: Path = BUNDLE, **overrides: object) -> list[str]:
@@ -81,7 +79,7 @@ def measure(task: Task, network: str, seed: int, epochs: int, datalist: Path, fo
     if result.exists():
         return json.loads(result.read_text())
     overlay = [str(task.overlay), *([] if network == "dmmn_m3" else [f"ablations/{network}.yaml"])]
-    network_def = {"network_def#channels": NETWORKS[network], "network_def#num_classes": task.num_classes}
+    network_def = {"network_def#channels": NETWORKS[network]}
     network_def |= {"fields_of_view": [{"mpp": task.mpp, "size": TARGET}]} if network in SINGLE else {}
     same = {"datalist": datalist, **network_def}
     cache = {"cache_dir": datalist.parent / "patch_index"}

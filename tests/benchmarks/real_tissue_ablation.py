@@ -21,7 +21,7 @@ from real_tissue import OVERLAY, REGIONS, UNLABELLED, make_datalist
 
 # Targets on every side whose coarsest view (four targets wide) reaches over the border.
 MARGIN = 2
-REAL = Task(OVERLAY, mpp=0.25, num_classes=2)
+REAL = Task(OVERLAY, mpp=0.25)
 
 
 def with_context_inside(datalist: Path, folder: Path) -> Path:

@@ -78,7 +78,7 @@ class Case:
             self.network = config.get_parsed_content("network_def")
         else:
             self.network = NETWORKS[name](channels=HALF if name in ("DMMNMS", "DMMNM2S", "DMMNM3") else WHOLE)
-            self.views = self.views[: len(self.network.views)]
+            self.views = self.views[: len(self.network.mpp_ratios)]
         if name in ("demo", "demo_unet"):
             load_weights(self.network, BUNDLE / "models" / f"{name}.pt")
         self.network = self.network.to(DEVICE).eval()
@@ -265,7 +265,7 @@ def measure_networks(slide: Path, readers: int, folder: Path) -> None:
     for name, network in NETWORKS.items():
         narrow = network(channels=HALF if name in ("DMMNMS", "DMMNM2S", "DMMNM3") else WHOLE)
         # A single view has no context to share.
-        offered = [c for c in CONTEXTS if c != "shared" or len(narrow.views) > 1]
+        offered = [c for c in CONTEXTS if c != "shared" or len(narrow.mpp_ratios) > 1]
         for context in offered if narrow.alignment is not None else CONTEXTS[:1]:
             found = in_process(context, name, slide, readers)
             rows.append({**found, "network": name, "parameters": sum(p.numel() for p in narrow.parameters())})

@@ -122,7 +122,7 @@ def test_each_dual_row_of_both_tables_is_a_config(overlay, depth, fusion, ratio)
         expected = DARefineNet(4, f"resnet{depth}", "resnet50", fusion)
     shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in (built, expected)]
     assert shapes[0] == shapes[1]
-    assert built.views == (1, ratio)
+    assert built.mpp_ratios == (1, ratio)
     second = parser.get_parsed_content("fields_of_view")[1]
     assert second == ({"mpp": 0.934, "size": 500} if ratio == 1 else {"mpp": 4.67, "size": 500, "anchor": "tile"})
     assert parser.get_parsed_content("checkpoint_name") == f"{overlay}.pt"
@@ -133,7 +133,7 @@ def test_each_single_row_of_table_i_is_a_config(overlay):
     parser = settings("train.yaml", f"ablations/{overlay}.yaml")
     with torch.device("meta"):
         built = parser.get_parsed_content("network_def")
-        expected = UNet(3) if overlay == "unet" else RefineNet(4, f"resnet{overlay.split('_')[1]}")
+        expected = UNet(out_channels=4) if overlay == "unet" else RefineNet(4, f"resnet{overlay.split('_')[1]}")
     shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in (built, expected)]
     assert shapes[0] == shapes[1]
     assert len(parser.get_parsed_content("fields_of_view")) == 1
@@ -148,7 +148,7 @@ def test_weights_for_an_encoder_that_a_row_has_not_are_refused(overlay, tmp_path
     parser["context_encoder_from"] = str(tmp_path / "resnet50.pth")
     with pytest.raises(RuntimeError) as caught:
         parser.get_parsed_content("context_trunk")
-    assert "has no encoder to begin as" in str(caught.value.__cause__)
+    assert "has no encoder to load" in str(caught.value.__cause__)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tests.networks.test_convert_released import WIDTHS, released_state
 
 CONFIGS = DMMN / "configs"
 ABLATIONS = sorted((CONFIGS / "ablations").glob("*.yaml"))
-NARROW = {"_target_": "common.networks.DMMNM3", "num_classes": 6, "channels": [4, 6, 8, 10, 12]}
+NARROW = {"_target_": "common.networks.DMMNM3", "out_channels": 7, "channels": [4, 6, 8, 10, 12]}
 
 
 # Without polygons: a network of a few steps predicts pixel noise.
@@ -231,7 +231,7 @@ def test_one_damaged_slide_of_several_is_reported_by_the_exit_code(trained, shar
         ),
         ({"target": {"mpp": 0.5, "size": 128}}, "predicts 256 x 256 pixels, the target has 128"),
         ({"target": {"mpp": 0.5, "size": 256}}, "Set the target's mpp to 1, the finest field of view's"),
-        ({"network_def": {**NARROW, "num_classes": 5}}, "6 output channels, the class scheme needs 7"),
+        ({"network_def": {**NARROW, "out_channels": 6}}, "6 output channels, the class scheme needs 7"),
         ({"checkpoint": "none.pt"}, "no such checkpoint"),
         ({"checkpoint": "unet.pt"}, "weights of another network than DMMNM3"),
         ({"slides": "nothing/*.svs"}, "no slide matches"),

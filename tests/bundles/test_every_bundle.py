@@ -51,6 +51,12 @@ every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.
 
 
 @every_bundle
+def test_every_network_has_the_output_channels_of_the_class_scheme(bundle):
+    networks = [ConfigParser.load_config_file(path).get("network_def", {}) for path in bundle.rglob("*.yaml")]
+    assert {one["out_channels"] for one in networks if "_target_" in one} == {"$@scheme.num_channels"}
+
+
+@every_bundle
 def test_metadata_fits_the_schema(bundle, shared_data, tmp_path):
     said = metadata(bundle)
     assert said["version"] in said["changelog"]

@@ -74,8 +74,8 @@ def test_patches_of_all_views_are_normalised_by_their_slide(phantom):
 class Reddest(torch.nn.Module):
     """Of two classes the first where red is above a half."""
 
-    views = (1,)
-    divisor = 1
+    mpp_ratios = (1,)
+    size_divisor = 1
 
     def __init__(self) -> None:
         super().__init__()

@@ -29,7 +29,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dmmn": {
         "scheme": _scheme({"tumour": 1, "other": 2}, unnamed_channels=[0]),
         **_views(256, 0.25, 0.5, 1.0),
-        "network_def#num_classes": 2,
         "elastic_extent": 256.0,
         "elastic_sigma": 1.0,
         "rates": {"tumour": 3, "other": 3},

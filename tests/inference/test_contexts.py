@@ -36,7 +36,7 @@ def slide(tmp_path_factory):
 def make(name: str, channels=SHALLOW):
     torch.manual_seed(3)
     if name in MRNS:
-        network = MRN(num_classes=7, resolutions=3, upsample=MRNS[name], channels=channels)
+        network = MRN(out_channels=7, resolutions=3, upsample=MRNS[name], channels=channels)
         _remember(network)
         return network.eval()
     return NETWORKS[name](channels=channels).eval()
@@ -52,7 +52,7 @@ def _remember(network) -> None:
 
 
 def views_of(network) -> list[FieldOfView]:
-    return VIEWS[: len(network.views)]
+    return VIEWS[: len(network.mpp_ratios)]
 
 
 def segmenter(network, scheme, views=None, devices=("cpu",), **options) -> Segmenter:

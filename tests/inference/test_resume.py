@@ -92,7 +92,7 @@ def test_a_network_of_several_resolutions_goes_on_and_ends_the_same(slide, schem
     calls, few = {}, ("prediction.tif", "summary.json")
     for folder, stop_after in (("whole", 0), ("stopped", 9), ("stopped", 0)):
         torch.manual_seed(0)
-        network = StoppedMRN(num_classes=7, resolutions=2, channels=(3, 4, 5))
+        network = StoppedMRN(out_channels=7, resolutions=2, channels=(3, 4, 5))
         network.stop_after = stop_after
         made = InferenceOptions(batch_size=4, block=2, **options)
         inferer = WholeSlideInferer(views, VIEW, scheme, tmp_path / folder, outputs=few, options=made)

@@ -31,7 +31,7 @@ def test_unlabelled_pixels_count_only_in_eq_1s_divisor(scheme, normalisation, di
     assert loss(logits(), LABELS).item() == pytest.approx(TOTAL / divisor, rel=1e-5)
 
 
-def test_what_is_predicted_on_unlabelled_pixels_does_not_matter(scheme):
+def test_predictions_on_unlabelled_pixels_do_not_matter(scheme):
     loss = WeightedCrossEntropyLoss(scheme, WEIGHTS)
     changed = logits()
     changed[0, :, 0, 1] = torch.randn(7)
@@ -69,7 +69,7 @@ TUMOUR = ClassScheme(
 
 
 @pytest.mark.parametrize(("normalisation", "divisor"), [("pixels", 4), ("labelled", 3), ("weights", 0.5 + 2 * 3.0)])
-def test_a_sigmoid_s_two_classes_are_weighted_by_label_and_bare_pixels_left_out(normalisation, divisor):
+def test_a_sigmoids_two_classes_are_weighted_by_label_and_unlabelled_pixels_ignored(normalisation, divisor):
     labels = torch.tensor([[2, 0], [1, 2]], dtype=torch.uint8)[None, None]
     # Probabilities of tumour: 1/2, whatever, 1/4, 4/5.
     logits = torch.tensor([[0.0, 7.0], [-math.log(3), math.log(4)]])[None, None]
@@ -78,8 +78,8 @@ def test_a_sigmoid_s_two_classes_are_weighted_by_label_and_bare_pixels_left_out(
     assert loss(logits, labels).item() == pytest.approx(expected / divisor, rel=1e-5)
 
 
-def test_the_optimiser_s_step_is_that_of_the_loss_with_its_l2_term():
-    """One step of plain gradient descent on 0·output + λ‖W‖²: only convolutions' weights move, by 2λW of the rate."""
+def test_the_optimisers_step_is_that_of_the_loss_with_its_l2_term():
+    """A step of plain gradient descent on 0·output + λ‖W‖² moves only convolutions' weights, by 2λW times the rate."""
     network = MRN(channels=(2, 4), resolutions=2, upsample="transposed")
     before = {name: value.clone() for name, value in network.named_parameters()}
     optimiser = torch.optim.SGD(l2_parameter_groups(network, 0.005), lr=0.1)
@@ -94,7 +94,7 @@ def test_the_optimiser_s_step_is_that_of_the_loss_with_its_l2_term():
 
 
 def test_the_mean_loss_is_that_of_all_batches_as_one():
-    """Batches with 3 and 1 labelled pixels: not the mean of their means."""
+    """Batches with 3 and 1 labelled pixels: the loss is not the mean of their means."""
     loss = WeightedCrossEntropyLoss(TUMOUR, normalisation="labelled")
     labels = torch.tensor([[[2, 0], [1, 2]], [[1, 0], [0, 0]]], dtype=torch.uint8)[:, None]
     logits = torch.tensor([[[0.3, 7.0], [-1.0, 2.0]], [[3.0, 1.0], [1.0, 1.0]]])[:, None]
@@ -108,7 +108,7 @@ def test_the_mean_loss_is_that_of_all_batches_as_one():
 
 
 def test_class_weights_by_probability():
-    """Probabilities 0.1, 0.4, 0.5 and 0: of 1 / p, 10, 2.5 and 2, the mean is 14.5 / 3."""
+    """Probabilities are 0.1, 0.4, 0.5 and 0: the mean of their 1 / p, 10, 2.5 and 2, is 14.5 / 3."""
     pixels = [10, 40, 50, 0]
     assert class_weights(pixels) == pytest.approx([0.9, 0.6, 0.5, 1.0])
     assert class_weights(pixels, "inverse") == pytest.approx([30 / 14.5, 7.5 / 14.5, 6 / 14.5, 0.0])

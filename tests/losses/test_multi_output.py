@@ -33,13 +33,13 @@ def crossed(weights) -> float:
 
 
 def dice(weights) -> float:
-    """Of every class, twice the probability where it is over pixels and probability of it; bare pixels left out."""
+    """Return the Dice loss: 1 − 2 · probability on a class's pixels / (these pixels + all probability of the class)."""
     normal = 2 * 0.5 / (1 + 0.5 + 0.2 + 0.1)
     tumour = 2 * (0.7 + 0.3) / (2 + 0.25 + 0.7 + 0.3)
     return weights[0] * (1 - normal) + weights[1] * (1 - tumour) + weights[2] * 1.0
 
 
-def test_dynamic_weights_are_one_less_the_share_with_a_mean_of_1():
+def test_dynamic_weights_are_one_minus_the_share_with_a_mean_of_1():
     # 1 - 1/10, 1 - 3/10, 1 - 6/10 add up to 2.
     found = dynamic_class_weights(torch.tensor([10.0, 30.0, 60.0]))
     assert found.tolist() == pytest.approx([0.9 * 1.5, 0.7 * 1.5, 0.4 * 1.5])
@@ -63,7 +63,7 @@ def test_sums_run_over_the_batch_and_not_over_its_images():
     assert loss(*halves).item() == pytest.approx(loss(logits(), LABELS).item(), rel=1e-6)
 
 
-def test_bare_pixels_have_no_gradient_and_none_at_all_no_loss():
+def test_unlabelled_pixels_have_no_gradient_and_a_batch_of_them_no_loss():
     values = logits().requires_grad_()
     CrossEntropyDiceLoss(THREE)(values, LABELS).backward()
     assert values.grad is not None
@@ -105,7 +105,7 @@ def _gradient_of_one_process(rank: int, folder: str) -> None:
 
 
 def test_two_processes_have_the_loss_and_together_the_gradient_of_one(tmp_path: Path):
-    """DDP takes the mean of the processes' gradients."""
+    """DDP averages the gradients of the processes."""
     torch.multiprocessing.spawn(_gradient_of_one_process, (str(tmp_path),), nprocs=2)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     scale = torch.ones(1, requires_grad=True)

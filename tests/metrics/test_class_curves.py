@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from common.metrics.class_curves import ClassCurves, class_log_odds, meeting, threshold_table
+from common.metrics.class_curves import ClassCurves, break_even_point, class_log_odds, threshold_table
 from common.metrics.roc import score_bins
 from common.metrics.segmentation import PrimaryOutput
 from common.reports.class_curves import ClassCurvesReport
@@ -18,7 +18,7 @@ from tests.losses.test_multi_output import THREE
 
 
 def pixels(count: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits ``(2, 3, 20, 20)`` that know something of the labels, a tenth of which is bare."""
+    """Return logits ``(2, 3, 20, 20)`` that correlate with the labels, a tenth of which are unlabelled."""
     torch.manual_seed(0)
     labels = torch.randint(0, 4, (2, 1, 20, 20), dtype=torch.uint8)
     truth = torch.nn.functional.one_hot(labels[:, 0].long(), 4)[..., 1:].movedim(-1, 1)
@@ -31,7 +31,7 @@ def test_log_odds_are_those_of_the_softmax():
     assert torch.allclose(class_log_odds(logits, THREE), torch.log(probability / (1 - probability)), atol=1e-4)
 
 
-def test_figures_over_thresholds_are_those_of_the_pixels():
+def test_scores_over_thresholds_are_those_of_the_pixels():
     logits, labels = pixels()
     metric = ClassCurves(THREE)
     for item in range(2):
@@ -56,7 +56,7 @@ def test_figures_over_thresholds_are_those_of_the_pixels():
         assert figures["highest_iou"]["iou"] == table["iou"].max()
 
 
-def test_targets_without_tissue_are_surely_the_skipped_class_or_left_out():
+def test_targets_without_tissue_are_certainly_the_skipped_class_or_excluded():
     logits, labels = pixels()
     both, skipped, excluded = (ClassCurves(THREE, otsu) for otsu in (None, "skipped", "exclude"))
     both.update((logits[:1], labels[:1], None))
@@ -70,15 +70,15 @@ def test_targets_without_tissue_are_surely_the_skipped_class_or_left_out():
     assert added[1, :, lowest].sum() == added[1].sum() == (labels[1] > 0).sum()
 
 
-def test_where_figures_meet_they_cross():
+def test_the_break_even_point_is_where_two_columns_cross():
     table = pd.DataFrame(
         {"threshold": [0.1, 0.2, 0.3, 0.4], "one": [0.2, 0.4, 0.6, 0.0], "other": [0.9, 0.7, 0.5, 0.0]}
     )
-    assert meeting(table, "one", "other") == {"value": pytest.approx(0.55), "threshold": 0.3}
-    # Both 0 is no place where they cross.
-    assert meeting(table.iloc[[0, 1]], "one", "other") == {}
+    assert break_even_point(table, "one", "other") == {"value": pytest.approx(0.55), "threshold": 0.3}
+    # Columns that are both 0 do not cross.
+    assert break_even_point(table.iloc[[0, 1]], "one", "other") == {}
     undefined = table.assign(one=[0.2, np.nan, 0.6, np.nan])
-    assert meeting(undefined, "one", "other")["threshold"] == 0.3
+    assert break_even_point(undefined, "one", "other")["threshold"] == 0.3
 
 
 def test_files_are_written_and_a_class_without_pixels_is_left_out(tmp_path):

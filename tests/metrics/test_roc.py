@@ -54,7 +54,7 @@ def test_a_score_that_is_not_a_number_is_refused():
         count_scores(np.array([np.nan]), np.array([True]))
 
 
-def test_every_slide_is_counted_apart_and_bare_pixels_not_at_all():
+def test_every_slide_is_counted_separately_and_unlabelled_pixels_not_at_all():
     metric = SlideROC(TUMOUR, 2)
     logits = [torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), torch.tensor([[[5.0, 6.0], [7.0, 8.0]]])]
     labels = [torch.tensor([[[1, 2], [0, 2]]]), torch.tensor([[[1, 1], [0, 0]]])]
@@ -81,15 +81,15 @@ def test_targets_without_tissue_have_the_skipped_class_or_do_not_count(otsu, pix
     assert auc(counts) == (0.5 if otsu is None else 1.0)
 
 
-def test_a_report_has_the_figures_of_all_pixels_and_of_each_slide(tmp_path):
-    """Two slides of 4 and 2 pixels, one without tumour; figures by hand."""
+def test_a_report_has_the_results_of_all_pixels_and_of_each_slide(tmp_path):
+    """Two slides of 4 and 2 pixels, one without tumour; results by hand."""
     scores = [([3.0, 1.0, 2.0, -1.0], [True, True, False, False]), ([4.0, -2.0], [False, False])]
     counts = np.stack([count_scores(np.array(logits), np.array(truth)) for logits, truth in scores])
     # At 0.5 the logits above 0 are called tumour.
     matrices = np.array([[[1, 1, 0], [0, 2, 0]], [[1, 1, 0], [0, 0, 0]]])
     data = [{"image": "a.tif"}, {"image": "b.tif"}]
     figures = ROCReport(TUMOUR, counts, matrices, data).write(tmp_path)
-    # Pairs ranked rightly: 3 beats 2, -1, -2; 1 beats -1, -2; of 2 x 4.
+    # Pairs ranked correctly: 3 beats 2, -1, -2; 1 beats -1, -2; of 2 x 4.
     assert figures["pooled"]["auc"] == pytest.approx(5 / 8)
     assert figures["pooled"]["sensitivity"] == 1.0
     assert figures["pooled"]["specificity"] == 0.5

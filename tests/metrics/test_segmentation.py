@@ -1,4 +1,4 @@
-"""Figures from a confusion matrix written by hand."""
+"""Scores of a confusion matrix written by hand, and metrics of batches."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -100,7 +100,7 @@ def test_batches_add_up_to_one_global_matrix(scheme):
 
 
 def test_targets_without_tissue_count_as_skipped_or_not_at_all(scheme):
-    """Two patches, half background (3), half adipose (6), predicted as they are; the second is off the tissue."""
+    """Two patches, half background (3), half adipose (6), predicted correctly; the second is off the tissue."""
     truth = torch.tensor([3, 6], dtype=torch.uint8).repeat(2, 4, 2)
     output = (one_hot_logits(truth), truth[:, None])
     batch = {"slide": torch.tensor([0, 0]), "tissue": torch.tensor([True, False])}
@@ -171,8 +171,8 @@ def test_the_confusion_matrix_has_only_the_classes_that_count(scheme, tmp_path):
     ]
 
 
-def test_context_reliance_is_what_is_lost_without_the_right_context(scheme):
-    """Networks that copy the label from one view's red channel: the answer is known."""
+def test_context_reliance_is_the_loss_without_the_right_context(scheme):
+    """Networks copy the label from one view's red channel, so the answer is known."""
     labels = torch.randint(1, 7, (8, 1, 4, 4), dtype=torch.uint8)
     image = labels.float().repeat(1, 9, 1, 1)
     elsewhere = torch.full_like(image, 6.0)
@@ -186,9 +186,9 @@ def test_context_reliance_is_what_is_lost_without_the_right_context(scheme):
         assert found["views 2+3"] == pytest.approx(found["view 3"])
 
 
-def test_what_is_around_a_target_counts_as_context(scheme):
-    """A network that says of the target what its ring shows loses everything with another ring; with another target,
-    nothing."""
+def test_the_surroundings_of_a_target_count_as_context(scheme):
+    """A network that labels the target by its ring loses everything with another ring, and nothing with another
+    target."""
     image, elsewhere = torch.full((1, 3, 8, 8), 0.0), torch.full((1, 3, 8, 8), 1.0)
     labels = torch.full((1, 1, 4, 4), 2, dtype=torch.uint8)
     for seen, lost in ((0, 1.0), (4, 0.0)):
@@ -203,7 +203,7 @@ def test_what_is_around_a_target_counts_as_context(scheme):
         assert metric.compute() == {"ring": lost}
 
 
-def test_measuring_reliance_leaves_the_network_as_it_is(scheme):
+def test_measuring_reliance_leaves_the_network_unchanged(scheme):
     network = torch.nn.Sequential(torch.nn.BatchNorm2d(6), torch.nn.Conv2d(6, 7, 1)).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     image, labels = torch.rand(2, 6, 4, 4), torch.ones(2, 1, 4, 4, dtype=torch.uint8)
@@ -255,7 +255,7 @@ def test_bach_score_pools_all_pixels_and_leaves_true_normals_out():
         bach_score(np.array([4]), np.array([0]))
 
 
-def test_what_was_not_predicted_is_as_far_off_as_can_be():
+def test_pixels_without_a_prediction_count_as_the_farthest_grade():
     # True normal and true benign, of which one pixel each was not predicted: 3 and 2 off.
     matrix = np.zeros((4, 5), dtype=np.int64)
     matrix[0, 4] = matrix[1, 4] = matrix[1, 1] = 1

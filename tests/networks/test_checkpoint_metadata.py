@@ -1,4 +1,4 @@
-"""The JSON next to a checkpoint is read, trusted only for its own file, and compared with a config."""
+"""The metadata next to a checkpoint are read, used for their own file only, and compared with a config."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_metadata_lie_next_to_the_checkpoint_and_are_read_as_written(checkpoint)
     assert read_checkpoint_metadata(checkpoint) is None
 
 
-def test_metadata_of_another_file_are_not_believed(checkpoint, caplog):
+def test_metadata_of_another_file_are_not_used(checkpoint, caplog):
     checkpoint.write_bytes(b"other weights")
     with caplog.at_level(logging.WARNING):
         assert read_checkpoint_metadata(checkpoint) is None

@@ -11,7 +11,7 @@ import torch
 from common.classes import ClassScheme
 from common.files import sha256
 from common.networks import DMMNM3, MRN, MultiResolutionEncoderDecoder, UNet
-from common.networks.checkpoints import load_branches, load_encoders, load_trunk, load_weights
+from common.networks.checkpoints import load_backbone, load_branches, load_encoders, load_weights
 from common.training.handlers import WeightsLoader
 
 NARROW = (2, 4, 6, 8, 10)
@@ -24,7 +24,7 @@ def unet(tmp_path):
     return network, tmp_path / "unet.pt"
 
 
-def test_a_branch_gives_what_the_unet_gave(unet):
+def test_a_branch_returns_what_the_unet_returned(unet):
     network, path = unet
     image = torch.rand(1, 3, 128, 128)
     nothing = [[]] * 4
@@ -59,8 +59,8 @@ def test_what_does_not_fit_is_named(unet, tmp_path):
         load_weights(DMMNM3(channels=NARROW), unet[1])
 
 
-def test_an_encoder_of_several_begins_as_the_u_net_of_its_view(tmp_path):
-    """All of it, what batch normalisation has seen included; the other encoders stay."""
+def test_an_encoder_of_several_is_initialised_with_the_u_net_of_its_view(tmp_path):
+    """All its weights and the statistics of batch normalisation are loaded; the other encoders stay unchanged."""
     unet = MRN(resolutions=1, channels=NARROW)
     unet.train()(torch.rand(2, 3, 64, 64))
     torch.save(unet.state_dict(), tmp_path / "unet.pt")
@@ -82,7 +82,7 @@ def test_an_encoder_of_several_begins_as_the_u_net_of_its_view(tmp_path):
 
 
 def resnet18() -> dict[str, torch.Tensor]:
-    """As torchvision names and shapes ResNet-18's weights."""
+    """Return ResNet-18's weights in torchvision's names and shapes."""
     shapes = {"conv1.weight": (64, 3, 7, 7), "fc.weight": (1000, 512), "fc.bias": (1000,)}
     normalisations = {"bn1": 64}
     before = 64
@@ -101,23 +101,23 @@ def resnet18() -> dict[str, torch.Tensor]:
     return {name: torch.rand(shape) for name, shape in shapes.items()}
 
 
-def test_all_encoders_begin_as_a_classifier(tmp_path):
+def test_all_encoders_are_initialised_with_a_classifier(tmp_path):
     weights = resnet18()
     torch.save(weights, tmp_path / "resnet18.pth")
     network = MultiResolutionEncoderDecoder()
     rest = network.centre.dense.classes[0].weight.clone()
-    load_trunk(network, tmp_path / "resnet18.pth")
+    load_backbone(network, tmp_path / "resnet18.pth")
     for encoder in (network.wide.trunk.resnet, network.centre.trunk.resnet):
         state = encoder.state_dict()
         assert set(state) == {name for name in weights if not name.startswith("fc.")}
         assert all(torch.equal(state[name], weights[name].to(state[name].dtype)) for name in state)
     assert torch.equal(network.centre.dense.classes[0].weight, rest)
     with pytest.raises(ValueError, match=r"resnet18\.pth holds the weights of another network than ResNet"):
-        load_trunk(MultiResolutionEncoderDecoder(channels=(4, 5, 6, 7)), tmp_path / "resnet18.pth")
-    with pytest.raises(ValueError, match="UNet has no encoder to begin as"):
-        load_trunk(UNet(channels=NARROW), tmp_path / "resnet18.pth")
+        load_backbone(MultiResolutionEncoderDecoder(channels=(4, 5, 6, 7)), tmp_path / "resnet18.pth")
+    with pytest.raises(ValueError, match="UNet has no encoder to load"):
+        load_backbone(UNet(channels=NARROW), tmp_path / "resnet18.pth")
     with pytest.raises(ValueError, match=r"absent\.pth: no such checkpoint"):
-        load_trunk(network, tmp_path / "absent.pth")
+        load_backbone(network, tmp_path / "absent.pth")
 
 
 TWO = ClassScheme([{"name": name, "color": (0, 0, 0), "label": i + 1, "channel": i} for i, name in enumerate("ab")])
@@ -126,7 +126,7 @@ VIEW = {"mpp": 1.0, "size": 64}
 
 @pytest.fixture
 def described(unet):
-    """A checkpoint of a U-Net, and what writes the metadata next to it."""
+    """Return a checkpoint of a U-Net, and a function that writes the metadata next to it."""
 
     def describe(**said):
         plain = {"bundle": "my_bundle", "overlays": ["demo.yaml"], "fields_of_view": [VIEW], "target": VIEW}
@@ -169,7 +169,7 @@ def test_weights_that_were_trained_on_something_else_are_refused_before_they_pre
     assert not all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def test_other_sizes_are_told_and_not_refused(described, caplog):
+def test_other_sizes_are_logged_and_not_refused(described, caplog):
     _, path, describe = described
     describe(fields_of_view=[{"mpp": 1.0, "size": 512}])
     with caplog.at_level(logging.INFO):

@@ -7,19 +7,19 @@ import pytest
 import torch
 from scipy import ndimage
 
-from common.networks import DARefineNet, RefineNet, freeze_batch_normalisation
+from common.networks import DARefineNet, RefineNet, freeze_batch_norm
 from common.networks.refinement import (
     AddFusion,
     AttentionFusion,
     ChainedResidualPooling,
     ConcatFusion,
     ResidualConvUnit,
-    fusion_of,
+    fusion_block,
 )
 from common.networks.resnet import ResNetEncoder, resnet
 
 SMALL = {"channels": (4, 6, 8, 10), "decoder_channels": (8, 6, 6, 6)}
-# Slice encoder: MB of RefineNet; of the dual network that adds; millions of parameters with the other fusions.
+# Slice encoder: MB of RefineNet, MB of the dual network with "add", millions of parameters with the other fusions.
 PUBLISHED = {
     "resnet50": (341.0, 441.0, 111.26, 111.46),
     "resnet101": (417.2, 517.2, 130.25, 130.45),
@@ -70,7 +70,7 @@ def test_a_network_scripts_and_exports_and_names_the_sizes_that_fit(fusion):
 
 
 def test_training_does_not_end_the_process_with_maps_laid_out_channels_last():
-    """Strided 1 x 1 convolutions of torch 2.13 would."""
+    """torch 2.13's own strided 1 x 1 convolutions do."""
     network = small().to(memory_format=torch.channels_last).train()
     image = torch.rand(2, 6, 72, 72).contiguous(memory_format=torch.channels_last)
     network(image).square().mean().backward()
@@ -88,7 +88,7 @@ def test_maps_of_an_encoder_have_the_strides_and_widths_of_a_resnet():
             (10 * expansion, 4, 6),
         ]
         assert [part.shape[1] for part in maps] == encoder.widths
-    # As torchvision counts them, without the classifier of 1000.
+    # torchvision's count, without its classifier of 1000 classes.
     assert sum(p.numel() for p in resnet("resnet50").parameters()) == 25_557_032 - 2_049_000
     with pytest.raises(ValueError, match="an encoder must be one of resnet18, .* not 'vgg'"):
         resnet("vgg")
@@ -137,18 +137,18 @@ def test_attention_weighs_the_slice_s_channels_by_all_three_means():
     expected = weights[:, None, None] * sliced + previous
     maps = [torch.from_numpy(part)[None] for part in (sliced, previous)]
     with torch.no_grad():
-        found = fusion(maps, fusion.of_context(torch.from_numpy(tile)[None]))[0].numpy()
+        found = fusion(maps, fusion.prepare_context(torch.from_numpy(tile)[None]))[0].numpy()
     assert np.allclose(found, expected, atol=1e-5)
 
 
 def test_which_fusion_a_block_has():
-    kinds = {f: [type(fusion_of(f, 4, first)) for first in (True, False)] for f in ("attention", "concat", "add")}
+    kinds = {f: [type(fusion_block(4, f, first)) for first in (True, False)] for f in ("attention", "concat", "add")}
     assert kinds == {
         "attention": [ConcatFusion, AttentionFusion],
         "concat": [ConcatFusion, ConcatFusion],
         "add": [AddFusion, AddFusion],
     }
-    assert [fusion_of("concat", 4, first).mix.in_channels for first in (True, False)] == [8, 12]
+    assert [fusion_block(4, "concat", first).mix.in_channels for first in (True, False)] == [8, 12]
     with pytest.raises(ValueError, match="fusion must be one of attention, concat, add, not 'mean'"):
         small("mean")
     total = AddFusion()([torch.full((1, 1, 2, 2), 1.0), torch.full((1, 1, 2, 2), 2.0)], torch.full((1, 1, 2, 2), 4.0))
@@ -156,7 +156,7 @@ def test_which_fusion_a_block_has():
 
 
 def test_the_tile_has_weights_of_its_own():
-    """The released code takes the slice's residual units for the tile's deepest map."""
+    """The released code uses the slice's residual units for the tile's deepest map."""
     network = small("add").train()
     network(torch.rand(1, 6, 64, 64)).sum().backward()
     for path in network.contexts:
@@ -165,7 +165,7 @@ def test_the_tile_has_weights_of_its_own():
 
 def test_frozen_batch_normalisation_stays_through_training():
     network = small()
-    freeze_batch_normalisation(network, ["slice_encoder", "context_encoder"])
+    freeze_batch_norm(network, ["slice_encoder", "context_encoder"])
     network.train()
     before = {k: v.clone() for k, v in network.state_dict().items()}
     step = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -182,9 +182,9 @@ def test_frozen_batch_normalisation_stays_through_training():
     assert "slice_encoder.resnet.conv1.weight" in changed
     assert network.head[0].training
     half = small().train()
-    freeze_batch_normalisation(half, ["slice_encoder"])
+    freeze_batch_norm(half, ["slice_encoder"])
     half(torch.rand(2, 6, 64, 64))
     assert half.slice_encoder.resnet.bn1.num_batches_tracked == 0
     assert half.context_encoder.resnet.bn1.num_batches_tracked == 1
     with pytest.raises(ValueError, match="RefineNet has no encoder 'context_encoder'"):
-        freeze_batch_normalisation(RefineNet(4, "resnet18", **SMALL), ["context_encoder"])
+        freeze_batch_norm(RefineNet(4, "resnet18", **SMALL), ["context_encoder"])

@@ -7,13 +7,12 @@ import torch
 
 from common.networks import EncoderDecoder, MultiResolutionEncoderDecoder
 from common.networks.encoder_decoder import (
+    Backbone,
     DenseDecoder,
-    PointwiseTransposed,
     SparseDecoder,
-    Trunk,
     fusion_block,
 )
-from common.networks.resnet import PointwiseStrided
+from common.networks.pointwise import PointwiseStrided, PointwiseTransposed
 
 NARROW = (4, 5, 6, 7)
 # Skips, sparse decoder, input-aware units; parameters of one resolution and of two; and Table II's
@@ -46,7 +45,7 @@ def test_parameters_are_the_papers(name):
 def test_how_far_an_output_pixel_of_a_fusion_block_sees(fusion, side):
     block = fusion_block(2, fusion).eval()
     for parameter in block.parameters():
-        # Positive throughout, so that no ReLU hides anything.
+        # Positive throughout, so that every ReLU is open.
         torch.nn.init.constant_(parameter, 0.1)
     image = torch.ones(1, 2, 99, 99, requires_grad=True)
     block(image)[0, 0, 49, 49].backward()
@@ -65,7 +64,7 @@ def test_fusion_a_and_b_and_nothing_else():
 
 
 def reached(skips: str) -> set[int]:
-    """Return which of the trunk's six maps reach the dense decoder's output."""
+    """Return which of the backbone's six maps reach the dense decoder's output."""
     maps = [
         torch.rand(1, channels, 64 // stride, 64 // stride, requires_grad=True)
         for channels, stride in zip((4, 4, 4, 5, 6, 7), (2, 4, 4, 8, 16, 32), strict=True)
@@ -74,7 +73,7 @@ def reached(skips: str) -> set[int]:
     return {index for index, found in enumerate(maps) if found.grad is not None and found.grad.any()}
 
 
-def test_skips_add_the_maps_that_they_are_said_to():
+def test_skips_add_the_maps_of_their_kind():
     assert reached("none") == {5}
     assert reached("residual") == {0, 2, 3, 4, 5}
     assert reached("dense") == {0, 1, 2, 3, 4, 5}
@@ -92,12 +91,12 @@ def test_the_sparse_decoder_doubles_five_times_and_sees_every_map():
 
 
 def test_input_aware_units_show_the_image_to_the_first_two_maps():
-    """With the first convolution silenced, only they bring anything of the image into the first map."""
+    """With the first convolution at zero, only these units carry the image into the first map."""
     found = {}
     for aware in (False, True):
-        trunk = Trunk(NARROW, aware).eval()
-        torch.nn.init.zeros_(trunk.resnet.conv1.weight)
-        first, second = (trunk(image)[:2] for image in (torch.zeros(1, 3, 64, 64), torch.rand(1, 3, 64, 64)))
+        backbone = Backbone(NARROW, aware).eval()
+        torch.nn.init.zeros_(backbone.resnet.conv1.weight)
+        first, second = (backbone(image)[:2] for image in (torch.zeros(1, 3, 64, 64), torch.rand(1, 3, 64, 64)))
         found[aware] = [not torch.equal(one, two) for one, two in zip(first, second, strict=True)]
     assert found == {False: [False, False], True: [True, True]}
 

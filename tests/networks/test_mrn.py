@@ -46,21 +46,21 @@ def test_figure_2_has_as_many_layers_of_each_kind():
 
 
 class Itself(nn.Module):
-    """An encoder of one level that changes nothing."""
+    """An encoder of one level that returns the image."""
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         return [image]
 
 
 class First(nn.Module):
-    """A decoder that gives the one map it takes."""
+    """A decoder that returns its one map."""
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         return maps[0]
 
 
 def position(view: int, size: int) -> torch.Tensor:
-    """Every pixel's place, down and across, in finest pixels from the common centre."""
+    """Return every pixel's row and column in finest pixels from the common centre."""
     along = (torch.arange(size) + 0.5 - size / 2) * 2**view
     return torch.stack([along[:, None].expand(size, size), along.expand(size, size), torch.zeros(size, size)])
 
@@ -92,7 +92,7 @@ def test_what_a_view_shows_is_laid_where_the_finest_one_shows_it(view, upsample)
 
 
 def activations(resolutions: int) -> int:
-    """Values that a forward pass leaves behind for the backward one."""
+    """Return the number of values that a forward pass keeps for the backward pass."""
     network = MRN(resolutions=resolutions, channels=WIDTHS)
     found = []
     for module in network.modules():
@@ -102,7 +102,7 @@ def activations(resolutions: int) -> int:
     return sum(found)
 
 
-def test_memory_grows_by_the_same_with_every_resolution():
+def test_memory_grows_by_the_same_amount_with_every_resolution():
     counts = [activations(resolutions) for resolutions in (2, 3, 4)]
     assert counts[2] - counts[1] == counts[1] - counts[0] > 0
 

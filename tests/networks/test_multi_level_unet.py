@@ -66,7 +66,7 @@ def test_compressing_merges_all_of_the_coarse_field_and_cropping_its_centre(merg
 
 
 class Places(nn.Module):
-    """Every pixel's place, down and across, in fine pixels from the common centre."""
+    """A head that returns every pixel's row and column in fine pixels from the common centre."""
 
     def __init__(self, step: float) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Places(nn.Module):
 
 
 class Second(nn.Module):
-    """The second half of the channels."""
+    """A head that returns the second half of the channels."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features[:, features.shape[1] // 2 :]
@@ -124,7 +124,7 @@ def test_hooknet_has_the_filters_of_its_released_code():
 
 @pytest.mark.parametrize(("ratio", "filters", "side"), [(16, 16, 70), (4, 64, 22)])
 def test_hooknet_hooks_the_map_of_the_bottlenecks_micrometres_per_pixel(ratio, filters, side):
-    """The bottleneck has stride 16: with a ratio of 16 that of the coarse view's finest map."""
+    """The bottleneck has stride 16. With a ratio of 16, the coarse view's finest map has the same µm/px."""
     network = HookNet(ratio=ratio).eval()
     with torch.no_grad():
         _, maps = network.coarse(torch.rand(1, 3, 284, 284), None)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 from functools import partial
 
 import pytest
 import torch
 
+from common import networks
 from common.networks import (
     DMMNM3,
     MRN,
@@ -14,6 +17,7 @@ from common.networks import (
     EfficientNetUNet,
     EncoderDecoder,
     MultiLevelUNet,
+    SegmentationNetwork,
     SegNet,
     UNet,
 )
@@ -33,13 +37,13 @@ NARROW = (4, 6, 8, 10, 12)
 MULTI_ENCODER = ("DMMNMS", "DMMNM2S", "DMMNM3")
 
 
-# What gives a narrow network of seven output channels.
+# Build a narrow network of seven output channels.
 BUILDERS = {
-    **{name: partial(network, num_classes=6, channels=NARROW) for name, network in NETWORKS.items()},
-    **{f"MRN-{way}": partial(MRN, num_classes=7, upsample=way, channels=NARROW) for way in UPSAMPLES},
-    "EncoderDecoder": partial(EncoderDecoder, num_classes=7, channels=NARROW[:4]),
+    **{name: partial(network, out_channels=7, channels=NARROW) for name, network in NETWORKS.items()},
+    **{f"MRN-{way}": partial(MRN, out_channels=7, upsample=way, channels=NARROW) for way in UPSAMPLES},
+    "EncoderDecoder": partial(EncoderDecoder, out_channels=7, channels=NARROW[:4]),
     "EncoderDecoder plain": partial(EncoderDecoder, 7, "none", False, False, NARROW[:4]),
-    "MRN of one view": partial(MRN, num_classes=7, resolutions=1, channels=NARROW),
+    "MRN of one view": partial(MRN, out_channels=7, resolutions=1, channels=NARROW),
     "EfficientNetUNet": partial(EfficientNetUNet, 7, "efficientnet-b0", NARROW),
     **{
         f"MultiLevelUNet {merge} {ratio} {merges}": partial(
@@ -48,6 +52,11 @@ BUILDERS = {
         for merge, ratio, merges in (("compress", 8, 1), ("crop", 4, 3))
     },
 }
+NETWORK_CLASSES = [
+    found
+    for found in vars(networks).values()
+    if inspect.isclass(found) and issubclass(found, SegmentationNetwork) and found is not SegmentationNetwork
+]
 ONE_VIEW = ("UNet", "SegNet", "MRN of one view", "EncoderDecoder", "EncoderDecoder plain", "EfficientNetUNet")
 SEVERAL_VIEWS = [name for name in BUILDERS if name not in ONE_VIEW]
 
@@ -59,13 +68,13 @@ def narrow(name: str):
 
 def image_for(network, batch: int = 2, size: int | None = None) -> torch.Tensor:
     side = size or network.size_divisor
-    return torch.rand(batch, 3 * len(network.views), side, side)
+    return torch.rand(batch, 3 * len(network.mpp_ratios), side, side)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_to_the_digit(name):
     with torch.device("meta"):
-        network = NETWORKS[name](num_classes=6)
+        network = NETWORKS[name](out_channels=7)
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name]
 
 
@@ -84,7 +93,7 @@ def test_output_covers_the_target_and_every_weight_learns(name):
 def test_a_size_that_does_not_fit_is_refused_with_one_that_does(name):
     network = narrow(name)
     for shape in (
-        (1, 3 * len(network.views), network.size_divisor + 8, network.size_divisor),
+        (1, 3 * len(network.mpp_ratios), network.size_divisor + 8, network.size_divisor),
         (1, 5, 256, 256),
         (9, 256, 256),
     ):
@@ -100,6 +109,13 @@ def test_scripts_and_exports(name):
     expected = network(image)
     assert torch.allclose(torch.jit.script(network)(image), expected, atol=1e-5)
     assert torch.allclose(torch.export.export(network, (image,)).module()(image), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", NETWORK_CLASSES, ids=lambda network: network.__name__)
+def test_the_example_of_every_network_runs(network):
+    [example] = doctest.DocTestFinder(recurse=False).find(network, globs=vars(inspect.getmodule(network)))
+    assert example.examples
+    assert not doctest.DocTestRunner().run(example).failed
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -119,7 +135,7 @@ def test_every_view_reaches_the_output(name):
     image = image_for(network, 1).requires_grad_()
     network(image).abs().sum().backward()
     assert image.grad is not None
-    assert all(image.grad[:, 3 * view : 3 * view + 3].any() for view in range(len(network.views)))
+    assert all(image.grad[:, 3 * view : 3 * view + 3].any() for view in range(len(network.mpp_ratios)))
 
 
 def test_initialisation_is_kaiming_normal_with_zero_biases():
@@ -135,7 +151,7 @@ def test_initialisation_is_kaiming_normal_with_zero_biases():
 @pytest.mark.parametrize("view", [0, 1, 2])
 @pytest.mark.parametrize(("name", "scales"), [("DMMNS2", (1, 1, 1)), *((n, (1, 2, 4)) for n in MULTI_ENCODER)])
 def test_what_a_view_shows_at_a_place_changes_the_output_there(name, scales, view):
-    """Views in the order finest first, around one centre, each at its own scale; DMMN-S2 leaves them uncropped."""
+    """Views come finest first, around one centre, each at its own scale; DMMN-S2 does not crop them."""
     network = narrow(name)
     image = image_for(network, 1, 256)
     row, column = (128 + offset // scales[view] for offset in (56, -40))
@@ -153,7 +169,7 @@ def test_unpooling_puts_each_value_where_its_maximum_was():
 
 
 def test_segnet_unpools_each_level_by_its_own_indices():
-    """With every weight an identity, what comes out of the deepest level lies where the largest values went in."""
+    """With identity weights, the deepest level's output lies at the places of the largest input values."""
     network = SegNet(channels=(3, 3, 3))
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):

@@ -47,7 +47,7 @@ def test_an_overlay_is_worked_in_without_the_places_it_names(unpacked_bundle):
     for config in configs.values():
         assert config["network_def"] == {
             "_target_": "scripts.networks.DMMNM3",
-            "num_classes": 6,
+            "out_channels": "$@scheme.num_channels",
             "channels": [4, 6, 8, 10, 12],
         }
         assert config["target"] == {"mpp": 1.0, "size": 64}
