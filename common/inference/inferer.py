@@ -88,7 +88,7 @@ class WholeSlideInferer(Inferer):
         >>> from common.networks import UNet
         >>> from common.phantom import BREAST
         >>> view = {"mpp": 2.0, "size": 128}
-        >>> network = UNet(num_classes=6, channels=(4, 8))
+        >>> network = UNet(out_channels=7, channels=(4, 8))
         >>> inferer = WholeSlideInferer([view], view, BREAST.scheme, "segmented", outputs=["prediction.tif"])
         >>> summary = inferer({"image": "slide.tif"}, network)
         >>> sorted(summary["classes"])
