@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..renamed import NAMES
 from .texts import read_text
 
 # The folder of this package, and the name that configs know it by.
@@ -34,7 +35,9 @@ def needed_modules(names: Iterable[str], package: Path = PACKAGE) -> list[Path]:
     Raises:
         ValueError: there is no such module; names it.
     """
-    waiting = [module for name in names for module in _modules_of(name, package)]
+    # A name of the previous version is imported from its new place when it is used.
+    places = [place for name in names for place in {name, NAMES.get(name, name)}]
+    waiting = [module for place in places for module in _modules_of(place, package)]
     found: set[Path] = set()
     while waiting:
         file = waiting.pop()
