@@ -28,7 +28,7 @@ class RandDeformd(MapTransform, Randomizable):
         fields_of_view: the views, finest first.
         targets: fields of view of the label map's channels.
         deformations: what may be applied, such as :class:`Rotation` and :class:`ElasticWarp`.
-        label_key: key of label maps ``(T, h, w)``; an item may lack it.
+        label_key: key of label maps ``(T, h, w)``, which an item need not have.
 
     Raises:
         ValueError: there is no deformation, or an item has more or fewer label maps than ``targets``.
@@ -57,8 +57,8 @@ class RandDeformd(MapTransform, Randomizable):
         self._streams: list[np.random.RandomState] = []
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandDeformd:
-        """Seed the transform. Among several deformations each draws from random numbers of its own: changing one leaves
-        the others as they were."""
+        """Seed the transform. Each of several deformations has a random state of its own, so that a change to one does
+        not change what the others draw."""
         super().set_random_state(seed, state)
         if len(self.deformations) > 1:
             self._streams = [np.random.RandomState(int(self.R.randint(2**31))) for _ in self.deformations]

@@ -44,7 +44,7 @@ class Background:
     usual: np.ndarray
 
     @classmethod
-    def of(cls, views: Sequence[np.ndarray]) -> Background:
+    def estimate(cls, views: Sequence[np.ndarray]) -> Background:
         """Estimate the background from a patch's views, ``(H, W, 3)`` uint8. Amounts come from the coarsest, which also
         shows the tissue around the finest."""
         light = np.max([np.percentile(view.reshape(-1, 3), 95, axis=0) for view in views], axis=0)
@@ -69,8 +69,8 @@ class RandTargetedHSVd(RandAppearanced):
     Args:
         keys, prob: see :class:`RandAppearanced`.
         brown, blue: shifts of tissue stained by diaminobenzidine and by haematoxylin.
-        least: smallest amount of a dye (optical density) above that of most of the patch (30th percentile). Thick
-            sections and some scanners show haematoxylin's colour everywhere.
+        least: smallest excess of a dye's amount (optical density) over that of most of the patch (30th percentile).
+            Thick sections and some scanners show haematoxylin's colour everywhere.
 
     Source: Modi et al. 2024, section "Targeted HSV augmentation" and Table 6.
 
@@ -92,9 +92,8 @@ class RandTargetedHSVd(RandAppearanced):
 
     def sample(self, views: Sequence[np.ndarray]) -> tuple[list[tuple[int, int]], Background]:
         """Return the shifts of saturation and value of both colours, and the patch's background."""
-        return [(self._shift(color.saturation), self._shift(color.value)) for color in self.colors], Background.of(
-            views
-        )
+        shifts = [(self._shift(color.saturation), self._shift(color.value)) for color in self.colors]
+        return shifts, Background.estimate(views)
 
     def _shift(self, low_high: tuple[int, int]) -> int:
         return int(self.R.randint(low_high[0], low_high[1] + 1))
