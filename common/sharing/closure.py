@@ -22,6 +22,11 @@ def named_in(texts: Iterable[str]) -> set[str]:
     return {match.group(1)[1:] for text in texts for match in _NAMED.finditer(text)}
 
 
+def with_new_places(names: Iterable[str]) -> set[str]:
+    """Return names below this package, and for those of the previous version also the places that they load from."""
+    return {place for name in names for place in (name, NAMES.get(name, name))}
+
+
 def needed_modules(names: Iterable[str], package: Path = PACKAGE) -> list[Path]:
     """Files that have to be there for ``names`` to be imported, those that they import in functions included.
 
@@ -35,9 +40,7 @@ def needed_modules(names: Iterable[str], package: Path = PACKAGE) -> list[Path]:
     Raises:
         ValueError: there is no such module; names it.
     """
-    # A name of the previous version is imported from its new place when it is used.
-    places = [place for name in names for place in {name, NAMES.get(name, name)}]
-    waiting = [module for place in places for module in _modules_of(place, package)]
+    waiting = [module for name in names for module in _modules_of(name, package)]
     found: set[Path] = set()
     while waiting:
         file = waiting.pop()

@@ -99,7 +99,7 @@ class ElasticWarp(Deformation):
 
     def sample(self, rng: np.random.RandomState, extent: float) -> Warp:
         half = int(np.ceil(extent / 2 / self.spacing)) + 3
-        nodes = rng.normal(0, rng.uniform(*self.sigma), (2, 2 * half + 1, 2 * half + 1))
+        nodes = rng.normal(0, rng.uniform(self.sigma[0], self.sigma[1]), (2, 2 * half + 1, 2 * half + 1))
         splines = np.stack([ndimage.spline_filter(axis, order=3) for axis in nodes])
 
         def displaced(coords: np.ndarray) -> np.ndarray:

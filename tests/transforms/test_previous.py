@@ -10,7 +10,6 @@ import pytest
 from monai.bundle import ConfigParser
 
 from common import transforms
-from common.sharing.closure import needed_modules
 from common.transforms import RandDeformd, Rotation, Scaling, Shear, Translation
 
 VIEWS = [{"mpp": 0.5, "size": 64}, {"mpp": 2.0, "size": 64}]
@@ -80,8 +79,3 @@ def test_the_former_arguments_are_understood_by_place_and_by_name():
     assert placed.label_key == named.label_key == "mask"
     with pytest.warns(FutureWarning), pytest.raises(TypeError, match="spaces"):
         transforms.RandGridDistortiond("image", VIEWS, VIEWS, spaces=32.0)
-
-
-def test_an_exported_bundle_carries_what_a_former_name_needs():
-    assert "transforms/previous.py" in [path.as_posix() for path in needed_modules(["transforms.RandRotated"])]
-    assert "transforms/previous.py" not in [path.as_posix() for path in needed_modules(["transforms.RandDeformd"])]
