@@ -57,9 +57,29 @@ NAMES = {
     "networks.freeze_batch_normalisation": "networks.freeze_batch_norm",
     "networks.share_batch_normalisation": "networks.sync_batch_norm",
     "reports.ScoreReport": "reports.scores.ScoreReport",
+    "transforms.ChosenTransforms": "transforms.SelectTransforms",
+    "transforms.DeformOnced": "transforms.previous.DeformOnced",
     "transforms.LoadMultiMagnificationPatchd": "data.LoadMultiMagnificationPatchd",
     "transforms.NormalizeStainsd": "data.NormalizeStainsd",
+    "transforms.RandElasticd": "transforms.previous.RandElasticd",
+    "transforms.RandGridDistortiond": "transforms.previous.RandGridDistortiond",
+    "transforms.RandOpticalDistortiond": "transforms.previous.RandOpticalDistortiond",
+    "transforms.RandRescaled": "transforms.previous.RandRescaled",
+    "transforms.RandRotated": "transforms.previous.RandRotated",
+    "transforms.RandSheard": "transforms.previous.RandSheard",
+    "transforms.RandShifted": "transforms.previous.RandShifted",
     "transforms.RandStyledSlided": "data.RandStyledSlided",
+}
+# Old name whose arguments changed too -> what to write instead. Its new place in NAMES takes the old arguments.
+INSTEAD = {
+    "transforms.DeformOnced": "transforms.RandDeformd",
+    "transforms.RandElasticd": "transforms.RandDeformd with transforms.ElasticWarp",
+    "transforms.RandGridDistortiond": "transforms.RandDeformd with transforms.GridStretch",
+    "transforms.RandOpticalDistortiond": "transforms.RandDeformd with transforms.OpticalDistortion",
+    "transforms.RandRescaled": "transforms.RandDeformd with transforms.Scaling",
+    "transforms.RandRotated": "transforms.RandDeformd with transforms.Rotation",
+    "transforms.RandSheard": "transforms.RandDeformd with transforms.Shear",
+    "transforms.RandShifted": "transforms.RandDeformd with transforms.Translation",
 }
 
 
@@ -79,7 +99,7 @@ def _renamed(module: str, name: str) -> Any:
         raise AttributeError(f"module {_PACKAGE}.{module} has no attribute {name}")
     place, attribute = new.rsplit(".", 1)
     found = getattr(import_module(f"{_PACKAGE}.{place}"), attribute)
-    warnings.warn(f"{_PACKAGE}.{old} is now {_PACKAGE}.{new}", FutureWarning, stacklevel=3)
+    warnings.warn(f"{_PACKAGE}.{old} is now {_PACKAGE}.{INSTEAD.get(old, new)}", FutureWarning, stacklevel=3)
     return found
 
 

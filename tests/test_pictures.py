@@ -18,7 +18,7 @@ from common.outputs.confidence import heat_colors, write_confidence
 from common.reports.augmentation import _hue_saturation, _ranges, always, single_transforms
 from common.reports.features import embedded, encoder_features
 from common.slides import open_slide
-from common.transforms import RandColorPerViewd, RandGammad, RandNoised
+from common.transforms import RandColorPerViewd, RandDeformd, RandGammad, RandNoised, Rotation, Shear
 from tests.bundles.commands import run_common
 
 
@@ -78,9 +78,15 @@ def test_the_command_draws_features_by_column(datalist, tmp_path, capsys):
 
 def test_every_transform_within_others_is_found_and_done_every_time():
     inner = [RandNoised("image", 0.1), RandColorPerViewd("image", 0.2)]
+    view = [{"mpp": 0.5, "size": 64}]
+    deform = RandDeformd("image", view, view, [Rotation(prob=0.4), Shear(prob=0.5)])
     available = {"one": RandGammad("image", 0.3), "several": OneOf([Compose(inner[:1]), inner[1]]), "none": Compose([])}
-    found = dict(single_transforms(available))
-    assert list(found) == ["one", "several: RandNoised", "several: RandColorPerViewd"]
+    found = dict(single_transforms({**available, "deform": deform}))
+    assert list(found) == [
+        *("one", "several: RandNoised", "several: RandColorPerViewd", "deform: Rotation", "deform: Shear")
+    ]
+    assert always(found["deform: Shear"]).deformations == [Shear(prob=1.0)]
+    assert deform.deformations == [Rotation(prob=0.4), Shear(prob=0.5)]
     assert always(inner[0]).prob == 1.0
     assert always(inner[1]).each == 1.0
     # What is used elsewhere stays as it was.

@@ -21,7 +21,7 @@ from ..figures import new_figure, save_figure
 from ..files import atomic_write
 from ..outputs.overlay import font
 from ..slides import FieldOfView
-from ..transforms import ChosenTransforms
+from ..transforms import RandDeformd, SelectTransforms
 from ..transforms.views import as_pixels
 from .scores import write_table
 
@@ -36,11 +36,14 @@ def single_transforms(available: Mapping[str, Any]) -> Iterator[tuple[str, Calla
     for name, transform in available.items():
         parts = list(_parts(transform))
         for part in parts:
-            kind = type(part).__name__
+            kind = type(part.deformations[0] if isinstance(part, RandDeformd) else part).__name__
             yield (name if len(parts) == 1 else f"{name}: {kind}"), part
 
 
 def _parts(transform: Any) -> Iterator[Any]:
+    if isinstance(transform, RandDeformd):
+        yield from transform.split()
+        return
     inner = getattr(transform, "transforms", None)
     if inner is None:
         if hasattr(transform, "set_random_state"):
@@ -55,6 +58,8 @@ def always(transform: Any) -> Any:
     transform = copy.deepcopy(transform)
     if hasattr(transform, "each"):
         transform.each = 1.0
+    for deformation in getattr(transform, "deformations", ()):
+        deformation.prob = 1.0
     transform.prob = 1.0
     return transform
 
@@ -159,8 +164,8 @@ def _middle(pixels: np.ndarray) -> np.ndarray:
     return pixels[top : top + _CELL, left : left + _CELL]
 
 
-def _everything(settings: Mapping[str, Any]) -> ChosenTransforms:
-    return ChosenTransforms(settings["available"], settings["augmentations"])
+def _everything(settings: Mapping[str, Any]) -> SelectTransforms:
+    return SelectTransforms(settings["available"], settings["augmentations"])
 
 
 def _hue_saturation(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..renamed import NAMES
 from .texts import read_code
 
 # The folder of this package, and the name that configs know it by.
@@ -19,6 +20,11 @@ _NAMED = re.compile(rf"\b{NAME}((?:\.[A-Za-z_]\w*)+)")
 def named_in(texts: Iterable[str]) -> set[str]:
     """Return the dotted names below the package that configs name, such as ``networks.DMMNM3``."""
     return {match.group(1)[1:] for text in texts for match in _NAMED.finditer(text)}
+
+
+def with_new_places(names: Iterable[str]) -> set[str]:
+    """Return names below this package, and for those of the previous version also the places that they load from."""
+    return {place for name in names for place in (name, NAMES.get(name, name))}
 
 
 def needed_modules(names: Iterable[str], package: Path = PACKAGE) -> list[Path]:

@@ -28,7 +28,7 @@ from ..networks.checkpoint_metadata import (
 )
 from ..networks.checkpoints import load_weights, read_state
 from .archive import CHECKSUMS, files_of, is_of_a_bundle, write_checksums, write_zip
-from .closure import PACKAGE, named_in, needed_modules
+from .closure import PACKAGE, named_in, needed_modules, with_new_places
 from .isolation import run_isolated
 from .metadata import filled_metadata
 from .model_card import UNSPECIFIED, data_license, documentation, model_card
@@ -170,7 +170,7 @@ def _write_configs(bundle: Path, staged: Path, options: ExportOptions) -> list[P
         texts[Path(f"{name}.yaml")] = merge_overlays(texts[Path(f"{name}.yaml")], overlays)
     for path, text in texts.items():
         _write_text(staged / "configs" / path, renamed(text) if path.suffix == ".yaml" else text)
-    modules = needed_modules(named_in(texts.values()))
+    modules = needed_modules(with_new_places(named_in(texts.values())))
     for module in modules:
         _write_text(staged / SCRIPTS / module, (PACKAGE / module).read_text(encoding="utf-8"))
     return [PACKAGE / module for module in modules]

@@ -1,4 +1,4 @@
-"""Tissue of one source in the style of another (stain, scanner, laboratory)."""
+"""Style transfer: slides of one source in the style (stain, scanner, laboratory) of another."""
 
 from .generator import StyleGenerator
 from .pairs import StylePairs

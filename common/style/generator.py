@@ -1,4 +1,4 @@
-"""A style-based generator that changes how a patch looks and keeps what it shows."""
+"""A style-based generator: changes the appearance of a patch and keeps its structure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# Pixels from which nothing reaches an output pixel of a generator with at most so many blocks.
-REACH, MOST_BLOCKS = 64, 6
+# With at most MAX_BLOCKS, no input pixel MARGIN or more away affects an output pixel.
+MARGIN, MAX_BLOCKS = 64, 6
 
 
 class ModulatedConv(nn.Module):
-    """A convolution whose inputs are weighed by the style, its outputs brought back to unit variance, and noise added.
+    """A convolution with inputs scaled by the style, outputs normalised to unit variance, and added noise.
 
-    Source: Karras et al. 2020 (StyleGAN2), section 2.2. Unlike the normalisation of activations of the first StyleGAN
-    it takes no means over the patch, so that a slide can be done tile by tile.
+    Unlike the first StyleGAN's normalisation of activations, it takes no means over the patch, so that a slide can be
+    processed tile by tile.
+
+    Source: Karras et al. 2020 (StyleGAN2), section 2.2.
     """
 
     def __init__(self, in_channels: int, out_channels: int, styles: int) -> None:
@@ -37,7 +39,7 @@ class ModulatedConv(nn.Module):
 
 
 class StyleBlock(nn.Module):
-    """Two modulated convolutions, added to their input."""
+    """A residual block of two modulated convolutions."""
 
     def __init__(self, channels: int, styles: int) -> None:
         super().__init__()
@@ -50,30 +52,35 @@ class StyleBlock(nn.Module):
 
 
 class StyleGenerator(nn.Module):
-    """An encoder of the patch, blocks modulated by a style that a mapping network makes of random numbers, a decoder.
+    """Generator of patches in another style: an encoder, style-modulated residual blocks and a decoder.
 
-    What it gives is the patch, changed: untrained it gives the patch itself.
+    A mapping network turns random numbers into the style. The output is the patch plus a change; before training it is
+    the patch itself.
 
     Args:
-        channels: of the finest level; the blocks have four times as many.
-        blocks: how many, at most six.
-        latent: random numbers per style.
-        styles: numbers of a style.
+        channels: channels of the finest level; the blocks have four times as many.
+        blocks: number of residual blocks, at most six.
+        latent: length of the random vector.
+        styles: length of the style vector.
 
     Shape:
         image ``(B, 3, H, W)`` in [0, 1], H and W multiples of 4, and optionally random numbers ``(B, latent)`` -> the
-        same shape in [0, 1].
+        image's shape, in [0, 1].
 
     Raises:
-        ValueError: another number of blocks.
+        ValueError: fewer than one block, or more than six.
 
     Source: Modi et al. 2024, "StyleGAN augmentations", after Karras et al. 2019; the paper gives no architecture.
+
+    Example::
+
+        image = StyleGenerator(channels=32, blocks=4)(torch.rand(2, 3, 256, 256))
     """
 
     def __init__(self, channels: int = 32, blocks: int = 4, latent: int = 64, styles: int = 64) -> None:
         super().__init__()
-        if not 1 <= blocks <= MOST_BLOCKS:
-            raise ValueError(f"blocks must be 1 to {MOST_BLOCKS}, not {blocks}")
+        if not 1 <= blocks <= MAX_BLOCKS:
+            raise ValueError(f"blocks must be 1 to {MAX_BLOCKS}, not {blocks}")
         self.latent = latent
         widths = (channels, 2 * channels, 4 * channels)
         self.mapping = nn.Sequential(

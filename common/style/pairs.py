@@ -1,4 +1,4 @@
-"""Patches of tissue of two sources."""
+"""Pairs of patches from two sources of slides."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from ..slides import FieldOfView
 
 
 class StylePairs(Dataset):
-    """Pairs of patches that have nothing to do with each other: one to change, and one of the style to change it to.
+    """Unrelated pairs of patches: one to change, and one in the style to change it to.
 
-    An item has ``image`` and ``style``, both ``(3, size, size)`` float32 in [0, 1]. Every epoch draws other pairs.
+    An item has ``image`` and ``style``, both ``(3, size, size)`` float32 in [0, 1]. Pairs differ in every epoch.
 
     Args:
-        source, target: entries of a datalist.
-        view: of the patches; its size is a multiple of 4.
+        source: datalist entries of the slides to change.
+        target: datalist entries of slides in the wanted style.
+        view: field of view of the patches; its size is a multiple of 4.
         count: pairs per epoch.
-        seed: of the draws.
+        seed: random seed of the pairs.
         fill, resample: see :class:`PatchReader`.
-        cache_dir: for the patch index.
+        cache_dir: folder of the patch index.
+
+    Example::
+
+        pairs = StylePairs([{"image": "a.svs"}], [{"image": "b.svs"}], {"mpp": 0.5, "size": 256}, count=2000)
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class StylePairs(Dataset):
         return self.count
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        # torch's generator, which a loader seeds again in every epoch and worker.
+        # Data loaders seed torch's generator in every epoch and worker.
         rng = np.random.default_rng([self.seed, number, int(torch.randint(2**31, ()))])
         image, style = (patches[int(rng.integers(len(patches)))]["image"] for patches in self._patches)
         turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))

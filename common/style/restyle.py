@@ -1,4 +1,4 @@
-"""Whole slides in another style."""
+"""Whole slides, written in another style."""
 
 from __future__ import annotations
 
@@ -20,29 +20,41 @@ from ..files import atomic_write, safe_name, write_json
 from ..literal import as_path
 from ..outputs.pyramid import TILE, write_image_pyramid
 from ..slides import FieldOfView, PatchReader, Slide, open_entry, reading
-from .generator import REACH, StyleGenerator
+from .generator import MARGIN, StyleGenerator
 
 logger = logging.getLogger(__name__)
 
+# Slides in the picture of patches before and after.
 _SHOWN = 4
 
 
 class SlideRestyler:
-    """Writes slides as a trained generator makes them look, for :class:`common.data.RandStyledSlided`.
+    """Writes slides in the style of a trained generator, for :class:`common.data.RandStyledSlided`.
+
+    In ``folder`` it writes
+
+    - ``<style>/<slide>.tif``: pyramids at ``mpp`` that cover the slides;
+    - ``<style>/made.json``: the generator and the slides' files;
+    - ``<style>.png``: patches before and after;
+    - ``styled.json``: the styles that the folder has of each slide.
+
+    Slides already written from the same files by the same generator are kept.
 
     Args:
-        generator: :class:`StyleGenerator`.
+        generator: trained :class:`StyleGenerator`.
         slides: entries of a datalist.
-        folder: where to: ``<style>/<slide>.tif``, pyramids at ``mpp`` that cover the slides, ``<style>.png`` (patches
-            before and after), ``<style>/made.json`` (by which generator, of which files) and ``styled.json``, which
-            styles a folder has of which slide. What is there already of the same is left.
+        folder: folder of styled slides, shared by several styles.
         style: name of the style.
         mpp: µm per pixel of the finest view.
-        device: where the generator runs.
-        seed: of each slide's style and noise.
+        device: device that the generator runs on.
+        seed: random seed of each slide's style and noise.
 
     Raises:
-        ValueError: two slides of one name.
+        ValueError: two slides have one name.
+
+    Example::
+
+        SlideRestyler(generator, [{"image": "a.svs"}], "output/styled", style="B", mpp=0.5).run()
     """
 
     def __init__(
@@ -62,14 +74,14 @@ class SlideRestyler:
         self.names = output_names(self.slides)
 
     def run(self) -> None:
-        """Write what is missing.
+        """Write the missing slides.
 
         Raises:
-            ValueError: the style was made by another generator, or at another µm/px.
+            ValueError: the style's slides were made by another generator or at another µm/px.
             SlideError: a slide cannot be read.
         """
         self.generator.eval()
-        made = self._claimed()
+        made = self._open_record()
         shown: list[np.ndarray] = []
         for number, entry in enumerate(tqdm(self.slides, desc=f"restyling as {self.style}", unit="slide")):
             slide = open_entry(entry)
@@ -91,8 +103,12 @@ class SlideRestyler:
             Image.fromarray(np.concatenate(shown, axis=1)).save(partial)
         logger.info("slides in the style %s: %s, patches before and after in the same folder", self.style, self.folder)
 
-    def _claimed(self) -> dict[str, Any]:
-        """The style's record, a new one if there is none."""
+    def _open_record(self) -> dict[str, Any]:
+        """Return the style's record, a new one if there is none.
+
+        Raises:
+            ValueError: the record is of another generator or µm/px.
+        """
         path = self.folder / self.style / MADE
         digest = hashlib.sha256()
         for value in self.generator.state_dict().values():
@@ -120,19 +136,19 @@ class SlideRestyler:
             for left in range(0, shape[1], TILE):
                 height, width = min(TILE, shape[0] - top), min(TILE, shape[1] - left)
                 center = ((top + TILE / 2) * pixel[0], (left + TILE / 2) * pixel[1])
-                around = self._reader.read_view(slide, 0, center, TILE + 2 * REACH)
-                tiles.append(self._made(around, latent)[REACH : REACH + height, REACH : REACH + width])
+                around = self._reader.read_view(slide, 0, center, TILE + 2 * MARGIN)
+                tiles.append(self._restyled(around, latent)[MARGIN : MARGIN + height, MARGIN : MARGIN + width])
             yield np.concatenate(tiles, axis=1)
 
-    def _made(self, pixels: np.ndarray, latent: torch.Tensor) -> np.ndarray:
+    def _restyled(self, pixels: np.ndarray, latent: torch.Tensor) -> np.ndarray:
         image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float()[None].to(self.device) / 255
         with torch.no_grad():
             made = self.generator(image, latent)[0]
         return (made * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy().transpose(1, 2, 0)
 
     def _before_and_after(self, slide: Slide, latent: torch.Tensor) -> np.ndarray:
-        """The middle of a slide, and below it the same as it is made."""
+        """Return the middle of a slide, and below it the same in the new style."""
         center = (slide.shape[0] / 2, slide.shape[1] / 2)
-        before = self._reader.read_view(slide, 0, center, TILE + 2 * REACH)
-        inner = slice(REACH, REACH + TILE)
-        return np.concatenate([part[inner, inner] for part in (before, self._made(before, latent))], axis=0)
+        before = self._reader.read_view(slide, 0, center, TILE + 2 * MARGIN)
+        inner = slice(MARGIN, MARGIN + TILE)
+        return np.concatenate([part[inner, inner] for part in (before, self._restyled(before, latent))], axis=0)

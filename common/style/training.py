@@ -1,4 +1,7 @@
-"""What MONAI's AdversarialTrainer needs to train a style: it takes what the generator is given for what is real."""
+"""Batches, inferers and losses for training a style with MONAI's AdversarialTrainer.
+
+The trainer takes the generator's input for the real images; here the two differ.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from torch import nn
 
 
 class PreparePair(PrepareBatch):
-    """A batch of :class:`StylePairs`: patches of the wanted style are what is real, the patches to change what the
-    generator's output must stay like."""
+    """Prepares a batch of :class:`StylePairs`: patches of the wanted style are the real images. The patches to
+    change are the generator's input, whose structure its output must keep."""
 
     def __call__(
         self, batchdata: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
@@ -23,26 +26,30 @@ class PreparePair(PrepareBatch):
 
 
 class StyleGeneratorInferer(Inferer):
-    """The generator on the patches to change."""
+    """Runs the generator on the patches to change."""
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         return network(kwargs["image"])
 
 
 class StyleDiscriminatorInferer(Inferer):
-    """The logits of MONAI's PatchDiscriminator, which gives its features before them."""
+    """Returns the logits of MONAI's PatchDiscriminator, the last of its outputs; the others are features."""
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         return network(inputs)[-1]
 
 
 class GreySSIMLoss(nn.Module):
-    """1 - SSIM of two pictures in grey: the tissue's structure, whatever its colours.
+    """1 - SSIM of two images in grey: compares the structure of tissue, not its colours.
 
     Args:
-        weight: of the loss.
+        weight: factor of the loss.
 
-    Source: Modi et al. 2024, eq. 2, in MONAI's (the usual) form: the paper prints σ for its squares.
+    Source: Modi et al. 2024, eq. 2, in the usual form, which is MONAI's: the paper prints σ for σ².
+
+    Example::
+
+        loss = GreySSIMLoss()(torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64))
     """
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -54,8 +61,10 @@ class GreySSIMLoss(nn.Module):
 
 
 class PatchAdversarial(nn.Module):
-    """MONAI's least-squares adversarial loss in the forms that its AdversarialTrainer calls: of fakes for the
-    generator, of reals and fakes for the discriminator."""
+    """MONAI's least-squares adversarial loss as its AdversarialTrainer calls it.
+
+    It is called on fakes for the generator, on reals and fakes for the discriminator.
+    """
 
     def __init__(self) -> None:
         super().__init__()

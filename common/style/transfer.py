@@ -1,4 +1,4 @@
-"""From two sources of slides to slides of one in the style of the other."""
+"""Style transfer from start to end: train a generator, then restyle slides."""
 
 from __future__ import annotations
 
@@ -18,21 +18,27 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer(Protocol):
-    """What trains the generator: MONAI's AdversarialTrainer."""
+    """A trainer of the generator, such as MONAI's AdversarialTrainer."""
 
     def run(self) -> Any:
-        """Train it."""
+        """Train the generator."""
 
 
 class StyleTransfer:
-    """Trains a generator and restyles slides with it. What is finished is not done again: the same command resumes;
-    training is done as a whole or not at all.
+    """Trains a generator and restyles slides with it.
+
+    Run again after an interruption, it skips a finished training and finished slides. An unfinished training starts
+    over.
 
     Args:
-        trainer: of the restyler's generator.
-        restyler: of the slides.
-        checkpoint: where the generator's weights go, with what they were trained with next to them (``.json``).
-        settings: what they are trained with.
+        trainer: trainer of the restyler's generator.
+        restyler: writer of the slides.
+        checkpoint: file of the generator's weights. The settings are written next to it (``.json``).
+        settings: settings of the training, by name.
+
+    Example::
+
+        StyleTransfer(trainer, restyler, "models/style_B.pt", {"epochs": 50}).run()
     """
 
     def __init__(
@@ -42,10 +48,10 @@ class StyleTransfer:
         self.settings = json.loads(json.dumps(dict(settings), default=str))
 
     def run(self) -> None:
-        """Do what is missing.
+        """Train and restyle whatever is missing.
 
         Raises:
-            ValueError: the checkpoint is of other settings; or as of :meth:`SlideRestyler.run`.
+            ValueError: the checkpoint was trained with other settings; or see :meth:`SlideRestyler.run`.
         """
         record = self.checkpoint.with_suffix(".json")
         if self.checkpoint.exists():

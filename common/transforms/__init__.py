@@ -2,48 +2,40 @@
 
 from ..renamed import renamed_in
 from .center import RandCenterJitterd
-from .chosen import ChosenTransforms
 from .color import RandColorPerViewd
+from .deform import RandDeformd
+from .deformations import ElasticWarp, GridStretch, OpticalDistortion, Rotation, Scaling, Shear, Translation
 from .elastic import ElasticDeformationd
-from .geometry import (
-    DeformOnced,
-    RandElasticd,
-    RandGridDistortiond,
-    RandOpticalDistortiond,
-    RandRescaled,
-    RandRotated,
-    RandSheard,
-    RandShifted,
-)
+from .filters import RandEmbossd, RandGaussianBlurd, RandGlassBlurd, RandMotionBlurd, RandNoised
 from .labels import LogitsToLabelsd
-from .optics import RandEmbossd, RandGaussianBlurd, RandGlassBlurd, RandMotionBlurd, RandNoised
+from .select import SelectTransforms
 from .slices import RandScaledSliced
 from .stain import RandCLAHEd, RandGammad, RandPCAColord, RandTargetedHSVd
 
 __all__ = [
-    "ChosenTransforms",
-    "DeformOnced",
     "ElasticDeformationd",
+    "ElasticWarp",
+    "GridStretch",
     "LogitsToLabelsd",
+    "OpticalDistortion",
     "RandCLAHEd",
     "RandCenterJitterd",
     "RandColorPerViewd",
-    "RandElasticd",
+    "RandDeformd",
     "RandEmbossd",
     "RandGammad",
     "RandGaussianBlurd",
     "RandGlassBlurd",
-    "RandGridDistortiond",
     "RandMotionBlurd",
     "RandNoised",
-    "RandOpticalDistortiond",
     "RandPCAColord",
-    "RandRescaled",
-    "RandRotated",
     "RandScaledSliced",
-    "RandSheard",
-    "RandShifted",
     "RandTargetedHSVd",
+    "Rotation",
+    "Scaling",
+    "SelectTransforms",
+    "Shear",
+    "Translation",
 ]
 
 __getattr__ = renamed_in(__name__)

@@ -1,4 +1,4 @@
-"""Where a patch is taken."""
+"""Random offset of a patch's centre."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from monai.transforms import RandomizableTransform, Transform
 
 
 class RandCenterJitterd(RandomizableTransform, Transform):
-    """Take the patch up to ``jitter`` µm away from where it is listed, down or up and left or right: other surroundings
-    of the same tissue, read from the slide (x-y jitter of Modi et al. 2024).
+    """Move the patch by up to ``jitter`` µm along each axis ("x-y jitter"). Pixels and labels are then read there.
 
-    Before :class:`LoadMultiMagnificationPatchd`, which moves the centre by the ``offset`` that this adds to the item.
+    Apply before :class:`common.data.LoadMultiMagnificationPatchd`, which moves the centre by the ``offset`` that this
+    adds to the item.
 
     Args:
-        jitter: largest distance along either axis in µm.
-        prob: of doing anything.
+        jitter: largest distance along each axis in µm.
+        prob: probability of moving the patch.
+
+    Source: Modi et al. 2024.
+
+    Example::
+
+        item = RandCenterJitterd(jitter=64.0)({"image": "slide.svs", "center": (2048.0, 2048.0)})
     """
 
     def __init__(self, jitter: float, prob: float = 0.5) -> None:

@@ -1,4 +1,4 @@
-"""Colour augmentation of each magnification."""
+"""Random brightness, contrast, hue and saturation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from monai.transforms import MapTransform, RandomizableTransform
 
 
 class RandColorPerViewd(RandomizableTransform, MapTransform):
-    """Random brightness, contrast, hue and saturation, the same in all views.
+    """Change brightness, contrast, hue and saturation at random, the same in all views.
 
     Args:
-        keys: images ``(3·S, H, W)`` of values from 0 to 255, before they are scaled for the network.
-        prob: of each of the three (brightness and contrast; hue and saturation go together).
+        keys: keys of images ``(3·S, H, W)`` with values from 0 to 255, before they are scaled for the network.
+        prob: probability of each of three changes: of brightness, of contrast, and of hue and saturation together.
         brightness: largest shift, as a share of full scale.
-        contrast: smallest and largest factor around the view's mean; with ``shared``, the coarsest view's.
-        hue: largest turn of the colour circle in degrees.
+        contrast: smallest and largest factor around the view's mean; with ``shared``, around the coarsest view's.
+        hue: largest rotation of the colour circle in degrees.
         saturation: largest shift, as a share of full scale.
         shared: draw once for all views, which show the same tissue; else for each view by itself. With wide ranges, the
             heavy colour augmentation of Modi et al. 2024.
@@ -55,34 +55,34 @@ class RandColorPerViewd(RandomizableTransform, MapTransform):
             image = np.asarray(result[key], dtype=np.float32) / 255
             views = [image[i : i + 3] for i in range(0, len(image), 3)]
             if self.shared:
-                # One middle for all: the same tissue has the same colour in every view.
-                drawn, middle = self._draw(), float(views[-1].mean())
-                views = [self._changed(view, drawn, middle) for view in views]
+                # One mean for all views, so that tissue has the same colour in each.
+                changes, mean = self._sample(), float(views[-1].mean())
+                views = [self._changed(view, changes, mean) for view in views]
             else:
-                views = [self._changed(view, self._draw(), float(view.mean())) for view in views]
+                views = [self._changed(view, self._sample(), float(view.mean())) for view in views]
             result[key] = np.concatenate(views) * np.float32(255)
         return result
 
-    def _draw(self) -> dict[str, float]:
-        drawn: dict[str, float] = {}
+    def _sample(self) -> dict[str, float]:
+        changes: dict[str, float] = {}
         if self.R.random() < self.each:
-            drawn["brightness"] = self.R.uniform(-self.brightness, self.brightness)
+            changes["brightness"] = self.R.uniform(-self.brightness, self.brightness)
         if self.R.random() < self.each:
-            drawn["contrast"] = self.R.uniform(self.contrast[0], self.contrast[1])
+            changes["contrast"] = self.R.uniform(self.contrast[0], self.contrast[1])
         if (self.hue or self.saturation) and self.R.random() < self.each:
-            drawn["hue"] = self.R.uniform(-self.hue, self.hue) / 360
-            drawn["saturation"] = self.R.uniform(-self.saturation, self.saturation)
-        return drawn
+            changes["hue"] = self.R.uniform(-self.hue, self.hue) / 360
+            changes["saturation"] = self.R.uniform(-self.saturation, self.saturation)
+        return changes
 
     @staticmethod
-    def _changed(view: np.ndarray, drawn: Mapping[str, float], middle: float) -> np.ndarray:
-        if "hue" in drawn:
+    def _changed(view: np.ndarray, changes: Mapping[str, float], mean: float) -> np.ndarray:
+        if "hue" in changes:
             hsv = cv2.cvtColor(view.transpose(1, 2, 0), cv2.COLOR_RGB2HSV)
-            hsv[..., 0] = (hsv[..., 0] + 360 * drawn["hue"]) % 360
-            hsv[..., 1] = np.clip(hsv[..., 1] + drawn["saturation"], 0, 1)
+            hsv[..., 0] = (hsv[..., 0] + 360 * changes["hue"]) % 360
+            hsv[..., 1] = np.clip(hsv[..., 1] + changes["saturation"], 0, 1)
             view = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).transpose(2, 0, 1)
-        if "contrast" in drawn:
-            view = (view - middle) * drawn["contrast"] + middle
-        if "brightness" in drawn:
-            view = view + drawn["brightness"]
+        if "contrast" in changes:
+            view = (view - mean) * changes["contrast"] + mean
+        if "brightness" in changes:
+            view = view + changes["brightness"]
         return np.clip(view, 0, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Elastic deformation of all views and the label map around one centre."""
+"""Elastic deformation by a seed in the item, so that class balancing decides it before training."""
 
 from __future__ import annotations
 
@@ -15,24 +15,31 @@ from ..slides import FieldOfView
 
 
 class ElasticDeformationd(MapTransform):
-    """Deform patches whose ``deformation`` is a seed; leave those with -1 as they are.
+    """Deform a patch by its item's ``deformation``, a random seed; -1 leaves the patch unchanged.
 
-    A grid of points around the centre is displaced by a normal distribution and interpolated bicubically between them,
-    in every view and the label map at its own µm/px: all show the same deformed tissue, whichever views a network has.
+    The points of a grid around the centre are displaced by a normal distribution, with bicubic interpolation between
+    them. Every view and the label map show the same deformed tissue, whichever views a network has.
 
     Args:
-        keys: the image's key.
+        keys: key of the image ``(3·S, H, W)``.
         fields_of_view: the views, finest first.
-        target: the label map's field of view.
-        label_key: the label map's key.
-        extent: µm a side that the grid spans; at least what is seen (paper: 1024 pixels at 20x, 512 µm).
+        target: field of view of the label map.
+        extent: side of the grid in µm, no less than that of any view (paper: 1024 pixels at 20x, 512 µm).
         sigma: standard deviation of the displacement in µm (paper: 4 pixels at 20x, 2 µm).
-        grid: points a side (paper: 17).
+        label_key: key of the label map.
+        grid: points along each side of the grid (paper: 17).
 
     Raises:
-        ValueError: a view or the target reaches over the grid.
+        ValueError: a view or the target is larger than the grid.
 
-    Source: Ho et al. 2021, section 2.3. The paper deforms the 1024² input patch, before its views are cut.
+    Source: Ho et al. 2021, section 2.3. The paper deforms the 1024² input patch before it cuts the views.
+
+    Example::
+
+        view = {"mpp": 0.5, "size": 256}
+        deform = ElasticDeformationd("image", [view], view, extent=512, sigma=2)
+        item = {"image": np.zeros((3, 256, 256), np.uint8), "label": np.ones((1, 256, 256), np.uint8)}
+        item = deform({**item, "deformation": 7})
     """
 
     def __init__(
@@ -72,7 +79,7 @@ class ElasticDeformationd(MapTransform):
         return result
 
     def _displacement(self, view: FieldOfView, field: Sequence[RectBivariateSpline]) -> np.ndarray:
-        """µm by which each pixel of a view is displaced: ``(2, size, size)``, row and column."""
+        """Return the displacement of each pixel of a view in µm: ``(2, size, size)``, row and column."""
         offset = (np.arange(view.size) + 0.5 - view.size / 2) * view.mpp
         place = (offset / self.extent + 0.5) * (self.grid - 1)
         return np.stack([axis(place, place) for axis in field])

@@ -1,4 +1,4 @@
-"""Turns a network's output into labels."""
+"""Labels from a network's output."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from ..classes import ClassScheme
 
 
 class LogitsToLabelsd(MapTransform):
-    """Logits ``(C, h, w)`` -> label map ``(1, h, w)`` uint8 by the bundle's class scheme.
+    """Turn logits ``(C, h, w)`` into a label map ``(1, h, w)`` uint8 by a class scheme.
 
     Args:
-        keys: of the logits.
-        scheme: the classes.
+        keys: keys of the logits.
+        scheme: class scheme that says which label each channel stands for.
+
+    Example::
+
+        labels = LogitsToLabelsd("pred", scheme)({"pred": torch.zeros(scheme.num_channels, 64, 64)})["pred"]
     """
 
     def __init__(self, keys: Hashable | Sequence[Hashable], scheme: ClassScheme) -> None:

@@ -1,4 +1,4 @@
-"""Random scale and place of the slice within what was read of it."""
+"""Random scale and crop of a slice."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from torch.nn import functional
 
 
 class RandScaledSliced(RandomizableTransform, MapTransform):
-    """Shrink the slice by a random factor and cut a random piece of it; shrink the other views to as many pixels.
+    """Shrink the slice by a random factor and crop it at random. Shrink the other views, whole, to the same size.
 
     Args:
-        image: key of ``(3·S, N, N)``, the slice first. Becomes ``(3·S, size, size)`` float32: of the slice the piece,
-            of the other views all.
-        label: key of the slice's label map ``(1, N, N)``; becomes ``(1, size, size)``, the same piece.
-        size: pixels a side of the piece.
-        scale: smallest and largest factor, drawn evenly.
-        shortest: pixels a side that the slice is not shrunk below.
+        image: key of ``(3·S, N, N)``, the slice first. It becomes ``(3·S, size, size)`` float32.
+        label: key of the slice's label map ``(1, N, N)``. It becomes ``(1, size, size)``, cropped like the slice.
+        size: side of the crop in pixels.
+        scale: smallest and largest factor; uniform.
+        shortest: smallest side in pixels to which the slice is shrunk.
 
     Raises:
-        ValueError: what was read is smaller than ``shortest``, or that than the piece.
+        ValueError: the slice is smaller than ``shortest``, or ``shortest`` than the crop.
 
-    Source: Li et al. 2020, released code: of slices of 1,000² pixels, brought to 0.5 to 1 of that but at least 600²,
-    pieces of 500².
+    Source: Li et al. 2020, released code: slices of 1,000² pixels, shrunk by 0.5 to 1 but to no less than 600²;
+    crops of 500².
+
+    Example::
+
+        crop = RandScaledSliced(size=500, shortest=600)
+        item = crop({"image": np.zeros((6, 1000, 1000), np.uint8), "label": np.ones((1, 1000, 1000), np.uint8)})
     """
 
     def __init__(

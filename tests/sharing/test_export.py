@@ -20,7 +20,7 @@ from common.files import sha256
 from common.networks.checkpoint_metadata import read_checkpoint_metadata
 from common.sharing import ExportOptions, export_bundle, verify_bundle
 from common.sharing.archive import check_checksums
-from common.sharing.closure import needed_modules
+from common.sharing.closure import needed_modules, with_new_places
 from common.sharing.export import run_isolated
 from common.sharing.metadata import filled_metadata
 from common.sharing.settings import merge_overlays, parsed
@@ -244,6 +244,14 @@ def test_modules_are_followed_through_functions_too(tmp_path):
     assert found == ["__init__.py", "a.py", "late.py", "sub/__init__.py", "sub/deep.py"]
     with pytest.raises(ValueError, match="no module .*none"):
         needed_modules(["none.Thing"], tmp_path)
+
+
+def test_modules_that_a_former_name_loads_from_are_carried():
+    def carried(name: str) -> list[str]:
+        return [path.as_posix() for path in needed_modules(with_new_places([name]))]
+
+    assert "transforms/previous.py" in carried("transforms.RandRotated")
+    assert "transforms/previous.py" not in carried("transforms.RandDeformd")
 
 
 def test_an_exported_bundle_says_what_its_weights_are_for(unpacked_bundle):

@@ -17,7 +17,7 @@ from common.data.styled_slides import note_styled_slides, styled_slides
 from common.phantom import BREAST
 from common.slides import FieldOfView, SlideError, open_slide
 from common.style import GreySSIMLoss, PatchAdversarial, SlideRestyler, StyleGenerator
-from common.style.generator import REACH
+from common.style.generator import MARGIN
 from tests.conftest import MULTILEVEL, write_pyramid
 
 VIEWS = [FieldOfView(0.5, 64), FieldOfView(2.0, 64)]
@@ -50,16 +50,16 @@ def test_another_latent_is_another_style_and_noise_another_patch():
     assert not torch.allclose(made[0], made[3], atol=1e-3)
 
 
-def test_nothing_farther_than_its_reach_changes_a_pixel():
+def test_nothing_farther_than_the_margin_changes_a_pixel():
     """So slides can be made tile by tile."""
     generator = shaken().double()
     for name, parameter in generator.named_parameters():
         if name.endswith("noise"):
             torch.nn.init.zeros_(parameter)
-    side = 2 * REACH + 8
+    side = 2 * MARGIN + 8
     image, latent = torch.rand(1, 3, side, side, dtype=torch.float64), torch.zeros(1, 4, dtype=torch.float64)
     changed = image.clone()
-    inner = slice(REACH, side - REACH)
+    inner = slice(MARGIN, side - MARGIN)
     outside = torch.ones_like(image, dtype=torch.bool)
     outside[..., 1 : side - 1, 1 : side - 1] = False
     changed[outside] = torch.rand(int(outside.sum()), dtype=torch.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from functools import partial
 
 import cv2
@@ -14,40 +13,32 @@ from common.data import LoadMultiMagnificationPatchd
 from common.phantom import BREAST
 from common.slides import FieldOfView
 from common.transforms import (
-    ChosenTransforms,
-    DeformOnced,
+    ElasticWarp,
+    GridStretch,
+    OpticalDistortion,
     RandCenterJitterd,
     RandCLAHEd,
     RandColorPerViewd,
-    RandElasticd,
+    RandDeformd,
     RandEmbossd,
     RandGammad,
     RandGaussianBlurd,
     RandGlassBlurd,
-    RandGridDistortiond,
     RandMotionBlurd,
     RandNoised,
-    RandOpticalDistortiond,
     RandPCAColord,
-    RandRescaled,
-    RandRotated,
-    RandSheard,
-    RandShifted,
     RandTargetedHSVd,
+    Rotation,
+    Scaling,
+    SelectTransforms,
+    Shear,
+    Translation,
 )
 from tests.transforms.test_transforms import smooth_world
 
 VIEWS = [FieldOfView(0.5, 256), FieldOfView(2.0, 256)]
 TARGETS = [VIEWS[0], VIEWS[1]]
-DEFORMATIONS = [
-    RandRotated,
-    RandSheard,
-    RandRescaled,
-    RandShifted,
-    RandElasticd,
-    RandGridDistortiond,
-    RandOpticalDistortiond,
-]
+DEFORMATIONS = [Rotation, Shear, Scaling, Translation, ElasticWarp, GridStretch, OpticalDistortion]
 every_deformation = pytest.mark.parametrize("deformation", DEFORMATIONS)
 SLOPE = 0.45
 
@@ -59,10 +50,8 @@ def world() -> dict:
     return {"image": image, "label": labels}
 
 
-def always(deformation, seed: int = 1):
-    made = deformation("image", VIEWS, TARGETS, prob=1.0)
-    made.set_random_state(seed)
-    return made
+def always(deformation, seed: int = 1) -> RandDeformd:
+    return RandDeformd("image", VIEWS, TARGETS, [deformation(prob=1.0)]).set_random_state(seed)
 
 
 def offsets(image: np.ndarray) -> np.ndarray:
@@ -88,9 +77,9 @@ def test_views_and_labels_show_the_same_deformed_tissue(deformation):
 
 def test_a_patch_is_turned_by_the_angle_and_enlarged_by_the_factor_that_was_drawn():
     for deformation, wanted in (
-        (partial(RandRotated, degrees=40), lambda m: np.allclose(m @ m.T, np.eye(2), atol=0.02)),
-        (partial(RandRescaled, scale=(1.25, 1.25)), lambda m: np.allclose(m, np.eye(2) / 1.25, atol=0.02)),
-        (partial(RandSheard, shear=0.3), lambda m: abs(np.linalg.det(m) - 1) < 0.02),
+        (partial(Rotation, degrees=40), lambda m: np.allclose(m @ m.T, np.eye(2), atol=0.02)),
+        (partial(Scaling, scale=(1.25, 1.25)), lambda m: np.allclose(m, np.eye(2) / 1.25, atol=0.02)),
+        (partial(Shear, shear=0.3), lambda m: abs(np.linalg.det(m) - 1) < 0.02),
     ):
         shown = offsets(always(deformation)(world())["image"])[:, 64:192, 64:192]
         at = offsets(world()["image"])[:, 64:192, 64:192].reshape(2, -1)
@@ -100,7 +89,7 @@ def test_a_patch_is_turned_by_the_angle_and_enlarged_by_the_factor_that_was_draw
 
 
 def test_what_a_view_did_not_show_is_unlabelled_and_not_black():
-    item = always(partial(RandShifted, shift=60.0), seed=3)(world())
+    item = always(partial(Translation, shift=60.0), seed=3)(world())
     bare = item["label"][0] == 0
     assert 0.05 < bare.mean() < 0.8
     assert item["image"].min() > 0
@@ -109,16 +98,14 @@ def test_what_a_view_did_not_show_is_unlabelled_and_not_black():
 
 
 def test_several_deformations_in_one_resampling_are_the_same_as_one_after_the_other():
-    made = [RandRotated, partial(RandShifted, shift=10.0), RandElasticd]
+    deformations = [Rotation(prob=1.0), Translation(shift=10.0, prob=1.0), ElasticWarp(prob=1.0)]
     for seed in range(3):
-        once = DeformOnced([deformation("image", VIEWS, TARGETS, prob=1.0) for deformation in made])
-        once.set_random_state(seed)
-        single = [deformation("image", VIEWS, TARGETS, prob=1.0) for deformation in made]
-        for theirs, mine in zip(once.transforms, single, strict=True):
-            mine.set_random_state(state=deepcopy(theirs.R))
-        together, apart = once(world()), world()
-        for transform in single:
-            apart = transform(apart)
+        together = RandDeformd("image", VIEWS, TARGETS, deformations)
+        streams = np.random.RandomState(seed)
+        together, apart = together.set_random_state(seed)(world()), world()
+        for deformation in deformations:
+            alone = RandDeformd("image", VIEWS, TARGETS, [deformation])
+            apart = alone.set_random_state(int(streams.randint(2**31)))(apart)
         both = (together["label"][0] > 0) & (apart["label"][0] > 0)
         assert both.mean() > 0.5
         difference = np.abs(together["image"][:3].astype(int) - apart["image"][:3])[:, both]
@@ -126,7 +113,7 @@ def test_several_deformations_in_one_resampling_are_the_same_as_one_after_the_ot
 
 
 def test_a_seed_gives_the_same_patch_again():
-    chain = Compose([DeformOnced([deformation("image", VIEWS, TARGETS) for deformation in DEFORMATIONS])])
+    chain = Compose([RandDeformd("image", VIEWS, TARGETS, [deformation() for deformation in DEFORMATIONS])])
     made = []
     for seed in (5, 5, 6):
         chain.set_random_state(seed)
@@ -242,16 +229,16 @@ def test_the_same_tissue_has_the_same_colour_in_views_that_show_more_or_less_aro
 
 def test_folding_deformations_are_refused():
     with pytest.raises(ValueError, match="tissue would fold, not 0.2"):
-        RandOpticalDistortiond("image", VIEWS, TARGETS, limit=0.2)
+        OpticalDistortion(limit=0.2)
     with pytest.raises(ValueError, match="tissue would fold, not 1"):
-        RandGridDistortiond("image", VIEWS, TARGETS, limit=1)
+        GridStretch(limit=1)
 
 
 def test_augmentations_are_chosen_by_name_and_done_in_the_order_in_which_they_are_available():
     available = {"a": RandNoised("image"), "b": RandGammad("image"), "c": RandCLAHEd("image")}
-    assert [type(t) for t in ChosenTransforms(available, ["c", "a"]).transforms] == [RandNoised, RandCLAHEd]
+    assert [type(t) for t in SelectTransforms(available, ["c", "a"]).transforms] == [RandNoised, RandCLAHEd]
     with pytest.raises(ValueError, match="no augmentation d; there are a, b, c"):
-        ChosenTransforms(available, ["a", "d"])
+        SelectTransforms(available, ["a", "d"])
 
 
 def spot(mpp: float, half: int = 40) -> np.ndarray:
@@ -307,9 +294,15 @@ def test_gamma_leaves_black_and_white_and_moves_grey_as_its_power():
     assert made({"image": pixels})["image"][0, 0].tolist() == [0, pytest.approx(255 * (128 / 255) ** 2, abs=1), 255]
 
 
+def test_a_deform_without_deformations_is_refused():
+    with pytest.raises(ValueError, match="RandDeformd needs at least one deformation"):
+        RandDeformd("image", VIEWS, TARGETS, [])
+
+
 def test_with_probability_0_nothing_changes():
     item = world()
-    for transform in (RandNoised("image", 0.0), RandRotated("image", VIEWS, TARGETS, 0.0), RandCenterJitterd(9, 0.0)):
+    deform = RandDeformd("image", VIEWS, TARGETS, [Rotation(prob=0.0), Shear(prob=0.0)])
+    for transform in (RandNoised("image", 0.0), deform, RandCenterJitterd(9, 0.0)):
         assert transform(item)["image"] is item["image"]
         assert transform(item).keys() == item.keys()
 

@@ -1,4 +1,4 @@
-"""Augmentations by name."""
+"""Transforms selected by name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import Any
 from monai.transforms import Compose
 
 
-class ChosenTransforms(Compose):
-    """Those of several transforms that are named, in the order in which they are available.
+class SelectTransforms(Compose):
+    """The named ones of several transforms, applied in the order of ``available``.
 
     Args:
-        available: name -> transform.
-        names: those to use.
+        available: transforms by name.
+        names: names of the transforms to apply, in any order.
 
     Raises:
-        ValueError: a name that is not available.
+        ValueError: a name is not available.
+
+    Example::
+
+        augment = SelectTransforms({"noise": RandNoised("image"), "gamma": RandGammad("image")}, names=["gamma"])
     """
 
     def __init__(self, available: Mapping[str, Callable[..., Any]], names: Sequence[str]) -> None:
