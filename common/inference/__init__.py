@@ -6,6 +6,7 @@ from .autocast import AutocastInferer
 from .engine import Segmenter, SlideMaps
 from .inferer import PrepareSlide, WholeSlideInferer
 from .options import InferenceOptions
+from .slide_run import SlideRun
 
 __all__ = [
     "AutocastInferer",
@@ -14,6 +15,7 @@ __all__ = [
     "Segmenter",
     "SettingsError",
     "SlideMaps",
+    "SlideRun",
     "WholeSlideInferer",
 ]
 

@@ -64,6 +64,6 @@ class InferenceOptions:
         """Return these options with the precision that a device runs in place of ``"auto"``."""
         return replace(self, dtype=resolve_dtype(self.dtype, device))
 
-    def decisive(self) -> dict[str, Any]:
-        """Return the options that affect the output: all but the numbers of threads and streams."""
+    def output_settings(self) -> dict[str, Any]:
+        """Return the options that affect the output: all but the numbers of reader threads and streams."""
         return {name: value for name, value in asdict(self).items() if name not in ("readers", "streams")}

@@ -7,7 +7,9 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,14 @@ from tqdm import tqdm
 from ..classes import ClassScheme
 from ..data import SlideStore, one_per_slide
 from ..data.store import label_key
-from ..errors import OutputError
-from ..files import inside, sha256
-from ..inference.folder import FolderInUseError, SlideFolder
-from ..literal import as_path
+from ..files import PARTIAL, sha256
+from ..inference.slide_run import MadeMaps, OpenedSlide, SlideRun, slide_settings
 from ..maps.grid import TileGrid
 from ..maps.store import MapStore
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
-from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
-from ..settings import SettingsError
-from ..slides import Slide, SlideError, pixels_key
+from ..outputs.writer import OUTPUTS, check_outputs, maps_for
+from ..slides import Slide, pixels_key
 from .estimators import load_fitted, save_fitted
 from .features import BINS, NEIGHBOURHOODS, superpixel_features
 from .labels import majority_labels
@@ -143,46 +142,31 @@ class SuperpixelSVM:
         overwrite: bool = False,
         polygons: PolygonOptions | Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the label maps of slides, as inference.yaml does: one folder each; those that are finished are left.
+        """Write the label maps of slides as inference.yaml does: a folder for each, finished slides are skipped.
 
         Args:
             slides: datalist entries with ``name``; of a slide with ``regions``, only these are segmented.
-            output_dir: where to.
-            outputs: as of :class:`WholeSlideInferer`, but for probabilities and entropy, which there are none of.
+            output_dir: parent of the slides' folders.
+            outputs: see :class:`SlideRun`; none of those of probabilities or entropy, which an SVM does not have.
             path: the fitted model.
-            bundle_root: whose metadata the summary names.
-            overwrite: replace what is there.
-            polygons: as of :class:`WholeSlideInferer`.
+            bundle_root: folder of the bundle that the summary names.
+            overwrite: replace earlier results.
+            polygons: see :class:`SlideRun`.
 
         Raises:
-            ValueError: an output that there is none of, or options of polygons.
-            SystemExit: slides that could not be segmented, after the others are done; names them.
+            ValueError: an output or polygon option does not exist, or an output needs probabilities.
+            SystemExit: some slides could not be segmented; raised after the others are done, with the reason of each.
         """
         unknown = [name for name in outputs if name not in OUTPUTS or maps_for([name]) != ("labels",)]
         if unknown:
             made = [name for name in OUTPUTS if maps_for([name]) == ("labels",)]
             raise ValueError(f"no outputs {', '.join(unknown)} of superpixels; there are {', '.join(made)}")
-        outlines = PolygonOptions.of(polygons)
-        chosen = {"polygons": outlines.settings(self.scheme)}
+        run = SlideRun(output_dir, outputs, self.scheme, polygons, Provenance(bundle_root, path), overwrite)
         self.load(path)
-        failed: list[str] = []
-        store, provenance = SlideStore(), Provenance(bundle_root, path)
-        for item in tqdm(one_per_slide(slides), desc="segmenting", unit="slide"):
-            try:
-                slide = store.slide(item)
-                settings = {**self._settings(), "model": sha256(path), **chosen, **_of_slide(slide, item)}
-                folder = SlideFolder(inside(as_path(output_dir), item["name"]))
-                with folder.held():
-                    from_scratch = overwrite or folder.summary(settings) is None
-                    missing = tuple(outputs) if from_scratch else folder.missing(tuple(outputs))
-                    if missing:
-                        self._segment(slide, item, folder, missing, settings, provenance, outlines, from_scratch)
-            except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
-                logger.error("left out: %s", error)
-                failed.append(str(error))
-        logger.info("segmented: %s", output_dir)
-        if failed:
-            raise SystemExit(f"{len(failed)} slides could not be segmented:\n" + "\n".join(failed))
+        settings = {**self._settings(), "model": sha256(path), "polygons": run.polygons.settings(self.scheme)}
+        for entry in tqdm(one_per_slide(slides), desc="segmenting", unit="slide"):
+            run.attempt(entry, partial(self._segment, run, settings))
+        run.finish()
 
     def predict(self, found: Superpixels) -> np.ndarray:
         """The label of each superpixel, ``(count,)`` uint8."""
@@ -191,36 +175,30 @@ class SuperpixelSVM:
         features = superpixel_features(found, self.neighbourhoods, progress=False)
         return self._fitted.predict(features).astype(np.uint8)
 
-    def _segment(
-        self,
-        slide: Slide,
-        item: Mapping[str, Any],
-        folder: SlideFolder,
-        outputs: tuple[str, ...],
-        settings: dict[str, Any],
-        provenance: Provenance,
-        polygons: PolygonOptions,
-        from_scratch: bool,
-    ) -> None:
+    def _segment(self, run: SlideRun, settings: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+        regions = {"regions": item["regions"]} if item.get("regions") else {}
+
+        def describe(slide: Slide) -> dict[str, Any]:
+            return {**settings, **slide_settings(slide), **regions}
+
+        return run.run_slide(item, describe, partial(self._maps, item, run.polygons))
+
+    @contextmanager
+    def _maps(
+        self, item: Mapping[str, Any], polygons: PolygonOptions, opened: OpenedSlide, outputs: tuple[str, ...]
+    ) -> Iterator[MadeMaps]:
+        """Predict a slide's label map into a folder that is removed when the context ends."""
         started = time.monotonic()
-        whole = Region(slide, self.mpp)
-        grid = TileGrid(slide.shape, slide.pixel(whole.mpp), _CHUNK, 1)
-        check_outputs(folder.path, outputs, grid.shape, slide, polygons)
-        with tempfile.TemporaryDirectory(dir=folder.path, prefix=".partial-") as scratch:
+        slide, folder = opened.slide, opened.folder.path
+        mpp = Region(slide, self.mpp).mpp
+        grid = TileGrid(slide.shape, slide.pixel(mpp), _CHUNK, 1)
+        check_outputs(folder, outputs, grid.shape, slide, polygons)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=PARTIAL) as scratch:
             labels_map = MapStore(Path(scratch) / "labels", grid.shape, _CHUNK)
             for found in self._divided(slide, item):
                 self._paint(labels_map, found, self.predict(found))
-            record = {
-                "network": _KIND,
-                "target": {"mpp": whole.mpp, "size": _CHUNK},
-                "settings": settings,
-                "seconds": {"segmentation": round(time.monotonic() - started, 2)},
-                **provenance.record(),
-            }
-            slide.check_unchanged()
-            maps, kept = {"labels": labels_map}, None if from_scratch else folder.path
-            with folder.written(replace=from_scratch) as staged:
-                write_outputs(staged, outputs, slide, maps, grid, self.scheme, record, polygons, kept)
+            method = {"network": _KIND, "target": {"mpp": mpp, "size": _CHUNK}}
+            yield MadeMaps({"labels": labels_map}, grid, method, {"segmentation": time.monotonic() - started})
 
     @staticmethod
     def _paint(labels_map: MapStore, found: Superpixels, predicted: np.ndarray) -> None:
@@ -262,17 +240,6 @@ class SuperpixelSVM:
             "neighbourhoods": list(self.neighbourhoods),
             "classes": self.scheme.names,
         }
-
-
-def _of_slide(slide: Slide, item: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a slide its outputs depend on."""
-    return {
-        "slide": {"file": slide.path.name, "bytes": slide.files.state.size, "modified": slide.files.state.modified},
-        "mpp": slide.mpp,
-        "backend": slide.backend,
-        **({} if slide.series is None else {"series": slide.series}),
-        **({"regions": item["regions"]} if item.get("regions") else {}),
-    }
 
 
 def _drawn(labels: np.ndarray, per_label: int, random: np.random.Generator) -> np.ndarray:

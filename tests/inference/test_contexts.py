@@ -354,8 +354,11 @@ def test_views_may_be_preprocessed_differently(slide, scheme, tmp_path):
 
 
 def test_numbers_of_threads_and_streams_are_no_part_of_a_results_settings():
-    assert InferenceOptions(readers=1, streams=1).decisive() == InferenceOptions(readers=7, streams=3).decisive()
-    assert InferenceOptions(batch_size=1).decisive() != InferenceOptions(batch_size=2).decisive()
+    assert (
+        InferenceOptions(readers=1, streams=1).output_settings()
+        == InferenceOptions(readers=7, streams=3).output_settings()
+    )
+    assert InferenceOptions(batch_size=1).output_settings() != InferenceOptions(batch_size=2).output_settings()
     with pytest.raises(ValueError, match="streams must be at least 1, not 0"):
         InferenceOptions(streams=0)
 
