@@ -1,4 +1,4 @@
-"""The whole-slide engine: a slide and a network in, maps of the slide out."""
+"""Whole-slide inference: a slide and a network in, maps of the slide and its outputs out."""
 
 from ..renamed import renamed_in
 from ..settings import SettingsError

@@ -23,9 +23,10 @@ from ..outputs.provenance import Provenance
 from ..outputs.writer import check_outputs, maps_for
 from ..slides import FieldOfView, PatchReader, RegionMask, Slide, TissueMask, tissue_mask
 from .autocast import AutocastInferer
-from .engine import Segmenter, SlideMaps, sample_pixels
+from .engine import Segmenter, SlideMaps
 from .options import InferenceOptions
 from .parts import adopt_part, pack_part
+from .preprocessing import sample_pixels
 from .slide_run import MadeMaps, OpenedSlide, SlideRun, slide_settings
 
 logger = logging.getLogger(__name__)
@@ -107,20 +108,14 @@ class WholeSlideInferer(SlideRun, Inferer):
         return self.attempt(inputs, lambda item: self.segment_slide(item, network))
 
     def segment_slide(self, item: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
-        """Segment a slide, or resume it, and write its outputs.
+        """Segment a slide, or resume it, and write its outputs. Return its summary.
 
         Args:
             item: the slide's datalist entry, with the ``name`` of its folder.
             network: the network.
 
-        Returns:
-            The slide's summary, with its ``image`` and its folder as ``output``.
-
         Raises:
-            SlideError: the slide cannot be read correctly.
-            SettingsError: its folder holds results of other settings.
-            FolderInUseError: another process is at work there.
-            OutputError: an output that is asked for cannot be made.
+            SlideError, SettingsError, FolderInUseError, OutputError: see :meth:`run_slide`.
         """
         return self.run_slide(item, partial(self._settings, item, network), partial(self._maps, network))
 

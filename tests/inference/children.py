@@ -21,7 +21,8 @@ import torch
 from common import files
 from common.cli.errors import report_errors
 from common.cli.output import safe_output
-from common.inference import engine, inferer, slide_run
+from common.inference import inferer, slide_run
+from common.inference.pipeline import DevicePipeline
 from common.inference.progress_log import ProgressLog
 from common.maps.store import MapStore
 from common.outputs import writer
@@ -37,7 +38,7 @@ _CONTEXT.set_forkserver_preload([__name__])
 _MOMENTS: tuple[tuple[Any, str], ...] = (
     *((slide_run, name) for name in ("open_entry", "write_outputs")),
     (inferer, "tissue_mask"),
-    *((engine._Worker, "predict"), (MapStore, "write"), (ProgressLog, "begin"), (ProgressLog, "mark_done")),
+    *((DevicePipeline, "predict"), (MapStore, "write"), (ProgressLog, "begin"), (ProgressLog, "mark_done")),
     *((writer, name) for name in ("write_label_pyramid", "write_polygons", "write_overlay", "write_probabilities")),
     *((writer, "write_json"), (files.os, "replace"), (files.shutil, "rmtree")),
 )
@@ -113,13 +114,13 @@ def _child(log: Path, before: Callable[[], Any] | None, call: Callable[..., Any]
 
 def predict_slowly() -> None:
     """Let every block take a fifth of a second more."""
-    predict = engine._Worker.predict
+    predict = DevicePipeline.predict
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(0.2)
         return predict(*arguments)
 
-    engine._Worker.predict = slowly
+    DevicePipeline.predict = slowly
 
 
 def _signal_at(number: int, moment: int) -> None:
