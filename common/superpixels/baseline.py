@@ -1,4 +1,4 @@
-"""Segmentation without a network: superpixels, histograms, a support vector machine (SP-SVM)."""
+"""Segmentation without a network: superpixels, histograms and a support vector machine (SP-SVM)."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ _CHUNK = 1024
 
 
 class SuperpixelSVM:
-    """Superpixels by SLIC, told apart by a support vector machine on histograms of their colour and texture.
+    """SLIC superpixels, classified by a support vector machine on histograms of their colour and texture.
 
     Args:
         scheme: the classes.
-        mpp: µm per pixel at which regions are divided and looked at.
-        area: µm² of a superpixel.
-        compactness: of SLIC.
+        mpp: µm per pixel at which regions are read and divided.
+        area: area of a superpixel in µm².
+        compactness: compactness of SLIC.
         neighbourhoods: radii in µm; see :func:`superpixel_features`.
-        per_label: superpixels of each label that are drawn from each region, at most.
-        kernel: ``"linear"``, or ``"rbf"``, approximated by its ``landmarks`` (Nyström), so that hundreds of thousands
-            of superpixels can be fitted. The paper does not say which.
-        landmarks: see ``kernel``.
+        per_label: most superpixels of each label that are sampled from each region.
+        kernel: ``"linear"``, or ``"rbf"``, which is approximated with ``landmarks`` (Nyström) so that hundreds of
+            thousands of superpixels can be fitted. The paper does not say which it has.
+        landmarks: number of landmarks; see ``kernel``.
         penalty: C of the SVM.
-        seed: of what is drawn.
+        seed: random seed of the samples, the landmarks and the SVM.
 
     Raises:
-        ValueError: an unknown kernel.
+        ValueError: the kernel is unknown.
 
     Source: Mehta et al. 2018, section 6.
     """
@@ -87,12 +87,12 @@ class SuperpixelSVM:
         self._fitted: Pipeline | None = None
 
     def fit(self, data: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-        """Learn from annotated regions, and write what was learnt; what was learnt from the same files with the same
-        settings before is kept.
+        """Fit the SVM to annotated regions and write it. A model that was fitted to the same files with the same
+        settings is kept.
 
         Args:
-            data: datalist entries; ``regions`` are divided each by itself, without them the whole slide.
-            path: of the fitted model.
+            data: datalist entries. Each of their ``regions`` is divided by itself; without them, the whole slide.
+            path: path of the fitted model.
 
         Raises:
             ValueError: fewer than two classes have a superpixel.
@@ -107,9 +107,9 @@ class SuperpixelSVM:
         for item in tqdm(data, desc="superpixels to learn from", unit="slide"):
             for found in self._divided(store.slide(item), item):
                 truth = majority_labels(found, store.labels(item), len(self.scheme))
-                drawn = _drawn(truth, self.per_label, random)
-                features.append(superpixel_features(found, self.neighbourhoods, progress=False)[drawn])
-                labels.append(truth[drawn])
+                sample = _sample(truth, self.per_label, random)
+                features.append(superpixel_features(found, self.neighbourhoods, progress=False)[sample])
+                labels.append(truth[sample])
         x, y = np.concatenate(features), np.concatenate(labels)
         counts = {c.name: int((y == c.label).sum()) for c in self.scheme.classes}
         logger.info("superpixels learnt from: %s", ", ".join(f"{n} {name}" for name, n in counts.items()))
@@ -121,10 +121,10 @@ class SuperpixelSVM:
         logger.info("fitted: %s", path)
 
     def load(self, path: str | Path) -> None:
-        """Take what :meth:`fit` wrote.
+        """Load a model that :meth:`fit` wrote.
 
         Raises:
-            ValueError: it is no such file, or was fitted with other settings.
+            ValueError: the file is no such model, or was fitted with other settings.
         """
         content = load_fitted(path, _KIND)
         for name, value in self._settings().items():
@@ -169,7 +169,11 @@ class SuperpixelSVM:
         run.finish()
 
     def predict(self, found: Superpixels) -> np.ndarray:
-        """The label of each superpixel, ``(count,)`` uint8."""
+        """Return the label of each superpixel, ``(count,)`` uint8.
+
+        Raises:
+            ValueError: no model is fitted or loaded.
+        """
         if self._fitted is None:
             raise ValueError("nothing is fitted: call fit or load before")
         features = superpixel_features(found, self.neighbourhoods, progress=False)
@@ -206,8 +210,8 @@ class SuperpixelSVM:
         for tile in found.region.tiles(_CHUNK):
             labels_map.write(top + tile.top, left + tile.left, predicted[found.labels[tile.slices]])
 
-    def _divided(self, slide: Slide, item: Mapping[str, Any]):
-        """Superpixels of each region of an entry."""
+    def _divided(self, slide: Slide, item: Mapping[str, Any]) -> Iterator[Superpixels]:
+        """Yield the superpixels of each region of an entry."""
         for rectangle in item.get("regions") or [None]:
             region = Region(slide, self.mpp, rectangle)
             yield superpixels(region, self.area, self.compactness, progress=False)
@@ -216,17 +220,17 @@ class SuperpixelSVM:
         machine = LinearSVC(C=self.penalty, class_weight="balanced", dual=False, random_state=self.seed)
         if self.kernel == "linear":
             return make_pipeline(StandardScaler(), machine)
-        # gamma="scale" of scikit-learn's SVC: one over the number of features, whose variance is 1.
+        # As gamma="scale" of scikit-learn's SVC: one over the number of features, whose variance is 1.
         features = (1 + len(self.neighbourhoods)) * BINS
         kernel = Nystroem(gamma=1 / features, n_components=min(self.landmarks, count), random_state=self.seed)
         return make_pipeline(StandardScaler(), kernel, machine)
 
     def _learnt_from(self, data: Sequence[Mapping[str, Any]]) -> str:
-        """Tells one fit from another: files, how they are read, and everything that is set."""
+        """Return a digest of everything that a fit depends on: files, how they are read, and all settings."""
         described: list[Any] = [self._settings(), self.per_label, self.kernel, self.landmarks, self.penalty, self.seed]
         store = SlideStore(self.scheme)
         for item in data:
-            # Of a file that cannot be read, these say what to do.
+            # Their errors say what to do about a file that cannot be read.
             store.slide(item)
             store.labels(item)
             described.append([*pixels_key(item), label_key(item)])
@@ -242,10 +246,10 @@ class SuperpixelSVM:
         }
 
 
-def _drawn(labels: np.ndarray, per_label: int, random: np.random.Generator) -> np.ndarray:
-    """Numbers of superpixels to learn from: so many of each label, at most."""
-    drawn = [np.zeros(0, dtype=np.int64)]
+def _sample(labels: np.ndarray, per_label: int, random: np.random.Generator) -> np.ndarray:
+    """Return indices of at most ``per_label`` superpixels of each label, in ascending order."""
+    sample = [np.zeros(0, dtype=np.int64)]
     for label in np.unique(labels[labels > 0]):
         members = np.nonzero(labels == label)[0]
-        drawn.append(random.permutation(members)[:per_label])
-    return np.sort(np.concatenate(drawn))
+        sample.append(random.permutation(members)[:per_label])
+    return np.sort(np.concatenate(sample))
