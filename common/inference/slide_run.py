@@ -95,7 +95,7 @@ class SlideRun:
         if unknown:
             raise ValueError(f"no outputs {', '.join(unknown)}; there are {', '.join(OUTPUTS)}")
         self.output_dir, self.outputs, self.scheme = Path(as_path(output_dir)), tuple(outputs), scheme
-        self.polygons = PolygonOptions.of(polygons)
+        self.polygons = PolygonOptions.from_config(polygons)
         self.polygons.skipped(scheme)
         self.provenance, self.overwrite = provenance or Provenance(), overwrite
         self._done: list[Path] = []

@@ -83,7 +83,7 @@ def test_a_bar_is_1_2_or_5_of_its_unit(um, length, text):
 
 
 @pytest.mark.parametrize("ground", [0, 128, 255])
-def test_the_bar_is_as_long_as_it_says_on_any_ground(ground):
+def test_the_bar_is_as_long_as_it_says_on_any_background(ground):
     """1,000 pixels at 2 µm/px: a fifth is 400 µm, the nearest round length 500 µm, 250 pixels."""
     picture = Image.new("RGB", (1000, 600), (ground, ground, ground))
     draw_scale_bar(picture, 2.0, 20)
