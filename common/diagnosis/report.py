@@ -95,10 +95,10 @@ class DiagnosisReport:
             keys = list(self.results[name])
             titles = list(dict.fromkeys(key[:2] for key in keys))
             for number, labels in enumerate(LABELS):
-                shown = [self.results[name].get((*title, labels)) for title in titles]
+                found = [self.results[name].get((*title, labels)) for title in titles]
                 places = np.arange(len(titles)) + 0.4 * number - 0.2
-                heights = [0.0 if one is None else 100 * one.accuracy for one in shown]
-                spreads = [0.0 if one is None else 100 * one.deviation for one in shown]
+                heights = [0.0 if one is None else 100 * one.accuracy for one in found]
+                spreads = [0.0 if one is None else 100 * one.deviation for one in found]
                 color = ("#4c72b0", "#c9d4e8")[number]
                 ax.bar(places, heights, 0.38, yerr=spreads, color=color, edgecolor="#333333", label=labels, capsize=2)
             if task.pathologists is not None:

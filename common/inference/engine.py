@@ -86,6 +86,7 @@ class Segmenter:
     ) -> None:
         self.reader, self.target, self.scheme = reader, target, scheme
         self.devices = list(devices)
+        self._on_cpu_alone = [device.type for device in self.devices] == ["cpu"]
         self.options, self.preprocess = options.on(self.devices[0]), preprocess
         check_pixelwise(preprocess, len(reader.fields_of_view))
         self._alike = treats_views_alike(preprocess, len(reader.fields_of_view))
@@ -155,21 +156,14 @@ class Segmenter:
         total, to_do = (sum(int(mask.sum()) for _, mask in some) for some in (jobs, remaining))
         if log.resumed:
             logger.info("%s: resuming, %d of %d patches are in finished blocks", slide.name, total - to_do, total)
-        bar, memory = progress.shown(slide.name, total, total - to_do), self._memory()
+        bar = progress.shown(slide.name, total, total - to_do)
+        memory = retain_freed_memory() if self._on_cpu_alone else nullcontext()
         with memory, bar, _named(slide), closing(self._run(remaining, reader, pipelines)) as blocks:
             for block, found in blocks:
                 background = ~_tissue_of(block, grid, tissue) if tissue is not None and pixelwise else None
                 log.mark_done(block.top, block.left, _write(stores, block, found, background))
         predicting = sum(pipeline.seconds for pipeline in pipelines) / len(pipelines)
         return SlideMaps(stores, grid, time.monotonic() - started, predicting)
-
-    @property
-    def _on_cpu_alone(self) -> bool:
-        return [device.type for device in self.devices] == ["cpu"]
-
-    def _memory(self) -> Any:
-        """Return the context in which a slide is predicted."""
-        return retain_freed_memory() if self._on_cpu_alone else nullcontext()
 
     def _run(
         self, jobs: Sequence[BlockJob], reader: BlockReader, pipelines: Sequence[DevicePipeline]
@@ -249,10 +243,7 @@ def _named(slide: Slide) -> Iterator[None]:
 def _unfinished(
     jobs: Sequence[BlockJob], finished: Mapping[tuple[int, int], int], stores: Mapping[str, MapStore], name: str
 ) -> list[BlockJob]:
-    """Return the jobs whose blocks are not finished.
-
-    All finished blocks are read from disk for that. On a large slide this takes a while, so a bar is shown.
-    """
+    """Return the jobs whose blocks are not finished. Reads the finished ones, which takes a while on a large slide."""
     label = printable_line(f"{name}: checking finished blocks")
     checked = tqdm(jobs, desc=label, unit="block", disable=not finished, leave=False, mininterval=0.5)
     return [job for job in checked if not _is_finished(job[0], finished, stores)]
@@ -281,11 +272,12 @@ def _is_finished(block: Block, finished: Mapping[tuple[int, int], int], stores: 
     logged = finished.get((block.top, block.left))
     if logged is None:
         return False
-    found: int | None = 0
+    found = 0
     for store in stores.values():
-        found = store.checksum(block.top, block.left, block.height, block.width, found)
-        if found is None:
+        continued = store.checksum(block.top, block.left, block.height, block.width, found)
+        if continued is None:
             return False
+        found = continued
     return found == logged
 
 

@@ -40,13 +40,7 @@ class ProgressBar:
 
     @contextmanager
     def shown(self, name: str, total: int, before: int) -> Iterator[None]:
-        """Show the bar within the context.
-
-        Args:
-            name: the slide's name.
-            total: number of targets.
-            before: number of those that an earlier run predicted.
-        """
+        """Show the bar of ``total`` targets within the context, ``before`` of which an earlier run predicted."""
         self._done = float(before)
         with tqdm(total=total, initial=before, desc=printable_line(name), unit="patch", mininterval=0.5) as self._bar:
             yield
@@ -66,8 +60,7 @@ class DevicePipeline:
         preprocess_view: preprocesses the view ``(3, h, w)`` of an index.
         scheme: the classes.
         maps: names of the maps; see :class:`Stitcher`.
-        device: the network's device.
-        stream: its stream on a GPU; None on a CPU.
+        device, stream: the network's device, and its stream on a GPU.
         progress: the slide's bar.
 
     Attributes:
@@ -108,9 +101,9 @@ class DevicePipeline:
         self.seconds += time.monotonic() - started
         return maps
 
-    def _prepared(self, given: BlockInput) -> BlockTensors:
-        views = [self._prepared_view(view, index) for index, view in enumerate(given.views)]
-        return BlockTensors(given.row, given.column, given.mask, views, given.tiles, given.at_grid_edge)
+    def _prepared(self, read: BlockInput) -> BlockTensors:
+        views = [self._prepared_view(view, index) for index, view in enumerate(read.views)]
+        return BlockTensors(read.row, read.column, read.mask, views, read.tiles, read.at_grid_edge)
 
     def _prepared_view(self, view: np.ndarray, index: int) -> torch.Tensor:
         if view.ndim == 4:
@@ -134,14 +127,7 @@ class DevicePipeline:
 def run_in_turn(
     jobs: Sequence[BlockJob], reader: BlockReader, pipeline: DevicePipeline, readers: int
 ) -> Generator[tuple[Block, Maps]]:
-    """Predict blocks in the caller's thread while a few are read ahead. Yield each with its maps.
-
-    Args:
-        jobs: the blocks.
-        reader: reads them.
-        pipeline: predicts them.
-        readers: number of reader threads.
-    """
+    """Yield each block with its maps, predicted in the caller's thread while ``readers`` threads read a few ahead."""
     waiting = iter(jobs)
     ahead: deque[tuple[BlockJob, Future[list[BlockInput]]]] = deque()
     with ThreadPoolExecutor(readers) as reading:
@@ -165,16 +151,9 @@ def run_at_once(
     readers: int,
     predicting: ThreadPoolExecutor,
 ) -> Generator[tuple[Block, Maps]]:
-    """Predict blocks on several pipelines, or on one GPU. Yield each with its maps in the order in which they finish.
+    """Yield each block with its maps in the order in which they finish, predicted by whichever pipeline is free.
 
-    Only a few blocks are in memory at any time.
-
-    Args:
-        jobs: the blocks.
-        reader: reads them.
-        pipelines: predict them; each block goes to the next free one.
-        readers: number of reader threads.
-        predicting: the threads that predict, one per pipeline.
+    ``predicting`` has one thread per pipeline. Only a few blocks are in memory at any time.
     """
     waiting = iter(jobs)
     with ThreadPoolExecutor(readers) as reading:

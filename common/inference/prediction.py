@@ -192,8 +192,8 @@ class Predictor:
         side = self.grid.target
         if logits.shape[2:] != (side, side):
             raise ValueError(
-                f"the network gives {logits.shape[2]} x {logits.shape[3]} pixels, the target has {side} x {side}. Set "
-                "target to what the network predicts"
+                f"the network's output has {logits.shape[2]} x {logits.shape[3]} pixels, the target {side} x {side}. "
+                "Set target to what the network predicts"
             )
         return PatchLogits(places, logits, len(places))
 

@@ -159,8 +159,8 @@ class SuperpixelSVM:
         """
         unknown = [name for name in outputs if name not in OUTPUTS or maps_for([name]) != ("labels",)]
         if unknown:
-            made = [name for name in OUTPUTS if maps_for([name]) == ("labels",)]
-            raise ValueError(f"no outputs {', '.join(unknown)} of superpixels; there are {', '.join(made)}")
+            possible = [name for name in OUTPUTS if maps_for([name]) == ("labels",)]
+            raise ValueError(f"no outputs {', '.join(unknown)} of superpixels; there are {', '.join(possible)}")
         run = SlideRun(output_dir, outputs, self.scheme, polygons, Provenance(bundle_root, path), overwrite)
         self.load(path)
         settings = {**self._settings(), "model": sha256(path), "polygons": run.polygons.settings(self.scheme)}
@@ -227,14 +227,14 @@ class SuperpixelSVM:
 
     def _learnt_from(self, data: Sequence[Mapping[str, Any]]) -> str:
         """Return a digest of everything that a fit depends on: files, how they are read, and all settings."""
-        described: list[Any] = [self._settings(), self.per_label, self.kernel, self.landmarks, self.penalty, self.seed]
+        settings: list[Any] = [self._settings(), self.per_label, self.kernel, self.landmarks, self.penalty, self.seed]
         store = SlideStore(self.scheme)
         for item in data:
             # Their errors say what to do about a file that cannot be read.
             store.slide(item)
             store.labels(item)
-            described.append([*pixels_key(item), label_key(item)])
-        return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
+            settings.append([*pixels_key(item), label_key(item)])
+        return hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:
         return {

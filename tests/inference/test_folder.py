@@ -117,7 +117,7 @@ def test_a_run_that_is_killed_while_it_moves_outputs_leaves_the_rest_to_the_next
             die_after(step, patch)
             write(folder, _NEW, replace)
         found = texts_in(folder)
-        # A summary vouches for all that stands next to it.
+        # A summary certifies all outputs next to it.
         if found.get("summary.json") == "new":
             assert found == expected
         elif "summary.json" in found:
