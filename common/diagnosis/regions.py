@@ -61,7 +61,7 @@ class LabelMaps:
 
 @dataclass(frozen=True)
 class Division:
-    """How regions are divided into superpixels.
+    """The division of regions into superpixels.
 
     Attributes:
         mpp: µm per pixel.

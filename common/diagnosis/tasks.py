@@ -17,7 +17,7 @@ CLASSIFIERS = ("SVM", "MLP")
 
 @dataclass(frozen=True)
 class DiagnosisTask:
-    """A question to a region: which of several groups of diagnoses it belongs to.
+    """A diagnostic task: to tell groups of diagnoses apart.
 
     Attributes:
         name: name in tables.

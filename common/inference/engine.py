@@ -57,7 +57,7 @@ class SlideMaps:
 
 
 class Segmenter:
-    """Runs one network over slides.
+    """Segmentation of slides with one network.
 
     Args:
         network: the network. It is moved to the first device, its weights in channels-last memory format, and copied

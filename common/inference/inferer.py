@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class PrepareSlide(PrepareBatch):
-    """Passes a slide's datalist entry to the inferer unchanged."""
+    """The batch preparation of slides: passes a slide's datalist entry to the inferer unchanged."""
 
     def __call__(
         self, batchdata: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
@@ -42,7 +42,7 @@ class PrepareSlide(PrepareBatch):
 
 
 class WholeSlideInferer(SlideRun, Inferer):
-    """Segments whole slides with a network and writes their outputs; of a tensor, returns the network's logits.
+    """The inferer of whole slides: segments a slide and writes its outputs. For a tensor, it returns the logits.
 
     An interrupted slide resumes at its last finished block and ends with the same outputs; a finished one is skipped.
     A folder with the results of other settings is refused.

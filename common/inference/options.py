@@ -15,7 +15,7 @@ SYMMETRIES = ("none", "flips", "all")
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How a network is run over a slide.
+    """Options of whole-slide inference.
 
     Attributes:
         context: ``"per_patch"``: each target is predicted from its own patch, as in the papers. ``"shared"``: the

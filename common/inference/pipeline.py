@@ -53,7 +53,7 @@ class ProgressBar:
 
 
 class DevicePipeline:
-    """Turns the views of blocks into their maps on one device; on a GPU, in a stream of its own.
+    """The steps from the views of blocks to their maps on one device; on a GPU, in a stream of its own.
 
     Args:
         predictor: runs the network.

@@ -56,7 +56,7 @@ class BlockTensors:
 
 
 class Predictor:
-    """Predicts the targets of blocks with one network on one device.
+    """Prediction of the targets of blocks with one network on one device.
 
     Args:
         network: the network, in evaluation mode.

@@ -35,7 +35,7 @@ class BlockInput:
 
 
 class BlockReader:
-    """Reads blocks. Their pixels equal those that :meth:`PatchReader.read` reads patch by patch.
+    """Reader of blocks, whose pixels equal those that :meth:`PatchReader.read` reads patch by patch.
 
     Args:
         reader: the fields of view.

@@ -64,7 +64,7 @@ MakeMaps = Callable[[OpenedSlide, tuple[str, ...]], AbstractContextManager[MadeM
 
 
 class SlideRun:
-    """Segments slides one by one, each into a folder of its own; with a network or without.
+    """A run over slides, each of which is segmented into a folder of its own, with a network or without.
 
     A finished slide is skipped: only outputs that are missing are added. A folder with the results of other settings
     is refused. A slide that cannot be segmented does not end the run.

@@ -17,7 +17,7 @@ MAPS = ("labels", "probabilities", "entropy")
 
 
 class Stitcher:
-    """Collects the logits of one block.
+    """The logits of one block on their way to its maps.
 
     Without overlap and symmetries, a pixel has one prediction and takes its label. Otherwise it takes the label of the
     mean class probabilities. Where targets overlap, they are weighted by a Gaussian of the distance to their centre.

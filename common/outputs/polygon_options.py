@@ -15,7 +15,7 @@ _EXACT = "{min_area: 0, simplify: 0, skip: []} gives exact polygons"
 
 @dataclass(frozen=True)
 class PolygonOptions:
-    """How a label map becomes polygons.
+    """Options of the polygons of a label map.
 
     Attributes:
         min_area: smallest area of a region in µm²; smaller ones are merged into their surroundings. 0 keeps all.
