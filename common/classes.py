@@ -138,8 +138,8 @@ class ClassScheme:
         names.update({c.channel: c.name for c in self.classes if c.channel is not None})
         return {str(channel): names[channel] for channel in sorted(names)}
 
-    def decision(self) -> dict[str, Any]:
-        """Return the settings that, with the classes, decide a pixel's label."""
+    def decision_rule(self) -> dict[str, Any]:
+        """Return the settings that turn a pixel's probabilities into its label."""
         if self.otherwise is not None:
             return {"threshold": self.threshold, "otherwise": self.otherwise}
         return {"threshold": self.threshold if self.activation == "sigmoid" else None}

@@ -40,6 +40,7 @@ MODULES = {
 }
 # Old name in a module that still exists, or in one of the above -> its new place.
 NAMES = {
+    "diagnosis.Task": "diagnosis.DiagnosisTask",
     "evaluation.score_slide": "evaluation.slide.score_slide",
     "branch_losses.BranchesLoss": "losses.MultiOutputLoss",
     "classes.LEFT_OUT": "classes.IGNORE",

@@ -119,7 +119,7 @@ class Worker:
         self._inferer, self._network, config = load_bundle(given)
         self._inferer.output_dir = self._store.working
         # As JSON has it: what is kept of it is compared with it.
-        settings = json.loads(json.dumps({**self._inferer.general_settings(self._network), "config": config}))
+        settings = json.loads(json.dumps({**self._inferer.run_settings(self._network), "config": config}))
         self._settings = self._store.keep_settings(settings)
         self._outputs = [*dict.fromkeys((*self._inferer.outputs, SUMMARY))]
         device = torch.device(given.device).type
@@ -250,7 +250,7 @@ def load_bundle(given: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[str, 
     if "compatible" in parser:
         parser.get_parsed_content("compatible")
     inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network").eval()
-    if not hasattr(inferer, "adopt_parts"):
+    if not hasattr(inferer, "run_settings"):
         raise ValueError(
             f"{root}: its inferer, a {type(inferer).__name__}, is not this version's whole-slide inferer. Export the "
             "bundle again, or choose another config"

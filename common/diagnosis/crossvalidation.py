@@ -1,4 +1,4 @@
-"""Repeated cross-validation in which no case is on both sides."""
+"""Repeated cross-validation in which no case is in both the training and the test set."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from .tasks import Task, balanced, classifier
+from .tasks import DiagnosisTask, balanced, classifier
 
 
 @dataclass(frozen=True)
-class Found:
-    """What cross-validation found.
+class CrossValidationResult:
+    """Accuracies of a repeated cross-validation.
 
     Attributes:
-        accuracies: of each repetition, over the regions of all its folds.
-        confusion: regions by true (row) and predicted (column) answer, mean of the repetitions.
+        accuracies: accuracy of each repetition, over the regions of all its folds.
+        confusion: number of regions by true (row) and predicted (column) answer, mean over the repetitions.
     """
 
     accuracies: np.ndarray
@@ -26,27 +26,31 @@ class Found:
 
     @property
     def accuracy(self) -> float:
+        """Return the mean accuracy over the repetitions."""
         return float(self.accuracies.mean())
 
     @property
     def deviation(self) -> float:
-        """Standard deviation over the repetitions."""
+        """Return the standard deviation of the accuracy over the repetitions."""
         return float(self.accuracies.std(ddof=1)) if len(self.accuracies) > 1 else 0.0
 
     @property
     def mean_recall(self) -> float:
-        """Mean over the answers, each of which counts alike however many regions it has."""
+        """Return the mean recall over the answers, each with the same weight however many regions it has."""
         return float((np.diag(self.confusion) / self.confusion.sum(axis=1)).mean())
 
 
-def check_enough(task: Task, numbers: np.ndarray, cases: Sequence[str], folds: int) -> None:
-    """Raise ValueError, naming task and answer, if regions are too few for so many folds.
+def check_enough(task: DiagnosisTask, numbers: np.ndarray, cases: Sequence[str], folds: int) -> None:
+    """Check that there are enough regions and cases for a number of folds.
 
     Args:
-        task: what is asked.
-        numbers: the answer of each region, -1 for those left out.
-        cases: the case of each region.
-        folds: how many are wanted.
+        task: the task.
+        numbers: number of each region's answer, -1 for regions that are left out.
+        cases: case of each region.
+        folds: number of folds.
+
+    Raises:
+        ValueError: there are too few; names the task and the answer.
     """
     for number, answer in enumerate(task.answers):
         of_answer = {case for case, found in zip(cases, numbers, strict=True) if found == number}
@@ -62,23 +66,23 @@ def check_enough(task: Task, numbers: np.ndarray, cases: Sequence[str], folds: i
 
 
 def folds(numbers: np.ndarray, cases: Sequence[str], count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions to learn from and positions to test on, ``count`` times; every region is tested once, and no case is
-    in both.
+    """Yield the indices of the training and of the test regions of each fold. Every region is tested once, and no case
+    is in both.
 
     Args:
-        numbers: the answer of each region.
-        cases: the case of each region.
-        count: how many folds.
-        seed: of how cases are dealt.
+        numbers: number of each region's answer.
+        cases: case of each region.
+        count: number of folds.
+        seed: random seed of the assignment of cases to folds.
 
     Raises:
-        ValueError: fewer cases than folds.
+        ValueError: there are fewer cases than folds.
     """
     if len(set(cases)) < count:
         raise ValueError(f"{len(set(cases))} cases are too few for {count} folds. Add cases, or ask for fewer folds")
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # That an answer has fewer cases than folds: some folds then have none of it to test.
+        # It warns of an answer with fewer cases than folds, of which some folds then have none to test.
         warnings.simplefilter("ignore", UserWarning)
         yield from splitter.split(np.zeros(len(numbers)), numbers, np.asarray(cases))
 
@@ -91,23 +95,22 @@ def cross_validate(
     count: int = 10,
     repeats: int = 10,
     seed: int = 0,
-) -> Found:
-    """Accuracy of a classifier on regions of cases that it has not seen.
+) -> CrossValidationResult:
+    """Return the accuracy of a classifier on regions of cases that it has not seen.
 
-    Of what is learnt from, as many regions of every answer are drawn as the rarest has; scaling, too, is learnt from
-    these alone.
+    In training, as many regions of every answer are sampled as the rarest has. Scaling, too, is fitted to these alone.
 
     Args:
         features: ``(regions, F)``.
-        numbers: the answer of each region, from 0.
-        cases: the case of each region.
-        kind: see :func:`classifier`.
-        count: folds.
-        repeats: how often, each time with other folds.
-        seed: of folds, draws and classifiers.
+        numbers: number of each region's answer, from 0.
+        cases: case of each region.
+        kind: kind of the classifier; see :func:`classifier`.
+        count: number of folds.
+        repeats: number of repetitions, each with other folds.
+        seed: random seed of folds, samples and classifiers.
 
     Raises:
-        ValueError: too few cases.
+        ValueError: there are too few cases.
 
     Source: Mehta et al. 2018, section 6.2.
     """
@@ -118,9 +121,9 @@ def cross_validate(
         for fold, (learn, test) in enumerate(folds(numbers, cases, count, seed + repeat)):
             if len(np.unique(numbers[learn])) < answers:
                 raise ValueError(f"fold {fold + 1} leaves no region of some answer to learn from. Ask for more folds")
-            drawn = learn[balanced(numbers[learn], np.random.default_rng([seed, repeat, fold]))]
-            fitted = classifier(kind, seed + repeat).fit(features[drawn], numbers[drawn])
+            sample = learn[balanced(numbers[learn], np.random.default_rng([seed, repeat, fold]))]
+            fitted = classifier(kind, seed + repeat).fit(features[sample], numbers[sample])
             predicted[test] = fitted.predict(features[test])
         accuracies.append(float((predicted == numbers).mean()))
         np.add.at(confusion, (numbers, predicted), 1 / repeats)
-    return Found(np.array(accuracies), confusion)
+    return CrossValidationResult(np.array(accuracies), confusion)

@@ -1,4 +1,4 @@
-"""What a label map says of a region: how often its superpixels have each label, and which labels meet."""
+"""Features of a region from its label map: the frequency of labels among superpixels, and of labels that touch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class LabelHistograms:
     """Counts of a region's superpixels.
 
     Attributes:
-        names: the classes, in label order.
-        frequency: superpixels of each label, ``(C,)``.
-        cooccurrence: pairs of touching superpixels by their labels, ``(C, C)``, the smaller label first; below the
-            diagonal 0.
+        names: class names in label order.
+        frequency: number of superpixels of each label, ``(C,)``.
+        cooccurrence: number of pairs of touching superpixels by their labels, ``(C, C)``, the lower label first; 0
+            below the diagonal.
     """
 
     names: tuple[str, ...]
@@ -26,13 +26,13 @@ class LabelHistograms:
     cooccurrence: np.ndarray
 
     @classmethod
-    def of(cls, found: Superpixels, labels: np.ndarray, names: Sequence[str]) -> LabelHistograms:
-        """Count superpixels and the pairs that touch; those without a label (0) are left out.
+    def count(cls, found: Superpixels, labels: np.ndarray, names: Sequence[str]) -> LabelHistograms:
+        """Count superpixels and pairs that touch. Superpixels without a label (0) are left out.
 
         Args:
             found: superpixels of a region.
-            labels: the label of each, ``(count,)``.
-            names: the classes, in label order.
+            labels: label of each superpixel, ``(count,)``.
+            names: class names in label order.
         """
         classes = len(names)
         frequency = np.bincount(labels, minlength=classes + 1)[1:]
@@ -42,15 +42,15 @@ class LabelHistograms:
         return cls(tuple(names), frequency, cooccurrence.reshape(classes, classes))
 
     def plus(self, other: LabelHistograms) -> LabelHistograms:
-        """Of two regions together, of the same classes."""
+        """Return the counts of two regions of the same classes together."""
         return LabelHistograms(self.names, self.frequency + other.frequency, self.cooccurrence + other.cooccurrence)
 
     def features(self, without: Sequence[str] = ()) -> np.ndarray:
-        """Shares of all superpixels, then shares of all pairs, ``(C + C (C + 1) / 2,)``; of a region of which nothing
-        is left, zeros.
+        """Return each label's share of superpixels, then each pair's share of pairs, ``(C + C (C + 1) / 2,)`` float.
+        They are 0 if no superpixel is left.
 
         Args:
-            without: classes that are left out, as if their superpixels were not there.
+            without: names of classes to leave out, as if their superpixels did not exist.
 
         Raises:
             ValueError: there is no such class.
@@ -65,8 +65,8 @@ class LabelHistograms:
         cooccurrence = self.cooccurrence[np.ix_(kept, kept)][np.triu_indices(len(kept))]
         return np.concatenate([part / max(part.sum(), 1) for part in (frequency, cooccurrence)])
 
-    def described(self) -> dict[str, list]:
-        """As JSON holds it."""
+    def to_json(self) -> dict[str, list]:
+        """Return the counts as JSON holds them."""
         return {
             "names": list(self.names),
             "frequency": self.frequency.tolist(),
@@ -74,6 +74,6 @@ class LabelHistograms:
         }
 
     @classmethod
-    def read(cls, content: dict[str, list]) -> LabelHistograms:
-        """From what :meth:`described` gave."""
+    def from_json(cls, content: dict[str, list]) -> LabelHistograms:
+        """Return the counts that :meth:`to_json` wrote."""
         return cls(tuple(content["names"]), np.array(content["frequency"]), np.array(content["cooccurrence"]))

@@ -1,11 +1,11 @@
-"""Histograms of all regions of a datalist, from label maps of any bundle."""
+"""Histograms of all regions of a datalist, from the label maps of any bundle."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -24,27 +24,27 @@ from ..superpixels import Region, Superpixels, majority_labels, superpixels
 from ..superpixels.segmentation import AREA_UM2
 from .histograms import LabelHistograms
 
-# Raised when the meaning of a kept file changes.
+# Incremented when the meaning of a cached file changes.
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """Segmented slides of one model.
+    """Label maps of one model.
 
     Attributes:
-        folder: its output folder, which holds ``<slide name>/prediction.tif``.
-        name_by: column of the datalist that named the slides' folders; by default their files did.
+        folder: the model's output folder, which holds ``<slide name>/prediction.tif``.
+        name_by: column of the datalist that the slides' folders are named by; None: by the slides' files.
     """
 
     folder: Path
     name_by: str | None = None
 
     def path(self, item: Mapping[str, Any]) -> Path:
-        """The label map of an entry's slide.
+        """Return the path of the label map of an entry's slide.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such file.
         """
         path = self.folder / output_name(item, self.name_by) / "prediction.tif"
         if not path.exists():
@@ -52,7 +52,7 @@ class LabelMaps:
         return path
 
     def weights(self, item: Mapping[str, Any]) -> str | None:
-        """SHA-256 of the weights that made it, as far as its summary says."""
+        """Return the SHA-256 of the weights that made an entry's label map; None if its summary does not say."""
         summary = self.path(item).with_name("summary.json")
         if not summary.exists():
             return None
@@ -61,15 +61,21 @@ class LabelMaps:
 
 @dataclass(frozen=True)
 class Division:
-    """How regions are divided into superpixels: µm/px, µm² of one, and SLIC's compactness."""
+    """The division of regions into superpixels.
+
+    Attributes:
+        mpp: µm per pixel.
+        area: area of a superpixel in µm².
+        compactness: compactness of SLIC.
+    """
 
     mpp: float = 0.25
     area: float = AREA_UM2
     compactness: float = 10.0
 
-    def described(self) -> dict[str, float]:
-        """As JSON holds it."""
-        return {"mpp": self.mpp, "area": self.area, "compactness": self.compactness}
+    def to_json(self) -> dict[str, float]:
+        """Return the settings as JSON holds them."""
+        return asdict(self)
 
 
 def region_histograms(
@@ -78,33 +84,33 @@ def region_histograms(
     division: Division,
     cache_dir: str | Path,
 ) -> dict[str, list[LabelHistograms]]:
-    """Divide every region once, and count the labels that each model's map gives its superpixels.
+    """Divide every region once, and count the labels of its superpixels in each model's label map.
 
     Args:
-        items: datalist entries, each a region: with ``regions`` these rectangles of its slide, else all of it.
-        maps: title -> label maps; or a class scheme, whose labels the entries' own annotations have.
-        division: how they are divided.
-        cache_dir: where counts are kept, so that what is stopped goes on.
+        items: datalist entries, each a region: the ``regions`` (rectangles) of its slide, or else the whole slide.
+        maps: title -> label maps, or a class scheme for the entries' own annotations.
+        division: how regions are divided.
+        cache_dir: folder in which counts are cached, from which an interrupted run resumes.
 
     Returns:
-        title -> one per entry.
+        title -> histograms, one per entry.
 
     Raises:
-        ValueError: a label map is missing, or a model's have different classes.
+        ValueError: a label map is missing, or a model's label maps have different classes.
         SlideError, AnnotationError: a slide or label map cannot be read.
     """
     store = SlideStore()
     found: dict[str, list[LabelHistograms]] = {title: [] for title in maps}
     for item in tqdm(items, desc="superpixels", unit="region", delay=2):
-        sources = {title: _Source.of(kind, item) for title, kind in maps.items()}
+        sources = {title: _Source.open(kind, item) for title, kind in maps.items()}
         kept = {title: Path(cache_dir) / f"{source.key(item, division)}.json" for title, source in sources.items()}
         missing = [title for title, path in kept.items() if not path.exists()]
         if missing:
             counted = _count(store.slide(item), item, [sources[title] for title in missing], division)
             for title, counts in zip(missing, counted, strict=True):
-                write_json(kept[title], counts.described())
+                write_json(kept[title], counts.to_json())
         for title, path in kept.items():
-            found[title].append(LabelHistograms.read(json.loads(path.read_text(encoding="utf-8"))))
+            found[title].append(LabelHistograms.from_json(json.loads(path.read_text(encoding="utf-8"))))
     for title, histograms in found.items():
         if len({one.names for one in histograms}) > 1:
             raise ValueError(f"label maps of {title} differ in their classes: {sorted({h.names for h in histograms})}")
@@ -113,14 +119,14 @@ def region_histograms(
 
 @dataclass(frozen=True)
 class _Source:
-    """Labels of one entry."""
+    """Labels of one entry, and a digest of what they depend on."""
 
     labels: LabelSource
     scheme: ClassScheme
     digest: str
 
     @classmethod
-    def of(cls, kind: LabelMaps | ClassScheme, item: Mapping[str, Any]) -> _Source:
+    def open(cls, kind: LabelMaps | ClassScheme, item: Mapping[str, Any]) -> _Source:
         if isinstance(kind, LabelMaps):
             path = kind.path(item)
             _check_segmented(path, item)
@@ -129,18 +135,18 @@ class _Source:
         return cls(SlideStore(kind).labels(item), kind, json.dumps(label_key(item), sort_keys=True))
 
     def key(self, item: Mapping[str, Any], division: Division) -> str:
-        """Tells these counts from all others."""
-        described = [_FORMAT, *pixels_key(item), item.get("regions"), self.digest]
-        text = json.dumps([*described, self.scheme.names, division.described()], default=str)
+        """Return the name of the cached counts, which tells them from all others."""
+        settings = [_FORMAT, *pixels_key(item), item.get("regions"), self.digest]
+        text = json.dumps([*settings, self.scheme.names, division.to_json()], default=str)
         return f"{output_name(item)}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
     def count(self, divided: Superpixels) -> LabelHistograms:
         labels = majority_labels(divided, self.labels, len(self.scheme))
-        return LabelHistograms.of(divided, labels, self.scheme.names)
+        return LabelHistograms.count(divided, labels, self.scheme.names)
 
 
 def _check_segmented(path: Path, item: Mapping[str, Any]) -> None:
-    """Raise ValueError where an entry's regions are not among those that its label map is of."""
+    """Raise ValueError if an entry's regions are not among those that its label map covers."""
     segmented = segmented_regions(path)
     if segmented is None:
         return
@@ -151,7 +157,7 @@ def _check_segmented(path: Path, item: Mapping[str, Any]) -> None:
                 f"{path}: its region {region} was not segmented, only {segmented}. Segment the slide again"
             )
     if not item.get("regions"):
-        raise ValueError(f"{path}: only the regions {segmented} were segmented, not all of the slide as is asked for")
+        raise ValueError(f"{path}: only the regions {segmented} were segmented, not the whole slide as asked for")
 
 
 def _box(region: Sequence[float]) -> shapely.Geometry:
@@ -162,7 +168,7 @@ def _box(region: Sequence[float]) -> shapely.Geometry:
 def _count(
     slide: Slide, item: Mapping[str, Any], sources: Sequence[_Source], division: Division
 ) -> list[LabelHistograms]:
-    """Of every source, over all rectangles of an entry."""
+    """Return the histograms of every source over all rectangles of an entry."""
     parts = []
     for rectangle in item.get("regions") or [None]:
         region = Region(slide, division.mpp, rectangle)

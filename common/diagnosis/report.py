@@ -1,4 +1,4 @@
-"""Tables and pictures of cross-validated diagnosis."""
+"""Tables and figures of cross-validated diagnosis."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pandas as pd
 from ..figures import new_figure, save_figure
 from ..files import write_json
 from ..reports.scores import write_table
-from .crossvalidation import Found
-from .tasks import Task
+from .crossvalidation import CrossValidationResult
+from .tasks import DiagnosisTask
 
 # Classifier, title of the label maps, labels.
 Key = tuple[str, str, str]
@@ -25,26 +25,26 @@ class DiagnosisReport:
     """Accuracies of all tasks by classifier, label maps and labels.
 
     Args:
-        tasks: by name.
-        found: task name -> (classifier, title, labels) -> what was found.
-        regions: regions of each answer, by task name.
+        tasks: name -> task.
+        results: task name -> (classifier, title, labels) -> result.
+        regions: task name -> answer -> number of regions.
     """
 
     def __init__(
         self,
-        tasks: Mapping[str, Task],
-        found: Mapping[str, Mapping[Key, Found]],
+        tasks: Mapping[str, DiagnosisTask],
+        results: Mapping[str, Mapping[Key, CrossValidationResult]],
         regions: Mapping[str, Mapping[str, int]],
     ) -> None:
-        self.tasks, self.found, self.regions = tasks, found, regions
+        self.tasks, self.results, self.regions = tasks, results, regions
 
     def table(self) -> pd.DataFrame:
-        """One row per task, one column per classifier, label maps and labels, and the pathologists; in per cent, with
-        the standard deviation over repetitions (the form of Mehta et al. 2018, Table III)."""
+        """Return one row per task and one column per classifier, label maps and labels, and for the pathologists; in
+        per cent, with the standard deviation over repetitions (the form of Mehta et al. 2018, Table III)."""
         rows = {}
         for name, task in self.tasks.items():
             row: dict[Key, str] = {}
-            for key, one in self.found[name].items():
+            for key, one in self.results[name].items():
                 row[key] = f"{100 * one.accuracy:.1f} ± {100 * one.deviation:.1f}"
             known = task.pathologists
             row[("pathologists", "", "")] = "" if known is None else f"{100 * known:.0f}"
@@ -54,8 +54,11 @@ class DiagnosisReport:
         return table
 
     def write(self, output_dir: str | Path) -> dict[str, Any]:
-        """Write ``diagnosis.json``, ``diagnosis.csv``, ``diagnosis.png`` and ``confusion_<classifier>_<title>.png``;
-        gives the figures."""
+        """Write ``diagnosis.json``, ``diagnosis.csv``, ``diagnosis.png`` and ``confusion_<classifier>_<title>.png``.
+
+        Returns:
+            The content of ``diagnosis.json``.
+        """
         output_dir = Path(output_dir)
         figures = {name: self._figures(name) for name in self.tasks}
         write_json(output_dir / "diagnosis.json", figures)
@@ -63,7 +66,7 @@ class DiagnosisReport:
         flat.columns = [" ".join(part for part in column if part) for column in flat.columns]
         write_table(output_dir / "diagnosis.csv", flat.rename_axis("task").reset_index())
         self._plot_accuracies(output_dir / "diagnosis.png")
-        for kind, title in dict.fromkeys(key[:2] for key in next(iter(self.found.values()))):
+        for kind, title in dict.fromkeys(key[:2] for key in next(iter(self.results.values()))):
             name = re.sub(r"[^\w-]+", "_", f"confusion_{kind}_{title}")
             self._plot_confusions(output_dir / f"{name}.png", kind, title)
         return figures
@@ -80,7 +83,7 @@ class DiagnosisReport:
                 "accuracies": one.accuracies.tolist(),
                 "confusion": one.confusion.round(3).tolist(),
             }
-            for (kind, title, labels), one in self.found[name].items()
+            for (kind, title, labels), one in self.results[name].items()
         ]
         task = self.tasks[name]
         regions = dict(self.regions[name])
@@ -89,13 +92,13 @@ class DiagnosisReport:
     def _plot_accuracies(self, path: Path) -> None:
         figure, axes = _figure(len(self.tasks), 3.1 * len(self.tasks) + 0.6, 4.2)
         for ax, (name, task) in zip(axes, self.tasks.items(), strict=True):
-            keys = list(self.found[name])
+            keys = list(self.results[name])
             titles = list(dict.fromkeys(key[:2] for key in keys))
             for number, labels in enumerate(LABELS):
-                shown = [self.found[name].get((*title, labels)) for title in titles]
+                found = [self.results[name].get((*title, labels)) for title in titles]
                 places = np.arange(len(titles)) + 0.4 * number - 0.2
-                heights = [0.0 if one is None else 100 * one.accuracy for one in shown]
-                spreads = [0.0 if one is None else 100 * one.deviation for one in shown]
+                heights = [0.0 if one is None else 100 * one.accuracy for one in found]
+                spreads = [0.0 if one is None else 100 * one.deviation for one in found]
                 color = ("#4c72b0", "#c9d4e8")[number]
                 ax.bar(places, heights, 0.38, yerr=spreads, color=color, edgecolor="#333333", label=labels, capsize=2)
             if task.pathologists is not None:
@@ -111,7 +114,7 @@ class DiagnosisReport:
     def _plot_confusions(self, path: Path, kind: str, title: str) -> None:
         figure, axes = _figure(len(self.tasks), 3.4 * len(self.tasks), 4.2)
         for ax, (name, task) in zip(axes, self.tasks.items(), strict=True):
-            matrix = self.found[name][(kind, title, LABELS[0])].confusion
+            matrix = self.results[name][(kind, title, LABELS[0])].confusion
             shares = matrix / matrix.sum(axis=1, keepdims=True)
             ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
             for row, column in np.ndindex(matrix.shape):

@@ -1,4 +1,4 @@
-"""The questions that are asked of a region, and classifiers that answer them."""
+"""Diagnostic tasks, and the classifiers that solve them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CLASSIFIERS = ("SVM", "MLP")
 
 
 @dataclass(frozen=True)
-class Task:
-    """Which diagnoses are told from which.
+class DiagnosisTask:
+    """A diagnostic task: to tell groups of diagnoses apart.
 
     Attributes:
-        name: in tables.
-        groups: answer -> diagnoses; regions with other diagnoses are left out.
-        pathologists: the accuracy of pathologists on the paper's slides, where it is known.
+        name: name in tables.
+        groups: answer -> its diagnoses; regions with other diagnoses are left out.
+        pathologists: accuracy of pathologists on the paper's slides, from 0 to 1; None if unknown.
     """
 
     name: str
@@ -30,13 +30,13 @@ class Task:
     pathologists: float | None = None
 
     @classmethod
-    def of(cls, value: Task | Mapping[str, Any]) -> Task:
-        """From itself, or from a mapping as configs hold them.
+    def from_config(cls, value: DiagnosisTask | Mapping[str, Any]) -> DiagnosisTask:
+        """Return the task in a mapping of a config.
 
         Raises:
-            ValueError: fewer than two answers, or a diagnosis in two of them.
+            ValueError: there are fewer than two answers, or a diagnosis belongs to two of them.
         """
-        task = value if isinstance(value, Task) else cls(**value)
+        task = value if isinstance(value, DiagnosisTask) else cls(**value)
         listed = [diagnosis for group in task.groups.values() for diagnosis in group]
         if len(task.groups) < 2 or len(set(listed)) < len(listed):
             raise ValueError(f"task {task.name!r}: at least two answers, and no diagnosis in two of them")
@@ -44,21 +44,26 @@ class Task:
 
     @property
     def answers(self) -> list[str]:
-        """In the order of their numbers."""
+        """Return the answers in the order of their numbers."""
         return list(self.groups)
 
     def numbers(self, diagnoses: Sequence[str]) -> np.ndarray:
-        """The number of each region's answer, -1 for those left out."""
+        """Return the number of each region's answer, -1 for regions that are left out."""
         known = {diagnosis: i for i, group in enumerate(self.groups.values()) for diagnosis in group}
         return np.array([known.get(diagnosis, -1) for diagnosis in diagnoses])
 
 
 def classifier(kind: str, seed: int = 0) -> Pipeline:
-    """Features brought to mean 0 and standard deviation 1, then ``"SVM"`` (radial basis functions) or ``"MLP"`` (one
-    hidden layer of 16), both with scikit-learn's defaults otherwise; the paper does not describe its own.
+    """Return a classifier of features that are scaled to mean 0 and standard deviation 1.
+
+    Otherwise it has scikit-learn's defaults; the paper does not describe its own.
+
+    Args:
+        kind: ``"SVM"`` (radial basis functions) or ``"MLP"`` (one hidden layer of 16).
+        seed: random seed of the classifier.
 
     Raises:
-        ValueError: another kind.
+        ValueError: the kind is unknown.
     """
     if kind == "SVM":
         return make_pipeline(StandardScaler(), SVC(random_state=seed))
@@ -69,7 +74,7 @@ def classifier(kind: str, seed: int = 0) -> Pipeline:
 
 
 def balanced(numbers: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Positions of as many members of every class as the rarest has, drawn without repetition."""
+    """Return indices of as many members of every class as the rarest has, sampled without replacement."""
     rarest = np.bincount(numbers).min()
-    drawn = [random.permutation(np.nonzero(numbers == value)[0])[:rarest] for value in np.unique(numbers)]
-    return np.sort(np.concatenate(drawn))
+    sample = [random.permutation(np.nonzero(numbers == value)[0])[:rarest] for value in np.unique(numbers)]
+    return np.sort(np.concatenate(sample))

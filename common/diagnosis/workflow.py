@@ -1,4 +1,4 @@
-"""Diagnosis of regions from their label maps: cross-validated, fitted, and applied."""
+"""Diagnosis of regions from their label maps: cross-validation, fit and application."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..classes import ClassScheme
 from ..literal import as_path
 from ..reports.scores import write_table
 from ..superpixels.estimators import load_fitted, save_fitted
-from .crossvalidation import Found, check_enough, cross_validate
+from .crossvalidation import CrossValidationResult, check_enough, cross_validate
 from .histograms import LabelHistograms
 from .regions import Division, LabelMaps, region_histograms
 from .report import LABELS, DiagnosisReport, Key
-from .tasks import CLASSIFIERS, Task, balanced, classifier
+from .tasks import CLASSIFIERS, DiagnosisTask, balanced, classifier
 
 logger = logging.getLogger(__name__)
 _KIND = "diagnosis of label maps"
@@ -27,26 +27,27 @@ TRUTH = "truth"
 
 
 class Diagnosis:
-    """Diagnoses regions by how often their superpixels have each label, and which labels meet.
+    """Diagnosis of regions by the frequency of labels among their superpixels, and of labels that touch.
 
     Args:
-        tasks: see :class:`Task`.
+        tasks: the tasks; see :class:`DiagnosisTask`.
         label_maps: title -> output folder of inference.yaml or sp_svm.yaml, of any bundle.
-        scheme: also diagnose from the entries' own annotations, which have these classes; under the title ``"truth"``.
-        stroma: classes that "no stroma" leaves out.
-        mpp, area, compactness: of superpixels; see :class:`Division`.
-        name_by: column of the datalist that named the slides' folders, if one did.
-        diagnosis, case: columns of the datalist.
-        cache_dir: where histograms are kept.
-        seed: of folds, draws and classifiers.
+        cache_dir: folder in which histograms are cached.
+        scheme: classes of the entries' own annotations, from which regions are then diagnosed as well, under the title
+            ``"truth"``; None: they are not.
+        stroma: names of the classes that "no stroma" leaves out.
+        mpp, area, compactness: division into superpixels; see :class:`Division`.
+        name_by: column of the datalist that the slides' folders are named by, if any.
+        diagnosis, case: names of the datalist's columns.
+        seed: random seed of folds, samples and classifiers.
 
     Raises:
-        ValueError: no label maps, or tasks of one name.
+        ValueError: there are no label maps, or two tasks have one name.
     """
 
     def __init__(
         self,
-        tasks: Sequence[Task | Mapping[str, Any]],
+        tasks: Sequence[DiagnosisTask | Mapping[str, Any]],
         label_maps: Mapping[str, str | Path],
         cache_dir: str | Path,
         scheme: ClassScheme | None = None,
@@ -59,10 +60,10 @@ class Diagnosis:
         case: str = "case",
         seed: int = 0,
     ) -> None:
-        made = [Task.of(task) for task in tasks]
-        self.tasks = {task.name: task for task in made}
-        if len(self.tasks) < len(made) or not made:
-            raise ValueError(f"tasks need names of their own: {', '.join(task.name for task in made)}")
+        listed = [DiagnosisTask.from_config(task) for task in tasks]
+        self.tasks = {task.name: task for task in listed}
+        if len(self.tasks) < len(listed) or not listed:
+            raise ValueError(f"tasks need names of their own: {', '.join(task.name for task in listed)}")
         self.maps: dict[str, LabelMaps | ClassScheme] = {
             title: LabelMaps(Path(folder), name_by) for title, folder in label_maps.items()
         }
@@ -82,18 +83,21 @@ class Diagnosis:
         classifiers: Sequence[str] = CLASSIFIERS,
         trained_on: Sequence[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
-        """Measure every task, classifier, model and choice of labels, and write :class:`DiagnosisReport`.
+        """Cross-validate every task, classifier, model and choice of labels, and write a :class:`DiagnosisReport`.
 
         Args:
             items: datalist entries of regions with diagnosis and case.
-            output_dir: where to.
-            folds, repeats: of cross-validation.
-            classifiers: out of :data:`CLASSIFIERS`.
-            trained_on: entries that the label maps' makers learnt from: what was learnt from is segmented better.
+            output_dir: folder of the report.
+            folds, repeats: number of folds and repetitions.
+            classifiers: names out of :data:`CLASSIFIERS`.
+            trained_on: entries that the models were trained on, which they segment better than others.
+
+        Returns:
+            The content of ``diagnosis.json``.
 
         Raises:
-            ValueError: an entry without diagnosis or case, or whose case is among those ``trained_on``; label maps
-                missing, too few cases.
+            ValueError: an entry has no diagnosis or case, or its case is among those ``trained_on``; a label map is
+                missing; there are too few cases.
         """
         diagnoses, cases = self._columns(items)
         if trained_on:
@@ -106,7 +110,7 @@ class Diagnosis:
         for task in self.tasks.values():
             check_enough(task, task.numbers(diagnoses), cases, folds)
         histograms = region_histograms(items, self.maps, self.division, self.cache_dir)
-        found: dict[str, dict[Key, Found]] = {name: {} for name in self.tasks}
+        results: dict[str, dict[Key, CrossValidationResult]] = {name: {} for name in self.tasks}
         jobs = [
             (name, kind, title, labels)
             for name in self.tasks
@@ -119,11 +123,11 @@ class Diagnosis:
             asked = np.nonzero(numbers >= 0)[0]
             without = self._without(histograms[title], labels)
             features = np.stack([histograms[title][i].features(without) for i in asked])
-            chosen = [cases[i] for i in asked]
-            found[name][(kind, title, labels)] = cross_validate(
-                features, numbers[asked], chosen, kind, folds, repeats, self.seed
+            asked_cases = [cases[i] for i in asked]
+            results[name][(kind, title, labels)] = cross_validate(
+                features, numbers[asked], asked_cases, kind, folds, repeats, self.seed
             )
-        report = DiagnosisReport(self.tasks, found, {name: self._regions(name, diagnoses) for name in self.tasks})
+        report = DiagnosisReport(self.tasks, results, {name: self._regions(name, diagnoses) for name in self.tasks})
         figures = report.write(output_dir)
         logger.info("accuracy in %%, over %d regions of %d cases:", len(items), len(set(cases)))
         for line in str(report.table().T).splitlines():
@@ -139,17 +143,17 @@ class Diagnosis:
         kind: str = "SVM",
         labels: str = LABELS[0],
     ) -> None:
-        """Learn every task from all regions, and write what was learnt; without pickle.
+        """Fit a classifier for every task to all regions, and write them without pickle.
 
         Args:
-            items: datalist entries.
-            path: of the fitted model.
-            title: whose label maps.
-            kind: the classifier.
-            labels: out of :data:`LABELS`.
+            items: datalist entries of regions with diagnosis and case.
+            path: path of the fitted model.
+            title: title of the label maps.
+            kind: name of the classifier, out of :data:`CLASSIFIERS`.
+            labels: choice of labels, out of :data:`LABELS`.
 
         Raises:
-            ValueError: as of :meth:`cross_validate`, or an unknown title.
+            ValueError: see :meth:`cross_validate`; or the title is unknown.
         """
         self._check_title(title)
         diagnoses, cases = self._columns(items)
@@ -162,12 +166,12 @@ class Diagnosis:
         for name, task in self.tasks.items():
             numbers = task.numbers(diagnoses)
             asked = np.nonzero(numbers >= 0)[0]
-            drawn = asked[balanced(numbers[asked], np.random.default_rng(self.seed))]
-            pipelines[name] = classifier(kind, self.seed).fit(features[drawn], numbers[drawn])
+            sample = asked[balanced(numbers[asked], np.random.default_rng(self.seed))]
+            pipelines[name] = classifier(kind, self.seed).fit(features[sample], numbers[sample])
         settings = {
             "classes": list(histograms[0].names),
             "without": list(without),
-            "division": self.division.described(),
+            "division": self.division.to_json(),
             "answers": {name: task.answers for name, task in self.tasks.items()},
             "weights": self._weights(title, items),
             "cases": sorted(set(cases)),
@@ -178,30 +182,33 @@ class Diagnosis:
     def apply(
         self, items: Sequence[Mapping[str, Any]], path: str | Path, title: str, output_dir: str | Path
     ) -> pd.DataFrame:
-        """Diagnose regions by a fitted model, and write ``diagnoses.csv``: a row per region, an answer per task.
+        """Diagnose regions with a fitted model, and write ``diagnoses.csv``: a row per region, an answer per task.
 
         Args:
-            items: datalist entries; they need no diagnosis. Of those whose case was learnt from, the table says so.
-            path: the fitted model.
-            title: whose label maps; they must be of the weights that it was fitted to.
-            output_dir: where to.
+            items: datalist entries; they need no diagnosis. The table marks those whose case the model was fitted to.
+            path: path of the fitted model.
+            title: title of the label maps. They must come from the same weights as those that it was fitted to.
+            output_dir: folder of the table.
+
+        Returns:
+            The table.
 
         Raises:
-            ValueError: the label maps have other classes, or are of other weights, or the superpixels are others.
+            ValueError: label maps have other classes or weights, or superpixels are divided in another way.
         """
         self._check_title(title)
         content = load_fitted(path, _KIND)
         settings = content["settings"]
         histograms = region_histograms(items, {title: self.maps[title]}, self.division, self.cache_dir)[title]
-        given = {
+        settings_now = {
             "classes": list(histograms[0].names),
-            "division": self.division.described(),
+            "division": self.division.to_json(),
             "weights": self._weights(title, items),
         }
-        for what, value in given.items():
-            if settings[what] != value:
+        for name, value in settings_now.items():
+            if settings[name] != value:
                 raise ValueError(
-                    f"{path}: fitted to label maps with {what} {settings[what]}, those of {title} have {value}. "
+                    f"{path}: fitted to label maps with {name} {settings[name]}, those of {title} have {value}. "
                     "Segment with the same weights and settings, or fit again"
                 )
         features = np.stack([one.features(settings["without"]) for one in histograms])
@@ -243,7 +250,7 @@ class Diagnosis:
             raise ValueError(f"no label maps {title!r}; there are {', '.join(self.maps)}")
 
     def _has_stroma(self, title: str, histograms: Sequence[LabelHistograms]) -> bool:
-        """Whether a model's maps have classes that "no stroma" leaves out."""
+        """Return whether a model's maps have classes that "no stroma" leaves out."""
         has = any(name in self.stroma for name in histograms[0].names)
         if self.stroma and not has:
             logger.warning(
@@ -252,7 +259,7 @@ class Diagnosis:
         return has
 
     def _without(self, histograms: Sequence[LabelHistograms], labels: str) -> tuple[str, ...]:
-        """Classes that a choice of labels leaves out; of those the label maps have."""
+        """Return those classes of the label maps that a choice of labels leaves out."""
         if labels not in LABELS:
             raise ValueError(f"labels must be one of {', '.join(LABELS)}, not {labels!r}")
         if labels == LABELS[0]:
@@ -265,10 +272,10 @@ class Diagnosis:
         return without
 
     def _weights(self, title: str, items: Sequence[Mapping[str, Any]]) -> str | None:
-        """SHA-256 of the weights of a model's label maps; None where they do not say.
+        """Return the SHA-256 of the weights of a model's label maps; None if they do not say.
 
         Raises:
-            ValueError: they are of several.
+            ValueError: the label maps come from different weights.
         """
         maps = self.maps[title]
         if not isinstance(maps, LabelMaps):

@@ -1,4 +1,4 @@
-"""The whole-slide engine: a slide and a network in, maps of the slide out."""
+"""Whole-slide inference: a slide and a network in, maps of the slide and its outputs out."""
 
 from ..renamed import renamed_in
 from ..settings import SettingsError
@@ -6,6 +6,7 @@ from .autocast import AutocastInferer
 from .engine import Segmenter, SlideMaps
 from .inferer import PrepareSlide, WholeSlideInferer
 from .options import InferenceOptions
+from .slide_run import SlideRun
 
 __all__ = [
     "AutocastInferer",
@@ -14,6 +15,7 @@ __all__ = [
     "Segmenter",
     "SettingsError",
     "SlideMaps",
+    "SlideRun",
     "WholeSlideInferer",
 ]
 

@@ -1,20 +1,17 @@
 """Slide in, maps out: read ahead, predict, stitch, write, in bounded memory.
 
 Three stages run at the same time: threads read the next blocks, further threads predict and stitch, and the caller's
-thread writes what is finished and ticks it off. On one CPU, where writing would only take rotations with
-predicting, the caller's thread does both.
+thread writes finished blocks and logs them. On one CPU the caller's thread does both of the latter: writing would only
+compete with predicting.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-import queue
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,19 +30,13 @@ from ..maps.store import MapStore, checksum
 from ..slides import FieldOfView, PatchReader, RegionMask, Slide, SlideError, TissueMask
 from .memory import retain_freed_memory
 from .options import InferenceOptions
-from .prediction import BlockTensors, Predictor
+from .pipeline import BlockJob, DevicePipeline, Maps, ProgressBar, run_at_once, run_in_turn
+from .prediction import Predictor
+from .preprocessing import Preprocess, check_pixelwise, treats_views_alike
 from .progress_log import ProgressLog
-from .reading import BlockInput, BlockReader
-from .stitching import Stitcher
+from .reading import BlockReader
 
 logger = logging.getLogger(__name__)
-
-Preprocess = Callable[[torch.Tensor], torch.Tensor]
-Maps = dict[str, torch.Tensor]
-# Blocks read ahead of each worker, at least.
-_AHEAD = 2
-# Pixels that are preprocessed at once on a CPU.
-_STRIP = 2**15
 
 
 @dataclass(frozen=True)
@@ -54,9 +45,9 @@ class SlideMaps:
 
     Attributes:
         maps: name -> its array on disk; see :data:`MAPS`.
-        grid: their lattice on the slide.
-        seconds: how long it took.
-        predicting: seconds of these in which a worker predicted; the mean over workers. A GPU has several.
+        grid: the tile grid that they lie on.
+        seconds: duration of the segmentation.
+        predicting: the part of it in which a pipeline predicted, mean over pipelines. A GPU has several.
     """
 
     maps: dict[str, MapStore]
@@ -66,17 +57,18 @@ class SlideMaps:
 
 
 class Segmenter:
-    """Runs one network over slides.
+    """Segmentation of slides with one network.
 
     Args:
-        network: the network; moved to the first device, weights laid out channels last, and copied to each further one.
-        devices: where it runs; blocks are dealt to them as they become free.
-        reader: what it sees.
-        target: what it predicts.
-        scheme: rotations logits into labels.
-        options: how it is run.
-        preprocess: ``(3·S, h, w)`` float32 from 0 to 255 on the device, finest view first, -> what the network takes;
-            every pixel by itself, as a window of many patches is preprocessed at once.
+        network: the network. It is moved to the first device, its weights in channels-last memory format, and copied
+            to each further device.
+        devices: where the network runs; each takes the next block as soon as it is free.
+        reader: the fields of view.
+        target: what the network predicts.
+        scheme: the classes; turns logits into labels.
+        options: how the network is run.
+        preprocess: ``(3·S, h, w)`` float32 from 0 to 255 on the device, finest view first, -> what the network takes.
+            It must treat every pixel by itself, as views of whole blocks are preprocessed at once.
 
     Raises:
         ValueError: ``preprocess`` looks at more than one pixel at a time.
@@ -94,24 +86,26 @@ class Segmenter:
     ) -> None:
         self.reader, self.target, self.scheme = reader, target, scheme
         self.devices = list(devices)
+        self._on_cpu_alone = [device.type for device in self.devices] == ["cpu"]
         self.options, self.preprocess = options.on(self.devices[0]), preprocess
-        _check_pixelwise(preprocess, len(reader.fields_of_view))
-        self._alike = _treats_views_alike(preprocess, len(reader.fields_of_view))
-        # Weights laid out as the images are: convolutions would otherwise turn them round at every call.
+        check_pixelwise(preprocess, len(reader.fields_of_view))
+        self._alike = treats_views_alike(preprocess, len(reader.fields_of_view))
+        # The same memory format as the images': convolutions would otherwise convert the weights at every call.
         network = network.to(self.devices[0]).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.networks = [network, *(copy.deepcopy(network).to(device) for device in self.devices[1:])]
-        # Kept from slide to slide: freed memory on a GPU is its stream's, and a thread has chosen its convolutions.
+        # Kept from slide to slide: memory freed on a GPU belongs to its stream, and convolution algorithms are chosen
+        # per thread.
         self._streams = [self._streams_on(device) for device in self.devices]
         self._threads: ThreadPoolExecutor | None = None
 
     def grid(self, slide: Slide) -> TileGrid:
-        """The grid over a slide."""
+        """Return the tile grid over a slide."""
         mpp = self.reader.actual_mpp(slide, self.target.mpp)
         stride = max(1, round(self.target.size * (1 - self.options.overlap)))
         return TileGrid(slide.shape, slide.pixel(mpp), self.target.size, self.options.block, stride)
 
     def preprocess_view(self, pixels: torch.Tensor, index: int) -> torch.Tensor:
-        """One view ``(3, h, w)``, preprocessed. The views of a window differ in size and cannot be stacked."""
+        """Preprocess the view ``(3, h, w)`` of an index. The views of a block differ in size and cannot be stacked."""
         if self._alike:
             return self.preprocess(pixels)
         stacked = pixels.repeat(len(self.reader.fields_of_view), 1, 1)
@@ -128,82 +122,81 @@ class Segmenter:
         pixelwise: bool = False,
         part: tuple[int, int] = (0, 1),
     ) -> SlideMaps:
-        """Predict a slide, or what is left of it to predict.
+        """Predict a slide, or the blocks of it that are not finished.
 
         Args:
             slide: the slide.
-            folder: where the maps and the journal are kept until the caller removes them.
-            settings: what the result depends on; see :class:`ProgressLog`.
-            maps: which to make; see :class:`Stitcher`.
+            folder: where the maps and the progress log are kept until the caller removes them.
+            settings: everything that the result depends on; see :class:`ProgressLog`.
+            maps: names of the maps to make; see :class:`Stitcher`.
             tissue: targets without tissue are not predicted (label 0).
-            overwrite: start over where the folder holds the beginning of a result of other settings.
-            pixelwise: nor are pixels without tissue in the others.
-            part: predict only this one, from 0 on, of so many parts of the slide's blocks.
+            overwrite: start over if the folder holds blocks of other settings.
+            pixelwise: in targets with tissue, set pixels without it to 0.
+            part: number of the part of the slide's blocks to predict, from 0, and number of parts.
 
         Raises:
-            SlideError: pixels needed cannot be decoded, or what the network makes of them is not a number.
-            SettingsError: the folder holds the beginning of a result of other settings.
-            ValueError: network, fields of view and options do not go together.
+            SlideError: pixels that are needed cannot be decoded, or the network's output for them is not finite.
+            SettingsError: the folder holds blocks of other settings.
+            ValueError: network, fields of view and options do not fit together.
         """
         started = time.monotonic()
         grid = self.grid(slide)
-        self._renew_copies()
-        views, mpp = self.reader.fields_of_view, self.target.mpp
-        margins = Predictor.margins(self.networks[0], views, self.target, self.options)
-        reader = BlockReader(self.reader, slide, grid, mpp, margins)
-        progress = _Progress()
-        workers = [
-            _Worker(self, network, stream, grid, reader.steps, maps, progress)
+        self._update_copies()
+        margins = Predictor.margins(self.networks[0], self.reader.fields_of_view, self.target, self.options)
+        reader = BlockReader(self.reader, slide, grid, self.target.mpp, margins)
+        progress = ProgressBar()
+        pipelines = self._pipelines(grid, reader.steps, maps, progress)
+        log = ProgressLog(folder, {**settings, "maps": list(maps), **self._environment()}, overwrite)
+        stores = self._stores(folder, maps, grid, log)
+        finished = log.begin()
+        jobs = [(block, mask) for block in grid.blocks() if (mask := _target_mask(block, grid, tissue)).any()]
+        jobs = jobs[len(jobs) * part[0] // part[1] : len(jobs) * (part[0] + 1) // part[1]]
+        remaining = _unfinished(jobs, finished, stores, slide.name)
+        _warn_of_lost_blocks(remaining, finished, stores, grid, folder)
+        total, to_do = (sum(int(mask.sum()) for _, mask in some) for some in (jobs, remaining))
+        if log.resumed:
+            logger.info("%s: resuming, %d of %d patches are in finished blocks", slide.name, total - to_do, total)
+        bar = progress.shown(slide.name, total, total - to_do)
+        memory = retain_freed_memory() if self._on_cpu_alone else nullcontext()
+        with memory, bar, _named(slide), closing(self._run(remaining, reader, pipelines)) as blocks:
+            for block, found in blocks:
+                background = ~_tissue_of(block, grid, tissue) if tissue is not None and pixelwise else None
+                log.mark_done(block.top, block.left, _write(stores, block, found, background))
+        predicting = sum(pipeline.seconds for pipeline in pipelines) / len(pipelines)
+        return SlideMaps(stores, grid, time.monotonic() - started, predicting)
+
+    def _run(
+        self, jobs: Sequence[BlockJob], reader: BlockReader, pipelines: Sequence[DevicePipeline]
+    ) -> Generator[tuple[Block, Maps]]:
+        if self._on_cpu_alone:
+            return run_in_turn(jobs, reader, pipelines[0], self.options.readers)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(len(pipelines), "predicting")
+        return run_at_once(jobs, reader, pipelines, self.options.readers, self._threads)
+
+    def _pipelines(
+        self, grid: TileGrid, steps: Sequence[int] | None, maps: tuple[str, ...], progress: ProgressBar
+    ) -> list[DevicePipeline]:
+        views = self.reader.fields_of_view
+        return [
+            DevicePipeline(
+                Predictor(network, grid, views, self.target, steps, self.options),
+                self.preprocess_view,
+                self.scheme,
+                maps,
+                next(network.parameters()).device,
+                stream,
+                progress,
+            )
             for network, streams in zip(self.networks, self._streams, strict=True)
             for stream in streams
         ]
-        journal = ProgressLog(folder, {**settings, "maps": list(maps), **self._circumstances()}, overwrite)
-        stores = self._stores(folder, maps, grid, journal)
-        finished = journal.begin()
-        jobs = [(block, mask) for block in grid.blocks() if (mask := _wanted(block, grid, tissue)).any()]
-        jobs = jobs[len(jobs) * part[0] // part[1] : len(jobs) * (part[0] + 1) // part[1]]
-        # Reads all of them from the disk, which takes a while on a large slide.
-        said = printable_line(f"{slide.name}: checking finished blocks")
-        checked = tqdm(jobs, desc=said, unit="block", disable=not finished, leave=False, mininterval=0.5)
-        left = [job for job in checked if not _is_finished(job[0], finished, stores)]
-        damaged = sum((block.top, block.left) in finished for block, _ in left)
-        if damaged:
-            logger.warning("%s: %d finished blocks are damaged and are predicted again", folder, damaged)
-        lost = sum((block.top, block.left) not in finished and _holds(stores, block) for block, _ in left)
-        foreign = finished.keys() - {(block.top, block.left) for block in grid.blocks()}
-        # A kill between writing a block and logging it loses one.
-        if lost > 1 or (lost and foreign):
-            logger.warning("%s: the log lacks %d blocks that the maps hold: they are predicted again", folder, lost)
-        total, to_do = (sum(int(mask.sum()) for _, mask in some) for some in (jobs, left))
-        alone = [device.type for device in self.devices] == ["cpu"]
-        memory = retain_freed_memory() if alone else nullcontext()
-        if journal.resumed:
-            logger.info("%s: resuming, %d of %d patches are in finished blocks", slide.name, total - to_do, total)
-        bar = progress.shown(slide.name, total, total - to_do)
-        running = (
-            _in_turn(left, reader, workers[0], self.options.readers)
-            if alone
-            else _at_once(left, reader, workers, self.options.readers, self._pool(len(workers)))
-        )
-        with memory, bar, _named(slide), closing(running) as blocks:
-            for block, _, found in blocks:
-                glass = ~_tissue_of(block, grid, tissue) if tissue is not None and pixelwise else None
-                written = 0
-                for name in maps:
-                    values = found[name].numpy()
-                    if glass is not None:
-                        values[..., glass] = 0
-                    stores[name].write(block.top, block.left, values)
-                    written = checksum(values, written)
-                journal.mark_done(block.top, block.left, written)
-        predicting = sum(worker.seconds for worker in workers) / len(workers)
-        return SlideMaps(stores, grid, time.monotonic() - started, predicting)
 
-    def _stores(self, folder: Path, maps: tuple[str, ...], grid: TileGrid, journal: ProgressLog) -> dict[str, MapStore]:
-        """Return the arrays that the journal is of; new ones if there is none, or some of them cannot be opened."""
+    def _stores(self, folder: Path, maps: tuple[str, ...], grid: TileGrid, log: ProgressLog) -> dict[str, MapStore]:
+        """Return the maps that the log belongs to; new ones if there is no log, or some of them cannot be opened."""
         planes = {"labels": (), "entropy": (), "probabilities": (len(self.scheme),)}
         shapes = {folder / f"{name}.zarr": (*planes[name], *grid.shape) for name in maps}
-        if journal.resumed:
+        if log.resumed:
             try:
                 kept = [MapStore(path, shape, grid.chunk, keep=True) for path, shape in shapes.items()]
                 if [store.array.shape for store in kept] == [*shapes.values()]:
@@ -213,185 +206,33 @@ class Segmenter:
                     raise
             except Exception:  # whatever zarr makes of damaged metadata
                 logger.debug("maps in %s", folder, exc_info=True)
-            journal.give_up(f"maps in {folder} are damaged")
+            log.give_up(f"maps in {folder} are damaged")
         return {
             name: MapStore(path, shape, grid.chunk) for name, (path, shape) in zip(maps, shapes.items(), strict=True)
         }
 
     def _streams_on(self, device: torch.device) -> list[torch.cuda.Stream | None]:
-        """Return a stream for each worker on a device; a CPU's one worker has none."""
+        """Return a stream for each pipeline on a device; a CPU's one pipeline has none."""
         if device.type != "cuda":
             return [None]
         return [torch.cuda.Stream(device) for _ in range(self.options.streams)]
 
-    def _pool(self, workers: int) -> ThreadPoolExecutor:
-        """Return the threads that predict."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(workers, "predicting")
-        return self._threads
-
-    def _renew_copies(self) -> None:
-        """What is loaded into the network after its copies were made is theirs, too."""
+    def _update_copies(self) -> None:
+        """Load the network's weights into its copies: they may have been loaded after the copies were made."""
         for network in self.networks:
             network.eval()
             if network is not self.networks[0]:
                 network.load_state_dict(self.networks[0].state_dict())
 
-    def _circumstances(self) -> dict[str, Any]:
-        """Return what the last bits depend on besides the settings: elsewhere, a slide does not resume."""
+    def _environment(self) -> dict[str, Any]:
+        """Return what the last bits of a result depend on besides the settings. A slide resumes only in the same."""
         kinds = sorted({device.type for device in self.devices})
         return {"devices": kinds, "torch": torch.__version__, "multimag": __version__}
 
 
-class _Progress:
-    """The bar of a slide; moves with every batch, whichever thread predicted it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._bar = tqdm(disable=True)
-        self._done = 0.0
-
-    @contextmanager
-    def shown(self, name: str, total: int, before: int) -> Iterator[None]:
-        """Show the bar within: ``total`` targets, some of which were predicted before."""
-        self._done = float(before)
-        with tqdm(total=total, initial=before, desc=printable_line(name), unit="patch", mininterval=0.5) as self._bar:
-            yield
-
-    def add(self, targets: float) -> None:
-        """Count further targets; one that is predicted several times counts a part each time."""
-        with self._lock:
-            self._done += targets
-            self._bar.update(int(self._done + 1e-6) - self._bar.n)
-
-
-class _Worker:
-    """Predicts blocks on one device; on a GPU, in a stream of its own."""
-
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        network: nn.Module,
-        stream: torch.cuda.Stream | None,
-        grid: TileGrid,
-        steps: Sequence[int] | None,
-        maps: tuple[str, ...],
-        progress: _Progress,
-    ) -> None:
-        self.segmenter, self.grid, self.maps, self.progress = segmenter, grid, maps, progress
-        self.seconds = 0.0
-        self.device = next(network.parameters()).device
-        views = segmenter.reader.fields_of_view
-        self.predictor = Predictor(network, grid, views, segmenter.target, steps, segmenter.options)
-        self.stream = stream
-        if stream is not None:
-            # The weights came in another stream.
-            torch.cuda.synchronize(self.device)
-
-    def predict(self, block: Block, mask: np.ndarray, windows: Sequence[BlockInput]) -> Maps:
-        """The maps of a block, on the CPU."""
-        started = time.monotonic()
-        # Both hold for one thread only. Without a stream, CUDA must not be initialised.
-        in_stream = nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
-        with torch.inference_mode(), in_stream:
-            on_device = [self._prepared(window) for window in windows]
-            options, scheme = self.segmenter.options, self.segmenter.scheme
-            stitcher = Stitcher(self.grid, block, mask, scheme, options, self.maps, self.device)
-            for predicted in self.predictor(on_device):
-                stitcher.add(predicted)
-                self.progress.add(predicted.targets / self.predictor.passes)
-            maps = {name: found.cpu() for name, found in stitcher.finish().items()}
-        self.seconds += time.monotonic() - started
-        return maps
-
-    def _prepared(self, window: BlockInput) -> BlockTensors:
-        views = [self._prepared_view(view, index) for index, view in enumerate(window.views)]
-        return BlockTensors(window.row, window.column, window.mask, views, window.tiles, window.at_grid_edge)
-
-    def _prepared_view(self, view: np.ndarray, index: int) -> torch.Tensor:
-        if view.ndim == 4:
-            return torch.stack([self._prepared_view(tile, index) for tile in view])
-        dtype = getattr(torch, self.segmenter.options.dtype)
-        # A pixel's channels stay side by side from the decoder to the network.
-        pixels = torch.from_numpy(np.ascontiguousarray(view.transpose(1, 2, 0)))
-        if self.stream is not None:
-            # Only from pinned memory does a copy leave the processor free.
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        prepared = torch.empty(pixels.shape, dtype=dtype, device=self.device)
-        height, width = pixels.shape[:2]
-        # A CPU does a strip that its cache holds several times as fast as a whole window.
-        rows = max(1, _STRIP // width) if self.device.type == "cpu" else height
-        for top in range(0, height, rows):
-            strip = pixels[top : top + rows].permute(2, 0, 1).float()
-            prepared[top : top + rows] = self.segmenter.preprocess_view(strip, index).permute(1, 2, 0)
-        return prepared.permute(2, 0, 1)
-
-
-def _in_turn(
-    jobs: Sequence[tuple[Block, np.ndarray]], reader: BlockReader, worker: _Worker, readers: int
-) -> Generator[tuple[Block, np.ndarray, Maps]]:
-    """Finished blocks of one worker that predicts in the caller's thread, while a few are read ahead."""
-    waiting = iter(jobs)
-    ahead: deque[tuple[tuple[Block, np.ndarray], Future[list[BlockInput]]]] = deque()
-    with ThreadPoolExecutor(readers) as reading:
-        try:
-            while True:
-                while len(ahead) < max(readers, _AHEAD) and (job := next(waiting, None)) is not None:
-                    ahead.append((job, reading.submit(reader.read, *job)))
-                if not ahead:
-                    return
-                (block, mask), read = ahead.popleft()
-                yield block, mask, worker.predict(block, mask, read.result())
-        finally:
-            # What is queued when a block fails, or the caller is interrupted, is not begun.
-            reading.shutdown(wait=False, cancel_futures=True)
-
-
-def _at_once(
-    jobs: Sequence[tuple[Block, np.ndarray]],
-    reader: BlockReader,
-    workers: Sequence[_Worker],
-    readers: int,
-    predicting: ThreadPoolExecutor,
-) -> Generator[tuple[Block, np.ndarray, Maps]]:
-    """Finished blocks of several workers, or one on a GPU, in the order in which they become so; at most a few are
-    anywhere on the way."""
-    waiting = iter(jobs)
-    with ThreadPoolExecutor(readers) as reading:
-        free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for worker in workers:
-            free.put(worker)
-
-        def predict(block: Block, mask: np.ndarray, read: Future[list[BlockInput]]) -> Maps:
-            worker = free.get()
-            try:
-                return worker.predict(block, mask, read.result())
-            finally:
-                free.put(worker)
-
-        # Enough that every reader has a block to read while every device has one to predict.
-        most = len(workers) + max(readers, _AHEAD * len(workers))
-        running: dict[Future[Maps], tuple[Block, np.ndarray]] = {}
-        try:
-            while True:
-                while len(running) < most and (job := next(waiting, None)) is not None:
-                    running[predicting.submit(predict, *job, reading.submit(reader.read, *job))] = job
-                if not running:
-                    return
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    block, mask = running.pop(future)
-                    yield block, mask, future.result()
-        finally:
-            reading.shutdown(wait=False, cancel_futures=True)
-            for future in running:
-                future.cancel()
-            wait(running)
-
-
 @contextmanager
 def _named(slide: Slide) -> Iterator[None]:
-    """Within, output that is not a number is an error of this slide."""
+    """Turn the error of an output that is not finite into one of this slide, within the context."""
     try:
         yield
     except FloatingPointError as error:
@@ -399,18 +240,45 @@ def _named(slide: Slide) -> Iterator[None]:
         raise SlideError(slide.path, str(error), remedy) from error
 
 
+def _unfinished(
+    jobs: Sequence[BlockJob], finished: Mapping[tuple[int, int], int], stores: Mapping[str, MapStore], name: str
+) -> list[BlockJob]:
+    """Return the jobs whose blocks are not finished. Reads the finished ones, which takes a while on a large slide."""
+    label = printable_line(f"{name}: checking finished blocks")
+    checked = tqdm(jobs, desc=label, unit="block", disable=not finished, leave=False, mininterval=0.5)
+    return [job for job in checked if not _is_finished(job[0], finished, stores)]
+
+
+def _warn_of_lost_blocks(
+    remaining: Sequence[BlockJob],
+    finished: Mapping[tuple[int, int], int],
+    stores: Mapping[str, MapStore],
+    grid: TileGrid,
+    folder: Path,
+) -> None:
+    """Warn of finished blocks that are damaged, and of written blocks that the log lacks."""
+    damaged = sum((block.top, block.left) in finished for block, _ in remaining)
+    if damaged:
+        logger.warning("%s: %d finished blocks are damaged and are predicted again", folder, damaged)
+    lost = sum((block.top, block.left) not in finished and _holds(stores, block) for block, _ in remaining)
+    foreign = finished.keys() - {(block.top, block.left) for block in grid.blocks()}
+    # A kill between writing a block and logging it loses one.
+    if lost > 1 or (lost and foreign):
+        logger.warning("%s: the log lacks %d blocks that the maps hold: they are predicted again", folder, lost)
+
+
 def _is_finished(block: Block, finished: Mapping[tuple[int, int], int], stores: Mapping[str, MapStore]) -> bool:
-    """Return whether a block was ticked off and its pixels are those that were written then."""
-    ticked = finished.get((block.top, block.left))
-    if ticked is None:
+    """Return whether a block is logged and its pixels still have the checksum that was logged."""
+    logged = finished.get((block.top, block.left))
+    if logged is None:
         return False
-    there = 0
+    found = 0
     for store in stores.values():
-        found = store.checksum(block.top, block.left, block.height, block.width, there)
-        if found is None:
+        continued = store.checksum(block.top, block.left, block.height, block.width, found)
+        if continued is None:
             return False
-        there = found
-    return there == ticked
+        found = continued
+    return found == logged
 
 
 def _holds(stores: Mapping[str, MapStore], block: Block) -> bool:
@@ -418,47 +286,29 @@ def _holds(stores: Mapping[str, MapStore], block: Block) -> bool:
     return any(store.written(block.top, block.left, block.height, block.width) for store in stores.values())
 
 
+def _write(stores: Mapping[str, MapStore], block: Block, found: Maps, background: np.ndarray | None) -> int:
+    """Write the maps of a block, 0 on the background ``(height, width)``. Return their checksum."""
+    written = 0
+    for name, store in stores.items():
+        values = found[name].numpy()
+        if background is not None:
+            values[..., background] = 0
+        store.write(block.top, block.left, values)
+        written = checksum(values, written)
+    return written
+
+
 def _tissue_of(block: Block, grid: TileGrid, tissue: TissueMask | RegionMask) -> np.ndarray:
-    """Whether each pixel of a block is tissue: ``(height, width)`` bool."""
+    """Return whether each pixel of a block is tissue, ``(height, width)`` bool."""
     rows = (block.top + np.arange(block.height) + 0.5) * grid.pixel[0]
     columns = (block.left + np.arange(block.width) + 0.5) * grid.pixel[1]
     return tissue.at(rows, columns)
 
 
-def _wanted(block: Block, grid: TileGrid, tissue: TissueMask | RegionMask | None) -> np.ndarray:
-    """Targets of a block that are to be predicted: ``(rows, columns)`` bool."""
+def _target_mask(block: Block, grid: TileGrid, tissue: TissueMask | RegionMask | None) -> np.ndarray:
+    """Return which targets of a block to predict, ``(rows, columns)`` bool."""
     mask = np.ones((block.rows, block.columns), dtype=bool)
     if tissue is not None:
         for row, column in np.ndindex(mask.shape):
             mask[row, column] = tissue.any(*grid.rectangle(block.row + row, block.column + column))
     return mask
-
-
-def _check_pixelwise(preprocess: Preprocess, views: int) -> None:
-    pixels = sample_pixels(views)
-    whole, part = preprocess(pixels.clone()), preprocess(pixels[:, 2:6, 3:7].clone())
-    if whole.shape != pixels.shape or not torch.allclose(whole[:, 2:6, 3:7], part, atol=1e-6):
-        raise ValueError(
-            "preprocessing must treat every pixel by itself, as ScaleIntensityRanged or a normalisation by fixed means "
-            "does: a slide is preprocessed in windows of many patches, not patch by patch"
-        )
-    for first in range(0, 3 * views, 3):
-        view = slice(first, first + 3)
-        if not torch.allclose(preprocess(pixels[view].repeat(views, 1, 1))[view], whole[view], atol=1e-6):
-            raise ValueError("preprocessing must treat every field of view by itself: they are preprocessed one by one")
-
-
-def _treats_views_alike(preprocess: Preprocess, views: int) -> bool:
-    """Whether every view may be preprocessed alone: nothing depends on which channels it stands in."""
-    pixels = sample_pixels(views)
-    whole = preprocess(pixels.clone())
-    try:
-        alone = [preprocess(pixels[first : first + 3].clone()) for first in range(0, 3 * views, 3)]
-    except Exception:  # whatever a transform made for so many channels raises on three
-        return False
-    return all(torch.equal(whole[3 * index : 3 * index + 3], view) for index, view in enumerate(alone))
-
-
-def sample_pixels(views: int) -> torch.Tensor:
-    """``(3·S, 8, 8)`` of all sorts of values from 0 to 255."""
-    return torch.arange(3 * views * 64, dtype=torch.float32).reshape(3 * views, 8, 8) * 31 % 256

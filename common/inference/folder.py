@@ -1,4 +1,4 @@
-"""A slide's output folder: who works in it, what it holds."""
+"""A slide's output folder: its lock, its finished outputs and its unfinished ones."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..files import PARTIAL, remove
 from ..outputs.writer import OUTPUTS, SUMMARY
 from ..settings import SettingsError, check_same
 
-_UNFINISHED, _LOCK = ".unfinished", ".lock"
-# Seconds in which a lock is tried several times.
+_WORK, _LOCK = ".unfinished", ".lock"
+# Seconds during which a lock is tried several times.
 _LOCK_SECONDS = 0.2
-# Outputs that are being made; outputs that are whole, before and after what they replace is removed.
+# Outputs that are being written; complete outputs, before and after the ones that they replace are removed.
 _STAGED, _REPLACING, _FINISHED = f"{PARTIAL}outputs", ".replacing", ".finished"
 
 
 class FolderInUseError(Exception):
-    """Another process is at work in a slide's folder."""
+    """Another process works in a slide's folder."""
 
 
 class SlideFolder:
@@ -31,32 +31,32 @@ class SlideFolder:
 
     Attributes:
         path: the folder.
-        unfinished: where maps and progress log are while the slide is worked on.
+        work: folder in it that holds maps and progress log until the slide is finished.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.unfinished = path, path / _UNFINISHED
+        self.path, self.work = path, path / _WORK
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes out; the lock goes with the process that holds it.
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out. The lock ends with the process that holds it.
 
         Raises:
-            FolderInUseError: another one holds it.
+            FolderInUseError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / _LOCK)
         try:
-            # The holder removes the file before it lets go of it. A lock of a removed file does not count: filelock
-            # drops it, and tries again within the time.
+            # The holder removes the file before it releases the lock. A lock on a removed file does not count: filelock
+            # drops it and tries again within the time.
             lock.acquire(timeout=_LOCK_SECONDS, poll_interval=_LOCK_SECONDS / 4)
         except Timeout as error:
             message = f"{self.path}: another process is at work here. Wait for it, or choose another output folder"
             raise FolderInUseError(message) from error
         try:
-            # What a killed run was writing or removing.
-            for left in self.path.glob(f"{PARTIAL}*"):
-                remove(left)
+            # A killed run leaves what it was writing or removing.
+            for leftover in self.path.glob(f"{PARTIAL}*"):
+                remove(leftover)
             self._publish()
             yield
         finally:
@@ -64,11 +64,11 @@ class SlideFolder:
             lock.release()
 
     def summary(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The summary of the slide's finished outputs; None if there is none.
+        """Return the summary of the slide's finished outputs, or None if there is none.
 
         Raises:
-            SettingsError: they were made with other settings, or no one can tell.
-            OutputError: one of them is not as it was written.
+            SettingsError: the outputs were made with other settings, or no one can tell.
+            OutputError: an output is not as long as when it was written.
         """
         path = self.path / SUMMARY
         if not path.exists():
@@ -98,18 +98,18 @@ class SlideFolder:
                 )
 
     def missing(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
-        """Those outputs that are not there."""
+        """Return those of some outputs that the folder does not hold."""
         return tuple(name for name in outputs if not (self.path / name).exists())
 
     @contextmanager
     def written(self, replace: bool) -> Iterator[Path]:
-        """Give a hidden folder to write outputs to, and move them to their places once all are whole.
+        """Yield a hidden folder to write outputs to, and move them to their places once all are complete.
 
-        If one of them fails, none is kept, and earlier outputs stay as they were. A run that is killed while they are
-        moved leaves the rest to the next one.
+        If one of them fails, none is kept and earlier outputs stay unchanged. If the run is killed while they are
+        moved, the next one moves the rest.
 
         Args:
-            replace: remove all earlier outputs; else the new ones are added to them.
+            replace: remove all earlier outputs; otherwise the new ones are added to them.
         """
         staged = self.path / _STAGED
         staged.mkdir()
@@ -126,7 +126,7 @@ class SlideFolder:
                 raise
 
     def _publish(self) -> None:
-        """Move whole outputs to their places, from whichever step an earlier call reached; the summary last."""
+        """Move complete outputs to their places, the summary last. Resumes at the step that an earlier call reached."""
         replacing, finished = self.path / _REPLACING, self.path / _FINISHED
         if replacing.exists():
             for name in (SUMMARY, *OUTPUTS):
@@ -141,6 +141,6 @@ class SlideFolder:
             path.replace(place)
         finished.rmdir()
 
-    def discard_unfinished(self) -> None:
+    def discard_work(self) -> None:
         """Remove maps and progress log."""
-        remove(self.unfinished)
+        remove(self.work)

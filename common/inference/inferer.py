@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +17,23 @@ from monai.inferers import Inferer
 from torch import nn
 
 from ..classes import ClassScheme
-from ..errors import OutputError
-from ..files import full_disk_named, inside, safe_name
-from ..literal import as_path
 from ..networks.checkpoints import weights_digest
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
-from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
-from ..settings import SettingsError
-from ..slides import (
-    FieldOfView,
-    PatchReader,
-    RegionMask,
-    Slide,
-    SlideChangedError,
-    SlideError,
-    TissueMask,
-    entry_name,
-    open_entry,
-    tissue_mask,
-)
+from ..outputs.writer import check_outputs, maps_for
+from ..slides import FieldOfView, PatchReader, RegionMask, Slide, TissueMask, tissue_mask
 from .autocast import AutocastInferer
-from .engine import Segmenter, SlideMaps, sample_pixels
-from .folder import FolderInUseError, SlideFolder
+from .engine import Segmenter, SlideMaps
 from .options import InferenceOptions
 from .parts import adopt_part, pack_part
+from .preprocessing import sample_pixels
+from .slide_run import MadeMaps, OpenedSlide, SlideRun, slide_settings
 
 logger = logging.getLogger(__name__)
 
-# A folder, file or link where one of the others is to be.
-_IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
-
 
 class PrepareSlide(PrepareBatch):
-    """Lets a slide's datalist entry pass to the inferer as it is."""
+    """The batch preparation of slides: passes a slide's datalist entry to the inferer unchanged."""
 
     def __call__(
         self, batchdata: dict[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
@@ -58,30 +41,32 @@ class PrepareSlide(PrepareBatch):
         return batchdata, None
 
 
-class WholeSlideInferer(Inferer):
-    """Given a slide, segments it and writes its outputs; given a tensor, runs the network on it.
+class WholeSlideInferer(SlideRun, Inferer):
+    """The inferer of whole slides: segments a slide and writes its outputs. For a tensor, it returns the logits.
 
-    A slide that was stopped, however, goes on from its last finished block and ends with the same outputs; one that is
-    finished is left as it is. A folder with the results of other settings is refused.
+    An interrupted slide resumes at its last finished block and ends with the same outputs; a finished one is skipped.
+    A folder with the results of other settings is refused.
 
     Args:
         fields_of_view: what the network sees, finest first.
-        target: what it predicts.
+        target: what the network predicts.
         scheme: the classes.
         output_dir: each slide's outputs go to ``<output_dir>/<slide name>/``.
-        outputs: which of :data:`OUTPUTS`; ``summary.json`` is always written, it says what the others were made with.
-        preprocessing: MONAI transforms of ``{"image": (3·S, H, W)}``, each pixel by itself; none scales 0–255 to 0–1.
-            Those that have ``fit_slide`` are fitted to each slide first.
+        outputs: names out of :data:`OUTPUTS`; ``summary.json``, which says how the others were made, is always written.
+        preprocessing: MONAI transforms of ``{"image": (3·S, H, W)}``, each pixel by itself; None scales 0–255 to 0–1.
+            Those that have ``fit_slide`` are first fitted to each slide.
         fill, resample, snap: see :class:`PatchReader`.
         tissue: predict only targets with tissue by Otsu's threshold; ``"pixels"``: and of these only pixels with
-            tissue. A network that was never shown glass says anything of it.
+            tissue. On glass, a network that was never trained on it predicts any class.
         options: how the network is run over a slide; see :class:`InferenceOptions`.
-        devices: where it runs; by default where it is.
-        overwrite: replace results that are there already, once the new ones are.
-        provenance: what is written down about bundle and weights.
-        only_regions: of a slide with ``regions`` in its datalist entry, predict only these.
-        polygons: what ``prediction.geojson`` merges, simplifies and leaves out, and from where it counts; see
-            :class:`PolygonOptions`.
+        devices: where the network runs; by default on the device that it is on.
+        overwrite: replace earlier results once the new ones are complete.
+        provenance: bundle and weights that the summary names.
+        only_regions: predict only the ``regions`` of a datalist entry that has them.
+        polygons: how ``prediction.geojson`` is made; see :class:`PolygonOptions`.
+
+    Raises:
+        ValueError: an output or option does not exist.
 
     Example:
         >>> from common.inference import WholeSlideInferer
@@ -114,85 +99,45 @@ class WholeSlideInferer(Inferer):
         only_regions: bool = False,
         polygons: PolygonOptions | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        unknown = sorted(set(outputs) - set(OUTPUTS))
-        if unknown:
-            raise ValueError(f"no outputs {', '.join(unknown)}; there are {', '.join(OUTPUTS)}")
+        super().__init__(output_dir, outputs, scheme, polygons, provenance, overwrite)
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
-        self.target, self.scheme = FieldOfView.of(target), scheme
-        self.output_dir, self.outputs = Path(as_path(output_dir)), tuple(outputs)
+        self.target = FieldOfView.of(target)
         if tissue not in (False, True, "pixels"):
             raise ValueError(f'tissue must be true, false or "pixels", not {tissue!r}')
-        self.preprocessing, self.tissue, self.overwrite = preprocessing, tissue, overwrite
+        self.preprocessing, self.tissue, self.only_regions = preprocessing, tissue, only_regions
         self.options = options if isinstance(options, InferenceOptions) else InferenceOptions(**(options or {}))
         named = [devices] if isinstance(devices, str) else devices or ()
         self.devices = [torch.device(device) for device in named]
-        self.provenance = provenance or Provenance()
-        self.only_regions = only_regions
-        self.polygons = PolygonOptions.of(polygons)
-        self.polygons.skipped(scheme)
         self._forward = AutocastInferer(self.options.dtype)
         self._segmenters: dict[int, tuple[nn.Module, Segmenter]] = {}
-        self._done: list[Path] = []
-        self._failed: list[str] = []
 
     def __call__(
         self, inputs: torch.Tensor | Mapping[str, Any], network: Any, *args: Any, **kwargs: Any
     ) -> torch.Tensor | dict[str, Any]:
         if isinstance(inputs, torch.Tensor):
             return self._forward(inputs, network, *args, **kwargs)
-        try:
-            return self.segment_slide(inputs, network)
-        except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
-            return self._left_out(inputs, str(error))
-        except OSError as error:
-            if error.errno not in _IN_THE_WAY:
-                raise
-            remedy = "It is in the way of the outputs: move it, or choose another output folder"
-            return self._left_out(inputs, f"{error.filename}: {error.strerror}. {remedy}")
-
-    def _left_out(self, inputs: Mapping[str, Any], reason: str) -> dict[str, Any]:
-        logger.error("left out: %s", reason)
-        self._failed.append(reason)
-        return {"image": inputs["image"], "error": reason}
-
-    def finish(self) -> None:
-        """Say where the outputs are, and leave with a non-zero exit code if a slide could not be segmented."""
-        for folder in self._done:
-            logger.info("segmented: %s", folder)
-        if self._failed:
-            listed = "\n".join(f"  {message}" for message in self._failed)
-            total = len(self._done) + len(self._failed)
-            raise SystemExit(f"{len(self._failed)} of {total} slides could not be segmented:\n{listed}")
+        return self.attempt(inputs, lambda item: self.segment_slide(item, network))
 
     def segment_slide(self, item: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
-        """Segment a slide, or what is left of it, and write its outputs; gives its summary with their folder as
-        ``output``.
+        """Segment a slide, or resume it, and write its outputs. Return its summary.
 
         Args:
-            item: its datalist entry, with the ``name`` of its folder.
+            item: the slide's datalist entry, with the ``name`` of its folder.
             network: the network.
 
         Raises:
-            SlideError: it cannot be read correctly.
-            SettingsError: its folder holds results of other settings.
-            FolderInUseError: another process is at work there.
-            OutputError: an output that is asked for cannot be made.
+            SlideError, SettingsError, FolderInUseError, OutputError: see :meth:`run_slide`.
         """
-        with self._opened(item, network) as (slide, segmenter, settings, folder):
-            summary = None if self.overwrite else folder.summary(settings)
-            missing = self.outputs if summary is None else folder.missing(self.outputs)
-            if summary is None or missing:
-                summary = self._make(slide, folder, segmenter, settings, missing, from_scratch=summary is None)
-            else:
-                logger.info("%s is segmented already; --overwrite True starts over", folder.path)
-            folder.discard_unfinished()
-        self._done.append(folder.path)
-        return {"image": item["image"], "output": str(folder.path), **summary}
+        return self.run_slide(item, partial(self._settings, item, network), partial(self._maps, network))
 
     def predict_part(self, item: Mapping[str, Any], network: nn.Module, part: tuple[int, int]) -> Path:
-        """Predict one part, from 0 on, of so many of a slide's blocks, for :meth:`adopt_parts`, perhaps on another
-        machine; what was stopped goes on. ``item`` names a folder of this part alone, which the caller removes.
+        """Predict one part of a slide's blocks, perhaps on another machine than :meth:`adopt_parts`. An interrupted
+        part resumes.
+
+        Args:
+            item: the slide's datalist entry. Its ``name`` is a folder of this part alone, which the caller removes.
+            network: the network.
+            part: number of the part, from 0, and number of parts.
 
         Returns:
             A file of the finished blocks in that folder.
@@ -200,100 +145,87 @@ class WholeSlideInferer(Inferer):
         Raises:
             SlideError, SettingsError, FolderInUseError, OutputError: see :meth:`segment_slide`.
         """
-        with self._opened(item, network) as (slide, segmenter, settings, folder):
-            self._predicted(slide, folder, segmenter, settings, self.outputs, part)
-            return pack_part(folder.unfinished, folder.path / "part.zip")
+        with self.opened(item, partial(self._settings, item, network)) as opened:
+            self._predicted(network, opened, self.outputs, part)
+            opened.slide.check_unchanged()
+            return pack_part(opened.folder.work, opened.folder.path / "part.zip")
 
     def adopt_parts(self, item: Mapping[str, Any], network: nn.Module, parts: Sequence[Path]) -> None:
-        """Take the finished blocks of :meth:`predict_part` over into the slide's folder, for :meth:`segment_slide` to
-        go on from. A slide that is finished is left as it is.
+        """Add the finished blocks of :meth:`predict_part` to the slide's folder, where :meth:`segment_slide` resumes.
+        A finished slide is left unchanged.
 
         Raises:
             SlideError, FolderInUseError: see :meth:`segment_slide`.
             SettingsError: parts were made with other settings than each other or what the folder holds.
         """
-        with self._opened(item, network) as (_, _, settings, folder):
-            if self.overwrite or folder.summary(settings) is None:
+        with self.opened(item, partial(self._settings, item, network)) as opened:
+            if self.overwrite or opened.folder.summary(opened.settings) is None:
                 for part in parts:
-                    adopt_part(part, folder.unfinished, self.overwrite)
+                    adopt_part(part, opened.folder.work, self.overwrite)
 
-    def general_settings(self, network: nn.Module) -> dict[str, Any]:
-        """What the outputs of every slide depend on, but for what preprocessing makes of each."""
+    def run_settings(self, network: nn.Module) -> dict[str, Any]:
+        """Return the settings that the outputs of every slide depend on. Those of a slide add what preprocessing does
+        to it."""
         return {
             "network": type(network).__name__,
             "weights": weights_digest(network),
             "fields_of_view": [asdict(view) for view in self.reader.fields_of_view],
             "target": asdict(self.target),
-            "classes": [asdict(tissue) for tissue in self.scheme.classes],
-            **self.scheme.decision(),
+            "classes": [asdict(tissue_class) for tissue_class in self.scheme.classes],
+            **self.scheme.decision_rule(),
             "fill": self.reader.fill,
             "resample": self.reader.resample,
             "snap": self.reader.snap,
             "tissue": self.tissue,
             "polygons": self.polygons.settings(self.scheme),
-            **self.options.on(self._devices_of(network)[0]).decisive(),
+            **self.options.on(self._devices_of(network)[0]).output_settings(),
         }
 
-    @contextmanager
-    def _opened(
-        self, item: Mapping[str, Any], network: nn.Module
-    ) -> Iterator[tuple[Slide, Segmenter, dict[str, Any], SlideFolder]]:
-        """A slide, what segments it, what its outputs depend on, and its folder, which is held."""
-        name = item.get("name") or safe_name(entry_name(item))
-        folder = SlideFolder(inside(self.output_dir, name))
-        with open_entry(item) as slide:
-            self._fit(slide)
-            segmenter = self._segmenter(network)
-            settings = self._settings(slide, segmenter)
-            regions = item.get("regions") if self.only_regions else None
-            if regions is not None:
-                settings["regions"] = regions
-            with full_disk_named(folder.path), folder.held(), _of_one_slide(slide, folder):
-                yield slide, segmenter, settings, folder
+    def _settings(self, item: Mapping[str, Any], network: nn.Module, slide: Slide) -> dict[str, Any]:
+        """Return everything that a slide's outputs depend on. Fits the preprocessing to the slide first."""
+        self._fit_preprocessing(slide)
+        segmenter = self._segmenter(network)
+        preprocessed = self._preprocess(sample_pixels(len(self.reader.fields_of_view)))
+        regions = item.get("regions") if self.only_regions else None
+        return {
+            **slide_settings(slide),
+            "preprocessing": hashlib.sha256(preprocessed.float().numpy().round(6).tobytes()).hexdigest(),
+            **self.run_settings(segmenter.networks[0]),
+            **({} if regions is None else {"regions": regions}),
+        }
 
-    def _make(
-        self,
-        slide: Slide,
-        folder: SlideFolder,
-        segmenter: Segmenter,
-        settings: dict[str, Any],
-        outputs: tuple[str, ...],
-        from_scratch: bool,
-    ) -> dict[str, Any]:
-        """Segment a slide and write these outputs. With ``from_scratch`` they replace all that are there."""
-        found = self._predicted(slide, folder, segmenter, settings, outputs)
-        record = self._record(slide, settings, found)
-        maps, grid = found.maps, found.grid
-        kept = None if from_scratch else folder.path
-        with folder.written(replace=from_scratch) as staged:
-            return write_outputs(staged, outputs, slide, maps, grid, self.scheme, record, self.polygons, kept)
+    def _maps(
+        self, network: nn.Module, opened: OpenedSlide, outputs: tuple[str, ...]
+    ) -> AbstractContextManager[MadeMaps]:
+        found = self._predicted(network, opened, outputs)
+        views = self.reader.actual(opened.slide)
+        method = {
+            "network": opened.settings["network"],
+            "fields_of_view": [{"mpp": view.mpp, "size": view.size, "anchor": view.anchor} for view in views],
+            "target": {"mpp": self.reader.actual_mpp(opened.slide, self.target.mpp), "size": self.target.size},
+        }
+        seconds = {"segmentation": found.seconds, "predicting": found.predicting}
+        return nullcontext(MadeMaps(found.maps, found.grid, method, seconds))
 
     def _predicted(
-        self,
-        slide: Slide,
-        folder: SlideFolder,
-        segmenter: Segmenter,
-        settings: dict[str, Any],
-        outputs: tuple[str, ...],
-        part: tuple[int, int] = (0, 1),
+        self, network: nn.Module, opened: OpenedSlide, outputs: tuple[str, ...], part: tuple[int, int] = (0, 1)
     ) -> SlideMaps:
-        """The maps that these outputs are made of, or a part of them."""
-        check_outputs(folder.path, outputs, segmenter.grid(slide).shape, slide, self.polygons)
+        """Predict the maps that these outputs are made of, or a part of their blocks."""
+        slide, segmenter, work = opened.slide, self._segmenter(network), opened.folder.work
+        check_outputs(opened.folder.path, outputs, segmenter.grid(slide).shape, slide, self.polygons)
         tissue = tissue_mask(slide) if self.tissue else None
-        counted: TissueMask | RegionMask | None = tissue
+        mask: TissueMask | RegionMask | None = tissue
         pixelwise = self.tissue == "pixels"
-        if "regions" in settings:
+        if "regions" in opened.settings:
             # Pixel by pixel, so that nothing next to a region is predicted.
-            counted, pixelwise = RegionMask(settings["regions"], tissue, pixelwise), True
-        folder.unfinished.mkdir(exist_ok=True)
-        maps = maps_for(outputs)
-        found = segmenter.segment(
-            slide, folder.unfinished, settings, maps, counted, self.overwrite, pixelwise=pixelwise, part=part
+            mask, pixelwise = RegionMask(opened.settings["regions"], tissue, pixelwise), True
+        work.mkdir(exist_ok=True)
+        return segmenter.segment(
+            slide, work, opened.settings, maps_for(outputs), mask, self.overwrite, pixelwise=pixelwise, part=part
         )
-        slide.check_unchanged()
-        return found
 
-    def _fit(self, slide: Slide) -> None:
+    def _fit_preprocessing(self, slide: Slide) -> None:
+        """Fit every transform that has ``fit_slide``, however deep it is nested."""
         waiting: list[Any] = [self.preprocessing]
         while waiting:
             transform = waiting.pop()
@@ -302,7 +234,7 @@ class WholeSlideInferer(Inferer):
                 transform.fit_slide(slide)
 
     def _segmenter(self, network: nn.Module) -> Segmenter:
-        """Made once per network: copies for further devices are kept."""
+        """Return the segmenter of a network, made once: its copies of the network on further devices are kept."""
         known = self._segmenters.get(id(network))
         if known is None:
             devices = self._devices_of(network)
@@ -316,47 +248,8 @@ class WholeSlideInferer(Inferer):
     def _devices_of(self, network: nn.Module) -> list[torch.device]:
         return self.devices or [next(network.parameters()).device]
 
-    def _settings(self, slide: Slide, segmenter: Segmenter) -> dict[str, Any]:
-        """Everything that the outputs depend on."""
-        preprocessed = self._preprocess(sample_pixels(len(self.reader.fields_of_view)))
-        return {
-            "slide": {"file": slide.path.name, "bytes": slide.files.state.size, "modified": slide.files.state.modified},
-            "mpp": slide.mpp,
-            "backend": slide.backend,
-            **({} if slide.series is None else {"series": slide.series}),
-            "preprocessing": hashlib.sha256(preprocessed.float().numpy().round(6).tobytes()).hexdigest(),
-            **self.general_settings(segmenter.networks[0]),
-        }
-
-    def _record(self, slide: Slide, settings: dict[str, Any], found: SlideMaps) -> dict[str, Any]:
-        views = self.reader.actual(slide)
-        return {
-            "network": settings["network"],
-            "fields_of_view": [{"mpp": view.mpp, "size": view.size, "anchor": view.anchor} for view in views],
-            "target": {"mpp": self.reader.actual_mpp(slide, self.target.mpp), "size": self.target.size},
-            "settings": settings,
-            "seconds": {"segmentation": round(found.seconds, 2), "predicting": round(found.predicting, 2)},
-            **self.provenance.record(),
-        }
-
     def _preprocess(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.preprocessing is None:
             return pixels / 255
         # A plain tensor: MONAI's own kind costs time in every operation.
         return torch.as_tensor(self.preprocessing({"image": pixels})["image"]).as_subclass(torch.Tensor)
-
-
-@contextmanager
-def _of_one_slide(slide: Slide, folder: SlideFolder) -> Iterator[None]:
-    """Discard, within, the unfinished maps of a slide that changes: blocks of two slides must not be mixed.
-
-    Pixels that cannot be decoded because the file is being written are no damage of the file.
-    """
-    try:
-        yield
-    except SlideError as error:
-        change = error if isinstance(error, SlideChangedError) else slide.change()
-        if change is None:
-            raise
-        folder.discard_unfinished()
-        raise change from error

@@ -1,4 +1,4 @@
-"""How a network is run over a slide."""
+"""Options of whole-slide inference."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ SYMMETRIES = ("none", "flips", "all")
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How a network is run over a slide.
+    """Options of whole-slide inference.
 
     Attributes:
-        context: ``"per_patch"``: every target from its own patch, as the papers do; ``"shared"``: the coarse branches
-            run once over a block, and all its targets take their context from there; ``"seamless"``: all branches run
-            once over a block and a margin as wide as they see, so that no pixel sees a patch's border.
-        overlap: share of a target's side that its neighbour covers again; overlapping predictions are averaged with
-            Gaussian weights. 0 is the papers' way.
-        symmetries: average over ``"flips"`` (four) or ``"all"`` flips and quarter turns (eight) of what is seen.
+        context: ``"per_patch"``: each target is predicted from its own patch, as in the papers. ``"shared"``: the
+            coarse branches run once per block, and all its targets take their context from there. ``"seamless"``: all
+            branches run once over a block and a margin as wide as their receptive field, so no pixel sees a patch's
+            border.
+        overlap: overlap of neighbouring targets as a share of their side, from 0 to below 1. Overlapping predictions
+            are averaged with Gaussian weights. The papers have 0.
+        symmetries: test-time augmentation: average over four ``"flips"``, or over ``"all"`` eight flips and quarter
+            turns of the input.
         batch_size: patches per forward pass.
-        block: targets a side that are read, predicted and written at once.
+        block: targets per side of a block, which is read, predicted and written at once.
         dtype: precision of the forward pass; ``"auto"`` is what the device computes natively (:func:`resolve_dtype`).
-        compile: whether ``torch.compile`` prepares the network first. Workers then start their passes in turn.
-        readers: threads that read ahead.
-        streams: workers per GPU, each in a stream of its own: one computes while another transfers its block. Each
-            holds a block on the GPU. A CPU always has one worker.
+        compile: run the network through ``torch.compile``. Pipelines then start their passes one at a time.
+        readers: number of threads that read ahead.
+        streams: pipelines per GPU, each in a stream of its own: one computes while another transfers its block. Each
+            holds a block on the GPU. A CPU always has one pipeline.
+
+    Raises:
+        ValueError: an option is not one of these values, or ``"seamless"`` is combined with an overlap.
     """
 
     context: str = "per_patch"
@@ -57,13 +62,13 @@ class InferenceOptions:
 
     @property
     def blended(self) -> bool:
-        """Whether a pixel's prediction is an average."""
+        """Return whether a pixel's prediction is an average."""
         return self.overlap > 0 or self.symmetries != "none"
 
     def on(self, device: torch.device) -> InferenceOptions:
-        """Return these options with the precision that a device runs in place of ``"auto"``."""
+        """Return these options with the precision of a device in place of ``"auto"``."""
         return replace(self, dtype=resolve_dtype(self.dtype, device))
 
-    def decisive(self) -> dict[str, Any]:
-        """Return the options that affect the output: all but the numbers of threads and streams."""
+    def output_settings(self) -> dict[str, Any]:
+        """Return the options that affect the output: all but the numbers of reader threads and streams."""
         return {name: value for name, value in asdict(self).items() if name not in ("readers", "streams")}

@@ -1,4 +1,4 @@
-"""Choose the precision of a forward pass: what the device computes natively."""
+"""The precision of a forward pass: the lowest that the device computes natively."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def resolve_dtype(dtype: str, device: torch.device | str) -> str:
-    """Return the precision that a device runs.
+    """Return the precision of a forward pass on a device.
 
-    ``"auto"`` is bfloat16 where the device has it natively, else float32: emulated, it is several times slower.
+    ``"auto"`` is bfloat16 if the device has it natively, else float32: emulated bfloat16 is several times slower.
 
     Args:
         dtype: one of :data:`DTYPES`.
@@ -32,12 +32,12 @@ def has_native_bfloat16(device: torch.device | str) -> bool:
     """Return whether a device has instructions for bfloat16: GPUs since Ampere, CPUs with AMX or AVX512-BF16."""
     kind = torch.device(device).type
     if kind == "cuda":
-        # It answers for the current GPU.
+        # PyTorch answers for the current GPU.
         with torch.cuda.device(device) if torch.cuda.is_available() else nullcontext():
             return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind != "cpu":
         return False
-    # What PyTorch was told to use counts, too: ATEN_CPU_CAPABILITY=avx2 makes a newer CPU an older one.
+    # PyTorch can be told to use less: ATEN_CPU_CAPABILITY=avx2 makes a newer CPU behave like an older one.
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         return False
     has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

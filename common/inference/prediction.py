@@ -1,7 +1,7 @@
-"""Runs a network over a window: target by target, with shared context, or all at once.
+"""Run a network over a block's targets: patch by patch, with shared context, or over the whole block at once.
 
-Everything here takes windows whose views are tensors on the network's device, ``(3, h, w)`` each or ``(T, 3, h, w)``
-tiles, and yields logits with the places they belong to.
+Inputs are tensors on the network's device, ``(3, h, w)`` per view, or ``(T, 3, h, w)`` for its tiles. Outputs are
+logits with their positions in the block.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from .autocast import autocast
 from .options import InferenceOptions
 
 _COMPILING = threading.Lock()
-# Symmetries of the square: quarter rotations, then whether it is flipped left to right.
-_GROUPS = {
+# Symmetries of the square: number of quarter turns, then whether it is flipped left to right.
+_TRANSFORMS = {
     "none": [(0, False)],
     "flips": [(0, False), (2, False), (0, True), (2, True)],
-    "all": [(rotations, flipped) for flipped in (False, True) for rotations in range(4)],
+    "all": [(k, flipped) for flipped in (False, True) for k in range(4)],
 }
 
 
 @dataclass(frozen=True)
 class PatchLogits:
-    """Logits of some targets: ``(B, C, h, w)``, and where each lies in target pixels of its block: ``(top, left)``.
+    """Logits of some targets.
 
     Attributes:
-        targets: how many targets they are; more than there are places where one place holds several.
+        places: ``(top, left)`` of each in its block, in target pixels.
+        logits: ``(B, C, h, w)``, one per place.
+        targets: number of targets; more than places where one place holds several.
     """
 
     places: list[tuple[int, int]]
@@ -54,18 +56,18 @@ class BlockTensors:
 
 
 class Predictor:
-    """Predicts the targets of windows.
+    """Prediction of the targets of blocks with one network on one device.
 
     Args:
-        network: in evaluation mode, on the device of the windows.
-        grid: the grid.
+        network: the network, in evaluation mode.
+        grid: the slide's tile grid.
         fields_of_view: what the network sees, finest first.
-        target: what it predicts.
+        target: what the network predicts.
         steps: pixels of each view from one target to the next, or None; see :class:`BlockReader`.
-        options: how.
+        options: how the network is run.
 
     Raises:
-        ValueError: the network, the fields of view and the options do not go together; says why and what does.
+        ValueError: the network, the fields of view and the options do not fit together. The message says what does.
     """
 
     def __init__(
@@ -95,7 +97,8 @@ class Predictor:
     def margins(
         network: Any, fields_of_view: Sequence[FieldOfView], target: FieldOfView, options: InferenceOptions
     ) -> Any:
-        """Pixels of each view around the targets that a window needs; None: as many as a patch has."""
+        """Return the pixels of each view that are read on every side of a block's targets; None: as many as a patch
+        has."""
         if options.context != "seamless" or not getattr(network, "receptive_margin", 0):
             return None
         ratios = [max(1, round(view.mpp / target.mpp)) for view in fields_of_view]
@@ -104,105 +107,112 @@ class Predictor:
     @property
     def passes(self) -> int:
         """Return how often every target is predicted: once per symmetry."""
-        return len(_GROUPS[self.options.symmetries])
+        return len(_TRANSFORMS[self.options.symmetries])
 
-    def __call__(self, windows: Sequence[BlockTensors]) -> Iterator[PatchLogits]:
-        """Logits of all selected targets, once per symmetry."""
-        for rotations, flipped in _GROUPS[self.options.symmetries]:
-            moved = [_transform(window, rotations, flipped) for window in windows]
-            for found in self._run(moved, [_numbers(window, rotations, flipped) for window in windows]):
-                yield PatchLogits(found.places, _inverse_transform(found.logits, rotations, flipped), found.targets)
+    def __call__(self, inputs: Sequence[BlockTensors]) -> Iterator[PatchLogits]:
+        """Yield the logits of all selected targets, once per symmetry."""
+        for k, flipped in _TRANSFORMS[self.options.symmetries]:
+            transformed = [_transform(tensors, k, flipped) for tensors in inputs]
+            for found in self._run(transformed, [_source_index(tensors, k, flipped) for tensors in inputs]):
+                yield PatchLogits(found.places, _inverse_transform(found.logits, k, flipped), found.targets)
 
-    def _per_patch(self, windows: Sequence[BlockTensors], numbers: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
-        jobs = [(window, place, self._place(window, number)) for window, number, place in _each(windows, numbers)]
+    def _per_patch(self, inputs: Sequence[BlockTensors], sources: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
+        jobs = [(tensors, at, self._place(tensors, source)) for tensors, source, at in _each(inputs, sources)]
         for batch in _batches(jobs, self.options.batch_size):
-            every = range(len(windows[0].views))
-            patches = self._images([[self._cut(window, view, *at) for view in every] for window, at, _ in batch])
-            yield self._of_targets([place for _, _, place in batch], self._call(self._forward, patches))
+            views = range(len(inputs[0].views))
+            patches = self._stacked([[self._crop(tensors, view, *at) for view in views] for tensors, at, _ in batch])
+            yield self._patch_logits([place for _, _, place in batch], self._call(self._forward, patches))
 
-    def _shared(self, windows: Sequence[BlockTensors], numbers: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
-        for window, number in zip(windows, numbers, strict=True):
-            height, width = self._extent(window)
-            context = self._call_context([view[None] for view in window.views[1:]], height, width)
-            jobs = [(place, self._place(window, at)) for _, at, place in _each([window], [number])]
+    def _shared(self, inputs: Sequence[BlockTensors], sources: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
+        for tensors, index in zip(inputs, sources, strict=True):
+            height, width = self._extent(tensors)
+            context = self._call_context([view[None] for view in tensors.views[1:]], height, width)
+            jobs = [(at, self._place(tensors, source)) for _, source, at in _each([tensors], [index])]
             for batch in _batches(jobs, self.options.batch_size):
-                finest = self._images([[self._cut(window, 0, *place)] for place, _ in batch])
-                cut = [torch.cat([self._cut_map(part, height, *place) for place, _ in batch]) for part in context]
-                logits = self._call(self._forward_with_context, finest, cut)
-                yield self._of_targets([place for _, place in batch], logits)
+                finest = self._stacked([[self._crop(tensors, 0, *at)] for at, _ in batch])
+                cropped = [torch.cat([self._crop_map(part, height, *at) for at, _ in batch]) for part in context]
+                logits = self._call(self._forward_with_context, finest, cropped)
+                yield self._patch_logits([place for _, place in batch], logits)
 
-    def _shared_tiles(self, windows: Sequence[BlockTensors], numbers: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
-        for window, number in zip(windows, numbers, strict=True):
+    def _shared_tiles(self, inputs: Sequence[BlockTensors], sources: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
+        for tensors, index in zip(inputs, sources, strict=True):
             jobs = [
-                (_tiles_of(window, at), at, self._place(window, before)) for _, before, at in _each([window], [number])
+                (_tiles_of(tensors, at), at, self._place(tensors, source))
+                for _, source, at in _each([tensors], [index])
             ]
             distinct = list(dict.fromkeys(tiles for tiles, _, _ in jobs))
-            context = self._encoded_tiles(window, distinct)
+            context = self._encoded_tiles(tensors, distinct)
             for batch in _batches(jobs, self.options.batch_size):
-                finest = self._images([[self._cut(window, 0, *at)] for _, at, _ in batch])
+                finest = self._stacked([[self._crop(tensors, 0, *at)] for _, at, _ in batch])
                 which = [distinct.index(tiles) for tiles, _, _ in batch]
                 logits = self._call(self._forward_with_context, finest, [part[which] for part in context])
-                yield self._of_targets([place for _, _, place in batch], logits)
+                yield self._patch_logits([place for _, _, place in batch], logits)
 
-    def _encoded_tiles(self, window: BlockTensors, distinct: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
-        """What tiles of all coarse views, one set after the other, give every target in them."""
+    def _encoded_tiles(self, tensors: BlockTensors, distinct: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+        """Return the context maps of distinct sets of tiles, one tile of each coarse view to a set."""
         encoded = []
         for batch in _batches(list(distinct), self.options.batch_size):
-            views = [view[list(which)] for view, which in zip(window.views[1:], zip(*batch, strict=True), strict=True)]
+            views = [view[list(which)] for view, which in zip(tensors.views[1:], zip(*batch, strict=True), strict=True)]
             encoded.append(self._call_context(views, self.size, self.size))
         return [torch.cat(parts) for parts in zip(*encoded, strict=True)]
 
-    def _seamless(self, windows: Sequence[BlockTensors], numbers: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
-        for window in windows:
-            finest = window.views[0]
-            context = self._call_context([view[None] for view in window.views[1:]], *finest.shape[1:])
-            height, width = self._extent(window)
+    def _seamless(self, inputs: Sequence[BlockTensors], sources: Sequence[np.ndarray]) -> Iterator[PatchLogits]:
+        for tensors in inputs:
+            finest = tensors.views[0]
+            context = self._call_context([view[None] for view in tensors.views[1:]], *finest.shape[1:])
+            height, width = self._extent(tensors)
             (rows, top), (columns, left) = (
-                self._seen(side, extent, at_grid_edge)
+                self._finest_span(side, extent, at_grid_edge)
                 for side, extent, at_grid_edge in zip(
-                    finest.shape[1:], (height, width), window.at_grid_edge, strict=True
+                    finest.shape[1:], (height, width), tensors.at_grid_edge, strict=True
                 )
             )
-            cut = [_part(part, finest.shape[1] // part.shape[2], rows, columns) for part in context]
-            logits = self._call(self._forward_with_context, finest[None, :, rows, columns], cut)
-            place = (window.row * self.grid.stride, window.column * self.grid.stride)
+            cropped = [_crop_map(part, finest.shape[1] // part.shape[2], rows, columns) for part in context]
+            logits = self._call(self._forward_with_context, finest[None, :, rows, columns], cropped)
+            place = (tensors.row * self.grid.stride, tensors.column * self.grid.stride)
             predicted = logits[:, :, top : top + height, left : left + width]
-            yield PatchLogits([place], predicted, int(window.mask.sum()))
+            yield PatchLogits([place], predicted, int(tensors.mask.sum()))
 
-    def _seen(self, side: int, extent: int, at_grid_edge: np.ndarray) -> tuple[slice, int]:
-        """What the finest branch sees of a window's ``side`` pixels, ``extent`` of which are targets in the middle,
-        and where the targets begin in that.
+    def _finest_span(self, side: int, extent: int, at_grid_edge: np.ndarray) -> tuple[slice, int]:
+        """Return the part of the finest view that its branch sees along one axis, and where the targets begin in it.
 
-        A network whose finest view is the target was never shown there what lies outside a slide: where the grid
-        at_grid_edge, the branch sees a patch's border, as it does patch by patch, instead of black.
+        A network whose finest view is the target never saw the surroundings of a slide there in training. At the edge
+        of the grid the branch therefore ends with the targets, as it does patch by patch, instead of seeing black.
+
+        Args:
+            side: pixels of the view along the axis.
+            extent: pixels of the targets, which lie in its middle.
+            at_grid_edge: ``(2,)`` bool: whether the grid begins and whether it ends with the block.
         """
         margin = (side - extent) // 2
-        before, after = (0 if end and self.size == self.grid.target else margin for end in at_grid_edge)
+        before, after = (0 if edge and self.size == self.grid.target else margin for edge in at_grid_edge)
         return slice(margin - before, margin + extent + after), before
 
-    def _of_targets(self, places: list[tuple[int, int]], logits: torch.Tensor) -> PatchLogits:
+    def _patch_logits(self, places: list[tuple[int, int]], logits: torch.Tensor) -> PatchLogits:
         side = self.grid.target
         if logits.shape[2:] != (side, side):
             raise ValueError(
-                f"the network gives {logits.shape[2]} x {logits.shape[3]} pixels, the target has {side} x {side}. Set "
-                "target to what the network predicts"
+                f"the network's output has {logits.shape[2]} x {logits.shape[3]} pixels, the target {side} x {side}. "
+                "Set target to what the network predicts"
             )
         return PatchLogits(places, logits, len(places))
 
-    def _place(self, window: BlockTensors, number: tuple[int, int]) -> tuple[int, int]:
-        """Where a target of a window lies in its block, in target pixels."""
-        return (window.row + number[0]) * self.grid.stride, (window.column + number[1]) * self.grid.stride
+    def _place(self, tensors: BlockTensors, source: tuple[int, int]) -> tuple[int, int]:
+        """Return top and left of a target in its block, in target pixels."""
+        return (tensors.row + source[0]) * self.grid.stride, (tensors.column + source[1]) * self.grid.stride
 
-    def _extent(self, window: BlockTensors) -> tuple[int, int]:
-        """Height and width of a window's targets together, in target pixels."""
-        rows, columns = window.mask.shape
+    def _extent(self, tensors: BlockTensors) -> tuple[int, int]:
+        """Return height and width of all targets together, in target pixels."""
+        rows, columns = tensors.mask.shape
         stride, target = self.grid.stride, self.grid.target
         return (rows - 1) * stride + target, (columns - 1) * stride + target
 
     @staticmethod
-    def _images(views: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
-        """Per image its views ``(3, h, w)`` -> ``(B, 3·S, h, w)``, laid out channels last, which the lower precisions'
-        convolutions are fastest in; every pixel is copied once."""
+    def _stacked(views: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+        """Stack the views ``(3, h, w)`` of every image into ``(B, 3·S, h, w)``.
+
+        The memory format is channels last, the fastest for convolutions in lower precision. Every pixel is copied once.
+        """
         first = views[0][0]
         shape = (len(views), 3 * len(views[0]), *first.shape[1:])
         images = torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=torch.channels_last)
@@ -211,18 +221,19 @@ class Predictor:
                 image[3 * index : 3 * index + 3] = view
         return images
 
-    def _cut(self, window: BlockTensors, index: int, row: int, column: int) -> torch.Tensor:
-        tiles = window.tiles[index]
+    def _crop(self, tensors: BlockTensors, index: int, row: int, column: int) -> torch.Tensor:
+        """Return one view of the patch of one target."""
+        tiles = tensors.tiles[index]
         if tiles is not None:
-            return window.views[index][tiles[row, column]]
+            return tensors.views[index][tiles[row, column]]
         step = self.steps[index] if self.steps is not None else 0
-        return window.views[index][:, row * step : row * step + self.size, column * step : column * step + self.size]
+        return tensors.views[index][:, row * step : row * step + self.size, column * step : column * step + self.size]
 
-    def _cut_map(self, part: torch.Tensor, height: int, row: int, column: int) -> torch.Tensor:
-        """A target's piece of a map over all targets of ``height`` pixels."""
+    def _crop_map(self, context: torch.Tensor, height: int, row: int, column: int) -> torch.Tensor:
+        """Return one target's part of a context map over all targets, which together are ``height`` pixels high."""
         top, left = row * self.grid.stride, column * self.grid.stride
         side = self.grid.target
-        return _part(part, height // part.shape[2], slice(top, top + side), slice(left, left + side))
+        return _crop_map(context, height // context.shape[2], slice(top, top + side), slice(left, left + side))
 
     def _call(self, function: Callable, image: torch.Tensor, *arguments: Any) -> torch.Tensor:
         with autocast(image.device, self._dtype):
@@ -276,48 +287,49 @@ class Predictor:
             )
 
 
-def _tiles_of(window: BlockTensors, at: tuple[int, int]) -> tuple[int, ...]:
-    """A target's tile of each coarse view."""
-    return tuple(int(which[at]) for which in window.tiles[1:] if which is not None)
+def _tiles_of(tensors: BlockTensors, at: tuple[int, int]) -> tuple[int, ...]:
+    """Return the number of a target's tile in each coarse view."""
+    return tuple(int(which[at]) for which in tensors.tiles[1:] if which is not None)
 
 
-def _part(part: torch.Tensor, pixels: int, rows: slice, columns: slice) -> torch.Tensor:
-    """The piece over some finest pixels of a map ``pixels`` of which are one of its own."""
-    return part[:, :, rows.start // pixels : rows.stop // pixels, columns.start // pixels : columns.stop // pixels]
+def _crop_map(context: torch.Tensor, stride: int, rows: slice, columns: slice) -> torch.Tensor:
+    """Crop a context map whose pixels are ``stride`` pixels of the finest view to a rectangle of that view."""
+    return context[:, :, rows.start // stride : rows.stop // stride, columns.start // stride : columns.stop // stride]
 
 
 def _each(
-    windows: Sequence[BlockTensors], numbers: Sequence[np.ndarray]
+    inputs: Sequence[BlockTensors], sources: Sequence[np.ndarray]
 ) -> Iterator[tuple[BlockTensors, tuple[int, int], tuple[int, int]]]:
-    """Yield every selected target: its input, and its place before and after the input was transformed."""
-    for window, number in zip(windows, numbers, strict=True):
-        for row, column in np.argwhere(window.mask).tolist():
-            yield window, tuple(number[row, column].tolist()), (row, column)
+    """Yield every selected target: its input, and its row and column before and after the transform."""
+    for tensors, source in zip(inputs, sources, strict=True):
+        for row, column in np.argwhere(tensors.mask).tolist():
+            yield tensors, tuple(source[row, column].tolist()), (row, column)
 
 
-def _numbers(window: BlockTensors, rotations: int, flipped: bool) -> np.ndarray:
-    """For every target of the turned window, its row and column before."""
-    turned = np.rot90(np.moveaxis(np.indices(window.mask.shape), 0, -1), rotations, (0, 1))
-    return turned[:, ::-1] if flipped else turned
+def _source_index(tensors: BlockTensors, k: int, flipped: bool) -> np.ndarray:
+    """Return row and column that each target of the transformed input had before, ``(rows, columns, 2)``."""
+    rotated = np.rot90(np.moveaxis(np.indices(tensors.mask.shape), 0, -1), k, (0, 1))
+    return rotated[:, ::-1] if flipped else rotated
 
 
-def _transform(window: BlockTensors, rotations: int, flipped: bool) -> BlockTensors:
-    mask = np.rot90(window.mask, rotations)
-    views = [torch.rot90(view, rotations, (-2, -1)) for view in window.views]
-    tiles = [None if which is None else np.rot90(which, rotations) for which in window.tiles]
-    at_grid_edge = window.at_grid_edge
-    for _ in range(rotations % 4):
-        # A quarter turn to the left: the right side comes to the top.
+def _transform(tensors: BlockTensors, k: int, flipped: bool) -> BlockTensors:
+    """Rotate an input by ``k`` quarter turns to the left, then flip it left to right if ``flipped``."""
+    mask = np.rot90(tensors.mask, k)
+    views = [torch.rot90(view, k, (-2, -1)) for view in tensors.views]
+    tiles = [None if which is None else np.rot90(which, k) for which in tensors.tiles]
+    at_grid_edge = tensors.at_grid_edge
+    for _ in range(k % 4):
+        # A quarter turn to the left brings the right side to the top.
         at_grid_edge = np.stack([at_grid_edge[1, ::-1], at_grid_edge[0]])
     if not flipped:
-        return BlockTensors(window.row, window.column, mask, views, tiles, at_grid_edge)
+        return BlockTensors(tensors.row, tensors.column, mask, views, tiles, at_grid_edge)
     at_grid_edge = np.stack([at_grid_edge[0], at_grid_edge[1, ::-1]])
     views, tiles = [view.flip(-1) for view in views], [None if which is None else which[:, ::-1] for which in tiles]
-    return BlockTensors(window.row, window.column, mask[:, ::-1], views, tiles, at_grid_edge)
+    return BlockTensors(tensors.row, tensors.column, mask[:, ::-1], views, tiles, at_grid_edge)
 
 
-def _inverse_transform(logits: torch.Tensor, rotations: int, flipped: bool) -> torch.Tensor:
-    return torch.rot90(logits.flip(3) if flipped else logits, -rotations, (2, 3))
+def _inverse_transform(logits: torch.Tensor, k: int, flipped: bool) -> torch.Tensor:
+    return torch.rot90(logits.flip(3) if flipped else logits, -k, (2, 3))
 
 
 def _batches(jobs: list, size: int) -> Iterator[list]:
@@ -331,7 +343,7 @@ def _compiled(function: Any, options: InferenceOptions) -> Any:
     compiled = torch.compile(function)
 
     def one_at_a_time(*arguments: Any) -> Any:
-        # While one thread compiles, another one's call of any compiled function is an error of PyTorch's.
+        # PyTorch raises if a thread calls any compiled function while another thread compiles.
         with _COMPILING:
             return compiled(*arguments)
 

@@ -1,4 +1,4 @@
-"""The finished blocks of a slide, so that the same command resumes where it was stopped."""
+"""The log of a slide's finished blocks, by which the same command resumes an interrupted slide."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ProgressLog:
         overwrite: start over if the settings differ.
 
     Attributes:
-        resumed: whether there are blocks to resume from. If not, earlier ones no longer count.
+        resumed: whether there are blocks to resume from. If not, logged ones no longer count.
 
     Raises:
         SettingsError: blocks were finished with other settings. The message names each difference.
@@ -53,7 +53,7 @@ class ProgressLog:
                 if not overwrite and self._path.exists():
                     raise
                 self.resumed = False
-                # Before the maps are created again: they will no longer hold the logged blocks.
+                # Before new maps replace those that hold the logged blocks.
                 stored.unlink()
 
     def give_up(self, reason: str) -> None:
@@ -77,7 +77,7 @@ class ProgressLog:
 
 
 def stored_settings(folder: Path) -> dict[str, Any] | None:
-    """Return the settings of the blocks logged in a folder. None if there are none, or, with a warning, if the file is
+    """Return the settings of the blocks logged in a folder; None if there are none or, with a warning, if the file is
     damaged."""
     path = folder / SETTINGS
     if not path.exists():
@@ -98,11 +98,11 @@ def _discard(folder: Path, reason: str) -> None:
 
 
 def add_done(folder: Path, lines: str) -> str:
-    """Append lines to the log and return all of its lines. Damaged ones, and those of an earlier version, are dropped
-    with a warning."""
+    """Append lines to a folder's log and return all of its lines. Damaged lines, and those of an earlier version, are
+    dropped with a warning."""
     path = folder / DONE
     text = path.read_text(encoding="ascii", errors="replace") if path.exists() else ""
-    # A line that a kill cut off does not count, and must not run into the next one.
+    # A line that a kill cut off does not count and must not merge with the next one.
     written = text[: text.rfind("\n") + 1].splitlines()
     blocks = [line for line in written if _DONE_LINE.fullmatch(line)]
     earlier = sum(_EARLIER_LINE.fullmatch(line) is not None for line in written)

@@ -1,4 +1,4 @@
-"""Reads a block's fields of view once each."""
+"""Read every field of view of a block once, however many of its targets share it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class BlockInput:
     """The views around a rectangle of targets.
 
     Attributes:
-        row, column: its first target, counted from the block's.
-        mask: ``(rows, columns)`` bool: which of its targets to predict.
-        views: per field of view ``(3, h, w)`` uint8, all around the rectangle's centre; for one that is anchored to
+        row, column: row and column of the first target in the block.
+        mask: ``(rows, columns)`` bool: which targets to predict.
+        views: per field of view ``(3, h, w)`` uint8 around the rectangle's centre; for a view that is anchored to
             tiles, the tiles of all selected targets, ``(T, 3, h, w)``.
-        tiles: per field of view ``(rows, columns)``: which tile is which target's, -1 where it is not selected. None
-            for views that are not anchored to tiles.
+        tiles: per field of view ``(rows, columns)``, the index of each target's tile, -1 if the target is not selected.
+            None for a view that is not anchored to tiles.
         at_grid_edge: ``(2, 2)`` bool: for rows and columns, whether the grid begins and whether it ends with the
-            block.
+            rectangle.
     """
 
     row: int
@@ -35,18 +35,18 @@ class BlockInput:
 
 
 class BlockReader:
-    """Reads windows whose pixels are those that :meth:`PatchReader.read` gives patch by patch.
+    """Reader of blocks, whose pixels equal those that :meth:`PatchReader.read` reads patch by patch.
 
     Args:
         reader: the fields of view.
         slide: the slide.
-        grid: its grid.
-        target_mpp: asked µm/px of the target.
-        margins: pixels of each view read on every side of the targets; by default what a patch has.
+        grid: its tile grid.
+        target_mpp: µm/px of the target as configured.
+        margins: pixels of each view to read on every side of the targets; by default those of a patch.
 
     Attributes:
-        steps: pixels of each view from one target to the next; 0 for those anchored to tiles. None where that is not a
-            whole number: then neighbours share no pixels, and every window is a single patch.
+        steps: pixels of each view from one target to the next; 0 for views anchored to tiles. None if that is not a
+            whole number: neighbours then share no pixels, and every target is read as a patch of its own.
     """
 
     def __init__(
@@ -74,10 +74,14 @@ class BlockReader:
             self._sizes = [extent + 2 * margin for extent, margin in zip(extents, margins, strict=True)]
 
     def read(self, block: Block, mask: np.ndarray) -> list[BlockInput]:
-        """Return the inputs that cover a block's selected targets, ``(rows, columns)`` bool: one, or one per target.
+        """Return the inputs for a block's selected targets: one for all, or one per target.
+
+        Args:
+            block: the block.
+            mask: ``(rows, columns)`` bool: which targets to predict.
 
         Raises:
-            SlideError: pixels needed cannot be decoded.
+            SlideError: pixels that are needed cannot be decoded.
         """
         places = np.argwhere(mask)
         if not len(places):
@@ -107,7 +111,13 @@ class BlockReader:
         ]
 
     def _tiles(self, view: int, first: tuple[int, int], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the tiles of the selected targets, whose first is at a place on the grid, and which is whose."""
+        """Return the tiles of the selected targets, ``(T, 3, h, w)``, and the index of each target's tile.
+
+        Args:
+            view: index of the field of view.
+            first: row and column on the grid of the mask's first target.
+            mask: which targets are selected.
+        """
         numbers: dict[tuple[int, int], int] = {}
         which = np.full(mask.shape, -1)
         for row, column in np.argwhere(mask).tolist():
@@ -129,7 +139,8 @@ class BlockReader:
         return np.array([begins, finishes]).T
 
     def _aligned_offset(self, block: Block) -> tuple[float, float]:
-        """How far a patch's centre moves to whole pixels of the finest view's level; the same for all patches."""
+        """Return the shift, in level-0 pixels, of a patch's centre to whole pixels of the finest view's level; the same
+        for all patches."""
         center = self.grid.center(block.row, block.column)
         aligned = self.reader.align(self.slide, center)
         return aligned[0] - center[0], aligned[1] - center[1]

@@ -1,4 +1,4 @@
-"""Puts the predictions of a block's targets together, on their device."""
+"""Combine the predictions of a block's targets into its maps, on their device."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ MAPS = ("labels", "probabilities", "entropy")
 
 
 class Stitcher:
-    """Collects a block.
+    """The logits of one block on their way to its maps.
 
-    Without overlap and symmetries a pixel has one prediction and its label is that prediction's. Otherwise it is the
-    label of the mean of the class probabilities; where targets overlap they count by a Gaussian of the distance to
-    their centre, which stands in the denominator too, so that a constant stays constant up to the slide's border.
+    Without overlap and symmetries, a pixel has one prediction and takes its label. Otherwise it takes the label of the
+    mean class probabilities. Where targets overlap, they are weighted by a Gaussian of the distance to their centre.
+    The weights are in the denominator too, so a constant stays constant up to the slide's border.
 
     Args:
-        grid: the grid.
+        grid: the slide's tile grid.
         block: the block.
-        mask: ``(rows, columns)`` bool: which of its targets are predicted; the others' pixels stay 0.
+        mask: ``(rows, columns)`` bool: which targets are predicted; the pixels of the others stay 0.
         scheme: the classes.
         options: how the network is run.
-        maps: which of :data:`MAPS` are asked for.
-        device: where to collect.
+        maps: which of :data:`MAPS` to make.
+        device: the device to collect on.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Stitcher:
             self._importance = compute_importance_map(side, mode="gaussian", sigma_scale=0.125, device=device)
 
     def add(self, predicted: PatchLogits) -> None:
-        """Take in some targets' logits."""
+        """Add the logits of some targets."""
         height, width = predicted.logits.shape[2:]
         self._total += predicted.logits.sum()
         labels = None if self._labels is None else self.scheme.labels_from_logits(predicted.logits)
@@ -73,11 +73,14 @@ class Stitcher:
                 self._weights[at] += weights
 
     def finish(self) -> dict[str, torch.Tensor]:
-        """The maps over the block's rectangle as uint8: labels ``(h, w)``; probabilities ``(C, h, w)`` in label order,
-        255 for 1; entropy ``(h, w)``, 255 for that of classes all equally probable.
+        """Return the maps over the block's rectangle as uint8.
+
+        Returns:
+            ``labels`` ``(h, w)``; ``probabilities`` ``(C, h, w)`` in label order, 255 for 1; ``entropy`` ``(h, w)``,
+            255 where all classes are equally probable.
 
         Raises:
-            FloatingPointError: the network gave something that is not a number, which would pass for a class.
+            FloatingPointError: a logit is NaN or infinite, which would pass for a class.
         """
         if not self._total.isfinite():
             raise FloatingPointError(
@@ -104,7 +107,7 @@ class Stitcher:
         return found
 
     def _covered(self) -> torch.Tensor:
-        """Return the pixels of selected targets that lie wholly on the slide, as uint8."""
+        """Return 1 for the pixels of selected targets that lie wholly on the slide, else 0; uint8."""
         shape = [(count - 1) * self.grid.stride + self.grid.target for count in self.mask.shape]
         covered = np.ones(shape, dtype=np.uint8)
         if not self.mask.all():

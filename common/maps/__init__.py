@@ -1,4 +1,4 @@
-"""The grid of a slide's label map, and the maps on disk that are filled over it. Runs no network."""
+"""The tile grid of a slide's label map, and its maps on disk. Runs no network."""
 
 from .grid import Block, TileGrid
 from .store import MapStore

@@ -1,1 +1,1 @@
-"""The files of a segmented slide, made from its maps: label pyramid, polygons, overlay, summary, NIfTI, DICOM."""
+"""The files of a segmented slide, made from its maps: TIFF, polygons, pictures, summary, NIfTI, DICOM, OME-Zarr."""

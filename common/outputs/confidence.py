@@ -1,4 +1,4 @@
-"""Where a network is sure of each class."""
+"""Pictures of the probability of each class."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _STEPS = (64, 128, 191, 255)
 
 
 def write_confidence(path: Path, slide: Slide, store: MapStore, grid: TileGrid, scheme: ClassScheme) -> None:
-    """Write the slide, and next to it for every class how probable it is, as heat over the grey slide (the form of Modi
-    et al. 2024, Fig. 1). Where a class is improbable, or nothing was predicted, the slide shows.
+    """Write the slide and, next to it, a heat map of the probability of each class over the grey slide (the form of
+    Modi et al. 2024, Fig. 1). Where a class is improbable or nothing was predicted, only the slide is visible.
 
     Args:
-        path: the picture.
+        path: path of the PNG file.
         slide: the slide.
         store: class probabilities ``(C, height, width)``, 255 for 1.
         grid: its tile grid on the slide.
@@ -38,8 +38,8 @@ def write_confidence(path: Path, slide: Slide, store: MapStore, grid: TileGrid, 
     pictures = {"slide": tissue}
     for tissue_class, probability in zip(scheme.classes, probabilities, strict=True):
         opacity = np.clip(probability[..., None] / 128, 0, 1) * 0.75
-        shown = grey * (1 - opacity) + colors[probability] * opacity
-        pictures[tissue_class.name] = np.round(shown).astype(np.uint8)
+        blended = grey * (1 - opacity) + colors[probability] * opacity
+        pictures[tissue_class.name] = np.round(blended).astype(np.uint8)
     entries = [
         {"name": f"probability {step / 255:.0%}", "color": tuple(colors[step].tolist()), "label": n, "channel": n - 1}
         for n, step in enumerate(_STEPS, start=1)
@@ -49,7 +49,7 @@ def write_confidence(path: Path, slide: Slide, store: MapStore, grid: TileGrid, 
 
 
 def heat_colors() -> np.ndarray:
-    """``(256, 3)`` uint8: blue for 0 over yellow to dark red for 1."""
+    """Return ``(256, 3)`` uint8, from blue for 0 over yellow to dark red for 255."""
     from matplotlib import colormaps
 
     return (colormaps["turbo"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Many slides on one page."""
+"""Pictures of many slides on one page."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def contact_sheet(
     columns: int = 4,
     opacity: float = 1.0,
 ) -> Image.Image:
-    """Lay pictures, each with some lines of text below, in a grid over one legend.
+    """Return pictures in a grid, each with lines of text below, over one legend.
 
     Args:
-        pictures: ``(h, w, 3)`` uint8 of at most 480 pixels a side, or None for what cannot be shown, and its lines;
-            those that begin with "!" are red.
-        scheme: of the legend.
-        columns: pictures next to each other.
-        opacity: of the classes in the pictures.
+        pictures: ``(h, w, 3)`` uint8 of at most 480 pixels per side, or None for a slide that cannot be read, with its
+            lines of text. Lines that begin with "!" are red.
+        scheme: classes of the legend.
+        columns: number of pictures per row.
+        opacity: opacity of the classes in the pictures, 0 to 1.
     """
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)

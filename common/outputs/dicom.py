@@ -17,10 +17,10 @@ from ..slides import Slide
 if TYPE_CHECKING:
     from ..maps.store import MapStore
 
-# highdicom makes the object from one array, and every class's frames, in memory.
+# Pixels. highdicom builds the object in memory from one array and the frames of every class.
 _LARGEST = 2**31
 _TILE = 512
-# UIDs made from it are the same for the same slide.
+# Part of what UIDs are derived from: the same slide always has the same.
 _ROOT = "multimag"
 
 
@@ -36,19 +36,19 @@ def check_dicom(path: Path, shape: tuple[int, int]) -> None:
 def write_dicom(path: Path, slide: Slide, store: MapStore, mpp: float, scheme: ClassScheme, made_by: str) -> None:
     """Write the label map as a tiled binary segmentation with one segment per class.
 
-    It lies in the slide's own frame of reference: of a DICOM slide, that file's study, patient and frame of reference;
-    of any other, made up from the file's name.
+    It lies in the slide's own frame of reference. Study, patient and frame of reference of a DICOM slide are those of
+    its file; of any other slide they are derived from the file's name.
 
     Args:
-        path: the file, written whole.
+        path: path of the file, which is written atomically.
         slide: the slide.
         store: its label map.
         mpp: µm per pixel of the label map.
-        scheme: the classes; their codes are private ones, as a scheme holds names only.
-        made_by: what sets this segmentation apart from others of the slide; their UIDs differ.
+        scheme: the classes. Their codes are private, as a scheme holds only names.
+        made_by: text that distinguishes this segmentation from others of the slide, for its UIDs.
 
     Raises:
-        OutputError: highdicom is not installed, or the map is too large for an object that is made in memory.
+        OutputError: highdicom is not installed, or the map is too large to build the object in memory.
     """
     check_dicom(path, store.shape)
     import highdicom
@@ -78,7 +78,7 @@ def write_dicom(path: Path, slide: Slide, store: MapStore, mpp: float, scheme: C
         tile_pixel_array=True,
         tile_size=(_TILE, _TILE),
     )
-    # Of a slide nobody knows how the patient lay; the element must be there.
+    # Unknown for a slide, but the element must be present.
     segmentation.PatientOrientation = None
     with atomic_write(path) as partial:
         segmentation.save_as(partial)
@@ -93,30 +93,31 @@ def _segments(scheme: ClassScheme) -> list[Any]:
     )
     return [
         highdicom.seg.SegmentDescription(
-            segment_number=tissue.label,
-            segment_label=tissue.name,
+            segment_number=tissue_class.label,
+            segment_label=tissue_class.name,
             segmented_property_category=Code("85756007", "SCT", "Tissue"),
-            segmented_property_type=Code(str(tissue.label), "99MULTIMAG", tissue.name),
+            segmented_property_type=Code(str(tissue_class.label), "99MULTIMAG", tissue_class.name),
             algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
-            display_color=highdicom.color.CIELabColor.from_rgb(*tissue.color),
+            display_color=highdicom.color.CIELabColor.from_rgb(*tissue_class.color),
         )
-        for tissue in scheme.classes
+        for tissue_class in scheme.classes
     ]
 
 
 def _source(slide: Slide) -> Any:
-    """The slide as DICOM describes it: one made up from the file's name, and over it a DICOM slide's own header."""
+    """Return the slide's DICOM header: derived from the file's name and, for a DICOM slide, updated with its own."""
     from pydicom import dcmread
     from pydicom.misc import is_dicom
 
-    source = _described(slide)
+    source = _derived_header(slide)
     if is_dicom(slide.path):
         source.update(dcmread(slide.path, stop_before_pixels=True))
     return source
 
 
-def _described(slide: Slide) -> Any:
+def _derived_header(slide: Slide) -> Any:
+    """Return the header of a slide in another format, with UIDs derived from its name, size and shape."""
     import highdicom
     from pydicom.dataset import Dataset
     from pydicom.uid import VLWholeSlideMicroscopyImageStorage
@@ -157,14 +158,17 @@ def _described(slide: Slide) -> Any:
 
 
 def _position(source: Any, spacing: float) -> Any:
-    """Where the label map's first pixel is. DICOM means its centre, which is not that of the slide's smaller one."""
+    """Return the position of the label map's first pixel.
+
+    In DICOM that is the pixel's centre, which differs from the centre of the slide's smaller first pixel.
+    """
     import highdicom
 
     origin = source.TotalPixelMatrixOriginSequence[0]
     first = np.array([origin.XOffsetInSlideCoordinateSystem, origin.YOffsetInSlideCoordinateSystem, 0.0], dtype=float)
     pixel = source.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
     along = np.array(source.ImageOrientationSlide, dtype=float).reshape(2, 3)
-    # The first direction is along a row, from column to column; PixelSpacing gives that distance second.
+    # The first direction is along a row, from column to column; in PixelSpacing that distance comes second.
     first += (along * [[(spacing - pixel[1]) / 2], [(spacing - pixel[0]) / 2]]).sum(axis=0)
     return highdicom.PlanePositionSequence("SLIDE", image_position=first.tolist(), pixel_matrix_position=(1, 1))
 

@@ -1,4 +1,4 @@
-"""Label maps for tools that read volumes."""
+"""Label maps as NIfTI, for tools that read volumes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from ..files import atomic_write
 if TYPE_CHECKING:
     from ..maps.store import MapStore
 
-# nibabel compresses from one array in memory.
+# Pixels. nibabel compresses one array in memory.
 _LARGEST = 2**32
 
 
 def check_nifti(path: Path, shape: tuple[int, int]) -> None:
-    """Raise :class:`OutputError` if a label map is too large for a file that is made in memory."""
+    """Raise :class:`OutputError` if a label map is too large to build the file in memory."""
     if shape[0] * shape[1] > _LARGEST:
         problem = f"{path}: a label map of {shape[0]} x {shape[1]} pixels is too large for NIfTI"
         raise OutputError(f"{problem}; use prediction.tif")
 
 
 def write_nifti(path: Path, store: MapStore, mpp: float) -> None:
-    """Write the label map as one NIfTI slice ``(width, height, 1)``, affine in mm (slide's x to the patient's left,
-    y to the back).
+    """Write the label map as one NIfTI slice ``(width, height, 1)``.
+
+    The affine is in mm; the slide's x runs to the patient's left, y to the back.
+
+    Args:
+        path: path of the file, which is written atomically.
+        store: the label map.
+        mpp: µm per pixel of the label map.
 
     Raises:
-        OutputError: the map is too large for a file that is made in memory.
+        OutputError: the map is too large to build the file in memory.
     """
     import nibabel
 

@@ -20,12 +20,12 @@ VERSION = "0.5"
 
 
 def write_probabilities(path: Path, store: MapStore, mpp: float, scheme: ClassScheme) -> None:
-    """Write an OME-Zarr (version 0.5) image with one channel per class, 255 for a probability of 1, as a pyramid.
+    """Write an OME-Zarr (version 0.5) pyramid with one channel per class, 255 for a probability of 1.
 
     Args:
-        path: the folder, written whole.
-        store: ``(C, height, width)``.
-        mpp: µm per pixel.
+        path: path of the folder, which is written atomically.
+        store: class probabilities, ``(C, height, width)`` uint8.
+        mpp: µm per pixel of the finest level.
         scheme: names and colours of the channels.
     """
     with atomic_write(path) as partial:
@@ -35,7 +35,7 @@ def write_probabilities(path: Path, store: MapStore, mpp: float, scheme: ClassSc
         datasets = []
         while True:
             source = _level(group, str(level), source, store, 2**level)
-            # Places are those of pixels' centres.
+            # Coordinates are those of pixel centres.
             shift = (scale - mpp) / 2
             transformations = [
                 {"type": "scale", "scale": [1.0, scale, scale]},
@@ -49,27 +49,28 @@ def write_probabilities(path: Path, store: MapStore, mpp: float, scheme: ClassSc
 
 
 def read_probability(path: str | Path, name: str, mpp: float) -> tuple[np.ndarray, float]:
-    """One class's probability over the whole slide, from the coarsest level of the pyramid that is not coarser than
-    ``mpp``, or the finest there is.
+    """Return one class's probability over the whole slide.
+
+    It is read from the coarsest level of the pyramid that is not coarser than ``mpp``, or else from the finest.
 
     Args:
-        path: the folder that :func:`write_probabilities` wrote.
-        name: the class.
-        mpp: µm per pixel.
+        path: a folder that :func:`write_probabilities` wrote.
+        name: name of the class.
+        mpp: µm per pixel that suffice.
 
     Returns:
         ``(height, width)`` float32 from 0 to 1, and its µm per pixel.
 
     Raises:
-        ValueError: no such probabilities, or none of that class.
+        ValueError: the folder holds no probabilities, or none of that class.
     """
     try:
         group = zarr.open_group(str(path), mode="r")
-        described: Any = group.attrs["ome"]
-        channels = [channel["label"] for channel in described["omero"]["channels"]]
+        metadata: Any = group.attrs["ome"]
+        channels = [channel["label"] for channel in metadata["omero"]["channels"]]
         levels = {
             float(level["coordinateTransformations"][0]["scale"][-1]): str(level["path"])
-            for level in described["multiscales"][0]["datasets"]
+            for level in metadata["multiscales"][0]["datasets"]
         }
     except (FileNotFoundError, KeyError, IndexError) as error:
         raise ValueError(
@@ -83,8 +84,11 @@ def read_probability(path: str | Path, name: str, mpp: float) -> tuple[np.ndarra
 
 
 def _level(group: zarr.Group, name: str, source: Any, store: MapStore, factor: int) -> zarr.Array:
-    """Copy an array into the group, or, if ``factor`` is more than 1, its halves: means of four pixels, a last odd row
-    or column left out. One of its pixels is then ``factor`` of the map's."""
+    """Write a level of the pyramid, ``factor`` pixels of the map to a pixel per side, and return it.
+
+    With ``factor`` 1 it is a copy of ``source``. Otherwise each pixel is the mean of four of ``source``, the next finer
+    level, whose last odd row or column is left out.
+    """
     planes, height, width = source.shape
     halved = factor > 1
     shape = (planes, height // 2, width // 2) if halved else (planes, height, width)
@@ -114,12 +118,12 @@ def _metadata(name: str, datasets: list[dict[str, Any]], scheme: ClassScheme) ->
     ]
     channels = [
         {
-            "label": tissue.name,
-            "color": "{:02X}{:02X}{:02X}".format(*tissue.color),
+            "label": tissue_class.name,
+            "color": "{:02X}{:02X}{:02X}".format(*tissue_class.color),
             "active": True,
             "window": {"min": 0, "max": 255, "start": 0, "end": 255},
         }
-        for tissue in scheme.classes
+        for tissue_class in scheme.classes
     ]
     multiscale = {"name": name, "axes": axes, "datasets": datasets, "type": "mean"}
     return {"version": VERSION, "multiscales": [multiscale], "omero": {"channels": channels}}

@@ -1,4 +1,4 @@
-"""Tissue with translucent classes and a legend."""
+"""Pictures of a slide with translucent classes, a scale bar and a legend."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ _LONGEST_SIDE = 2000
 _OPACITY = 0.45
 _CLEAR = "not coloured"
 _INK, _FRAME = (20, 20, 20), (90, 90, 90)
-# Of the caption, which says what to beware of.
+# Colour of the caption, which is a warning.
 _CAUTION = (160, 20, 20)
 
 
 def write_overlay(
     path: Path, slide: Slide, store: MapStore, grid: TileGrid, scheme: ClassScheme, caption: str | None = None
 ) -> None:
-    """Write a picture of the slide, at most 2,000 pixels a side, with classes laid over it, a scale bar and a legend.
+    """Write a picture of the slide, at most 2,000 pixels per side, with classes laid over it, a scale bar and a legend.
 
-    Through the scheme's ``skipped`` class the slide shows as it is.
+    The scheme's ``skipped`` class is not coloured.
 
     Args:
-        path: the picture.
+        path: path of the PNG file.
         slide: the slide.
         store: the label map.
         grid: its tile grid on the slide.
         scheme: the classes.
         caption: a sentence below the legend.
     """
-    shown = overview(slide, store, grid, _LONGEST_SIDE)
+    view = overview(slide, store, grid, _LONGEST_SIDE)
     clear = () if scheme.skipped is None else (scheme.skipped.label,)
-    picture = Image.fromarray(blend(shown.tissue, shown.values, scheme, _OPACITY, clear))
-    draw_scale_bar(picture, shown.mpp, letter_size(picture.width))
+    picture = Image.fromarray(blend(view.tissue, view.values, scheme, _OPACITY, clear))
+    draw_scale_bar(picture, view.mpp, letter_size(picture.width))
     with atomic_write(path) as partial:
         with_legend(np.asarray(picture), scheme, _OPACITY, clear, caption).save(partial, format="PNG")
 
 
 class Overview(NamedTuple):
-    """A slide and its map in one small picture.
+    """A small picture of a whole slide, and a map of the slide at its pixels.
 
     Attributes:
-        tissue: the slide, ``(h, w, 3)``.
-        values: a map at its pixels, ``(…, h, w)``.
-        mpp: µm per pixel of the picture.
+        tissue: the picture, ``(h, w, 3)`` uint8.
+        values: the map, ``(…, h, w)`` uint8.
+        mpp: µm per pixel of both.
     """
 
     tissue: np.ndarray
@@ -65,14 +65,24 @@ class Overview(NamedTuple):
 
 
 def overview(slide: Slide, store: MapStore, grid: TileGrid, longest: int) -> Overview:
-    """Return a picture of the slide, at most ``longest`` pixels a side, and a map's values at its pixels."""
+    """Return a picture of the slide, at most ``longest`` pixels per side, and the map at its pixels."""
     every = max(1, -(-max(store.shape) // longest))
     values = np.concatenate([_thinned(store, top, every) for top in range(0, store.shape[0], store.chunk)], axis=-2)
     pixel = (grid.pixel[0] * every, grid.pixel[1] * every)
-    height, width = values.shape[-2:]
     mpp = slide.mpp * (pixel[0] * pixel[1]) ** 0.5
-    tissue = slide.read((height / 2 * pixel[0], width / 2 * pixel[1]), mpp, (height, width), snap=0)
-    return Overview(tissue, values, mpp)
+    return Overview(read_at_map(slide, mpp, pixel, values.shape[-2:]), values, mpp)
+
+
+def read_at_map(slide: Slide, mpp: float, pixel: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
+    """Read a whole slide at the pixels of a map of it, ``(height, width, 3)`` uint8.
+
+    Args:
+        slide: the slide.
+        mpp: µm per pixel of the map.
+        pixel: height and width of the map's pixels in level-0 pixels.
+        shape: height and width of the map.
+    """
+    return slide.read((shape[0] / 2 * pixel[0], shape[1] / 2 * pixel[1]), mpp, shape, snap=0)
 
 
 def blend(
@@ -82,13 +92,24 @@ def blend(
     opacity: float = _OPACITY,
     clear: Collection[int] = (),
 ) -> np.ndarray:
-    """Lay the colours of ``labels`` over an image of the same size. 0 and the labels in ``clear`` stay clear."""
+    """Lay the colours of a label map over an image of the same size.
+
+    Args:
+        tissue: ``(height, width, 3)`` uint8.
+        labels: ``(height, width)`` uint8; 0 is not coloured.
+        scheme: the classes.
+        opacity: opacity of the colours, 0 to 1.
+        clear: further labels that are not coloured.
+
+    Returns:
+        ``(height, width, 3)`` uint8.
+    """
     mixed = np.round(tissue * (1 - opacity) + scheme.palette()[labels] * opacity).astype(np.uint8)
     return np.where(np.isin(labels, [0, *clear])[..., None], tissue, mixed)
 
 
 def letter_size(width: int) -> int:
-    """Return the size of letters, in pixels, that can be read on a picture of some width."""
+    """Return a font size, in pixels, that is legible on a picture of ``width`` pixels."""
     return int(np.clip(width / 55, 13, 32))
 
 
@@ -99,19 +120,21 @@ def with_legend(
     clear: Collection[int] = (),
     caption: str | None = None,
 ) -> Image.Image:
-    """Return the image with a strip below that names the classes' colours.
+    """Return an image with a legend of the classes below.
 
     Args:
         image: ``(height, width, 3)`` uint8.
         scheme: the classes.
-        opacity: of the colours in the image; the strip shows them as they look on white.
-        clear: labels without colour in the image.
+        opacity: opacity of the colours in the image; the legend shows them blended with white.
+        clear: labels that are not coloured in the image.
         caption: a sentence below the classes.
     """
     height, width = image.shape[:2]
     size = letter_size(width)
     letters = font(size)
-    entries = [_Entry.of(tissue, letters, opacity, tissue.label in clear) for tissue in scheme.classes]
+    entries = [
+        _Entry.of(tissue_class, letters, opacity, tissue_class.label in clear) for tissue_class in scheme.classes
+    ]
     width = max(width, int(max(entry.width for entry in entries) + 1.5 * size))
     lines = _lines(entries, width - size)
     written = wrapped(textwrap.shorten(caption, 400, placeholder=" …"), letters, width - 1.2 * size) if caption else []
@@ -132,7 +155,7 @@ def with_legend(
 
 
 def wrapped(text: str, letters: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    """Return a text in lines of at most so many pixels; a longer word has a line of its own."""
+    """Return a text in lines of at most ``width`` pixels. A word that is longer gets a line of its own."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -144,21 +167,21 @@ def wrapped(text: str, letters: ImageFont.FreeTypeFont, width: float) -> list[st
 
 
 class _Entry(NamedTuple):
-    """A class in the legend, and how many pixels it takes up."""
+    """A class in the legend, and its width in pixels."""
 
     name: str
     color: tuple[int, int, int]
     width: float
 
     @classmethod
-    def of(cls, tissue: TissueClass, letters: ImageFont.FreeTypeFont, opacity: float, clear: bool) -> _Entry:
-        name = f"{tissue.name} ({_CLEAR})" if clear else tissue.name
-        shown = np.round(255 + (np.array(tissue.color) - 255) * (0 if clear else opacity)).astype(int)
-        return cls(name, tuple(shown.tolist()), letters.getlength(name) + 3 * letters.size)
+    def of(cls, tissue_class: TissueClass, letters: ImageFont.FreeTypeFont, opacity: float, clear: bool) -> _Entry:
+        name = f"{tissue_class.name} ({_CLEAR})" if clear else tissue_class.name
+        on_white = np.round(255 + (np.array(tissue_class.color) - 255) * (0 if clear else opacity)).astype(int)
+        return cls(name, tuple(on_white.tolist()), letters.getlength(name) + 3 * letters.size)
 
 
 def _lines(entries: list[_Entry], width: float) -> list[list[_Entry]]:
-    """Return the entries in lines of at most so many pixels."""
+    """Return the entries in lines of at most ``width`` pixels."""
     lines: list[list[_Entry]] = [[]]
     for entry in entries:
         if lines[-1] and sum(other.width for other in lines[-1]) + entry.width > width:
@@ -168,7 +191,7 @@ def _lines(entries: list[_Entry], width: float) -> list[list[_Entry]]:
 
 
 def _thinned(store: MapStore, top: int, every: int) -> np.ndarray:
-    """Every so many-th value of a band, on one lattice for all bands."""
+    """Return every ``every``-th value of a band, on one lattice for all bands."""
     rows = np.arange(-(-top // every) * every, min(top + store.chunk, store.shape[0]), every)
     band = store.read(top, 0, min(store.chunk, store.shape[0] - top), store.shape[1])
     return band[..., rows - top, ::every]

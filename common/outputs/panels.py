@@ -1,4 +1,4 @@
-"""Pictures side by side, each with its title, under one legend."""
+"""Pictures side by side, each under its title, over one legend."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _GAP = 8
 
 
 def panels(pictures: Mapping[str, np.ndarray], scheme: ClassScheme, opacity: float = 1.0) -> Image.Image:
-    """Lay pictures of one size ``(height, width, 3)`` uint8 in a row.
+    """Return pictures in a row, each under its title, over one legend.
 
     Args:
-        pictures: title -> picture.
-        scheme: of the legend.
-        opacity: of the classes in the pictures.
+        pictures: title -> ``(height, width, 3)`` uint8, all of one size.
+        scheme: classes of the legend.
+        opacity: opacity of the classes in the pictures, 0 to 1.
     """
     height, width = next(iter(pictures.values())).shape[:2]
     size = max(12, width // 28)

@@ -1,4 +1,4 @@
-"""A slide's polygons for people, and what they leave out."""
+"""A slide's polygons for people to view and edit, with a record of the regions that they leave out."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ def write_polygons(
     """Write a slide's label map as polygons that QuPath imports.
 
     Args:
-        path: the GeoJSON file.
+        path: path of the GeoJSON file.
         store: the label map.
         grid: its tile grid on the slide.
         mpp: its µm per pixel.
         scheme: the classes.
-        options: what is merged, simplified and left out, and from where positions count.
-        corner: row and column of that origin.
+        options: which regions are merged, simplified and left out, and the origin of coordinates.
+        corner: row and column of that origin in level-0 pixels.
 
     Returns:
-        The options (``min_area_um2``, ``simplify_um``, ``skipped``, ``origin``), the number of polygons ``written``,
-        how many small regions of each class and of no class were ``merged`` into others and their area, and the area
-        of each class that is ``left_out``, having no polygon.
+        The options (``min_area_um2``, ``simplify_um``, ``skipped``, ``origin``); the number of polygons ``written``;
+        number and area of the small regions of each class, and of no class, that were ``merged`` into others; and the
+        area of each class that is ``left_out``, that is, has no polygons.
     """
     skipped = options.skipped(scheme)
     level0 = mpp / (grid.pixel[0] * grid.pixel[1]) ** 0.5
-    with _shown(store, grid, options.min_area / mpp**2) as made:
-        regions = _Counted(slide_polygons(made.store, grid, options.simplify / level0, skipped.values()))
+    with _without_small_regions(store, grid, options.min_area / mpp**2) as sieved_map:
+        regions = _Counted(slide_polygons(sieved_map.store, grid, options.simplify / level0, skipped.values()))
         write_geojson(path, regions, scheme, options.origin, corner)
-        if made.empty:
+        if sieved_map.empty:
             left_out = label_areas(store, grid)
             merged, pixels = np.zeros(256, dtype=np.int64), np.zeros(256)
         else:
             left_out = np.zeros(256)
             if skipped:
                 labels = list(skipped.values())
-                left_out[labels] = label_areas(made.store, grid)[labels]
-            merged, pixels = made.regions, made.pixels
+                left_out[labels] = label_areas(sieved_map.store, grid)[labels]
+            merged, pixels = sieved_map.regions, sieved_map.pixels
     square_mm = (mpp / 1000) ** 2
-    named = {**{tissue.name: tissue.label for tissue in scheme.classes}, _NOT_PREDICTED: 0}
+    named = {**{tissue_class.name: tissue_class.label for tissue_class in scheme.classes}, _NOT_PREDICTED: 0}
     return {
         "min_area_um2": options.min_area,
         "simplify_um": options.simplify,
@@ -82,15 +82,15 @@ def write_polygons(
     }
 
 
-def _shown(store: MapStore, grid: TileGrid, min_pixels: float) -> AbstractContextManager[Sieved]:
-    """Return the label map without regions of fewer pixels; the map itself if a pixel is enough."""
+def _without_small_regions(store: MapStore, grid: TileGrid, min_pixels: float) -> AbstractContextManager[Sieved]:
+    """Return the label map without regions of fewer pixels; the map itself if one pixel is enough."""
     if min_pixels > 1:
         return sieved(store, min_pixels, grid)
     return nullcontext(Sieved(store, np.zeros(256, dtype=np.int64), np.zeros(256), empty=False))
 
 
 class _Counted:
-    """Regions, and how many came by."""
+    """An iterable of regions that counts them."""
 
     def __init__(self, regions: Iterable[AnnotatedRegion]) -> None:
         self.regions, self.count = regions, 0

@@ -1,4 +1,4 @@
-"""What polygons for people leave out."""
+"""Options of polygons: which regions are merged, simplified or left out."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _EXACT = "{min_area: 0, simplify: 0, skip: []} gives exact polygons"
 
 @dataclass(frozen=True)
 class PolygonOptions:
-    """How a label map becomes polygons.
+    """Options of the polygons of a label map.
 
     Attributes:
-        min_area: smallest area of a region in µm²; smaller ones are merged into what surrounds them. 0 keeps all.
-        simplify: coarseness of the outlines in µm: corners go whose triangle with their neighbours is smaller than the
-            square of this length. Neighbouring regions stay flush. 0 keeps the pixels' outlines.
-        skip: names of classes without polygons; None is the scheme's ``skipped`` class, if it has one.
-        origin: from where positions count, ``"slide"`` or ``"bounds"``: QuPath crops slides that have bounds
-            (MIRAX, SCN) to them.
+        min_area: smallest area of a region in µm²; smaller ones are merged into their surroundings. 0 keeps all.
+        simplify: coarseness of the outlines in µm: a corner is removed if its triangle with its neighbours is smaller
+            than the square of this length. Neighbouring regions stay flush. 0 keeps the pixels' outlines.
+        skip: names of classes without polygons; None means the scheme's ``skipped`` class, if it has one.
+        origin: origin of coordinates, ``"slide"`` or ``"bounds"``: QuPath crops slides that have bounds (MIRAX, SCN) to
+            them.
 
     Raises:
-        ValueError: an option is not one of these values; says what it may be.
+        ValueError: an option is not one of these values; the message says which are.
     """
 
     min_area: float = 500.0
@@ -48,29 +48,29 @@ class PolygonOptions:
             raise ValueError(f"polygons: {error}") from None
 
     @classmethod
-    def of(cls, given: PolygonOptions | Mapping[str, Any] | None) -> PolygonOptions:
-        """Return the options that a config's mapping holds; the defaults for None.
+    def from_config(cls, value: PolygonOptions | Mapping[str, Any] | None) -> PolygonOptions:
+        """Return the options in a mapping of a config; the defaults for None.
 
         Raises:
-            ValueError: it has an unknown key or value.
+            ValueError: the mapping has an unknown key or value.
         """
-        if given is None or isinstance(given, PolygonOptions):
-            return given or cls()
+        if value is None or isinstance(value, PolygonOptions):
+            return value or cls()
         known = [field.name for field in fields(cls)]
-        if not isinstance(given, Mapping):
-            raise ValueError(f"polygons must be a mapping of {', '.join(known)}, not {given!r}; {_EXACT}")
-        unknown = sorted(str(key) for key in given if key not in known)
+        if not isinstance(value, Mapping):
+            raise ValueError(f"polygons must be a mapping of {', '.join(known)}, not {value!r}; {_EXACT}")
+        unknown = sorted(str(key) for key in value if key not in known)
         if unknown:
             raise ValueError(f"polygons: no option {', '.join(unknown)}; there are {', '.join(known)}")
-        return cls(**given)
+        return cls(**value)
 
     @classmethod
     def exact(cls) -> PolygonOptions:
-        """Return the options by which polygons cover every class's pixels exactly."""
+        """Return the options with which polygons cover the pixels of every class exactly."""
         return cls(min_area=0, simplify=0, skip=())
 
     def skipped(self, scheme: ClassScheme) -> dict[str, int]:
-        """Return names and labels of the classes without polygons.
+        """Return name -> label of the classes without polygons.
 
         Raises:
             ValueError: the scheme has no class of that name.
@@ -85,9 +85,9 @@ class PolygonOptions:
         return {name: scheme.by_name(name).label for name in dict.fromkeys(self.skip)}
 
     def settings(self, scheme: ClassScheme) -> dict[str, Any]:
-        """Return what the polygons of a slide depend on, as its summary holds it."""
+        """Return the settings that a slide's polygons depend on, as its summary holds them."""
         settings = {"min_area": self.min_area, "simplify": self.simplify, "skip": list(self.skipped(scheme))}
-        # Runs from before there was an origin resume: theirs is the slide.
+        # Left out for "slide", so that runs from before there was this option resume.
         return settings if self.origin == "slide" else {**settings, "origin": self.origin}
 
 

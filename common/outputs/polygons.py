@@ -29,7 +29,8 @@ def label_polygons(labels: np.ndarray) -> dict[int, list[Polygon]]:
         labels: ``(height, width)`` uint8; 0 is not outlined.
 
     Returns:
-        per label its polygons in ``(x, y)`` pixel corners, holes kept; together they cover the label's pixels exactly.
+        label -> its polygons, with their holes, in ``(x, y)`` pixel corners. Together they cover the label's pixels
+        exactly.
     """
     result: dict[int, list[Polygon]] = {}
     faces, places = _faces(labels)
@@ -41,29 +42,29 @@ def label_polygons(labels: np.ndarray) -> dict[int, list[Polygon]]:
 def slide_polygons(
     store: MapStore, grid: TileGrid, simplify: float = 0.0, skip: Collection[int] = ()
 ) -> Iterator[AnnotatedRegion]:
-    """Outline a whole slide's label map, block by block; what a block's border cuts is joined as soon as the last of
-    its pieces is there.
+    """Outline a whole slide's label map, block by block.
 
-    Neighbours stay flush when they are simplified: all regions of a block are simplified together, those of label 0
-    among them, and the block's border stays as it is.
+    A region that is cut by a block's border is joined as soon as its last piece is outlined. Neighbours stay flush when
+    they are simplified: all regions of a block, those of label 0 included, are simplified together, and the block's
+    border is not simplified.
 
     Args:
         store: the label map.
         grid: its tile grid on the slide.
-        simplify: corners whose triangle with their neighbours is smaller than the square of this length (level-0
-            pixels) are left out; 0 keeps the pixels' outlines.
-        skip: labels that are not outlined, besides 0.
+        simplify: length in level-0 pixels; a corner is removed if its triangle with its neighbours is smaller than the
+            square of it. 0 keeps the pixels' outlines.
+        skip: labels besides 0 that are not outlined.
 
     Yields:
-        every 4-connected region, in level-0 pixels.
+        Every 4-connected region, in level-0 pixels.
     """
-    shown = np.arange(256, dtype=np.uint8)
-    shown[list(skip)] = 0
+    outlined = np.arange(256, dtype=np.uint8)
+    outlined[list(skip)] = 0
     open_regions = _OpenRegions(store.shape[1], grid, simplify)
     for block in blocks(store):
         top, left, height, width = block
         if store.written(*block):
-            yield from open_regions.take(shown[store.read(*block)], top, left)
+            yield from open_regions.take(outlined[store.read(*block)], top, left)
         else:
             open_regions.skip(height)
         if left + width == store.shape[1]:
@@ -71,10 +72,10 @@ def slide_polygons(
 
 
 class _OpenRegions:
-    """Regions that blocks not looked at yet may add to.
+    """Regions that later blocks may still add to.
 
     Args:
-        width: of the label map.
+        width: width of the label map.
         grid: its tile grid on the slide.
         simplify: see :func:`slide_polygons`.
     """
@@ -91,7 +92,7 @@ class _OpenRegions:
         self._before = np.zeros((2, 0), dtype=np.int64)
 
     def take(self, labels: np.ndarray, top: int, left: int) -> Iterator[AnnotatedRegion]:
-        """Take in a block; yield, label by label, the regions that lie inside it."""
+        """Add a block; yield, label by label, the regions that lie inside it."""
         faces, places = _outlined(labels, _level0(top, left, self._grid), self._simplify)
         regions = measure.label(labels, background=0, connectivity=1).astype(np.int64)
         numbers = regions[places]
@@ -117,8 +118,11 @@ class _OpenRegions:
         self._before = np.zeros((2, height), dtype=np.int64)
 
     def finished(self, last: bool) -> Iterator[AnnotatedRegion]:
-        """At the end of a row of blocks, yield the regions that do not reach into the next one, their pieces
-        joined."""
+        """Yield, at the end of a row of blocks, the regions that do not reach into the next row, their pieces joined.
+
+        Args:
+            last: whether it is the last row.
+        """
         reaching = set() if last else {self._root(int(key)) for key in np.unique(self._below[0]) if key}
         for key in [key for key in self._pieces if key not in reaching]:
             for polygon in _joined(self._pieces.pop(key), exact=self._simplify == 0):
@@ -129,7 +133,7 @@ class _OpenRegions:
         self._label = {root: self._label[root] for root in kept.values()}
 
     def _join(self, one: np.ndarray, other: np.ndarray) -> None:
-        """Neighbouring pixels of one label belong to one region."""
+        """Join the regions of neighbouring pixels that have one label."""
         same = (one[1] == other[1]) & (one[1] > 0)
         for first, second in np.unique(np.stack([one[0][same], other[0][same]]), axis=1).T.tolist():
             kept, gone = self._root(first), self._root(second)
@@ -144,21 +148,21 @@ class _OpenRegions:
 
 
 def _joined(pieces: list[Polygon], exact: bool) -> np.ndarray:
-    """Join pieces that share edges. Simplified outlines keep corners on straight lines, which a neighbour may have,
+    """Join pieces that share edges. Unless ``exact``, corners on straight lines are kept: a neighbour may have them,
     too."""
     parts = shapely.get_parts(shapely.union_all(pieces))
     return shapely.simplify(parts, 0) if exact else parts
 
 
 def _outlined(labels: np.ndarray, place: Callable, simplify: float) -> tuple[np.ndarray, _Places]:
-    """Return the polygon of every 4-connected region of one label but 0 on the slide, and a pixel (row, column) inside
-    each."""
+    """Return the polygon of every 4-connected region of one label but 0, in level-0 pixels, and a pixel (row, column)
+    inside each. ``place`` maps pixel corners to level-0 pixels."""
     if simplify == 0:
         faces, places = _faces(labels)
         return shapely.transform(shapely.simplify(faces, 0), place), places
-    # All faces and label 0's are one coverage, whose edges have the same corners on both sides.
+    # All faces, those of label 0 included, are one coverage, whose edges have the same corners on both sides.
     faces, (rows, columns) = _faces(labels.astype(np.int16) + 1)
-    # Rounded before they are simplified: nothing moves a corner over a line afterwards.
+    # Rounded before they are simplified, so that nothing moves a corner over a line afterwards.
     placed = shapely.transform(faces, lambda xy: np.round(place(xy), _DECIMALS))
     simplified = shapely.coverage_simplify(placed, simplify, simplify_boundary=False)
     real = labels[rows, columns] > 0
@@ -175,27 +179,26 @@ def _faces(labels: np.ndarray) -> tuple[np.ndarray, _Places]:
     faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(lines)))
     points = shapely.get_coordinates(shapely.point_on_surface(faces))
     rows, columns = points[:, 1].astype(int), points[:, 0].astype(int)
-    # A polygonised face may be a hole's inside, of no label: look what lies there.
+    # A polygonised face may be a hole without a label: look at the pixel there.
     real = labels[rows, columns] > 0
     return faces[real], (rows[real], columns[real])
 
 
 def _level0(top: int, left: int, grid: TileGrid) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what moves a block's corners to level-0 pixels; the last pixels may reach over the slide's border and end
-    there."""
+    """Return a function that maps a block's pixel corners to level-0 pixels, clipped to the slide."""
     rows, columns = grid.slide_shape
     scale = np.array([grid.pixel[1], grid.pixel[0]])
     return lambda xy: np.minimum((xy + np.array([left, top])) * scale, [columns, rows])
 
 
 def _boundaries(labels: np.ndarray) -> np.ndarray:
-    """``(height + 1, width)`` bool: whether the label changes across each horizontal pixel edge."""
+    """Return whether the label changes across each horizontal pixel edge, ``(height + 1, width)`` bool."""
     padded = np.pad(labels, ((1, 1), (0, 0)))
     return padded[1:] != padded[:-1]
 
 
 def _runs(across: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Horizontal edges joined into lines that end where a vertical one meets them, ``(count, 2, 2)`` as ``(x, y)``
+    """Join horizontal edges into lines that end where a vertical edge meets them, ``(count, 2, 2)`` as ``(x, y)``
     pairs."""
     meets = np.zeros((across.shape[0], across.shape[1] + 1), dtype=bool)
     meets[:-1] |= down

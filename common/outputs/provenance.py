@@ -1,4 +1,4 @@
-"""What made an output."""
+"""Provenance of an output: bundle, weights and libraries."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Provenance:
     """Bundle and weights of a run.
 
     Args:
-        bundle_root: folder of the bundle; its ``configs/metadata.json`` gives name and version.
-        checkpoint: the weights' file.
+        bundle_root: folder of the bundle, whose ``configs/metadata.json`` holds its name and version.
+        checkpoint: file of the weights.
     """
 
     def __init__(self, bundle_root: str | Path | None = None, checkpoint: str | Path | None = None) -> None:
@@ -38,9 +38,9 @@ class Provenance:
         self._known: tuple[tuple[int, int], dict[str, Any]] | None = None
 
     def record(self) -> dict[str, Any]:
-        """Return, as JSON holds it, the bundle, the weights' name, SHA-256 and training data, and the libraries.
+        """Return bundle, weights (file name, SHA-256, training data) and library versions, as JSON holds them.
 
-        ``weights_note`` is a sentence for whoever looks at the results; it is absent where nothing is known.
+        ``weights_note`` is a sentence for the reader of the results; it is absent if nothing is known of the training.
 
         Raises:
             ValueError: the JSON file next to the checkpoint is damaged.
@@ -54,7 +54,7 @@ class Provenance:
         return record
 
     def _weights(self, checkpoint: Path) -> dict[str, Any]:
-        """Once for all slides of a run: the file may be large, and a warning about it is enough once."""
+        """Return the entries of the weights, read once per run: the file may be large, and one warning is enough."""
         file = checkpoint.stat()
         state = (file.st_mtime_ns, file.st_size)
         if self._known is None or self._known[0] != state:

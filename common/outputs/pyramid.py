@@ -1,6 +1,6 @@
-"""Tiled TIFF pyramids, streamed: every level a plain page with its µm/px in the resolution tags.
+"""Tiled TIFF pyramids, streamed. Every level is a plain page with its µm/px in the resolution tags.
 
-Plain pages, not SubIFDs: OpenSlide shows only one level of the latter.
+Plain pages, not SubIFDs: OpenSlide shows only one level of a pyramid of SubIFDs.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _SMALLEST = 1024
 def write_label_pyramid(
     path: str | Path, rows: Iterable[np.ndarray], shape: tuple[int, int], mpp: float, scheme: ClassScheme
 ) -> None:
-    """Write a label map as an 8-bit palette pyramid, the class names in its description.
+    """Write a label map as an 8-bit palette pyramid with the class names in its description.
 
     Args:
-        path: the file, written whole.
-        rows: the label map in bands ``(TILE, width)`` from the top, the last one lower where the height asks for it.
-        shape: height and width.
+        path: path of the file, which is written atomically.
+        rows: the label map in bands ``(TILE, width)`` uint8 from the top; the last may be lower.
+        shape: height and width of the map.
         mpp: µm per pixel.
-        scheme: names and colours.
+        scheme: names and colours of the classes.
     """
     description = {"classes": {str(c.label): c.name for c in scheme.classes}, "0": "unlabelled or not predicted"}
     options = {
@@ -53,12 +53,12 @@ def write_label_pyramid(
 def write_grey_pyramid(
     path: str | Path, rows: Iterable[np.ndarray], shape: tuple[int, int], mpp: float, description: str
 ) -> None:
-    """Write an 8-bit map as a grey pyramid.
+    """Write an 8-bit map as a greyscale pyramid.
 
     Args:
-        path: the file, written whole.
-        rows: the map in bands ``(TILE, width)`` from the top.
-        shape: height and width.
+        path: path of the file, which is written atomically.
+        rows: the map in bands ``(TILE, width)`` uint8 from the top.
+        shape: height and width of the map.
         mpp: µm per pixel.
         description: the file's ImageDescription.
     """
@@ -78,14 +78,14 @@ def write_image_pyramid(
     """Write an RGB slide as a JPEG pyramid.
 
     Args:
-        path: the file, written whole.
+        path: path of the file, which is written atomically.
         rows: the image in bands ``(TILE, width, 3)`` uint8 from the top.
-        shape: height and width.
+        shape: height and width of the image.
         mpp: µm per pixel.
-        quality: of the JPEG tiles.
+        quality: JPEG quality of the tiles, 1 to 100.
         description: the file's ImageDescription.
     """
-    # tifffile stores RGB handed to the JPEG codec as YCbCr with halved chroma, as scanners do.
+    # tifffile stores RGB in the JPEG codec as YCbCr with halved chroma, as scanners do.
     options = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": quality}}
     _write(path, rows, (*shape, 3), mpp, _mean_of_four, options, description)
 
@@ -100,7 +100,10 @@ def _write(
     description: str,
     encode: Callable[[np.ndarray], bytes] | None = None,
 ) -> None:
-    """``encode`` makes a tile the bytes that ``options`` declare; tifffile does where it is not given."""
+    """Write all levels, each half the size of the one before.
+
+    ``shrink`` halves a band; ``encode`` encodes a tile as ``options`` declare, which tifffile does by default.
+    """
     with ExitStack() as stack:
         partial = stack.enter_context(atomic_write(path))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=partial.parent, prefix=PARTIAL)))
@@ -134,16 +137,16 @@ def _write(
 def _tiles(
     rows: Iterable[np.ndarray], spill: Path | None, shrink: Callable[[np.ndarray], np.ndarray], channels: int
 ) -> Iterator[np.ndarray]:
-    """Tiles of a level in file order; its half-size copy goes to ``spill`` on the way."""
+    """Yield the tiles of a level in file order, and write its half-size copy to ``spill``."""
     with ExitStack() as stack:
         file = stack.enter_context(spill.open("wb")) if spill else None
         for band in rows:
-            # Most of a map is 0 where most of a slide is glass.
+            # Where most of a slide is glass, most of a map is 0.
             blank = not band.any()
             if file is not None:
                 height, width = band.shape[0] // 2, band.shape[1] // 2
                 if blank:
-                    # A gap takes no room on disk and reads as 0.
+                    # A gap in a file takes no space on disk and reads as 0.
                     file.truncate(file.seek(height * width * channels, os.SEEK_CUR))
                 else:
                     file.write(shrink(band[: 2 * height, : 2 * width]).tobytes())
@@ -152,7 +155,7 @@ def _tiles(
                 yield from itertools.repeat(np.zeros(shape, dtype=np.uint8), -(-band.shape[1] // TILE))
                 continue
             padding = [(0, -band.shape[0] % TILE), (0, -band.shape[1] % TILE), (0, 0)]
-            # The border repeated, not black: JPEG would let black ring into the picture.
+            # Padded with the border, not with black, which JPEG would let ring into the picture.
             padded = np.pad(band, padding, mode="edge")
             for left in range(0, padded.shape[1], TILE):
                 tile = padded[:, left : left + TILE]
@@ -160,7 +163,7 @@ def _tiles(
 
 
 def _encoded(tiles: Iterable[np.ndarray], encode: Callable[[np.ndarray], bytes]) -> Iterator[bytes]:
-    """Tiles of nothing but 0 are encoded once."""
+    """Yield the encoded tiles; tiles of 0 only are encoded once."""
     empty = encode(np.zeros((TILE, TILE), dtype=np.uint8))
     for tile in tiles:
         yield encode(tile) if tile.any() else empty
@@ -171,11 +174,12 @@ def _deflated(tile: np.ndarray) -> bytes:
 
 
 def _differences(tile: np.ndarray) -> bytes:
-    """Deflate with TIFF's horizontal predictor."""
+    """Deflate a tile with TIFF's horizontal predictor."""
     return _deflated(np.asarray(imagecodecs.delta_encode(tile, axis=-1)))
 
 
 def _spilled(path: Path, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    """Yield the bands of a half-size copy, then remove its file."""
     height, width, channels = shape
     with path.open("rb") as file:
         for top in range(0, height, TILE):

@@ -8,34 +8,35 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-# Of the picture's width, about.
+# Length of the bar as a share of the picture's width, about.
 _SHARE = 0.2
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """Return a font that has µ and ², which Pillow's own lacks; matplotlib brings it."""
+    """Return a font of ``size`` pixels that has µ and ², which Pillow's own lacks; it comes with matplotlib."""
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
 def bar_length(um: float) -> float:
-    """Return the length of 1, 2 or 5 times a power of ten (µm) that is nearest to a length in proportion."""
+    """Return the round length in µm (1, 2 or 5 times a power of ten) whose ratio to ``um`` is nearest to 1."""
     power = 10.0 ** math.floor(math.log10(um))
     return min((step * power for step in (1, 2, 5, 10)), key=lambda length: abs(math.log(length / um)))
 
 
 def bar_text(um: float) -> str:
-    """Return a bar's length as it is written: in mm from 1 mm on."""
+    """Return the text of a length: in mm from 1 mm on, else in µm."""
     return f"{um / 1000:g} mm" if um >= 1000 else f"{um:g} µm"
 
 
 def draw_scale_bar(picture: Image.Image, mpp: float, size: int) -> None:
-    """Draw a bar of a round length, its length above it, into the lower right corner, black with a white outline that
-    shows on any ground. A picture that has no room for one gets none.
+    """Draw a scale bar of a round length into the lower right corner, with its length above it.
+
+    It is black with a white outline, which is visible on any background. A picture without room for it gets none.
 
     Args:
-        picture: what to draw on.
+        picture: the picture to draw on.
         mpp: its µm per pixel.
-        size: of the letters, in pixels.
+        size: font size in pixels.
     """
     um = bar_length(_SHARE * picture.width * mpp)
     length, thick, rim = round(um / mpp), max(3, size // 4), max(2, size // 8)

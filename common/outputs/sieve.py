@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from ..maps.grid import TileGrid
     from ..maps.store import MapStore
 
-# Pixels of small regions that have no label yet; class labels end at 254.
+# Marks pixels of small regions that have no label yet; class labels end at 254.
 _SMALL = 255
-# Pixels by which labels spread per pass. A block is read with a margin as wide, so that no pixel sees a block's border.
+# Pixels by which labels spread per pass. A block is read with a margin of that width, so that no pixel sees a block's
+# border.
 _REACH = 128
 _Place = tuple[int, int]
 
@@ -33,7 +34,7 @@ class Sieved:
         store: the map.
         regions: number of small regions of each label, ``(256,)``.
         pixels: their area on the slide in pixels, ``(256,)``.
-        empty: whether every region of the slide is small, so that none surrounds another. The map is then all 0.
+        empty: whether every region of the slide is small, so that there is none to merge them into. The map is then 0.
     """
 
     store: MapStore
@@ -46,19 +47,19 @@ class Sieved:
 def sieved(store: MapStore, min_pixels: float, grid: TileGrid | None = None, reach: int = _REACH) -> Iterator[Sieved]:
     """Give each pixel of a small 4-connected region the label of the nearest region that is not small.
 
-    The way to the nearest region leads over pixels of small regions only, from pixel to pixel along edges, so every
+    The path to the nearest region runs over pixels of small regions only, from pixel to pixel across edges, so every
     region stays connected. Regions are measured over the whole slide, and the result does not depend on its blocks.
-    Memory grows with the regions that touch borders of blocks, not with the slide.
+    Memory grows with the number of regions that touch borders of blocks, not with the slide.
 
     Args:
         store: the label map.
         min_pixels: regions of fewer pixels are small.
-        grid: its tile grid on the slide: of pixels that reach over its edge the part on the slide counts, as in
-            the areas of classes; None counts them whole.
+        grid: its tile grid on the slide: of pixels that extend over the slide's edge, the part on the slide counts, as
+            in the areas of classes. None counts them whole.
         reach: pixels by which labels spread per pass over the blocks.
 
     Yields:
-        a map of the same shape in a folder next to the first one, which is removed in the end.
+        A map of the same shape in a folder next to that of ``store``, which is removed when the context ends.
     """
     folders = [store.folder.with_name(f"{store.folder.name}.{name}") for name in ("sieved", "spread")]
     try:
@@ -74,12 +75,12 @@ def sieved(store: MapStore, min_pixels: float, grid: TileGrid | None = None, rea
 
 
 def _is_small(areas: np.ndarray, min_pixels: float) -> np.ndarray:
-    # Sums of parts of pixels differ in the last bits with the blocks that they are of.
+    # Sums of parts of pixels differ in the last bits between divisions into blocks.
     return areas < min_pixels * (1 - 1e-9)
 
 
 def _numbered(store: MapStore, block: Rectangle, on_slide: OnSlide) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each pixel's region in a block, from 0, and the regions' labels and their areas within the block."""
+    """Return the number of each pixel's region in a block, from 0, and the regions' labels and areas within it."""
     if not store.written(*block):
         return np.zeros(block[2:], dtype=np.int32), np.zeros(1, dtype=np.uint8), np.array([on_slide.area(block)])
     labels = store.read(*block)
@@ -93,8 +94,12 @@ def _numbered(store: MapStore, block: Rectangle, on_slide: OnSlide) -> tuple[np.
 def _measured(
     store: MapStore, min_pixels: float, on_slide: OnSlide
 ) -> tuple[np.ndarray, np.ndarray, dict[_Place, np.ndarray], bool]:
-    """Return how many regions of each label are small, their area, for each block the numbers of those regions at its
-    border that are not small over the whole slide, and whether all regions are small."""
+    """Measure all regions over the whole slide.
+
+    Returns:
+        Number and area of the small regions of each label; for each block, the numbers of the regions at its border
+        that are not small; and whether all regions are small.
+    """
     regions, pixels, empty = np.zeros(256, dtype=np.int64), np.zeros(256), True
     cut = _CutRegions(store.shape[1])
     for block in blocks(store):
@@ -115,7 +120,7 @@ class _CutRegions:
     """Pieces of regions that touch borders of blocks, and which of them touch each other.
 
     Args:
-        width: of the label map.
+        width: width of the label map.
     """
 
     def __init__(self, width: int) -> None:
@@ -129,7 +134,7 @@ class _CutRegions:
         self._before = np.empty((2, 0), dtype=np.int64)
 
     def take(self, block: Rectangle, numbers: np.ndarray, labels: np.ndarray, areas: np.ndarray) -> np.ndarray:
-        """Take in a block; return the numbers of its regions that touch its border."""
+        """Add a block; return the numbers of its regions that touch its border."""
         top, left, _, width = block
         if left == 0:
             self._above, self._below = self._below, np.full_like(self._below, -1)
@@ -150,7 +155,7 @@ class _CutRegions:
         return touching
 
     def joined(self, min_pixels: float) -> tuple[np.ndarray, np.ndarray, dict[_Place, np.ndarray]]:
-        """Return label and area of each region over the whole slide, and for each block the numbers of the regions
+        """Return label and area of each region over the whole slide and, for each block, the numbers of the regions
         that are not small."""
         pairs = np.concatenate(self._pairs)
         graph = sparse.coo_array((np.ones(len(pairs), dtype=bool), tuple(pairs.T)), shape=(self._count, self._count))
@@ -165,7 +170,7 @@ class _CutRegions:
         return labels, areas, kept
 
     def _pair(self, one: np.ndarray, other: np.ndarray) -> None:
-        """Pieces of one label whose pixels touch belong to one region."""
+        """Record pieces of one label whose pixels touch: they belong to one region."""
         same = one[1] == other[1]
         self._pairs.append(np.unique(np.stack([one[0][same], other[0][same]], axis=1), axis=0).astype(np.int32))
 
@@ -173,7 +178,7 @@ class _CutRegions:
 def _mark(
     store: MapStore, min_pixels: float, on_slide: OnSlide, kept: dict[_Place, np.ndarray], result: MapStore
 ) -> list[Rectangle]:
-    """Write the map with the pixels of small regions marked; return the blocks that have any."""
+    """Write the map with the pixels of small regions marked. Return the blocks that have any."""
     marked = []
     for block in blocks(store):
         at_border = kept[block[:2]]
@@ -190,8 +195,8 @@ def _mark(
 
 
 def _spread(store: MapStore, marked: list[Rectangle], following: MapStore, reach: int) -> None:
-    """Let labels spread over marked pixels, so many pixels in each pass, until none is left."""
-    # Every block of a pass sees the map as the last pass left it: which block comes first makes no difference.
+    """Spread labels over marked pixels, ``reach`` pixels per pass, until none is left."""
+    # Every block of a pass sees the map after the last pass, so the order of blocks makes no difference.
     changed = {block[:2] for block in marked}
     while marked:
         left, now = [], set()
@@ -213,13 +218,13 @@ def _spread(store: MapStore, marked: list[Rectangle], following: MapStore, reach
 
 
 def _near(block: Rectangle, places: set[_Place], chunk: int) -> bool:
-    """Return whether a block or one of its eight neighbours is among some."""
+    """Return whether a block or one of its eight neighbours is among ``places``."""
     steps = (-chunk, 0, chunk)
     return any((block[0] + down, block[1] + across) in places for down in steps for across in steps)
 
 
 def _grown(store: MapStore, block: Rectangle, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a block, and the same after labels have spread so many pixels."""
+    """Return a block before and after labels spread over it by ``reach`` pixels."""
     top, left, height, width = block
     first, start = max(0, top - reach), max(0, left - reach)
     bottom, end = min(store.shape[0], top + height + reach), min(store.shape[1], left + width + reach)
@@ -229,9 +234,11 @@ def _grown(store: MapStore, block: Rectangle, reach: int) -> tuple[np.ndarray, n
 
 
 def spread(labels: np.ndarray, steps: int) -> np.ndarray:
-    """Let labels spread over marked pixels (255), one pixel a step. Of several at once the upper neighbour's label
-    wins, then the left, right and lower one's."""
-    # Neither a label nor marked, so that nothing leaves at one border and enters at the other.
+    """Spread labels over marked pixels (255), one pixel per step.
+
+    Of several labels that reach a pixel in one step, the upper neighbour's wins, then the left, right and lower one's.
+    """
+    # -1 is neither a label nor marked, so nothing crosses from one border to the opposite one.
     padded = np.pad(labels.astype(np.int16), 1, constant_values=-1)
     flat, across = padded.ravel(), padded.shape[1]
     ways = (across, 1, -1, -across)

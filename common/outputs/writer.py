@@ -1,4 +1,4 @@
-"""From a finished label map to the files a slide yields."""
+"""The files of a slide, written from its finished maps."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ _NEEDS = {"entropy.tif": "entropy", "probabilities.zarr": "probabilities", "conf
 
 
 def maps_for(outputs: Sequence[str]) -> tuple[str, ...]:
-    """The maps that the engine has to make for these outputs."""
+    """Return the names of the maps that these outputs are made of."""
     return ("labels", *dict.fromkeys(name for output, name in _NEEDS.items() if output in outputs))
 
 
 def check_outputs(
     folder: Path, outputs: Sequence[str], shape: tuple[int, int], slide: Slide, polygons: PolygonOptions
 ) -> None:
-    """Raise, before hours of work, if one of them cannot be made of a label map of this shape.
+    """Check, before hours of work, that these outputs can be made of a label map of this shape.
 
     Raises:
-        OutputError: the format cannot hold it.
-        SlideError: polygons are to count from bounds that cannot be.
+        OutputError: a format cannot hold the map.
+        SlideError: polygons are to count from the slide's bounds, and these are impossible.
     """
     if POLYGONS in outputs:
         slide.frame(polygons.origin)
@@ -76,17 +76,18 @@ def write_outputs(
     polygons: PolygonOptions | None = None,
     kept: Path | None = None,
 ) -> dict[str, Any]:
-    """Write the wanted outputs of one slide, each whole, and last the summary that vouches for them. Return it.
+    """Write outputs of one slide, each atomically, and last the summary, which certifies them. Return the summary.
 
     Args:
-        folder: where they are written.
+        folder: folder to write to.
         outputs: names out of :data:`OUTPUTS`.
         slide: the slide.
-        stores: its maps by name, at least the label map, ``"labels"``.
-        grid: its tile grid on the slide.
+        stores: its maps by name, at least ``"labels"``.
+        grid: their tile grid on the slide.
         scheme: the classes.
-        record: what made it; its ``weights_note``, if there is one, is also written below the overlay.
-        polygons: what the polygons merge, simplify and leave out.
+        record: further entries of the summary: method, settings, seconds and provenance. Its ``weights_note``, if there
+            is one, is also written below the overlay.
+        polygons: how polygons are made.
         kept: folder of earlier outputs that the new ones are added to; the summary describes both.
 
     Raises:
@@ -97,12 +98,12 @@ def write_outputs(
     mpp = record["target"]["mpp"]
     if "prediction.tif" in outputs:
         write_label_pyramid(folder / "prediction.tif", store.bands(TILE), store.shape, mpp, scheme)
-    outlined = None if kept is None else _outlined_before(kept)
+    outlined = None if kept is None else _earlier_polygons(kept)
     if POLYGONS in outputs:
         options = polygons or PolygonOptions()
         corner = slide.frame(options.origin)[:2]
         outlined = write_polygons(folder / POLYGONS, store, grid, mpp, scheme, options, corner)
-        _say_origin(slide, options)
+        _log_origin(slide, options)
     if "overlay.png" in outputs:
         write_overlay(folder / "overlay.png", slide, store, grid, scheme, record.get("weights_note"))
     if "prediction.nii.gz" in outputs:
@@ -116,11 +117,11 @@ def write_outputs(
         write_probabilities(folder / "probabilities.zarr", stores["probabilities"], mpp, scheme)
     if "confidence.png" in outputs:
         write_confidence(folder / "confidence.png", slide, stores["probabilities"], grid, scheme)
-    # The overlay and others have read it again.
+    # The overlay and others have read the slide again.
     slide.check_unchanged()
     summary = _summary(slide, store, grid, scheme, mpp, outlined, record)
     summary["seconds"]["outputs"] = round(time.monotonic() - started, 2)
-    # By these a file that is cut off later, as by a failing disk or copy, is told from a whole one.
+    # They reveal a file that is cut off later, as by a failing disk or copy.
     summary["bytes"] = _sizes([folder] if kept is None else [folder, kept])
     write_json(folder / SUMMARY, summary)
     return summary
@@ -132,8 +133,8 @@ def _sizes(folders: Sequence[Path]) -> dict[str, int]:
     return {name: paths[0].stat().st_size for name, paths in places.items() if paths and name != SUMMARY}
 
 
-def _say_origin(slide: Slide, options: PolygonOptions) -> None:
-    """Say where QuPath would show polygons that count from the corner of a slide that it crops."""
+def _log_origin(slide: Slide, options: PolygonOptions) -> None:
+    """Log that QuPath would show the polygons in the wrong place, if it crops the slide and they do not."""
     bounds = slide.bounds
     if bounds is not None and any(bounds[:2]) and options.origin == "slide":
         logger.info(
@@ -145,8 +146,8 @@ def _say_origin(slide: Slide, options: PolygonOptions) -> None:
         )
 
 
-def _outlined_before(folder: Path) -> dict[str, Any] | None:
-    """Return what the summary says of polygons that an earlier run wrote and this one only adds other outputs to."""
+def _earlier_polygons(folder: Path) -> dict[str, Any] | None:
+    """Return the summary's entry of polygons that an earlier run wrote and this one adds other outputs to."""
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -176,11 +177,11 @@ def _summary(
         },
         "label_map": {"shape": list(store.shape), "mpp": mpp},
         "classes": {
-            tissue.name: {
-                "area_mm2": round(float(areas[tissue.label] * square_mm), 6),
-                "share": round(float(areas[tissue.label] / predicted), 6) if predicted else None,
+            tissue_class.name: {
+                "area_mm2": round(float(areas[tissue_class.label] * square_mm), 6),
+                "share": round(float(areas[tissue_class.label] / predicted), 6) if predicted else None,
             }
-            for tissue in scheme.classes
+            for tissue_class in scheme.classes
         },
         "not_predicted_share": round(float(areas[0] / areas.sum()), 6),
         **({} if polygons is None else {"polygons": polygons}),

@@ -1,4 +1,4 @@
-"""Superpixels of regions: SLIC, features, labels, and segmentation by a support vector machine."""
+"""Superpixels of regions: SLIC, features, labels, and segmentation with a support vector machine."""
 
 from .baseline import SuperpixelSVM
 from .features import superpixel_features

@@ -1,4 +1,4 @@
-"""Segmentation without a network: superpixels, histograms, a support vector machine (SP-SVM)."""
+"""Segmentation without a network: superpixels, histograms and a support vector machine (SP-SVM)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,14 @@ from tqdm import tqdm
 from ..classes import ClassScheme
 from ..data import SlideStore, one_per_slide
 from ..data.store import label_key
-from ..errors import OutputError
-from ..files import inside, sha256
-from ..inference.folder import FolderInUseError, SlideFolder
-from ..literal import as_path
+from ..files import PARTIAL, sha256
+from ..inference.slide_run import MadeMaps, OpenedSlide, SlideRun, slide_settings
 from ..maps.grid import TileGrid
 from ..maps.store import MapStore
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
-from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
-from ..settings import SettingsError
-from ..slides import Slide, SlideError, pixels_key
+from ..outputs.writer import OUTPUTS, check_outputs, maps_for
+from ..slides import Slide, pixels_key
 from .estimators import load_fitted, save_fitted
 from .features import BINS, NEIGHBOURHOODS, superpixel_features
 from .labels import majority_labels
@@ -46,23 +45,23 @@ _CHUNK = 1024
 
 
 class SuperpixelSVM:
-    """Superpixels by SLIC, told apart by a support vector machine on histograms of their colour and texture.
+    """SLIC superpixels, classified by a support vector machine on histograms of their colour and texture.
 
     Args:
         scheme: the classes.
-        mpp: µm per pixel at which regions are divided and looked at.
-        area: µm² of a superpixel.
-        compactness: of SLIC.
+        mpp: µm per pixel at which regions are read and divided.
+        area: area of a superpixel in µm².
+        compactness: compactness of SLIC.
         neighbourhoods: radii in µm; see :func:`superpixel_features`.
-        per_label: superpixels of each label that are drawn from each region, at most.
-        kernel: ``"linear"``, or ``"rbf"``, approximated by its ``landmarks`` (Nyström), so that hundreds of thousands
-            of superpixels can be fitted. The paper does not say which.
-        landmarks: see ``kernel``.
+        per_label: most superpixels of each label that are sampled from each region.
+        kernel: ``"linear"``, or ``"rbf"``, which is approximated with ``landmarks`` (Nyström) so that hundreds of
+            thousands of superpixels can be fitted. The paper does not say which it has.
+        landmarks: number of landmarks; see ``kernel``.
         penalty: C of the SVM.
-        seed: of what is drawn.
+        seed: random seed of the samples, the landmarks and the SVM.
 
     Raises:
-        ValueError: an unknown kernel.
+        ValueError: the kernel is unknown.
 
     Source: Mehta et al. 2018, section 6.
     """
@@ -88,12 +87,12 @@ class SuperpixelSVM:
         self._fitted: Pipeline | None = None
 
     def fit(self, data: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-        """Learn from annotated regions, and write what was learnt; what was learnt from the same files with the same
-        settings before is kept.
+        """Fit the SVM to annotated regions and write it. A model that was fitted to the same files with the same
+        settings is kept.
 
         Args:
-            data: datalist entries; ``regions`` are divided each by itself, without them the whole slide.
-            path: of the fitted model.
+            data: datalist entries. Each of their ``regions`` is divided by itself; without them, the whole slide.
+            path: path of the fitted model.
 
         Raises:
             ValueError: fewer than two classes have a superpixel.
@@ -108,9 +107,9 @@ class SuperpixelSVM:
         for item in tqdm(data, desc="superpixels to learn from", unit="slide"):
             for found in self._divided(store.slide(item), item):
                 truth = majority_labels(found, store.labels(item), len(self.scheme))
-                drawn = _drawn(truth, self.per_label, random)
-                features.append(superpixel_features(found, self.neighbourhoods, progress=False)[drawn])
-                labels.append(truth[drawn])
+                sample = _sample(truth, self.per_label, random)
+                features.append(superpixel_features(found, self.neighbourhoods, progress=False)[sample])
+                labels.append(truth[sample])
         x, y = np.concatenate(features), np.concatenate(labels)
         counts = {c.name: int((y == c.label).sum()) for c in self.scheme.classes}
         logger.info("superpixels learnt from: %s", ", ".join(f"{n} {name}" for name, n in counts.items()))
@@ -122,10 +121,10 @@ class SuperpixelSVM:
         logger.info("fitted: %s", path)
 
     def load(self, path: str | Path) -> None:
-        """Take what :meth:`fit` wrote.
+        """Load a model that :meth:`fit` wrote.
 
         Raises:
-            ValueError: it is no such file, or was fitted with other settings.
+            ValueError: the file is no such model, or was fitted with other settings.
         """
         content = load_fitted(path, _KIND)
         for name, value in self._settings().items():
@@ -143,84 +142,67 @@ class SuperpixelSVM:
         overwrite: bool = False,
         polygons: PolygonOptions | Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the label maps of slides, as inference.yaml does: one folder each; those that are finished are left.
+        """Write the label maps of slides as inference.yaml does: a folder for each, finished slides are skipped.
 
         Args:
             slides: datalist entries with ``name``; of a slide with ``regions``, only these are segmented.
-            output_dir: where to.
-            outputs: as of :class:`WholeSlideInferer`, but for probabilities and entropy, which there are none of.
+            output_dir: parent of the slides' folders.
+            outputs: see :class:`SlideRun`; none of those of probabilities or entropy, which an SVM does not have.
             path: the fitted model.
-            bundle_root: whose metadata the summary names.
-            overwrite: replace what is there.
-            polygons: as of :class:`WholeSlideInferer`.
+            bundle_root: folder of the bundle that the summary names.
+            overwrite: replace earlier results.
+            polygons: see :class:`SlideRun`.
 
         Raises:
-            ValueError: an output that there is none of, or options of polygons.
-            SystemExit: slides that could not be segmented, after the others are done; names them.
+            ValueError: an output or polygon option does not exist, or an output needs probabilities.
+            SystemExit: some slides could not be segmented; raised after the others are done, with the reason of each.
         """
         unknown = [name for name in outputs if name not in OUTPUTS or maps_for([name]) != ("labels",)]
         if unknown:
-            made = [name for name in OUTPUTS if maps_for([name]) == ("labels",)]
-            raise ValueError(f"no outputs {', '.join(unknown)} of superpixels; there are {', '.join(made)}")
-        outlines = PolygonOptions.of(polygons)
-        chosen = {"polygons": outlines.settings(self.scheme)}
+            possible = [name for name in OUTPUTS if maps_for([name]) == ("labels",)]
+            raise ValueError(f"no outputs {', '.join(unknown)} of superpixels; there are {', '.join(possible)}")
+        run = SlideRun(output_dir, outputs, self.scheme, polygons, Provenance(bundle_root, path), overwrite)
         self.load(path)
-        failed: list[str] = []
-        store, provenance = SlideStore(), Provenance(bundle_root, path)
-        for item in tqdm(one_per_slide(slides), desc="segmenting", unit="slide"):
-            try:
-                slide = store.slide(item)
-                settings = {**self._settings(), "model": sha256(path), **chosen, **_of_slide(slide, item)}
-                folder = SlideFolder(inside(as_path(output_dir), item["name"]))
-                with folder.held():
-                    from_scratch = overwrite or folder.summary(settings) is None
-                    missing = tuple(outputs) if from_scratch else folder.missing(tuple(outputs))
-                    if missing:
-                        self._segment(slide, item, folder, missing, settings, provenance, outlines, from_scratch)
-            except (SlideError, SettingsError, FolderInUseError, OutputError) as error:
-                logger.error("left out: %s", error)
-                failed.append(str(error))
-        logger.info("segmented: %s", output_dir)
-        if failed:
-            raise SystemExit(f"{len(failed)} slides could not be segmented:\n" + "\n".join(failed))
+        settings = {**self._settings(), "model": sha256(path), "polygons": run.polygons.settings(self.scheme)}
+        for entry in tqdm(one_per_slide(slides), desc="segmenting", unit="slide"):
+            run.attempt(entry, partial(self._segment, run, settings))
+        run.finish()
 
     def predict(self, found: Superpixels) -> np.ndarray:
-        """The label of each superpixel, ``(count,)`` uint8."""
+        """Return the label of each superpixel, ``(count,)`` uint8.
+
+        Raises:
+            ValueError: no model is fitted or loaded.
+        """
         if self._fitted is None:
             raise ValueError("nothing is fitted: call fit or load before")
         features = superpixel_features(found, self.neighbourhoods, progress=False)
         return self._fitted.predict(features).astype(np.uint8)
 
-    def _segment(
-        self,
-        slide: Slide,
-        item: Mapping[str, Any],
-        folder: SlideFolder,
-        outputs: tuple[str, ...],
-        settings: dict[str, Any],
-        provenance: Provenance,
-        polygons: PolygonOptions,
-        from_scratch: bool,
-    ) -> None:
+    def _segment(self, run: SlideRun, settings: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+        regions = {"regions": item["regions"]} if item.get("regions") else {}
+
+        def describe(slide: Slide) -> dict[str, Any]:
+            return {**settings, **slide_settings(slide), **regions}
+
+        return run.run_slide(item, describe, partial(self._maps, item, run.polygons))
+
+    @contextmanager
+    def _maps(
+        self, item: Mapping[str, Any], polygons: PolygonOptions, opened: OpenedSlide, outputs: tuple[str, ...]
+    ) -> Iterator[MadeMaps]:
+        """Predict a slide's label map into a folder that is removed when the context ends."""
         started = time.monotonic()
-        whole = Region(slide, self.mpp)
-        grid = TileGrid(slide.shape, slide.pixel(whole.mpp), _CHUNK, 1)
-        check_outputs(folder.path, outputs, grid.shape, slide, polygons)
-        with tempfile.TemporaryDirectory(dir=folder.path, prefix=".partial-") as scratch:
+        slide, folder = opened.slide, opened.folder.path
+        mpp = Region(slide, self.mpp).mpp
+        grid = TileGrid(slide.shape, slide.pixel(mpp), _CHUNK, 1)
+        check_outputs(folder, outputs, grid.shape, slide, polygons)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=PARTIAL) as scratch:
             labels_map = MapStore(Path(scratch) / "labels", grid.shape, _CHUNK)
             for found in self._divided(slide, item):
                 self._paint(labels_map, found, self.predict(found))
-            record = {
-                "network": _KIND,
-                "target": {"mpp": whole.mpp, "size": _CHUNK},
-                "settings": settings,
-                "seconds": {"segmentation": round(time.monotonic() - started, 2)},
-                **provenance.record(),
-            }
-            slide.check_unchanged()
-            maps, kept = {"labels": labels_map}, None if from_scratch else folder.path
-            with folder.written(replace=from_scratch) as staged:
-                write_outputs(staged, outputs, slide, maps, grid, self.scheme, record, polygons, kept)
+            method = {"network": _KIND, "target": {"mpp": mpp, "size": _CHUNK}}
+            yield MadeMaps({"labels": labels_map}, grid, method, {"segmentation": time.monotonic() - started})
 
     @staticmethod
     def _paint(labels_map: MapStore, found: Superpixels, predicted: np.ndarray) -> None:
@@ -228,8 +210,8 @@ class SuperpixelSVM:
         for tile in found.region.tiles(_CHUNK):
             labels_map.write(top + tile.top, left + tile.left, predicted[found.labels[tile.slices]])
 
-    def _divided(self, slide: Slide, item: Mapping[str, Any]):
-        """Superpixels of each region of an entry."""
+    def _divided(self, slide: Slide, item: Mapping[str, Any]) -> Iterator[Superpixels]:
+        """Yield the superpixels of each region of an entry."""
         for rectangle in item.get("regions") or [None]:
             region = Region(slide, self.mpp, rectangle)
             yield superpixels(region, self.area, self.compactness, progress=False)
@@ -238,21 +220,21 @@ class SuperpixelSVM:
         machine = LinearSVC(C=self.penalty, class_weight="balanced", dual=False, random_state=self.seed)
         if self.kernel == "linear":
             return make_pipeline(StandardScaler(), machine)
-        # gamma="scale" of scikit-learn's SVC: one over the number of features, whose variance is 1.
+        # As gamma="scale" of scikit-learn's SVC: one over the number of features, whose variance is 1.
         features = (1 + len(self.neighbourhoods)) * BINS
         kernel = Nystroem(gamma=1 / features, n_components=min(self.landmarks, count), random_state=self.seed)
         return make_pipeline(StandardScaler(), kernel, machine)
 
     def _learnt_from(self, data: Sequence[Mapping[str, Any]]) -> str:
-        """Tells one fit from another: files, how they are read, and everything that is set."""
-        described: list[Any] = [self._settings(), self.per_label, self.kernel, self.landmarks, self.penalty, self.seed]
+        """Return a digest of everything that a fit depends on: files, how they are read, and all settings."""
+        settings: list[Any] = [self._settings(), self.per_label, self.kernel, self.landmarks, self.penalty, self.seed]
         store = SlideStore(self.scheme)
         for item in data:
-            # Of a file that cannot be read, these say what to do.
+            # Their errors say what to do about a file that cannot be read.
             store.slide(item)
             store.labels(item)
-            described.append([*pixels_key(item), label_key(item)])
-        return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
+            settings.append([*pixels_key(item), label_key(item)])
+        return hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -264,21 +246,10 @@ class SuperpixelSVM:
         }
 
 
-def _of_slide(slide: Slide, item: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a slide its outputs depend on."""
-    return {
-        "slide": {"file": slide.path.name, "bytes": slide.files.state.size, "modified": slide.files.state.modified},
-        "mpp": slide.mpp,
-        "backend": slide.backend,
-        **({} if slide.series is None else {"series": slide.series}),
-        **({"regions": item["regions"]} if item.get("regions") else {}),
-    }
-
-
-def _drawn(labels: np.ndarray, per_label: int, random: np.random.Generator) -> np.ndarray:
-    """Numbers of superpixels to learn from: so many of each label, at most."""
-    drawn = [np.zeros(0, dtype=np.int64)]
+def _sample(labels: np.ndarray, per_label: int, random: np.random.Generator) -> np.ndarray:
+    """Return indices of at most ``per_label`` superpixels of each label, in ascending order."""
+    sample = [np.zeros(0, dtype=np.int64)]
     for label in np.unique(labels[labels > 0]):
         members = np.nonzero(labels == label)[0]
-        drawn.append(random.permutation(members)[:per_label])
-    return np.sort(np.concatenate(drawn))
+        sample.append(random.permutation(members)[:per_label])
+    return np.sort(np.concatenate(sample))

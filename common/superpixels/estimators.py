@@ -1,4 +1,4 @@
-"""Classifiers of scikit-learn on disk, without pickle."""
+"""Fitted scikit-learn estimators on disk, without pickle."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..files import atomic_write
 
 
 def save_fitted(path: str | Path, content: dict[str, Any]) -> None:
-    """Write a dictionary of fitted estimators, arrays and plain values, whole."""
+    """Write a dictionary of fitted estimators, arrays and plain values atomically."""
     with atomic_write(path) as partial:
         skops.io.dump(content, partial)
 
 
 def load_fitted(path: str | Path, kind: str) -> dict[str, Any]:
-    """Read what :func:`save_fitted` wrote; nothing in the file is run.
+    """Read a file of :func:`save_fitted`. No code in the file is run.
 
     Args:
-        path: the file.
-        kind: its ``"kind"``, which tells what it was made by.
+        path: path of the file.
+        kind: the ``"kind"`` that its dictionary must have.
 
     Raises:
-        ValueError: it is missing, damaged, holds types that are not scikit-learn's, or is of another kind.
+        ValueError: the file is missing, damaged, of another kind, or holds types that are not scikit-learn's.
     """
     if not Path(path).exists():
         raise ValueError(f"{path}: no such fitted model. Fit one first, or name an existing one")

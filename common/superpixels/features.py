@@ -1,4 +1,4 @@
-"""What superpixels look like: histograms of colour and texture, of themselves and of circles around them."""
+"""Features of superpixels: histograms of colour and texture in the superpixel and in circles around it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _TILE = 1024
 # Lower and upper ends of L*, a*, b* in stained tissue; what lies beyond counts at the end.
 _LAB = ((0.0, 100.0), (-20.0, 70.0), (-60.0, 30.0))
 _LAB_BINS = 16
-# Stain amounts that count as most; hardly a pixel of tissue has more.
+# Stain amounts at which the range ends; hardly a pixel of tissue has more.
 _MOST_STAIN = (0.25, 0.12)
 _LBP_POINTS, _LBP_RADIUS = 8, 1
-# Uniform patterns by how many points are brighter, and one for all others.
+# Uniform patterns by the number of brighter points, and one bin for all other patterns.
 _LBP_BINS = _LBP_POINTS + 2
-# A circle is made of square cells, so many to its radius.
+# Square cells to the radius of a circle, which is made of them.
 _CELLS = 8
-# For counts; what else a region takes does not grow with it.
+# Memory for counts; no other memory grows with the region.
 _MOST_BYTES = 4 << 30
 
 HISTOGRAMS = (_LAB_BINS,) * len(_LAB) + (_LBP_BINS,) * len(_MOST_STAIN)
@@ -34,19 +34,20 @@ BINS = sum(HISTOGRAMS)
 def superpixel_features(
     found: Superpixels, neighbourhoods: Sequence[float] = NEIGHBOURHOODS, progress: bool = True
 ) -> np.ndarray:
-    """Histograms of L*, a*, b* and of local binary patterns on haematoxylin and eosin (separated by colour
+    """Return histograms of L*, a*, b* and of local binary patterns on haematoxylin and eosin (separated by colour
     deconvolution, Ruifrok and Johnston 2001), each summing to 1.
 
     Args:
         found: superpixels of a region.
-        neighbourhoods: radii in µm of circles around their centroids in which the same is counted; the paper has two
-            and does not say how wide they are.
-        progress: show a bar.
+        neighbourhoods: radii in µm of circles around the centroids, for which the same histograms are made. The paper
+            has two circles and does not say how wide they are.
+        progress: show a progress bar.
 
     Returns:
-        ``(count, (1 + len(neighbourhoods)) · 68)`` float32: the superpixel's own, then each circle's.
+        ``(count, (1 + len(neighbourhoods)) · 68)`` float32: histograms of the superpixel, then of each circle.
 
     Raises:
+        ValueError: the region needs too much memory.
         SlideError: pixels of the region cannot be decoded.
 
     Source: Mehta et al. 2018, section 6.
@@ -57,7 +58,7 @@ def superpixel_features(
     own, cells = _counts(found, cell, progress)
     parts = [_shares(own)]
     if radii:
-        # Sums of any run of cells of a row are differences of this.
+        # The sum over any run of cells of a row is a difference of these.
         sums = np.cumsum(cells, axis=1, out=cells)
         centroids = found.centroids() / cell
         parts += [_shares(_in_circles(sums, centroids, radius / cell)) for radius in radii]
@@ -65,17 +66,17 @@ def superpixel_features(
 
 
 def _counts(found: Superpixels, cell: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels per bin of every superpixel ``(count, BINS)``, and of every cell ``(rows, 1 + columns, BINS)``, the first
-    column of which is empty."""
+    """Return the pixels per bin of every superpixel, ``(count, BINS)``, and of every cell, ``(rows, 1 + columns,
+    BINS)``, whose first column is empty."""
     region = found.region
     own = np.zeros((found.count, BINS), dtype=np.float32)
     rows, columns = _cells(region, cell)
     cells = np.zeros((rows * (columns + 1), BINS), dtype=np.float32)
-    # Whole cells to a tile.
+    # A tile consists of whole cells.
     tiles = list(region.tiles(max(_TILE // cell, 1) * cell))
-    described = f"features of {region.slide.name}"
-    for tile in tqdm(tiles, desc=described, unit="tile", delay=2, leave=False, disable=not progress):
-        # Patterns at the tile's edge need what is beyond; mirrored where the slide ends.
+    label = f"features of {region.slide.name}"
+    for tile in tqdm(tiles, desc=label, unit="tile", delay=2, leave=False, disable=not progress):
+        # Patterns at the tile's edge need the pixels beyond it, mirrored where the slide ends.
         edge = 2 * _LBP_RADIUS
         around = Window(tile.top - _LBP_RADIUS, tile.left - _LBP_RADIUS, tile.height + edge, tile.width + edge)
         inner = (slice(None), slice(_LBP_RADIUS, -_LBP_RADIUS), slice(_LBP_RADIUS, -_LBP_RADIUS))
@@ -98,18 +99,18 @@ def _cells(region: Region, cell: int) -> tuple[int, int]:
 
 
 def _check_size(found: Superpixels, cell: int, circles: int) -> None:
-    """Raise ValueError, before anything long starts, where the counts do not fit the memory that they may have."""
+    """Raise ValueError, before hours of work, if the counts need more memory than they may take."""
     rows, columns = _cells(found.region, cell)
     needed = 4 * BINS * (rows * (columns + 1) + (3 + 3 * circles) * found.count)
     if needed > _MOST_BYTES:
         raise ValueError(
             f"{found.region.slide.path}: features of {found.region.shape[0]} x {found.region.shape[1]} pixels need "
-            f"{needed / 2**30:.1f} GiB. Name regions of interest, or look at more µm/px"
+            f"{needed / 2**30:.1f} GiB. Name regions of interest, or choose a coarser µm/px"
         )
 
 
 def pixel_bins(image: np.ndarray) -> np.ndarray:
-    """The bin of every pixel in each histogram: ``(height, width, 3)`` uint8 -> ``(5, height, width)`` uint8."""
+    """Return the bin of every pixel in each histogram: ``(height, width, 3)`` uint8 -> ``(5, height, width)`` uint8."""
     lab, stains = rgb2lab(image), rgb2hed(image)
     bins = np.empty((len(HISTOGRAMS), *image.shape[:2]), dtype=np.uint8)
     for channel, (low, high) in enumerate(_LAB):
@@ -122,7 +123,7 @@ def pixel_bins(image: np.ndarray) -> np.ndarray:
 
 
 def _add(total: np.ndarray, place: np.ndarray, bins: np.ndarray) -> None:
-    """Count pixels into ``total[place, bin]``; only the places of a tile are touched."""
+    """Count pixels into ``total[place, bin]``, in which only the places of a tile are touched."""
     low, count = int(place.min()), total.shape[1]
     places = int(place.max()) - low + 1
     counted = np.bincount((place - low).astype(np.int64) * count + bins, minlength=places * count)
@@ -130,7 +131,7 @@ def _add(total: np.ndarray, place: np.ndarray, bins: np.ndarray) -> None:
 
 
 def _in_circles(sums: np.ndarray, centroids: np.ndarray, radius: float) -> np.ndarray:
-    """Counts of the cells whose centres lie within ``radius`` cells of the cell that holds a centroid."""
+    """Return the counts of the cells whose centres lie within ``radius`` cells of the cell of each centroid."""
     rows, columns = sums.shape[0], sums.shape[1] - 1
     row, column = centroids.astype(np.int64).T
     total = np.zeros((len(centroids), BINS), dtype=np.float32)
@@ -146,7 +147,7 @@ def _in_circles(sums: np.ndarray, centroids: np.ndarray, radius: float) -> np.nd
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
-    """Each histogram divided by its sum."""
+    """Return each histogram divided by its sum."""
     result = np.empty(counts.shape, dtype=np.float32)
     first = 0
     for count in HISTOGRAMS:

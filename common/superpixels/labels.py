@@ -1,4 +1,4 @@
-"""One label per superpixel, from label maps of pixels."""
+"""The label of each superpixel, from the labels of its pixels."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _TILE = 2048
 
 
 def majority_labels(found: Superpixels, source: LabelSource, classes: int) -> np.ndarray:
-    """The label that most labelled pixels of each superpixel have.
+    """Return the most frequent label among the labelled pixels of each superpixel.
 
     Args:
         found: superpixels of a region.
-        source: an annotation, or a predicted label map.
-        classes: how many there are; labels are 1 to that.
+        source: an annotation or a predicted label map.
+        classes: number of classes; labels are 1 to that.
 
     Returns:
-        ``(count,)`` uint8; 0 where fewer than half of the pixels are labelled. Of classes with as many, the first.
+        ``(count,)`` uint8; 0 where fewer than half of the pixels are labelled. Of equally frequent labels, the lowest.
     """
     counts = np.zeros((found.count, classes + 1), dtype=np.int64)
     for tile in found.region.tiles(_TILE):

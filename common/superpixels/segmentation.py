@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .region import Region, Window
 
 AREA_UM2 = 187.5
-# Tiles and their margins in steps of the grid of seeds, so that neighbouring tiles have the same seeds.
+# Side and margin of a tile in steps of the grid of seeds, so that neighbouring tiles have the same seeds.
 _TILE, _MARGIN = 36, 4
 _BAND_PIXELS = 1 << 20
 
@@ -27,8 +27,8 @@ class Superpixels:
     """The superpixels of a region.
 
     Attributes:
-        labels: ``(H, W)`` int32 on disk: which superpixel each pixel of the region is of, counted from 0.
-        count: how many there are.
+        labels: ``(H, W)`` int32 on disk: the number of each pixel's superpixel, from 0.
+        count: number of superpixels.
         region: the region.
     """
 
@@ -41,14 +41,15 @@ class Superpixels:
         self.count = 0
 
     def pixels(self) -> np.ndarray:
-        """Pixels of each, ``(count,)`` int64."""
+        """Return the number of pixels of each superpixel, ``(count,)`` int64."""
         total = np.zeros(self.count, dtype=np.int64)
         for band in self._bands():
             total += np.bincount(band.ravel(), minlength=self.count)
         return total
 
     def centroids(self) -> np.ndarray:
-        """``(count, 2)``: row and column, in the region's pixels; the centre of pixel i is i + 0.5."""
+        """Return row and column of each centroid in the region's pixels, ``(count, 2)``. The centre of pixel i is at
+        i + 0.5."""
         total = np.zeros((self.count, 2))
         top = 0
         for band in self._bands():
@@ -59,7 +60,7 @@ class Superpixels:
         return total / self.pixels()[:, None]
 
     def neighbours(self) -> np.ndarray:
-        """``(pairs, 2)`` int64: which superpixels touch, side by side or one below the other; each pair once, its
+        """Return the pairs of superpixels that touch along a pixel edge, ``(pairs, 2)`` int64; each pair once, its
         smaller number first."""
         found = [np.zeros((0, 2), dtype=np.int64)]
         last: np.ndarray | None = None
@@ -83,16 +84,16 @@ def superpixels(
 ) -> Superpixels:
     """Divide a region into superpixels by SLIC (Achanta et al. 2012) in L*a*b*, in memory that does not grow with it.
 
-    The region is worked through in tiles, each with a margin around it, from seeds that neighbouring tiles share. A
-    superpixel is that of the tile in which its centroid lies, wherever its pixels are; so none is cut at a seam. What
-    two tiles both claim is the first one's, what neither claims goes to the nearest superpixel.
+    The region is processed in tiles with margins, from seeds that neighbouring tiles share. A superpixel belongs to the
+    tile in which its centroid lies, wherever its pixels are, so none is cut at a seam. A pixel that two tiles claim
+    goes to the first tile; a pixel that none claims goes to the nearest superpixel.
 
     Args:
-        region: what is divided.
-        area: µm² of a superpixel. The paper's 3,000 pixels at 40x (0.25 µm/px) are 187.5.
+        region: the region.
+        area: area of a superpixel in µm². The paper's 3,000 pixels at 40x (0.25 µm/px) are 187.5 µm².
         compactness: see :func:`skimage.segmentation.slic`.
-        iterations: of the clustering.
-        progress: show a bar.
+        iterations: number of iterations of the clustering.
+        progress: show a progress bar.
 
     Raises:
         ValueError: a superpixel would have fewer than 16 pixels.
@@ -110,19 +111,20 @@ def superpixels(
     tiles = list(region.tiles(_TILE * step))
     name = region.slide.name
     for tile in tqdm(tiles, desc=f"superpixels of {name}", unit="tile", delay=2, leave=False, disable=not progress):
-        window = region.grown(tile, _MARGIN * step)
+        window = region.padded(tile, _MARGIN * step)
         found.count += _claim(found, tile, window, _slic(region.image(window), step, compactness, iterations))
     for tile in tiles:
-        _fill(found, tile, region.grown(tile, _MARGIN * step))
+        _fill(found, tile, region.padded(tile, _MARGIN * step))
     return found
 
 
 def _slic(image: np.ndarray, step: int, compactness: float, iterations: int) -> np.ndarray:
+    """Return the number of each pixel's superpixel in a tile, ``(h, w)`` from 0."""
     lab = rgb2lab(img_as_float32(image))
-    # scikit-image brings what it is given to 0..1 by its own extremes, which differ from tile to tile: taken back, so
-    # that colour and place weigh alike everywhere. Without any contrast, place alone decides.
+    # scikit-image scales its input to 0..1 by its extremes, which differ from tile to tile. Undone by the compactness,
+    # so that the ratio of colour to distance is the same everywhere. Without any contrast, distance alone decides.
     spread = float(np.ptp(lab)) or 1.0
-    # Rounded down, scikit-image lays its seeds from half a step on, a step apart.
+    # With the count rounded down, scikit-image places its seeds a step apart, the first at half a step.
     count = image.shape[0] * image.shape[1] // step**2
     if count < 2:
         return np.zeros(image.shape[:2], dtype=np.int64)
@@ -130,7 +132,7 @@ def _slic(image: np.ndarray, step: int, compactness: float, iterations: int) -> 
 
 
 def _claim(found: Superpixels, tile: Window, window: Window, segments: np.ndarray) -> int:
-    """Write down those segments whose centroids lie in the tile, on pixels that are free; gives how many."""
+    """Assign free pixels to those segments whose centroids lie in the tile. Return the number of these segments."""
     sizes = np.maximum(np.bincount(segments.ravel()), 1)
     inside = np.ones(len(sizes), dtype=bool)
     spans = ((window.top, tile.top, tile.height), (window.left, tile.left, tile.width))
@@ -145,7 +147,7 @@ def _claim(found: Superpixels, tile: Window, window: Window, segments: np.ndarra
 
 
 def _fill(found: Superpixels, tile: Window, window: Window) -> None:
-    """Give what is free in a tile to the nearest superpixel."""
+    """Assign the free pixels of a tile to the nearest superpixel."""
     around = np.asarray(found.labels[window.slices])
     if (around >= 0).all():
         return

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from common.annotations import PredictedLabels
 from common.classes import ClassScheme
-from common.diagnosis import Diagnosis, LabelHistograms, Task, cross_validate
+from common.diagnosis import Diagnosis, DiagnosisTask, LabelHistograms, cross_validate
 from common.diagnosis.crossvalidation import folds
 from common.diagnosis.tasks import balanced, classifier
 from common.outputs.pyramid import write_label_pyramid
@@ -36,7 +36,7 @@ def histograms(tmp_path: Path) -> LabelHistograms:
     found = Superpixels(Region(open_slide(tmp_path / "slide.png", mpp=1.0), 1.0))
     found.labels[:] = [[0, 0, 1, 1], [2, 2, 2, 3]]
     found.count = 4
-    return LabelHistograms.of(found, np.array([2, 1, 2, 0], dtype=np.uint8), NAMES)
+    return LabelHistograms.count(found, np.array([2, 1, 2, 0], dtype=np.uint8), NAMES)
 
 
 def test_labels_and_pairs_of_touching_superpixels_are_counted(tmp_path):
@@ -46,7 +46,7 @@ def test_labels_and_pairs_of_touching_superpixels_are_counted(tmp_path):
     assert found.cooccurrence.tolist() == [[0, 2, 0], [0, 1, 0], [0, 0, 0]]
     expected = [1 / 3, 2 / 3, 0, 0, 2 / 3, 0, 1 / 3, 0, 0]
     assert found.features().tolist() == pytest.approx(expected)
-    assert LabelHistograms.read(found.described()).features().tolist() == pytest.approx(expected)
+    assert LabelHistograms.from_json(found.to_json()).features().tolist() == pytest.approx(expected)
     assert found.plus(found).features().tolist() == pytest.approx(expected)
 
 
@@ -70,7 +70,7 @@ def test_no_case_is_on_both_sides_and_every_region_is_tested_once():
         next(folds(numbers, cases, 31, seed=0))
 
 
-def test_classes_are_drawn_alike():
+def test_classes_are_sampled_equally():
     numbers = np.array([0] * 7 + [1] * 3 + [2] * 5)
     drawn = balanced(numbers, np.random.default_rng(1))
     assert np.bincount(numbers[drawn]).tolist() == [3, 3, 3]
@@ -78,7 +78,7 @@ def test_classes_are_drawn_alike():
 
 
 @pytest.mark.parametrize("kind", ["SVM", pytest.param("MLP", marks=pytest.mark.all)])
-def test_what_only_tells_cases_apart_does_not_help(kind):
+def test_features_that_identify_cases_do_not_help(kind):
     """Regions of a case share features that have nothing to do with their diagnosis: were a case on both sides, its
     regions would be told from each other."""
     random = np.random.default_rng(5)
@@ -173,7 +173,7 @@ def test_only_what_was_segmented_is_diagnosed(tmp_path):
     assert diagnosis.cross_validate(parts, tmp_path / "out", 3, 1)["which"]["regions"]["benign"] == 6
     with pytest.raises(ValueError, match=r"its region \[20, 0, 20, 20\] was not segmented"):
         diagnosis.cross_validate([{**items[0], "regions": [[20, 0, 20, 20]]}, *items[1:]], tmp_path, 3)
-    with pytest.raises(ValueError, match="only the regions .* were segmented, not all of the slide"):
+    with pytest.raises(ValueError, match="only the regions .* were segmented, not the whole slide"):
         diagnosis.cross_validate(items, tmp_path, 3)
 
 
@@ -193,7 +193,7 @@ def test_label_maps_are_placed_by_their_own_pixels(tmp_path):
         source.label_map(other, (80, 60), 1.0, (4, 4))
 
 
-def test_without_stroma_in_the_scheme_nothing_is_said_of_it(tmp_path):
+def test_without_stroma_in_the_scheme_there_are_no_results_without_it(tmp_path):
     items, maps = cohort(tmp_path)
     diagnosis = Diagnosis(TASKS, {"own": maps}, tmp_path / "cache", stroma=["desmoplastic stroma"], mpp=1.0, area=25.0)
     results = diagnosis.cross_validate(items, tmp_path / "out", 3, 1)["which"]["results"]
@@ -224,6 +224,6 @@ def test_a_fitted_model_holds_no_code(tmp_path, capsys):
     assert "run" not in capsys.readouterr().out
 
 
-def test_a_task_names_each_diagnosis_once():
+def test_a_diagnosis_belongs_to_one_answer_of_a_task():
     with pytest.raises(ValueError, match="task 'odd': at least two answers, and no diagnosis in two of them"):
-        Task.of({"name": "odd", "groups": {"a": ["benign"], "b": ["benign"]}})
+        DiagnosisTask.from_config({"name": "odd", "groups": {"a": ["benign"], "b": ["benign"]}})

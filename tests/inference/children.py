@@ -21,7 +21,8 @@ import torch
 from common import files
 from common.cli.errors import report_errors
 from common.cli.output import safe_output
-from common.inference import engine, inferer
+from common.inference import inferer, slide_run
+from common.inference.pipeline import DevicePipeline
 from common.inference.progress_log import ProgressLog
 from common.maps.store import MapStore
 from common.outputs import writer
@@ -35,8 +36,9 @@ _CONTEXT.set_forkserver_preload([__name__])
 # Where a run may be stopped, just before and just after: one or more of each step, from opening the slide to removing
 # what is no longer needed.
 _MOMENTS: tuple[tuple[Any, str], ...] = (
-    *((inferer, name) for name in ("open_entry", "write_outputs", "tissue_mask")),
-    *((engine._Worker, "predict"), (MapStore, "write"), (ProgressLog, "begin"), (ProgressLog, "mark_done")),
+    *((slide_run, name) for name in ("open_entry", "write_outputs")),
+    (inferer, "tissue_mask"),
+    *((DevicePipeline, "predict"), (MapStore, "write"), (ProgressLog, "begin"), (ProgressLog, "mark_done")),
     *((writer, name) for name in ("write_label_pyramid", "write_polygons", "write_overlay", "write_probabilities")),
     *((writer, "write_json"), (files.os, "replace"), (files.shutil, "rmtree")),
 )
@@ -112,13 +114,13 @@ def _child(log: Path, before: Callable[[], Any] | None, call: Callable[..., Any]
 
 def predict_slowly() -> None:
     """Let every block take a fifth of a second more."""
-    predict = engine._Worker.predict
+    predict = DevicePipeline.predict
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(0.2)
         return predict(*arguments)
 
-    engine._Worker.predict = slowly
+    DevicePipeline.predict = slowly
 
 
 def _signal_at(number: int, moment: int) -> None:
@@ -136,14 +138,14 @@ def _measure(count: Path, sizes: Path) -> None:
         with count.open("ab") as file:
             file.write(b".")
 
-    write_outputs = inferer.write_outputs
+    write_outputs = slide_run.write_outputs
 
     def measured(folder: Path, *arguments: Any) -> Any:
         kept = [path for path in folder.parent.rglob(".unfinished/**/*") if path.is_file()]
         sizes.write_text(" ".join(str(path.stat().st_size) for path in kept))
         return write_outputs(folder, *arguments)
 
-    inferer.write_outputs = measured
+    slide_run.write_outputs = measured
     _watch(happened)
 
 

@@ -89,7 +89,7 @@ def patch_by_patch(slide, network, scheme, stride=SIDE):
 
 
 @pytest.mark.parametrize("name", SEPARABLE)
-def test_shared_context_is_the_patch_s_own_where_no_border_is_in_sight(slide, scheme, tmp_path, name):
+def test_shared_context_equals_that_of_a_patch_away_from_borders(slide, scheme, tmp_path, name):
     network = make(name)
     found = probabilities(slide, tmp_path, network, scheme, context="shared", block=2, batch_size=3)
     # MRN upsamples per target here, too.
@@ -101,7 +101,7 @@ def test_shared_context_is_the_patch_s_own_where_no_border_is_in_sight(slide, sc
 
 
 @pytest.mark.parametrize("name", SEPARABLE)
-def test_seamless_is_what_a_patch_says_in_its_middle_and_does_not_know_blocks(slide, scheme, tmp_path, name):
+def test_seamless_inference_equals_the_middle_of_a_patch_and_does_not_depend_on_blocks(slide, scheme, tmp_path, name):
     network = make(name)
     found = probabilities(slide, tmp_path / "a", network, scheme, context="seamless", block=2)
     other = probabilities(slide, tmp_path / "b", network, scheme, context="seamless", block=1)
@@ -242,7 +242,7 @@ def test_labels_do_not_depend_on_what_else_is_asked_for_nor_on_devices(slide, sc
         ("DMMNM3", {"block": 0}, "block must be at least 1"),
     ],
 )
-def test_what_does_not_go_together_is_refused(slide, scheme, tmp_path, network, options, message):
+def test_networks_and_options_that_do_not_fit_together_are_refused(slide, scheme, tmp_path, network, options, message):
     with pytest.raises(ValueError, match=message):
         segmenter(make(network), scheme, **options).segment(slide, tmp_path, {})
 
@@ -276,7 +276,7 @@ def test_preprocessing_that_mixes_views_is_refused(scheme):
 
 
 def test_a_network_and_fields_of_view_that_do_not_fit_are_refused(slide, scheme, tmp_path):
-    with pytest.raises(ValueError, match="the network gives 64 x 64 pixels, the target has 256 x 256"):
+    with pytest.raises(ValueError, match="the network's output has 64 x 64 pixels, the target 256 x 256"):
         segmenter(UNet(channels=SHALLOW, center=4), scheme).segment(slide, tmp_path / "a", {})
     with pytest.raises(ValueError, match=r"DMMNM3 reads views at \(1, 2, 4\) times"):
         segmenter(make("DMMNM3"), scheme, views=[VIEWS[0], VIEWS[2]]).segment(slide, tmp_path / "b", {})
@@ -285,7 +285,7 @@ def test_a_network_and_fields_of_view_that_do_not_fit_are_refused(slide, scheme,
 
 
 @pytest.mark.parametrize("maps", [("labels",), ("probabilities",)])
-def test_output_that_is_no_number_is_not_taken_for_a_class(slide, scheme, tmp_path, maps):
+def test_output_that_is_not_finite_is_not_taken_for_a_class(slide, scheme, tmp_path, maps):
     network = make("DMMNM3")
     with torch.no_grad():
         network.head[-1].bias[3] = torch.nan
@@ -353,9 +353,12 @@ def test_views_may_be_preprocessed_differently(slide, scheme, tmp_path):
     assert (found["labels"].read(0, 256, 256, 256) == expected).mean() > 0.999
 
 
-def test_numbers_of_threads_and_streams_are_no_part_of_a_results_settings():
-    assert InferenceOptions(readers=1, streams=1).decisive() == InferenceOptions(readers=7, streams=3).decisive()
-    assert InferenceOptions(batch_size=1).decisive() != InferenceOptions(batch_size=2).decisive()
+def test_numbers_of_threads_and_streams_are_no_output_settings():
+    assert (
+        InferenceOptions(readers=1, streams=1).output_settings()
+        == InferenceOptions(readers=7, streams=3).output_settings()
+    )
+    assert InferenceOptions(batch_size=1).output_settings() != InferenceOptions(batch_size=2).output_settings()
     with pytest.raises(ValueError, match="streams must be at least 1, not 0"):
         InferenceOptions(streams=0)
 

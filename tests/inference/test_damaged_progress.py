@@ -105,7 +105,7 @@ _FIRST = (
 @pytest.mark.parametrize(
     "damage", [pytest.param(name, marks=() if name in _FIRST else pytest.mark.all) for name in DAMAGE]
 )
-def test_damaged_progress_is_predicted_again_with_a_word(begun, scheme, tmp_path, caplog, damage):
+def test_damaged_progress_is_predicted_again_with_a_warning(begun, scheme, tmp_path, caplog, damage):
     damages, blocks, word = DAMAGE[damage]
     assert word
     assert len(lines_of(begun)) == 5
@@ -118,7 +118,7 @@ def test_damaged_progress_is_predicted_again_with_a_word(begun, scheme, tmp_path
     assert contents(tmp_path / "out" / "s") == begun.outputs
 
 
-def test_undamaged_progress_is_kept_without_a_word(begun, scheme, tmp_path, caplog):
+def test_undamaged_progress_is_kept_without_a_warning(begun, scheme, tmp_path, caplog):
     shutil.copytree(begun.out, tmp_path / "out")
     with caplog.at_level(logging.WARNING):
         run(str(begun.slide), tmp_path / "out", scheme, network := Stepwise())
@@ -154,7 +154,7 @@ def test_a_damaged_summary_is_refused_until_it_is_removed(begun, scheme, tmp_pat
     assert contents(tmp_path / "out" / "s") == begun.outputs
 
 
-def test_the_clock_and_the_zone_decide_nothing(begun, scheme, tmp_path, monkeypatch):
+def test_clock_and_time_zone_do_not_affect_outputs(begun, scheme, tmp_path, monkeypatch):
     """Files of a run may be from what is now the future: a clock was set back, or another machine's is ahead."""
     shutil.copytree(begun.out, tmp_path / "out")
     unfinished = tmp_path / "out" / "s" / ".unfinished"

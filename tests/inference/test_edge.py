@@ -17,7 +17,7 @@ from common.maps import TileGrid
 from common.outputs.blocks import label_areas
 from common.slides import FieldOfView
 from tests.conftest import write_pyramid
-from tests.outputs.test_sieve import canvas_of
+from tests.outputs.test_sieve import store_of
 
 EXACT = {"min_area": 0, "simplify": 0, "skip": []}
 SHAPE, DARK = (1000, 904), 480
@@ -112,13 +112,13 @@ def test_the_covered_part_is_what_lies_wholly_on_the_slide(pixel, covered):
 def test_areas_count_the_part_of_a_pixel_on_the_slide(tmp_path, block):
     """At 4 level-0 pixels to one, a slide of 10 x 15 has 2.5 x 3.75 pixels."""
     labels = np.array([[1, 1, 1, 1], [1, 2, 2, 1], [3, 3, 0, 5]], dtype=np.uint8)
-    areas = label_areas(canvas_of(tmp_path, labels, block), TileGrid((10, 15), (4.0, 4.0), 8, 1))
+    areas = label_areas(store_of(tmp_path, labels, block), TileGrid((10, 15), (4.0, 4.0), 8, 1))
     assert areas[:6].tolist() == [0.5, 3 + 0.75 + 1 + 0.75, 2, 1, 0, 0.5 * 0.75]
     assert areas.sum() == 150 / 16
 
 
-def test_areas_of_blocks_that_were_never_written_are_nobodys(tmp_path):
+def test_areas_of_blocks_that_were_never_written_belong_to_no_class(tmp_path):
     labels = np.zeros((3, 4), dtype=np.uint8)
     labels[0, 0] = 7
-    areas = label_areas(canvas_of(tmp_path, labels, 2), TileGrid((10, 15), (4.0, 4.0), 8, 1))
+    areas = label_areas(store_of(tmp_path, labels, 2), TileGrid((10, 15), (4.0, 4.0), 8, 1))
     assert (areas[0], areas[7]) == (150 / 16 - 1, 1)

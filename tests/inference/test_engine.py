@@ -59,7 +59,7 @@ def inferer(scheme, output_dir, **arguments) -> WholeSlideInferer:
 @pytest.mark.parametrize("snap", [0.03, 0.0])
 @pytest.mark.parametrize("mpp", [0.4979, 0.37])
 @pytest.mark.parametrize("stride", [64, 32])
-def test_blocks_give_the_patches_that_single_reads_give(tmp_path, views, snap, mpp, stride):
+def test_blocks_hold_the_pixels_of_patches_read_one_by_one(tmp_path, views, snap, mpp, stride):
     slide = open_slide(write_pyramid(tmp_path / "s.tif", [ramp(48, 48).repeat(9, 0).repeat(9, 1)], (mpp, mpp)))
     reader = PatchReader(views, fill="black", snap=snap)
     grid = TileGrid(slide.shape, slide.pixel(reader.actual_mpp(slide, 0.5)), 64, 3, stride)
@@ -108,22 +108,22 @@ def test_a_block_at_four_mpp_decodes_each_tile_once_per_level(tmp_path, monkeypa
             assert sum(at == level for at, _ in decoded) == tiles[0] * tiles[1]
 
 
-def test_the_label_map_is_what_the_network_says_target_by_target(phantom, scheme, network, tmp_path):
+def test_the_label_map_equals_the_networks_labels_target_by_target(phantom, scheme, network, tmp_path):
     slide = open_slide(phantom.slide)
     reader = PatchReader(VIEWS, fill="black")
     segmenter = Segmenter(
         network, [CPU], reader, TARGET, scheme, InferenceOptions(batch_size=7, block=5), lambda x: x / 255
     )
     found = segmenter.segment(slide, tmp_path, {})
-    canvas, grid = found.maps["labels"], found.grid
+    store, grid = found.maps["labels"], found.grid
     for row, column in ((0, 0), (13, 29), (47, 47), (20, 4)):
         patch = torch.from_numpy(reader.read(slide, grid.center(row, column)).astype(np.float32) / 255)
         with torch.no_grad():
             logits = network(patch[None])
-        part = canvas.read(row * 64, column * 64, 64, 64)
+        part = store.read(row * 64, column * 64, 64, 64)
         assert (part == scheme.labels_from_logits(logits)[0].numpy()).mean() > 0.9999
-    assert canvas.shape == slide.shape
-    assert (np.concatenate(list(canvas.bands(512))) > 0).all()
+    assert store.shape == slide.shape
+    assert (np.concatenate(list(store.bands(512))) > 0).all()
 
 
 def test_glass_within_targets_is_left_out_on_request(phantom, scheme, tmp_path):
@@ -269,7 +269,7 @@ def test_unknown_outputs_are_refused(scheme, tmp_path):
         inferer(scheme, tmp_path, outputs=["prediction.jpg"])
 
 
-def test_plans_cover_the_slide():
+def test_the_grid_covers_the_slide():
     grid = TileGrid((1000, 1301), (2.0, 2.0), 64, 4)
     assert grid.shape == (500, 651)
     assert grid.grid == (8, 11)

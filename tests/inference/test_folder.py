@@ -77,7 +77,7 @@ def test_a_summary_describes_kept_and_added_outputs(slide, scheme, tmp_path):
 
 
 def write(folder: SlideFolder, texts: dict[str, str], replace: bool) -> None:
-    with folder.held(), folder.written(replace=replace) as staged:
+    with folder.lock(), folder.written(replace=replace) as staged:
         for name, text in texts.items():
             (staged / name).write_text(text)
 
@@ -117,12 +117,12 @@ def test_a_run_that_is_killed_while_it_moves_outputs_leaves_the_rest_to_the_next
             die_after(step, patch)
             write(folder, _NEW, replace)
         found = texts_in(folder)
-        # A summary vouches for all that stands next to it.
+        # A summary certifies all outputs next to it.
         if found.get("summary.json") == "new":
             assert found == expected
         elif "summary.json" in found:
             assert _EARLIER.items() <= found.items()
-        with folder.held():
+        with folder.lock():
             # Until everything was whole, nothing was touched.
             assert texts_in(folder) == (expected if step else _EARLIER)
             assert {path.name for path in folder.path.iterdir()} == {".lock", *texts_in(folder)}
@@ -157,8 +157,8 @@ def test_a_lock_that_its_holder_removes_while_it_is_taken_does_not_count(tmp_pat
         flock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", after_its_removal)
-    with SlideFolder(path.parent).held():
+    with SlideFolder(path.parent).lock():
         assert next(first, None) is None
         assert path.exists()
-        with pytest.raises(FolderInUseError), SlideFolder(path.parent).held():
+        with pytest.raises(FolderInUseError), SlideFolder(path.parent).lock():
             pass

@@ -35,15 +35,15 @@ def check_stopped_and_resumed(whole: SimpleNamespace, folder: Path, number: sign
     result = stopped(log, whole.slide, out, number, moment)
     assert result.code == exit_code(number), result.said
     assert "Traceback" not in result.said
-    vouched = (out / "s" / "summary.json").exists()
+    finished = (out / "s" / "summary.json").exists()
     if number != signal.SIGKILL:
         said = f"{_SIGNALS[number]}. Finished slides, blocks and epochs are kept: the same command resumes"
         assert last_line(result.said) == said
         assert left_over(out) == []
-        if not vouched:
-            # Nothing under a final name is without the summary that vouches for it.
+        if not finished:
+            # No output has its final name before the summary that certifies it.
             assert [path.name for path in out.glob("s/*") if path.name != ".unfinished"] == []
-    if vouched:
+    if finished:
         assert {name: part for name, part in contents(out / "s").items() if not name.startswith(".")} == whole.outputs
     again = ended(log, segment, whole.slide, out)
     assert again.code == 0, again.said

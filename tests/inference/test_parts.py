@@ -37,10 +37,10 @@ def test_parts_of_a_slide_are_put_together_as_if_it_had_been_predicted_at_once(s
     inferer(tmp_path / "whole", scheme).segment_slide({"image": slide}, whole := Stepwise())
     parts = parts_of(slide, tmp_path / "parts", scheme, 4)
     together = inferer(tmp_path / "together", scheme)
-    # One is missing: its blocks are predicted here. Another comes twice, after a kill that cut the journal off.
+    # One is missing: its blocks are predicted here. Another comes twice, after a kill that cut the log off.
     together.adopt_parts({"image": slide}, Stepwise(), parts[:1])
-    with (tmp_path / "together" / "s" / ".unfinished" / "blocks.txt").open("a") as journal:
-        journal.write("12")
+    with (tmp_path / "together" / "s" / ".unfinished" / "blocks.txt").open("a") as log:
+        log.write("12")
     together.adopt_parts({"image": slide}, Stepwise(), [parts[0], *parts[2:]])
     together.segment_slide({"image": slide}, rest := Stepwise())
     assert whole.calls == 25

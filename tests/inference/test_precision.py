@@ -42,7 +42,7 @@ def test_gpus_that_only_emulate_bfloat16_run_float32(monkeypatch, native, dtype)
     assert resolve_dtype("auto", "cuda:0") == dtype
 
 
-def test_what_is_asked_for_is_run():
+def test_a_precision_that_is_named_is_run():
     assert [resolve_dtype(name, "cpu") for name in ("float32", "bfloat16", "float16")] == [
         "float32",
         "bfloat16",

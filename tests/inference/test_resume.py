@@ -1,4 +1,4 @@
-"""Stopped at any moment, the same command goes on."""
+"""A run that is stopped at any moment resumes by the same command."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {**files, "summary.json": json.dumps(summary).encode()}
 
 
-def test_a_stopped_slide_goes_on_where_it_was_and_ends_the_same(slide, scheme, tmp_path):
+def test_a_stopped_slide_resumes_where_it_was_and_ends_the_same(slide, scheme, tmp_path):
     run(slide, tmp_path / "whole", scheme, whole := Stepwise())
     with pytest.raises(RuntimeError, match="out of memory"):
         run(slide, tmp_path / "stopped", scheme, Stepwise(stop_after=11))
@@ -87,7 +87,7 @@ class StoppedMRN(MRN):
 
 
 @pytest.mark.parametrize("options", [{"context": "shared"}, {"context": "seamless"}, {"overlap": 0.5}])
-def test_a_network_of_several_resolutions_goes_on_and_ends_the_same(slide, scheme, tmp_path, options):
+def test_a_network_of_several_resolutions_resumes_and_ends_the_same(slide, scheme, tmp_path, options):
     views = [VIEW, FieldOfView(1.0, 64)]
     calls, few = {}, ("prediction.tif", "summary.json")
     for folder, stop_after in (("whole", 0), ("stopped", 9), ("stopped", 0)):
@@ -103,7 +103,7 @@ def test_a_network_of_several_resolutions_goes_on_and_ends_the_same(slide, schem
     assert contents(tmp_path / "stopped" / "s") == contents(tmp_path / "whole" / "s")
 
 
-def test_a_finished_slide_is_left_as_it_is_unless_asked_otherwise(slide, scheme, tmp_path):
+def test_a_finished_slide_is_skipped_unless_it_is_to_be_overwritten(slide, scheme, tmp_path):
     run(slide, tmp_path / "out", scheme, Stepwise())
     inferer, result = run(slide, tmp_path / "out", scheme, again := Stepwise())
     assert again.calls == 0
@@ -173,7 +173,7 @@ def test_overwriting_replaces_all_or_nothing(slide, scheme, tmp_path):
     assert "fill is 'black' there, 'white' now" in result["error"]
 
 
-def test_outputs_without_the_summary_that_vouches_for_them_do_not_count(slide, scheme, tmp_path):
+def test_outputs_without_their_summary_do_not_count(slide, scheme, tmp_path):
     run(slide, tmp_path / "out", scheme, Stepwise())
     expected = contents(tmp_path / "out" / "s")
     (tmp_path / "out" / "s" / "summary.json").unlink()
@@ -185,14 +185,14 @@ def test_outputs_without_the_summary_that_vouches_for_them_do_not_count(slide, s
     assert "holds the result of other settings" in run(slide, tmp_path / "out", scheme, Stepwise())[1]["error"]
 
 
-def test_a_journal_that_is_given_up_counts_no_more_before_its_arrays_go(tmp_path):
+def test_a_log_that_is_discarded_no_longer_counts_before_its_maps_are_removed(tmp_path):
     ProgressLog(tmp_path, {"a": 1}).begin()
     ProgressLog(tmp_path, {"a": 1}).mark_done(0, 0, 7)
     assert not ProgressLog(tmp_path, {"a": 2}, overwrite=True).resumed
     assert not ProgressLog(tmp_path, {"a": 1}).resumed
 
 
-def test_nothing_finished_is_nothing_to_lose(tmp_path):
+def test_a_log_without_blocks_is_replaced_by_one_of_other_settings(tmp_path):
     ProgressLog(tmp_path, {"a": 1}).begin()
     assert not ProgressLog(tmp_path, {"a": 2}).resumed
 
@@ -217,15 +217,15 @@ def test_an_output_that_cannot_be_made_is_refused_before_the_work(slide, scheme,
 
 
 def test_a_line_that_a_kill_cut_off_does_not_count(tmp_path):
-    journal = ProgressLog(tmp_path, {"a": 1})
-    assert journal.begin() == {}
-    journal.mark_done(0, 128, 0)
-    journal.mark_done(256, 0, 0xFFFFFFFF)
+    log = ProgressLog(tmp_path, {"a": 1})
+    assert log.begin() == {}
+    log.mark_done(0, 128, 0)
+    log.mark_done(256, 0, 0xFFFFFFFF)
     with (tmp_path / "blocks.txt").open("a") as file:
         file.write("256 1")
-    journal = ProgressLog(tmp_path, {"a": 1})
-    assert journal.begin() == {(0, 128): 0, (256, 0): 0xFFFFFFFF}
-    journal.mark_done(512, 0, 5)
+    log = ProgressLog(tmp_path, {"a": 1})
+    assert log.begin() == {(0, 128): 0, (256, 0): 0xFFFFFFFF}
+    log.mark_done(512, 0, 5)
     assert ProgressLog(tmp_path, {"a": 1}).begin() == {(0, 128): 0, (256, 0): 0xFFFFFFFF, (512, 0): 5}
     with pytest.raises(SettingsError, match=r"a is 1 there, 2 now; b\[0\] is not set there, 7 now"):
         ProgressLog(tmp_path, {"a": 2, "b": [7]})

@@ -59,17 +59,17 @@ def probabilities(slide, folder, network, scheme, **options) -> np.ndarray:
     return run.segment(slide, folder, {}, ("labels", "probabilities")).maps["probabilities"].array[:].astype(int)
 
 
-def of_patch(slide, network, scheme, top: int, left: int, moves=((0, False),)) -> np.ndarray:
-    """255 times the probabilities of a patch, the mean over turns and mirrorings of the slice and its tile."""
+def of_patch(slide, network, scheme, top: int, left: int, transforms=((0, False),)) -> np.ndarray:
+    """255 times the probabilities of a patch, the mean over rotations and flips of the slice and its tile."""
     patch = PatchReader(VIEWS).read(slide, (top + SIDE / 2, left + SIDE / 2)).astype(np.float32) / 255
     total = 0
-    for turns, mirrored in moves:
-        moved = np.rot90(patch[:, :, ::-1] if mirrored else patch, turns, (1, 2)).copy()
+    for k, flipped in transforms:
+        moved = np.rot90(patch[:, :, ::-1] if flipped else patch, k, (1, 2)).copy()
         with torch.no_grad():
             said = scheme.probabilities(network(torch.from_numpy(moved)[None]))[0].numpy()
-        said = np.rot90(said, -turns, (1, 2))
-        total = total + (said[:, :, ::-1] if mirrored else said)
-    return 255 * np.asarray(total) / len(moves)
+        said = np.rot90(said, -k, (1, 2))
+        total = total + (said[:, :, ::-1] if flipped else said)
+    return 255 * np.asarray(total) / len(transforms)
 
 
 @pytest.mark.parametrize("fusion", ["attention", *(pytest.param(f, marks=pytest.mark.all) for f in ("concat", "add"))])
@@ -120,17 +120,17 @@ def test_overlapping_slices_take_the_tile_of_their_centre(slide, scheme, tmp_pat
     assert abs(shared[:, : SIDE // 2, : SIDE // 2] - expected).max() <= 1
 
 
-def test_a_tile_turns_with_its_slices(slide, scheme, tmp_path):
+def test_a_tile_is_rotated_with_its_slices(slide, scheme, tmp_path):
     network = make("add")
     found = probabilities(slide, tmp_path, network, scheme, context="shared", symmetries="all", block=5)
-    moves = [(turns, mirrored) for turns in range(4) for mirrored in (False, True)]
+    transforms = [(k, flipped) for k in range(4) for flipped in (False, True)]
     for top, left in ((0, 0), (256, 384), (320, 576)):
-        expected = of_patch(slide, network, scheme, top, left, moves)
+        expected = of_patch(slide, network, scheme, top, left, transforms)
         part = found[:, top : top + SIDE, left : left + SIDE]
         assert abs(part - expected[:, : part.shape[1], : part.shape[2]]).max() <= 1
 
 
-def test_tiles_without_a_wanted_slice_are_not_encoded(slide, scheme, tmp_path):
+def test_tiles_without_a_selected_slice_are_not_encoded(slide, scheme, tmp_path):
     network = make("attention")
     network.context_encoder = Counting(network.context_encoder)
     mask = np.zeros((7, 11), dtype=bool)

@@ -42,7 +42,7 @@ def corners(path):
     return sorted(found)
 
 
-def test_polygons_count_from_either_corner_and_are_read_as_what_they_say(slide, scheme, tmp_path, caplog):
+def test_polygons_count_from_either_corner_and_are_read_by_their_origin(slide, scheme, tmp_path, caplog):
     maps = {}
     for origin in ("slide", "bounds"):
         with caplog.at_level(logging.INFO):
@@ -64,7 +64,7 @@ def test_polygons_count_from_either_corner_and_are_read_as_what_they_say(slide, 
     assert (tmp_path / "slide" / prediction).read_bytes() == (tmp_path / "bounds" / prediction).read_bytes()
 
 
-def test_bounds_that_cannot_be_are_refused_before_the_slide_is_segmented(slide, scheme, tmp_path, monkeypatch):
+def test_impossible_bounds_are_refused_before_the_slide_is_segmented(slide, scheme, tmp_path, monkeypatch):
     with open_slide(slide) as opened:
         damaged = {**opened.properties, "openslide.bounds-height": "4000"}
     monkeypatch.setattr("openslide.OpenSlide.properties", damaged)
@@ -76,8 +76,8 @@ def test_bounds_that_cannot_be_are_refused_before_the_slide_is_segmented(slide, 
 
 
 def test_the_origin_is_an_option_of_polygons_that_earlier_runs_had_as_well(scheme):
-    assert PolygonOptions.of({"origin": "bounds"}).settings(scheme)["origin"] == "bounds"
+    assert PolygonOptions.from_config({"origin": "bounds"}).settings(scheme)["origin"] == "bounds"
     # What was written before there was this option resumes.
     assert "origin" not in PolygonOptions().settings(scheme)
     with pytest.raises(ValueError, match="polygons: origin must be one of slide, bounds, not 'qupath'"):
-        PolygonOptions.of({"origin": "qupath"})
+        PolygonOptions.from_config({"origin": "qupath"})

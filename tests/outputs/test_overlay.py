@@ -8,10 +8,11 @@ from PIL import Image
 
 from common.classes import ClassScheme
 from common.maps import MapStore, TileGrid
-from common.outputs.overlay import blend, letter_size, wrapped, write_overlay
+from common.outputs.overlay import blend, letter_size, overview, wrapped, write_overlay
 from common.outputs.panels import panels
-from common.outputs.pyramid import write_image_pyramid
+from common.outputs.pyramid import write_image_pyramid, write_label_pyramid
 from common.outputs.scale_bar import bar_length, bar_text, draw_scale_bar, font
+from common.reports.html.slides import _layers
 from common.slides import open_slide
 
 GREY = 180
@@ -83,7 +84,7 @@ def test_a_bar_is_1_2_or_5_of_its_unit(um, length, text):
 
 
 @pytest.mark.parametrize("ground", [0, 128, 255])
-def test_the_bar_is_as_long_as_it_says_on_any_ground(ground):
+def test_the_bar_is_as_long_as_it_says_on_any_background(ground):
     """1,000 pixels at 2 µm/px: a fifth is 400 µm, the nearest round length 500 µm, 250 pixels."""
     picture = Image.new("RGB", (1000, 600), (ground, ground, ground))
     draw_scale_bar(picture, 2.0, 20)
@@ -111,3 +112,21 @@ def test_labels_can_be_left_clear(scheme):
     assert (mixed[0, [0, 2]] == 100).all()
     assert mixed[0, 1].tolist() == [160, 70, 70]
     assert mixed[0, 3].tolist() == [80, 135, 90]
+
+
+def test_the_overlay_and_the_page_show_the_slide_at_the_pixels_of_its_map(tmp_path, scheme):
+    """Also where the map's last row and column extend over the slide's edge."""
+    path = tmp_path / "s.png"
+    image = np.random.default_rng(0).integers(0, 256, (65, 97, 3), dtype=np.uint8)
+    Image.fromarray(image).save(path)
+    with open_slide(path, mpp=0.5) as slide:
+        grid = TileGrid(slide.shape, slide.pixel(1.0), 64, 1)
+        store = MapStore(tmp_path / "labels", grid.shape, grid.chunk)
+        shown = overview(slide, store, grid, 100).tissue
+    assert shown.shape == (33, 49, 3)
+    averaged = image[:64, :96].reshape(32, 2, 48, 2, 3).mean(axis=(1, 3))
+    assert np.abs(shown[:32, :48] - averaged).max() <= 1
+    write_label_pyramid(tmp_path / "prediction.tif", store.bands(512), store.shape, 1.0, scheme)
+    summary = {"settings": {"slide": {"bytes": path.stat().st_size}}, "label_map": {"shape": [33, 49], "mpp": 1.0}}
+    tissue, _ = _layers(tmp_path / "prediction.tif", {"image": str(path), "mpp": 0.5}, summary, 100)
+    assert np.array_equal(tissue, shown)

@@ -14,7 +14,7 @@ from common.outputs.polygon_options import PolygonOptions
 from common.outputs.sieve import sieved
 
 
-def canvas_of(folder, labels: np.ndarray, block: int) -> MapStore:
+def store_of(folder, labels: np.ndarray, block: int) -> MapStore:
     store = MapStore(folder / f"labels{block}", labels.shape, block)
     for top in range(0, labels.shape[0], block):
         for left in range(0, labels.shape[1], block):
@@ -63,9 +63,9 @@ def noisy() -> np.ndarray:
 
 
 @pytest.mark.parametrize(("block", "reach"), [(32, 128), (64, 7), (100, 128), (256, 128)])
-def test_the_result_is_that_of_the_whole_map_wherever_blocks_lie(noisy, tmp_path, block, reach):
+def test_the_result_does_not_depend_on_blocks(noisy, tmp_path, block, reach):
     wanted, regions, pixels = expected(noisy, 60)
-    found = result(canvas_of(tmp_path, noisy, block), 60, reach=reach)
+    found = result(store_of(tmp_path, noisy, block), 60, reach=reach)
     assert pixels.sum() > 5000
     assert np.array_equal(found[0], wanted)
     assert np.array_equal(found[1], regions)
@@ -79,7 +79,7 @@ def test_a_region_counts_with_its_parts_in_other_blocks(tmp_path):
     labels[9:11, 18:22] = 3
     # Around a corner of blocks, through all four of them.
     labels[18:22, 18:22] = 4
-    found, regions, pixels, _ = result(canvas_of(tmp_path, labels, 10), 16)
+    found, regions, pixels, _ = result(store_of(tmp_path, labels, 10), 16)
     assert np.array_equal(found, np.where(labels == 3, 1, labels))
     assert regions[3] == 1
     assert pixels[3] == 8
@@ -90,7 +90,7 @@ def test_holes_of_label_0_are_filled_and_large_ones_stay(tmp_path):
     labels = np.full((40, 40), 5, dtype=np.uint8)
     labels[3:5, 3:5] = 0
     labels[20:30, 20:30] = 0
-    found, regions, pixels, _ = result(canvas_of(tmp_path, labels, 16), 50)
+    found, regions, pixels, _ = result(store_of(tmp_path, labels, 16), 50)
     assert (found[3:5, 3:5] == 5).all()
     assert (found[20:30, 20:30] == 0).all()
     assert (regions[0], pixels[0]) == (1, 4)
@@ -98,7 +98,7 @@ def test_holes_of_label_0_are_filled_and_large_ones_stay(tmp_path):
 
 def test_a_speck_between_two_regions_is_divided_between_them(tmp_path):
     row = np.array([1] * 12 + [3] * 4 + [2] * 12, dtype=np.uint8)
-    found = result(canvas_of(tmp_path, np.stack([row] * 3), 5), 13)[0]
+    found = result(store_of(tmp_path, np.stack([row] * 3), 5), 13)[0]
     assert found.tolist() == [[1] * 14 + [2] * 14] * 3
 
 
@@ -113,16 +113,16 @@ def test_blocks_that_were_never_written_are_label_0_of_their_size(tmp_path):
     assert regions.tolist() == [0, 1] + [0] * 254
 
 
-def test_of_nothing_but_small_regions_nothing_is_kept(tmp_path):
+def test_if_all_regions_are_small_none_is_kept(tmp_path):
     labels = (np.indices((20, 20)).sum(axis=0) % 2 + 1).astype(np.uint8)
-    found, regions, pixels, empty = result(canvas_of(tmp_path, labels, 8), 2)
+    found, regions, pixels, empty = result(store_of(tmp_path, labels, 8), 2)
     assert empty
     assert not found.any()
     assert (regions[1], regions[2], pixels[1] + pixels[2]) == (200, 200, 400)
 
 
 def test_its_folders_are_removed(noisy, tmp_path):
-    store = canvas_of(tmp_path, noisy, 64)
+    store = store_of(tmp_path, noisy, 64)
     with pytest.raises(RuntimeError, match="stopped"), sieved(store, 60):
         raise RuntimeError("stopped")
     assert [path.name for path in tmp_path.iterdir()] == ["labels64"]
@@ -142,14 +142,14 @@ def parts_on_slide(shape):
 
 
 @pytest.mark.parametrize("block", [32, 100, 256])
-def test_of_pixels_at_the_slides_edge_the_part_on_the_slide_counts(noisy, tmp_path, block):
+def test_pixels_at_the_slides_edge_count_by_their_part_on_the_slide(noisy, tmp_path, block):
     assert EDGE.shape == noisy.shape
     labels = noisy.copy()
     # Sixty pixels along the edge are 22 of the slide, and sixty within it are sixty.
     labels[-1, :60], labels[100, 20:80] = 5, 5
     labels[-2, :61] = labels[99, 19:81] = labels[101, 19:81] = 4
     wanted, regions, pixels = expected(labels, 60, parts_on_slide(labels.shape))
-    store = canvas_of(tmp_path, labels, block)
+    store = store_of(tmp_path, labels, block)
     found = result(store, 60, grid=EDGE)
     assert np.array_equal(found[0], wanted)
     assert np.array_equal(found[1], regions)
@@ -159,7 +159,7 @@ def test_of_pixels_at_the_slides_edge_the_part_on_the_slide_counts(noisy, tmp_pa
 
 @pytest.mark.parametrize("min_area", [0.0, 60.0])
 def test_areas_of_polygons_of_what_is_merged_and_of_classes_agree(noisy, scheme, tmp_path, min_area):
-    store = canvas_of(tmp_path, noisy, 64)
+    store = store_of(tmp_path, noisy, 64)
     options = PolygonOptions(min_area=min_area, simplify=0, skip=[])
     said = write_polygons(tmp_path / "p.geojson", store, EDGE, 1.0, scheme, options)
     drawn = np.zeros(256)

@@ -11,11 +11,11 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from common.cohort.staging import look_up
 from common.data import build_patch_index
+from common.inference.slide_run import slide_settings
 from common.outputs.dicom import _uid
 from common.slides import FieldOfView, PatchReader, SlideError, open_slide, pixels_key, slide_state
 from common.slides.dicom_header import _series_uid as series_of_file
 from common.slides.dicom_header import series_uid
-from common.superpixels.baseline import _of_slide
 from common.training.iterative import _slide_record
 from tests.inference.children import ended
 from tests.inference.test_resume import Stepwise, run
@@ -60,7 +60,7 @@ def test_every_key_of_a_slide_changes_with_any_of_its_files(slide):
                 pixels_key(entry),
                 look_up(str(main)).identity,
                 _slide_record(entry),
-                _of_slide(opened, entry)["slide"],
+                slide_settings(opened)["slide"],
                 _uid(opened),
             ]
 

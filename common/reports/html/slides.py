@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image
 
 from ...classes import hex_color
+from ...outputs.overlay import read_at_map
 from ...slides import SlideError, open_entry, slide_state
 
 logger = logging.getLogger(__name__)
@@ -122,18 +123,15 @@ def slide_view(folder: Path, name: str, items: Mapping[str, Mapping[str, Any]], 
 def _layers(
     path: Path, item: Mapping[str, Any], summary: Mapping[str, Any], longest: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the slide and its label map, ``(h, w, 3)`` and ``(h, w)``, both on the map's pixels."""
+    """Return the slide at the pixels of its label map, ``(h, w, 3)``, and the label map, ``(h, w)``."""
     labels, step = _thumbnail(path, longest)
     segmented = summary["settings"]["slide"]
     if slide_state(item["image"]).size != segmented["bytes"]:
         problem = f"it is not the file that was segmented ({segmented['bytes']:,} bytes)"
         raise SlideError(item["image"], problem, "Give the slide that was")
     with open_entry(item) as slide:
-        height, width = labels.shape
-        across = (slide.shape[0] / summary["label_map"]["shape"][0], slide.shape[1] / summary["label_map"]["shape"][1])
         mpp = summary["label_map"]["mpp"] * step
-        center = (height * step / 2 * across[0], width * step / 2 * across[1])
-        return slide.read(center, mpp, (height, width), snap=0), labels
+        return read_at_map(slide, mpp, slide.pixel(mpp), labels.shape), labels
 
 
 def _thumbnail(path: Path, longest: int) -> tuple[np.ndarray, int]:
