@@ -21,7 +21,7 @@ from .dataset import MultiMagnificationPatchDataset, SlideDataset
 from .draws import Draw, NumberedDraws
 from .folders import datalist_from_folders
 from .folds import write_folds
-from .index import PatchIndex, build_patch_index
+from .index import PatchIndex, TargetGrid, build_patch_index
 from .load import LoadMultiMagnificationPatchd
 from .normalize import NormalizeStainsd
 from .output_names import output_name, output_names
@@ -47,6 +47,7 @@ __all__ = [
     "RandStyledSlided",
     "SlideDataset",
     "SlideStore",
+    "TargetGrid",
     "all_sections",
     "balance_by_elastic_deformation",
     "build_patch_index",

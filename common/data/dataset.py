@@ -18,7 +18,7 @@ from .choice import PatchChoice, PatchesPerClass
 from .class_weights import class_weights
 from .datalist import one_per_slide, read_as, slide_items
 from .draws import Draw
-from .index import PatchIndex, build_patch_index
+from .index import PatchIndex, TargetGrid, build_patch_index
 from .output_names import output_names
 from .packing import PackedPatches
 from .processes import share_out
@@ -88,9 +88,8 @@ class MultiMagnificationPatchDataset(Dataset):
         self.data, self.scheme, self.transform, self.seed = list(data), scheme, transform, seed
         reader = PatchReader(fields_of_view, snap=snap)
         tile = None if within is None else FieldOfView.of(within)
-        before = build_patch_index(
-            self.data, scheme, reader, FieldOfView.of(target), min_labelled, stride, cache_dir, within=tile
-        )
+        grid = TargetGrid(reader, FieldOfView.of(target), min_labelled, stride, tile)
+        before = build_patch_index(self.data, scheme, grid, cache_dir)
         if otsu:
             before = before.of_rows(_on_tissue(before, FieldOfView.of(target), reader, self.data))
         if chosen is not None:

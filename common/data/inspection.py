@@ -20,7 +20,7 @@ from .choice import PatchChoice, PatchesPerClass
 from .class_map import NamesInUse, names_in_use, unknown_names_remark
 from .datalist import SECTIONS, load_datalist
 from .dataset import MultiMagnificationPatchDataset
-from .index import build_patch_index
+from .index import TargetGrid, build_patch_index
 from .origin import Outlines, origin_evidence, says_origin
 from .store import PSEUDO_LABEL, SlideStore
 
@@ -318,10 +318,10 @@ class _Inspector:
     ) -> pd.DataFrame:
         """Return the kept targets of a slide; a slide without one is advice, as others may have some."""
         target, within = FieldOfView.of(settings.target), settings.within
-        given = (self.scheme, reader, target, settings.min_labelled, settings.stride, self.cache, store)
+        tile = None if within is None else FieldOfView.of(within)
+        grid = TargetGrid(reader, target, settings.min_labelled, settings.stride, tile)
         try:
-            tile = None if within is None else FieldOfView.of(within)
-            return build_patch_index([found.entry], *given, within=tile).rows
+            return build_patch_index([found.entry], self.scheme, grid, self.cache, store).rows
         except ValueError:
             # Labels that could be drawn can be indexed: what is left is that there are too few of them.
             if found.labels is None:

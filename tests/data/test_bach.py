@@ -13,7 +13,15 @@ import pytest
 import shapely
 
 from common.annotations import AnnotatedRegion, read_annotations, write_asap_xml, write_imagescope_xml
-from common.data import PatchChoice, PatchIndex, SlideStore, build_patch_index, datalist_from_bach, load_datalist
+from common.data import (
+    PatchChoice,
+    PatchIndex,
+    SlideStore,
+    TargetGrid,
+    build_patch_index,
+    datalist_from_bach,
+    load_datalist,
+)
 from common.data.index import _in_one
 from common.phantom import BACH_CLASSES
 from common.slides import FieldOfView, PatchReader, open_slide
@@ -198,13 +206,13 @@ def test_81_slices_of_a_tile_are_trained_on_and_none_across_its_border(tmp_path,
         "unannotated": {"class": "stroma", "within": "slide"},
     }
     tile = FieldOfView(5.0, 50)
-    index = build_patch_index([item], scheme, reader, FieldOfView(1.0, 50), stride=25, within=tile)
+    index = build_patch_index([item], scheme, TargetGrid(reader, FieldOfView(1.0, 50), stride=25, within=tile))
     # A slide of 2 x 2 tiles of 500 level-0 pixels.
     tiles = index.rows.groupby([index.rows["row"] // 500, index.rows["column"] // 500]).size()
     assert tiles.tolist() == [81] * 4
     places = sorted(set(index.rows["row"]))
     assert places == [50.0 + 50 * number for number in range(19) if number != 9]
-    with_all = build_patch_index([item], scheme, reader, FieldOfView(1.0, 50), stride=25)
+    with_all = build_patch_index([item], scheme, TargetGrid(reader, FieldOfView(1.0, 50), stride=25))
     assert len(with_all.rows) == 20 * 20
 
 

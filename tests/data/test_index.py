@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from common.data import (
     PackedPatches,
     PatchIndex,
     SlideDataset,
+    TargetGrid,
     balance_by_elastic_deformation,
     build_patch_index,
     load_datalist,
@@ -45,8 +47,8 @@ def entry(tmp_path, scheme):
     return {"image": str(tmp_path / "slide.png"), "label": str(tmp_path / "slide.geojson"), "mpp": 0.5}
 
 
-def index(entry, scheme, **arguments):
-    return build_patch_index([entry], scheme, PatchReader(VIEWS), TARGET, **arguments)
+def index(entry, scheme, cache_dir=None, **settings):
+    return build_patch_index([entry], scheme, TargetGrid(PatchReader(VIEWS), TARGET, **settings), cache_dir)
 
 
 def test_targets_with_more_than_one_percent_annotated_are_kept(entry, scheme):
@@ -72,6 +74,16 @@ def test_the_index_is_cached_by_content(entry, scheme, tmp_path, monkeypatch):
     monkeypatch.undo()
     write_geojson(tmp_path / "slide.geojson", [AnnotatedRegion(1, shapely.box(0, 0, 64, 64))], scheme)
     assert index(entry, scheme, cache_dir=tmp_path / "cache").pixels_per_class() == [4096, 0, 0, 0, 0, 0]
+
+
+def test_the_settings_in_the_keys_of_cached_tables_are_those_of_earlier_versions():
+    """Otherwise every table on users' disks would be made again."""
+    plain = {"mpp": 0.5, "size": 64, "anchor": "center"}
+    tile = {"mpp": 2.0, "size": 96, "anchor": "tile"}
+    grid = TargetGrid(PatchReader([plain, {**plain, "mpp": 1.0}]), FieldOfView(**plain))
+    assert grid.settings() == [plain, 64, 0.01, [plain, {**plain, "mpp": 1.0}], 0.03, None]
+    other = replace(grid, min_labelled=0, stride=16, within=FieldOfView(**tile))
+    assert other.settings() == [plain, 16, 0, [plain, {**plain, "mpp": 1.0}], 0.03, tile]
 
 
 def test_patches_and_labels_meet_pixel_by_pixel(tmp_path, scheme):

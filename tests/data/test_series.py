@@ -25,6 +25,7 @@ from common.data import (
     PackedPatches,
     SlideDataset,
     SlideStore,
+    TargetGrid,
     build_patch_index,
     load_datalist,
     one_per_slide,
@@ -124,7 +125,7 @@ def test_no_cache_is_shared(path, tmp_path, scheme):
     assert pixels_key(entries[0]) != pixels_key(entries[1])
     assert pixels_key({"image": path}) == [*pixels_key(entries[0])[:2], None, None]
     for one in entries:
-        build_patch_index([one], scheme, PatchReader([VIEW]), VIEW, cache_dir=tmp_path / "index")
+        build_patch_index([one], scheme, TargetGrid(PatchReader([VIEW]), VIEW), tmp_path / "index")
     assert len(list((tmp_path / "index").glob("*.csv"))) == 2
     load = LoadMultiMagnificationPatchd("image", [VIEW], target=VIEW, scheme=scheme)
     packed = PackedPatches(tmp_path / "packed", [load], {})

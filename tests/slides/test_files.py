@@ -10,7 +10,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from common.cohort.staging import look_up
-from common.data import build_patch_index
+from common.data import TargetGrid, build_patch_index
 from common.outputs.dicom import _uid
 from common.slides import FieldOfView, PatchReader, SlideError, open_slide, pixels_key, slide_state
 from common.slides.dicom_header import _series_uid as series_of_file
@@ -83,9 +83,10 @@ def test_a_slide_of_which_another_file_changed_is_indexed_again(slide, scheme, t
     main, other = slide
     entry = {"image": str(main), "unannotated": {"class": "stroma", "within": "slide"}}
     target = FieldOfView(0.5, 64)
+    grid = TargetGrid(PatchReader([target]), target)
 
     def tables() -> int:
-        build_patch_index([entry], scheme, PatchReader([target]), target, cache_dir=tmp_path / "cache")
+        build_patch_index([entry], scheme, grid, tmp_path / "cache")
         return len(list((tmp_path / "cache").iterdir()))
 
     assert [tables(), tables()] == [1, 1]
