@@ -93,7 +93,7 @@ class ScopedLabels(LabelSource):
         assert self.unannotated is not None
         at = []
         for axis in (0, 1):
-            step = slide.pixel(mpp)[axis]
+            step = slide.level0_pixels(mpp)[axis]
             at.append(center[axis] + (np.arange(shape[axis]) + 0.5 - shape[axis] / 2) * step)
         on_slide = [(a >= 0) & (a < full) for a, full in zip(at, slide.shape, strict=True)]
         counted = on_slide[0][:, None] & on_slide[1][None]

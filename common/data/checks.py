@@ -37,7 +37,7 @@ def check_views(
     Raises:
         ValueError: says what to change.
     """
-    views = [FieldOfView.of(view) for view in fields_of_view]
+    views = [FieldOfView.from_config(view) for view in fields_of_view]
     ratios = tuple(view.mpp / views[0].mpp for view in views)
     wanted = tuple(getattr(network, "views", ratios))
     name = type(network).__name__
@@ -51,7 +51,7 @@ def check_views(
             f"mpp to "
             f"{', '.join(f'{views[0].mpp * want:g}' for want in wanted)}"
         )
-    _check_output(network, views, FieldOfView.of(target), scheme, upsampling)
+    _check_output(network, views, FieldOfView.from_config(target), scheme, upsampling)
 
 
 def _check_output(

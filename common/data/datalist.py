@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..literal import as_path
-from ..slides import image_of, series_of, slide_keys
+from ..slides import image_and_series, parse_series, slide_keys
 from .dicom_series import one_of_each_slide, slides_of_folder
 from .tables import mpp_of, text_of
 
@@ -86,7 +86,7 @@ def with_numbers(item: dict[str, Any], place: str) -> dict[str, Any]:
         ValueError: one of them is none; names it and ``place``.
     """
     numbers: dict[str, Any] = {}
-    for name, number_of in (("mpp", mpp_of), ("series", series_of)):
+    for name, number_of in (("mpp", mpp_of), ("series", parse_series)):
         if item.get(name) is None:
             continue
         try:
@@ -189,7 +189,7 @@ def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         for field in ("mpp", "backend", "series"):
             given, other = merged[key].get(field), item.get(field)
-            if given != other and not (field == "series" and image_of(merged[key]) == image_of(item)):
+            if given != other and not (field == "series" and image_and_series(merged[key]) == image_and_series(item)):
                 raise ValueError(
                     f"{key[0]}: entries with different {field} ({given}, {other}). Give all entries of a slide the same"
                 )

@@ -87,11 +87,11 @@ class MultiMagnificationPatchDataset(Dataset):
     ) -> None:
         self.data, self.scheme, self.transform, self.seed = list(data), scheme, transform, seed
         reader = PatchReader(fields_of_view, snap=snap)
-        tile = None if within is None else FieldOfView.of(within)
-        grid = TargetGrid(reader, FieldOfView.of(target), min_labelled, stride, tile)
+        tile = None if within is None else FieldOfView.from_config(within)
+        grid = TargetGrid(reader, FieldOfView.from_config(target), min_labelled, stride, tile)
         before = build_patch_index(self.data, scheme, grid, cache_dir)
         if otsu:
-            before = before.of_rows(_on_tissue(before, FieldOfView.of(target), reader, self.data))
+            before = before.of_rows(_on_tissue(before, FieldOfView.from_config(target), reader, self.data))
         if chosen is not None:
             before = chosen.of(before)
         self.allow_missing = allow_missing
@@ -103,7 +103,7 @@ class MultiMagnificationPatchDataset(Dataset):
             plot_class_balance(before, self.index, scheme, balance_plot)
             logger.info("labelled pixels before and after balancing: %s", balance_plot)
         self._elsewhere = _centres_elsewhere(self.index, reader, self.data, seed) if elsewhere else None
-        self._on_tissue = _on_tissue(self.index, FieldOfView.of(target), reader, self.data) if tissue else None
+        self._on_tissue = _on_tissue(self.index, FieldOfView.from_config(target), reader, self.data) if tissue else None
         self._packed = packed
         if packed is not None:
             packed.pack(self.data, self.index)
@@ -188,7 +188,7 @@ def _centres_elsewhere(
         here = np.nonzero(slides == number)[0]
         last = (slide.shape[0] - 1.0, slide.shape[1] - 1.0)
         corners = np.array([[0, 0], [0, last[1]], [last[0], 0], last])
-        extent = max(slide.pixel(reader.fields_of_view[-1].extent))
+        extent = max(slide.level0_pixels(reader.fields_of_view[-1].extent))
         for position in here:
             distance = np.abs(centres[here] - centres[position]).max(axis=1)
             far = here[distance >= extent]
@@ -211,7 +211,7 @@ def _on_tissue(
     def of_slide(number: int) -> list[bool]:
         slide = store.slide(data[number])
         mask = tissue_mask(slide)
-        height, width = slide.pixel(reader.actual_mpp(slide, target.mpp) * target.size)
+        height, width = slide.level0_pixels(reader.effective_mpp(slide, target.mpp) * target.size)
         corners = centres[slides == number] - (height / 2, width / 2)
         return [mask.any(top, left, height, width) for top, left in corners.tolist()]
 

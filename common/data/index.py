@@ -85,21 +85,21 @@ class TargetGrid:
 
     def mpp_on(self, slide: Slide) -> float:
         """Return the µm/px at which the targets of a slide are read."""
-        return self.reader.actual_mpp(slide, self.target.mpp)
+        return self.reader.effective_mpp(slide, self.target.mpp)
 
     def extent_on(self, slide: Slide) -> tuple[float, float]:
         """Return height and width of a target in level-0 pixels."""
-        down, across = slide.pixel(self.mpp_on(slide))
+        down, across = slide.level0_pixels(self.mpp_on(slide))
         return self.target.size * down, self.target.size * across
 
     def corners_on(self, slide: Slide) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows and the columns of the targets' top left corners, in level-0 pixels."""
         stride = self.stride or self.target.size
-        steps = [stride * side for side in slide.pixel(self.mpp_on(slide))]
+        steps = [stride * side for side in slide.level0_pixels(self.mpp_on(slide))]
         tops, lefts = (np.arange(0, length, step) for length, step in zip(slide.shape, steps, strict=True))
         if self.within is None:
             return tops, lefts
-        tile = slide.pixel(self.reader.actual_mpp(slide, self.within.mpp) * self.within.size)
+        tile = slide.level0_pixels(self.reader.effective_mpp(slide, self.within.mpp) * self.within.size)
         height, width = self.extent_on(slide)
         return tops[_in_one_tile(tops, height, tile[0])], lefts[_in_one_tile(lefts, width, tile[1])]
 

@@ -284,11 +284,13 @@ class _Inspector:
     def _draw(self, found: InspectedSlide, slide: Slide, store: SlideStore) -> Exception | None:
         """Draw the whole slide and its labels; return why that is not possible."""
         mpp = max(max(slide.shape) * slide.mpp / self.thumbnail, slide.mpp)
-        height, width = (max(1, round(side / step)) for side, step in zip(slide.shape, slide.pixel(mpp), strict=True))
+        height, width = (
+            max(1, round(side / step)) for side, step in zip(slide.shape, slide.level0_pixels(mpp), strict=True)
+        )
         center = (slide.shape[0] / 2, slide.shape[1] / 2)
         fault = None
         try:
-            found.thumbnail = slide.read(center, mpp, (height, width), snap=0)
+            found.thumbnail = slide.read(center, mpp, (height, width), level_tolerance=0)
         except (UnreadableFileError, ValueError) as error:
             fault = error
         try:
@@ -300,12 +302,15 @@ class _Inspector:
     def _read(self, found: InspectedSlide, slide: Slide, store: SlideStore) -> None:
         """Measure the labelled area per class, and read the pixels around it."""
         settings = self.settings.get(found.section, self.settings["validation"])
-        reader, target = PatchReader(settings.fields_of_view, snap=settings.snap), FieldOfView.of(settings.target)
+        reader, target = (
+            PatchReader(settings.fields_of_view, snap=settings.snap),
+            FieldOfView.from_config(settings.target),
+        )
         found.advice += _misplaced(slide, found, reader, store)
         found.advice += _origin_advice(slide, found.entry, store)
         rows = self._index(found, settings, reader, store)
         found.targets = len(rows)
-        mm2 = (reader.actual_mpp(slide, target.mpp) / 1000) ** 2
+        mm2 = (reader.effective_mpp(slide, target.mpp) / 1000) ** 2
         found.annotated = {name: float(rows[name].sum()) * mm2 for name in self.scheme.names}
         centres = rows[["row", "column"]].to_numpy()
         if 0 <= self.patches < len(centres):
@@ -317,8 +322,8 @@ class _Inspector:
         self, found: InspectedSlide, settings: PatchSettings, reader: PatchReader, store: SlideStore
     ) -> pd.DataFrame:
         """Return the kept targets of a slide; a slide without one is advice, as others may have some."""
-        target, within = FieldOfView.of(settings.target), settings.within
-        tile = None if within is None else FieldOfView.of(within)
+        target, within = FieldOfView.from_config(settings.target), settings.within
+        tile = None if within is None else FieldOfView.from_config(within)
         grid = TargetGrid(reader, target, settings.min_labelled, settings.stride, tile)
         try:
             return build_patch_index([found.entry], self.scheme, grid, self.cache, store).rows
@@ -431,7 +436,7 @@ def _class_advice(slides: Sequence[InspectedSlide], scheme: ClassScheme, trainin
     for name in scheme.names if trained else ():
         areas = [slide.annotated[name] for slide in trained if slide.annotated[name]]
         if areas:
-            advice += _scarce(name, areas, len(trained), FieldOfView.of(training.target))
+            advice += _scarce(name, areas, len(trained), FieldOfView.from_config(training.target))
         elif training.may_lack(name):
             advice.append(
                 f"no labelled pixel of {name} in training, which allow_missing permits: the network will not learn it. "

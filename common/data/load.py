@@ -9,7 +9,7 @@ import numpy as np
 from monai.transforms import MapTransform
 
 from ..classes import ClassScheme
-from ..slides import FieldOfView, PatchReader, Slide, SlideError, reading
+from ..slides import FieldOfView, PatchReader, Slide, SlideError, read_options
 from .store import SlideStore
 
 # How the slide of a patch was opened, in the item.
@@ -54,7 +54,7 @@ class LoadMultiMagnificationPatchd(MapTransform):
         if label_key is not None and (target is None or scheme is None):
             raise ValueError("reading labels needs target and scheme")
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
-        self.targets = [FieldOfView.of(view) for view in (target, *further_targets) if view is not None]
+        self.targets = [FieldOfView.from_config(view) for view in (target, *further_targets) if view is not None]
         if len({view.size for view in self.targets}) > 1:
             raise ValueError(f"targets must have one size, not {', '.join(str(view.size) for view in self.targets)}")
         self.label_key, self.elsewhere_key = label_key, elsewhere_key
@@ -87,20 +87,23 @@ class LoadMultiMagnificationPatchd(MapTransform):
             return self.reader.read(slide, center)
         other = self._store.slide({"image": styled})
         _check_version(other, slide, self.reader.fields_of_view[0].mpp)
-        steps = zip(self.reader.align(slide, center), slide.pixel(1.0), other.pixel(1.0), strict=True)
+        steps = zip(self.reader.align(slide, center), slide.level0_pixels(1.0), other.level0_pixels(1.0), strict=True)
         down, across = (place / pixel * there for place, pixel, there in steps)
         return self.reader.read(other, (down, across))
 
     def _labels(self, slide: Slide, entry: Mapping[str, Any], center: tuple[float, float]) -> np.ndarray:
         labels, at = self._store.labels(entry), self.reader.align(slide, center)
         return np.stack(
-            [labels.label_map(slide, at, self.reader.actual_mpp(slide, view.mpp), view.size) for view in self.targets]
+            [
+                labels.label_map(slide, at, self.reader.effective_mpp(slide, view.mpp), view.size)
+                for view in self.targets
+            ]
         )
 
 
 def _check_version(other: Slide, slide: Slide, mpp: float) -> None:
     """Whether a slide in another style shows what the slide does, as fine as it is read."""
-    extents = zip(other.shape, other.pixel(1.0), slide.shape, slide.pixel(1.0), strict=True)
+    extents = zip(other.shape, other.level0_pixels(1.0), slide.shape, slide.level0_pixels(1.0), strict=True)
     apart = max(abs(side / pixel - full / own) for side, pixel, full, own in extents)
     remedy = "Make it again with configs/style_transfer.yaml"
     if apart > 1.5 * other.mpp:
@@ -113,12 +116,12 @@ def _read_from(entry: Mapping[str, Any], styled: str | None) -> dict[str, Any]:
     """How the slide that was read is opened."""
     if styled is not None:
         return {"image": styled}
-    return {"image": entry["image"], **reading(entry)}
+    return {"image": entry["image"], **read_options(entry)}
 
 
 def _moved(slide: Slide, center: tuple[float, float], offset: tuple[float, float] | None) -> tuple[float, float]:
     """A centre in level-0 pixels moved by µm."""
     if offset is None:
         return center
-    down, across = slide.pixel(1.0)
+    down, across = slide.level0_pixels(1.0)
     return center[0] + offset[0] * down, center[1] + offset[1] * across

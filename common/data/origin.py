@@ -98,7 +98,7 @@ def origin_evidence(slide: Slide, labels: Outlines, scheme: ClassScheme) -> Orig
     if slide.bounds is None or slide.frame("bounds") == slide.frame("slide"):
         return None
     mask = tissue_mask(slide, max(_MPP, max(slide.shape) * slide.mpp / _LONGEST))
-    mpp = mask.pixel[0] / slide.pixel(1.0)[0]
+    mpp = mask.pixel[0] / slide.level0_pixels(1.0)[0]
     center = (mask.mask.shape[0] * mask.pixel[0] / 2, mask.mask.shape[1] * mask.pixel[1] / 2)
     of_tissue = np.array(
         [label for label in range(256) if label != UNLABELLED and label not in _background_labels(scheme)]

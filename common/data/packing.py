@@ -18,7 +18,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from ..files import written_whole
 from ..literal import as_path
-from ..slides import SlideError, pixels_key
+from ..slides import SlideError, pixel_fingerprint
 from .index import PatchIndex
 from .output_names import output_name
 from .store import label_key
@@ -101,7 +101,7 @@ class PackedPatches:
 
     def _key(self, item: Mapping[str, Any], wanted: np.ndarray) -> str:
         described = {
-            "slide": pixels_key(item),
+            "slide": pixel_fingerprint(item),
             "labels": label_key(item),
             "patches": hashlib.sha256(wanted.tobytes()).hexdigest(),
             "settings": self.settings,

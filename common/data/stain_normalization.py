@@ -76,7 +76,7 @@ def tissue_sample(slide: Slide) -> np.ndarray:
     """Tiles of tissue one below the other, ``(h, w, 3)`` uint8, spread over the slide."""
     mask = tissue_mask(slide)
     mpp = max(_MPP, slide.mpp)
-    side = slide.pixel(mpp * _TILE)
+    side = slide.level0_pixels(mpp * _TILE)
     rows, columns = (np.arange(step / 2, full, step) for step, full in zip(side, slide.shape, strict=True))
     places = np.argwhere(mask.at(rows, columns))
     if not len(places):

@@ -19,7 +19,7 @@ from ..annotations import (
 )
 from ..classes import ClassScheme
 from ..files import sha256
-from ..slides import Slide, image_of, open_entry, reading
+from ..slides import Slide, image_and_series, open_entry, read_options
 
 # What of an entry decides its labels.
 _FIRST_FIELDS = ("label", "class_map", "label_values", "cut_out", "regions", "unannotated")
@@ -53,7 +53,7 @@ class SlideStore:
 
     def slide(self, item: Mapping[str, Any]) -> Slide:
         """The slide of an entry; see :func:`open_entry`."""
-        key = (str(item["image"]), *sorted(reading(item).items()))
+        key = (str(item["image"]), *sorted(read_options(item).items()))
         if key not in self._slides:
             self._slides[key] = open_entry(item)
             if len(self._slides) > self.capacity:
@@ -68,7 +68,7 @@ class SlideStore:
         if self.scheme is None:
             raise ValueError("this store was made without a class scheme and reads no labels")
         fields = [item.get(name) for name in (*LABEL_FIELDS, PSEUDO_LABEL)]
-        key = json.dumps([image_of(item), *fields], sort_keys=True, default=str)
+        key = json.dumps([image_and_series(item), *fields], sort_keys=True, default=str)
         if key not in self._labels:
             self._labels[key] = _read(item, self.scheme)
             if len(self._labels) > self.capacity:

@@ -9,7 +9,7 @@ from typing import Any
 from monai.transforms import Compose
 
 from ..classes import ClassScheme
-from ..slides import FieldOfView, reading
+from ..slides import FieldOfView, read_options
 from . import LoadMultiMagnificationPatchd, MultiMagnificationPatchDataset, all_sections, load_datalist
 
 _TISSUE = ClassScheme([{"name": "tissue", "color": (0, 0, 0), "label": 1, "channel": 0}])
@@ -61,7 +61,7 @@ def tissue_patches(
     Raises:
         ValueError: there is none.
     """
-    views = [FieldOfView.of(view) for view in fields_of_view]
-    data = [{"image": item["image"], **reading(item), "unannotated": _BARE} for item in entries]
+    views = [FieldOfView.from_config(view) for view in fields_of_view]
+    data = [{"image": item["image"], **read_options(item), "unannotated": _BARE} for item in entries]
     load = Compose([LoadMultiMagnificationPatchd("image", views, None, fill=fill, resample=resample)])
     return MultiMagnificationPatchDataset(data, _TISSUE, views, views[0], load, min_labelled=0.5, cache_dir=cache_dir)

@@ -19,7 +19,7 @@ from ..data import SlideStore, output_name
 from ..data.store import label_key
 from ..evaluation.slide import segmented_regions
 from ..files import sha256, write_json
-from ..slides import Slide, pixels_key
+from ..slides import Slide, pixel_fingerprint
 from ..superpixels import Region, Superpixels, majority_labels, superpixels
 from ..superpixels.segmentation import AREA_UM2
 from .histograms import LabelHistograms
@@ -130,7 +130,7 @@ class _Source:
 
     def key(self, item: Mapping[str, Any], division: Division) -> str:
         """Tells these counts from all others."""
-        described = [_FORMAT, *pixels_key(item), item.get("regions"), self.digest]
+        described = [_FORMAT, *pixel_fingerprint(item), item.get("regions"), self.digest]
         text = json.dumps([*described, self.scheme.names, division.described()], default=str)
         return f"{output_name(item)}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 

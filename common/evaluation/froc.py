@@ -100,7 +100,7 @@ def _sample(
     values, spacing = read_probability(maps, scheme.positive.name, mpp)
     slide = store.slide(item)
     height, width = values.shape
-    down, across = slide.pixel(spacing)
+    down, across = slide.level0_pixels(spacing)
     # Where a pyramid's last odd row or column is left out, the map is a little smaller than the slide.
     truth = store.labels(item).label_map(slide, (height / 2 * down, width / 2 * across), spacing, (height, width))
     np.save(scratch.with_suffix(".npy"), values)

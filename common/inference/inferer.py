@@ -104,7 +104,7 @@ class WholeSlideInferer(Inferer):
         if unknown:
             raise ValueError(f"no outputs {', '.join(unknown)}; there are {', '.join(OUTPUTS)}")
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
-        self.target, self.scheme = FieldOfView.of(target), scheme
+        self.target, self.scheme = FieldOfView.from_config(target), scheme
         self.output_dir, self.outputs = Path(as_path(output_dir)), tuple(outputs)
         if tissue not in (False, True, "pixels"):
             raise ValueError(f'tissue must be true, false or "pixels", not {tissue!r}')
@@ -312,11 +312,11 @@ class WholeSlideInferer(Inferer):
         }
 
     def _record(self, slide: Slide, settings: dict[str, Any], found: SlideMaps) -> dict[str, Any]:
-        views = self.reader.actual(slide)
+        views = self.reader.effective_views(slide)
         return {
             "network": settings["network"],
             "fields_of_view": [{"mpp": view.mpp, "size": view.size, "anchor": view.anchor} for view in views],
-            "target": {"mpp": self.reader.actual_mpp(slide, self.target.mpp), "size": self.target.size},
+            "target": {"mpp": self.reader.effective_mpp(slide, self.target.mpp), "size": self.target.size},
             "settings": settings,
             "seconds": {"segmentation": round(found.seconds, 2), "predicting": round(found.predicting, 2)},
             **self.provenance.record(),

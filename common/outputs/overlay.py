@@ -71,7 +71,7 @@ def overview(slide: Slide, store: MapStore, grid: TileGrid, longest: int) -> Ove
     pixel = (grid.pixel[0] * every, grid.pixel[1] * every)
     height, width = values.shape[-2:]
     mpp = slide.mpp * (pixel[0] * pixel[1]) ** 0.5
-    tissue = slide.read((height / 2 * pixel[0], width / 2 * pixel[1]), mpp, (height, width), snap=0)
+    tissue = slide.read((height / 2 * pixel[0], width / 2 * pixel[1]), mpp, (height, width), level_tolerance=0)
     return Overview(tissue, values, mpp)
 
 

@@ -31,7 +31,7 @@ from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for, write_outputs
 from ..settings import SettingsError
-from ..slides import Slide, SlideError, pixels_key
+from ..slides import Slide, SlideError, pixel_fingerprint
 from .estimators import load_fitted, save_fitted
 from .features import BINS, NEIGHBOURHOODS, superpixel_features
 from .labels import majority_labels
@@ -204,7 +204,7 @@ class SuperpixelSVM:
     ) -> None:
         started = time.monotonic()
         whole = Region(slide, self.mpp)
-        grid = TileGrid(slide.shape, slide.pixel(whole.mpp), _CHUNK, 1)
+        grid = TileGrid(slide.shape, slide.level0_pixels(whole.mpp), _CHUNK, 1)
         check_outputs(folder.path, outputs, grid.shape, slide, polygons)
         with tempfile.TemporaryDirectory(dir=folder.path, prefix=".partial-") as scratch:
             labels_map = MapStore(Path(scratch) / "labels", grid.shape, _CHUNK)
@@ -251,7 +251,7 @@ class SuperpixelSVM:
             # Of a file that cannot be read, these say what to do.
             store.slide(item)
             store.labels(item)
-            described.append([*pixels_key(item), label_key(item)])
+            described.append([*pixel_fingerprint(item), label_key(item)])
         return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..files import remove, safe_name, sha256, write_json
 from ..literal import as_path, literal
 from ..networks.checkpoint_metadata import metadata_path
 from ..reports.scores import write_table
-from ..slides import reading, slide_keys, slide_state
+from ..slides import read_options, slide_keys, slide_state
 
 logger = logging.getLogger(__name__)
 
@@ -299,7 +299,7 @@ class IterativeTraining:
 def _slide_record(item: Mapping[str, Any]) -> list[Any]:
     """Return what a step's record says of an entry that it learns from."""
     # An entry that is read as its file says has the record that it had before there was another way.
-    read = [reading(item)] if reading(item) else []
+    read = [read_options(item)] if read_options(item) else []
     return [item["image"], slide_state(item["image"]).size, label_key(item), *read]
 
 

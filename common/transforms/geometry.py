@@ -44,8 +44,8 @@ class RandDeformd(RandomizableTransform, MapTransform, ABC):
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
-        self.views = [FieldOfView.of(view) for view in fields_of_view]
-        self.targets = [FieldOfView.of(view) for view in targets]
+        self.views = [FieldOfView.from_config(view) for view in fields_of_view]
+        self.targets = [FieldOfView.from_config(view) for view in targets]
         self.label_key = label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -74,7 +74,7 @@ class RandOpticsd(RandViewsd, ABC):
         prob: float = 0.5,
     ) -> None:
         super().__init__(keys, prob)
-        self.mpp = [FieldOfView.of(view).mpp for view in fields_of_view]
+        self.mpp = [FieldOfView.from_config(view).mpp for view in fields_of_view]
 
 
 def floats(low_high: Sequence[float], name: str, least: float = -np.inf) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from common.data import (
     datalist_from_bach,
     load_datalist,
 )
-from common.data.index import _in_one
+from common.data.index import _in_one_tile
 from common.phantom import BACH_CLASSES
 from common.slides import FieldOfView, PatchReader, open_slide
 from tests.conftest import write_pyramid
@@ -220,9 +220,9 @@ def test_81_slices_of_a_tile_are_trained_on_and_none_across_its_border(tmp_path,
 def test_a_slice_that_ends_with_its_tile_lies_in_it(cell):
     """However large a tile is, and whatever rounding does to its corners."""
     starts = np.arange(0, 40) * (cell / 10)
-    kept = _in_one(starts, cell / 5, cell)
+    kept = _in_one_tile(starts, cell / 5, cell)
     assert kept.tolist() == [number % 10 != 9 for number in range(40)]
-    assert _in_one(np.arange(0, 20) * (cell / 5), cell / 5, cell).all()
+    assert _in_one_tile(np.arange(0, 20) * (cell / 5), cell / 5, cell).all()
 
 
 def test_patches_are_chosen_by_what_is_in_them(caplog):

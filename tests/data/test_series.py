@@ -39,7 +39,7 @@ from common.diagnosis.regions import Division, region_histograms
 from common.inference import WholeSlideInferer
 from common.reports.html.slides import slide_view
 from common.settings import SettingsError
-from common.slides import FieldOfView, PatchReader, SlideError, open_entry, open_slide, pixels_key, slide_keys
+from common.slides import FieldOfView, PatchReader, SlideError, open_entry, open_slide, pixel_fingerprint, slide_keys
 from common.style import SlideRestyler, StyleGenerator
 from common.superpixels import SuperpixelSVM
 from common.training.checkpoint_metadata import _by_slide
@@ -122,8 +122,8 @@ def test_stains_are_fitted_to_each_image(path):
 def test_no_cache_is_shared(path, tmp_path, scheme):
     bare = {"unannotated": {"class": "stroma", "within": "tissue"}}
     entries = [entry(path, series, **bare) for series in EVERY]
-    assert pixels_key(entries[0]) != pixels_key(entries[1])
-    assert pixels_key({"image": path}) == [*pixels_key(entries[0])[:2], None, None]
+    assert pixel_fingerprint(entries[0]) != pixel_fingerprint(entries[1])
+    assert pixel_fingerprint({"image": path}) == [*pixel_fingerprint(entries[0])[:2], None, None]
     for one in entries:
         build_patch_index([one], scheme, TargetGrid(PatchReader([VIEW]), VIEW), tmp_path / "index")
     assert len(list((tmp_path / "index").glob("*.csv"))) == 2

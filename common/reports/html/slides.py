@@ -132,7 +132,7 @@ def _layers(
         across = (slide.shape[0] / summary["label_map"]["shape"][0], slide.shape[1] / summary["label_map"]["shape"][1])
         mpp = summary["label_map"]["mpp"] * step
         center = (height * step / 2 * across[0], width * step / 2 * across[1])
-        return slide.read(center, mpp, (height, width), snap=0), labels
+        return slide.read(center, mpp, (height, width), level_tolerance=0), labels
 
 
 def _thumbnail(path: Path, longest: int) -> tuple[np.ndarray, int]:
