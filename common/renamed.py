@@ -23,6 +23,8 @@ MODULES = {
     "branch_losses": "losses",
     "class_curves": "metrics",
     "comparison": "evaluation.comparison",
+    "data.choice": "data.subsets",
+    "data.packing": "data.patch_cache",
     "features": "reports.features",
     "fitted": "superpixels.estimators",
     "handlers": "training",
@@ -39,6 +41,13 @@ MODULES = {
 }
 # Old name in a module that still exists, or in one of the above -> its new place.
 NAMES = {
+    "data.PackedPatches": "data.PatchCache",
+    "data.PatchChoice": "data.PatchSubset",
+    "data.all_sections": "data.section_names",
+    "data.choice.PatchChoice": "data.PatchSubset",
+    "data.filled_sections": "data.standard_sections",
+    "data.one_per_slide": "data.merge_by_slide",
+    "data.packing.PackedPatches": "data.PatchCache",
     "evaluation.score_slide": "evaluation.slide.score_slide",
     "branch_losses.BranchesLoss": "losses.MultiOutputLoss",
     "inference.Block": "maps.Block",

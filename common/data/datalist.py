@@ -10,8 +10,8 @@ from typing import Any
 
 from ..literal import as_path
 from ..slides import image_and_series, parse_series, slide_keys
-from .dicom_series import one_of_each_slide, slides_of_folder
-from .tables import mpp_of, text_of
+from .dicom_series import one_file_per_slide, slides_of_folder
+from .tables import parse_mpp, text_of
 
 SECTIONS = ("training", "validation", "testing")
 _PATHS = ("image", "label", "pseudo_label")
@@ -86,7 +86,7 @@ def with_numbers(item: dict[str, Any], place: str) -> dict[str, Any]:
         ValueError: one of them is none; names it and ``place``.
     """
     numbers: dict[str, Any] = {}
-    for name, number_of in (("mpp", mpp_of), ("series", parse_series)):
+    for name, number_of in (("mpp", parse_mpp), ("series", parse_series)):
         if item.get(name) is None:
             continue
         try:
@@ -96,7 +96,7 @@ def with_numbers(item: dict[str, Any], place: str) -> dict[str, Any]:
     return {**item, **numbers}
 
 
-def read_as(items: Sequence[Mapping[str, Any]], mpp: Any = None, series: Any = None) -> list[dict[str, Any]]:
+def with_defaults(items: Sequence[Mapping[str, Any]], mpp: Any = None, series: Any = None) -> list[dict[str, Any]]:
     """Return entries, those that do not say their mpp or series with the given ones.
 
     Raises:
@@ -119,7 +119,7 @@ def _content(path: Path) -> Any:
         raise ValueError(f"{path}: not JSON ({error})") from error
 
 
-def filled_sections(path: str | Path) -> list[str]:
+def standard_sections(path: str | Path) -> list[str]:
     """The sections of a datalist that have entries.
 
     Raises:
@@ -129,7 +129,7 @@ def filled_sections(path: str | Path) -> list[str]:
     return [section for section in SECTIONS if isinstance(content, dict) and content.get(section)]
 
 
-def all_sections(path: str | Path) -> list[str]:
+def section_names(path: str | Path) -> list[str]:
     """The sections of a datalist that have entries, whatever they are called.
 
     Raises:
@@ -174,7 +174,7 @@ def _without(items: Sequence[dict[str, Any]], leave_out: Mapping[str, Any]) -> l
     return list(items)
 
 
-def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def merge_by_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return an entry per slide: the first of each, with the regions of all; where one has none, all of the slide
     counts. Different images of a file are different slides.
 
@@ -245,5 +245,5 @@ def slides_at(path: str) -> list[dict[str, Any]]:
 
 def once_per_series(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return entries with, of several files of one DICOM slide, only the first one's."""
-    kept = {str(path) for path in one_of_each_slide(dict.fromkeys(Path(item["image"]) for item in items))}
+    kept = {str(path) for path in one_file_per_slide(dict.fromkeys(Path(item["image"]) for item in items))}
     return [item for item in items if str(Path(item["image"])) in kept]

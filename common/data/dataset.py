@@ -14,15 +14,15 @@ from torch.utils.data import Dataset
 from ..classes import ClassScheme
 from ..slides import FieldOfView, PatchReader, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
-from .choice import PatchChoice, PatchesPerClass
 from .class_weights import class_weights
-from .datalist import one_per_slide, read_as, slide_items
+from .datalist import merge_by_slide, slide_items, with_defaults
+from .distributed import map_distributed
 from .draws import Draw
 from .index import PatchIndex, TargetGrid, build_patch_index
 from .output_names import output_names
-from .packing import PackedPatches
-from .processes import share_out
+from .patch_cache import PatchCache
 from .store import SlideStore
+from .subsets import PatchesPerClass, PatchSubset
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +78,8 @@ class MultiMagnificationPatchDataset(Dataset):
         elsewhere: bool = False,
         tissue: bool = False,
         balance_plot: str | Path | None = None,
-        packed: PackedPatches | None = None,
-        chosen: PatchChoice | PatchesPerClass | None = None,
+        packed: PatchCache | None = None,
+        chosen: PatchSubset | PatchesPerClass | None = None,
         within: FieldOfView | Mapping[str, Any] | None = None,
         otsu: bool = False,
         seed: int = 0,
@@ -91,9 +91,9 @@ class MultiMagnificationPatchDataset(Dataset):
         grid = TargetGrid(reader, FieldOfView.from_config(target), min_labelled, stride, tile)
         before = build_patch_index(self.data, scheme, grid, cache_dir)
         if otsu:
-            before = before.of_rows(_on_tissue(before, FieldOfView.from_config(target), reader, self.data))
+            before = before.select(_on_tissue(before, FieldOfView.from_config(target), reader, self.data))
         if chosen is not None:
-            before = chosen.of(before)
+            before = chosen.apply(before)
         self.allow_missing = allow_missing
         self._check_classes(before, training)
         self.index = before
@@ -135,7 +135,7 @@ class MultiMagnificationPatchDataset(Dataset):
         """Weights by :func:`common.data.class_weights` over this data set, balanced if it is."""
         return class_weights(self.index.pixels_per_class(), weighting)
 
-    def may_lack(self, name: str) -> bool:
+    def allows_missing(self, name: str) -> bool:
         """Whether it was said that a class may have no labelled pixel."""
         return self.allow_missing is None or name in self.allow_missing
 
@@ -147,7 +147,7 @@ class MultiMagnificationPatchDataset(Dataset):
     def _check_classes(self, index: PatchIndex, training: bool) -> None:
         counts = dict(zip(index.class_names, index.pixels_per_class(), strict=True))
         missing = [name for name, count in counts.items() if count == 0]
-        refused = [name for name in missing if not self.may_lack(name)]
+        refused = [name for name in missing if not self.allows_missing(name)]
         if refused:
             raise ValueError(
                 f"no labelled pixel of {', '.join(refused)} in {len(self.data)} slides: the network could never "
@@ -216,7 +216,7 @@ def _on_tissue(
         return [mask.any(top, left, height, width) for top, left in corners.tolist()]
 
     numbers = np.unique(slides).tolist()
-    for number, found in zip(numbers, share_out(of_slide, numbers, "finding tissue"), strict=True):
+    for number, found in zip(numbers, map_distributed(of_slide, numbers, "finding tissue"), strict=True):
         result[slides == number] = found
     return result
 
@@ -244,7 +244,7 @@ class SlideDataset(Dataset):
         name_by: str | None = None,
         series: int | None = None,
     ) -> None:
-        items = one_per_slide(read_as(slide_items(slides, section), mpp, series))
+        items = merge_by_slide(with_defaults(slide_items(slides, section), mpp, series))
         names = output_names(items, name_by)
         self.items = [{**item, "name": name} for item, name in zip(items, names, strict=True)]
 

@@ -13,7 +13,7 @@ import openslide
 _SUFFIX = ".dcm"
 
 
-def one_of_each_slide(paths: Iterable[Path]) -> list[Path]:
+def one_file_per_slide(paths: Iterable[Path]) -> list[Path]:
     """Return paths of slides with, of several instances of one DICOM slide, only the first.
 
     OpenSlide finds the others, which lie in the same folder.
@@ -40,7 +40,7 @@ def slides_of_folder(folder: Path) -> list[Path]:
     except OSError:
         # Opening the folder as a slide says that it is none, and the other slides are read.
         return []
-    return one_of_each_slide(path for path in listed if _is_dicom(path) and path.is_file())
+    return one_file_per_slide(path for path in listed if _is_dicom(path) and path.is_file())
 
 
 def _is_dicom(path: Path) -> bool:

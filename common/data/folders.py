@@ -20,8 +20,8 @@ from ..files import write_json
 from ..slides import SLIDE_SUFFIXES, check_origin, slide_name
 from .class_map import checked_class_map, names_in_use, unknown_names_remark, unused_names_remark
 from .datalist import SECTIONS, with_numbers
-from .dicom_series import one_of_each_slide
-from .origin import OriginEvidence, evidence_of_files, says_origin
+from .dicom_series import one_file_per_slide
+from .origin import OriginEvidence, evidence_of_files, states_origin
 from .store import LABEL_FIELDS, PSEUDO_LABEL
 from .tables import rows_of, text_of
 
@@ -67,7 +67,7 @@ def pair_by_name(slides: str | Path, annotations: str | Path) -> Pairing:
     for folder in (slides, annotations):
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
-    images = one_of_each_slide(_files(slides, SLIDE_SUFFIXES))
+    images = one_file_per_slide(_files(slides, SLIDE_SUFFIXES))
     drawn = _files(annotations, ANNOTATION_SUFFIXES)
     fits = _fits(images, drawn, slides, annotations)
     candidates: dict[Path, list[Path]] = {image: [] for image in images}
@@ -301,7 +301,7 @@ def _origin(
 ) -> dict[str, Any]:
     """Return an entry's field ``origin``, if it needs one, and note the evidence."""
     if origin is not None:
-        return {} if says_origin(entry) else {"origin": origin}
+        return {} if states_origin(entry) else {"origin": origin}
     evidence = evidence_of_files(entry, scheme)
     if evidence is None:
         return {}

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from ..files import write_json
-from .datalist import filled_sections, load_sections
+from .datalist import load_sections, standard_sections
 from .folders import relative_path, split_by_group
 
 
@@ -19,7 +19,7 @@ def write_folds(
     out: str | Path,
     folds: int = 5,
     by: str = "case",
-    alike: str | None = None,
+    stratify_by: str | None = None,
     validation: float = 0.2,
     seed: int = 0,
 ) -> list[Path]:
@@ -30,7 +30,7 @@ def write_folds(
         out: folder for ``fold_1.json`` and so on.
         folds: how many.
         by: column whose entries stay together: case, patient, …
-        alike: column, such as the diagnosis, of whose values every fold gets about as many.
+        stratify_by: column, such as the diagnosis, of whose values every fold gets about as many.
         validation: share of what is not tested that picks the checkpoint, by the same column.
         seed: of how cases are dealt.
 
@@ -40,8 +40,8 @@ def write_folds(
     Raises:
         ValueError: an entry without a column, or fewer cases than folds.
     """
-    entries = load_sections(datalist, filled_sections(datalist))
-    groups, values = _column(entries, by), None if alike is None else _column(entries, alike)
+    entries = load_sections(datalist, standard_sections(datalist))
+    groups, values = _column(entries, by), None if stratify_by is None else _column(entries, stratify_by)
     if len(set(groups)) < folds:
         raise ValueError(f"{datalist}: {len(set(groups))} values of {by!r} cannot be dealt to {folds} folds")
     splitter: Any = GroupKFold(folds, shuffle=True, random_state=seed)

@@ -18,8 +18,8 @@ from ..classes import ClassScheme
 from ..files import safe_name, written_whole
 from ..literal import as_path
 from ..slides import FieldOfView, PatchReader, Slide, has_several_files
-from .processes import share_out
-from .store import SlideStore, label_key
+from .distributed import map_distributed
+from .store import SlideStore, label_fingerprint
 
 logger = logging.getLogger(__name__)
 # Raised when the meaning of a cached table changes.
@@ -43,7 +43,7 @@ class PatchIndex:
         """Return the number of labelled pixels of each class over all rows."""
         return [int(self.rows[name].sum()) for name in self.class_names]
 
-    def of_rows(self, kept: Sequence[int] | np.ndarray) -> PatchIndex:
+    def select(self, kept: Sequence[int] | np.ndarray) -> PatchIndex:
         """Return an index of some of the rows.
 
         Args:
@@ -127,7 +127,7 @@ def build_patch_index(
     """
     folder = None if cache_dir is None else Path(as_path(cache_dir))
     opened = store or SlideStore(scheme)
-    tables = share_out(lambda entry: _cached_table(entry, scheme, grid, folder, opened), data, "indexing slides")
+    tables = map_distributed(lambda entry: _cached_table(entry, scheme, grid, folder, opened), data, "indexing slides")
     for number, table in enumerate(tables):
         table.insert(0, "slide", number)
     rows = pd.concat(tables, ignore_index=True)
@@ -164,7 +164,7 @@ def _table_key(slide: Slide, entry: Mapping[str, Any], scheme: ClassScheme, grid
     fingerprint = {
         "format": _FORMAT,
         "slide": [slide.path.name, state.size, slide.shape, slide.mpp, *later],
-        "labels": [*label_key(entry), scheme.names],
+        "labels": [*label_fingerprint(entry), scheme.names],
         "grid": grid.settings(),
     }
     return hashlib.sha256(json.dumps(fingerprint, sort_keys=True, default=str).encode()).hexdigest()[:24]

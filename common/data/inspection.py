@@ -16,13 +16,13 @@ from ..annotations import outlines_of
 from ..classes import ClassScheme
 from ..errors import UnreadableFileError
 from ..slides import FieldOfView, PatchReader, Slide, file_name, slide_keys
-from .choice import PatchChoice, PatchesPerClass
 from .class_map import NamesInUse, names_in_use, unknown_names_remark
 from .datalist import SECTIONS, load_datalist
 from .dataset import MultiMagnificationPatchDataset
 from .index import TargetGrid, build_patch_index
-from .origin import Outlines, origin_evidence, says_origin
+from .origin import Outlines, origin_evidence, states_origin
 from .store import PSEUDO_LABEL, SlideStore
+from .subsets import PatchesPerClass, PatchSubset
 
 _SCANNER_KEYS = ("openslide.vendor", "Make", "Model", "ScanScope ID", "aperio.ScanScope ID", "hamamatsu.Product")
 # Below this many labelled targets of a class, what is learnt of it is one structure.
@@ -52,7 +52,7 @@ class PatchSettings:
     rates: Mapping[str, int] | None = None
     class_order: Sequence[str] = ()
     allow_missing: Sequence[str] | None = ()
-    chosen: PatchChoice | PatchesPerClass | None = None
+    chosen: PatchSubset | PatchesPerClass | None = None
     within: FieldOfView | Mapping[str, Any] | None = None
     otsu: bool = False
     seed: int = 0
@@ -70,7 +70,7 @@ class PatchSettings:
         demanded."""
         return replace(self, allow_missing=None, rates=None, chosen=None, training=False)
 
-    def may_lack(self, name: str) -> bool:
+    def allows_missing(self, name: str) -> bool:
         """Return whether a class may have no labelled pixel."""
         return self.allow_missing is None or name in self.allow_missing
 
@@ -371,7 +371,7 @@ def _misplaced(slide: Slide, found: InspectedSlide, reader: PatchReader, store: 
 
 def _origin_advice(slide: Slide, entry: Mapping[str, Any], store: SlideStore) -> list[str]:
     """Return advice on an annotation that does not clearly lie on tissue as it is read, on a slide with bounds."""
-    if not entry.get("label") or not (slide.bounds or slide.bounds_quote) or says_origin(entry):
+    if not entry.get("label") or not (slide.bounds or slide.bounds_quote) or states_origin(entry):
         return []
     if slide.bounds_quote and entry.get("origin") is None:
         return [
@@ -437,7 +437,7 @@ def _class_advice(slides: Sequence[InspectedSlide], scheme: ClassScheme, trainin
         areas = [slide.annotated[name] for slide in trained if slide.annotated[name]]
         if areas:
             advice += _scarce(name, areas, len(trained), FieldOfView.from_config(training.target))
-        elif training.may_lack(name):
+        elif training.allows_missing(name):
             advice.append(
                 f"no labelled pixel of {name} in training, which allow_missing permits: the network will not learn it. "
                 "Annotate some if it should"

@@ -19,7 +19,7 @@ READ_FROM = "read_from"
 class LoadMultiMagnificationPatchd(MapTransform):
     """Replace a slide's path by the patch around ``center`` (``offset`` µm from there, and from the slide
     ``styled``, if the item has them) and an
-    annotation's path by the target's label map; a patch that was read already (:class:`PackedPatches`) is left as it
+    annotation's path by the target's label map; a patch that was read already (:class:`PatchCache`) is left as it
     is. What was opened is kept as ``read_from``.
 
     Args:

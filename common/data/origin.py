@@ -106,7 +106,7 @@ def origin_evidence(slide: Slide, labels: Outlines, scheme: ClassScheme) -> Orig
     drawn: dict[str, np.ndarray | None] = {}
     for origin in ORIGINS:
         try:
-            found = counted_from(labels, origin).label_map(slide, center, mpp, mask.mask.shape)
+            found = with_origin(labels, origin).label_map(slide, center, mpp, mask.mask.shape)
             drawn[origin] = np.isin(found, of_tissue)
         except ProportionsError:
             drawn[origin] = None
@@ -121,14 +121,14 @@ def origin_evidence(slide: Slide, labels: Outlines, scheme: ClassScheme) -> Orig
     return OriginEvidence(slide.path.name, slide.bounds, shares)
 
 
-def counted_from(labels: Outlines, origin: str) -> Outlines:
+def with_origin(labels: Outlines, origin: str) -> Outlines:
     """Return an annotation as if it counted from an origin."""
     found = copy.copy(labels)
     found.origin = origin
     return found
 
 
-def says_origin(entry: Mapping[str, Any]) -> bool:
+def states_origin(entry: Mapping[str, Any]) -> bool:
     """Return whether an entry's annotation says itself from where it counts; one that cannot be read says nothing."""
     if not str(entry["label"]).lower().endswith((".json", ".geojson", ".gz")):
         return False
@@ -158,7 +158,7 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
     except (UnreadableFileError, ValueError):
         return None
     with slide:
-        if slide.bounds is None or slide.frame("bounds") == slide.frame("slide") or says_origin(entry):
+        if slide.bounds is None or slide.frame("bounds") == slide.frame("slide") or states_origin(entry):
             return None
         try:
             return origin_evidence(slide, *_read_for_comparison(entry, scheme))

@@ -50,9 +50,9 @@ class ClassCycleSampler(Sampler[int]):
         shares = pixels / pixels.sum(axis=1, keepdims=True)
         self._members = {name: np.nonzero(shares[:, names.index(name)] >= share)[0] for name in set(cycle)}
         for name, members in self._members.items():
-            if not len(members) and dataset.may_lack(name):
+            if not len(members) and dataset.allows_missing(name):
                 self._members[name] = np.nonzero(shares[:, names.index(name)] > 0)[0]
-        self.cycle = tuple(name for name in cycle if len(self._members[name]) or not dataset.may_lack(name))
+        self.cycle = tuple(name for name in cycle if len(self._members[name]) or not dataset.allows_missing(name))
         empty = sorted(name for name in set(self.cycle or cycle) if not len(self._members[name]))
         if empty:
             raise ValueError(

@@ -29,7 +29,7 @@ PSEUDO_LABEL = "pseudo_label"
 _LABEL_FILES = ("label", PSEUDO_LABEL)
 
 
-def label_key(item: Mapping[str, Any]) -> list[Any]:
+def label_fingerprint(item: Mapping[str, Any]) -> list[Any]:
     """What of an entry decides its labels, files by their content: tells whether what was made of them still holds."""
     files = [sha256(item[name]) if item.get(name) else None for name in _LABEL_FILES]
     # An entry without predicted labels, or a later field, has the key that it had before there were any.

@@ -38,7 +38,7 @@ def rows_of(text: str, known: Sequence[str]) -> Iterator[tuple[int, dict[str, st
             yield table.line_num, values
 
 
-def mpp_of(value: Any) -> float:
+def parse_mpp(value: Any) -> float:
     """Return µm per pixel as a number; in a text, a comma may stand for the point.
 
     Raises:

@@ -10,7 +10,7 @@ from monai.transforms import Compose
 
 from ..classes import ClassScheme
 from ..slides import FieldOfView, read_options
-from . import LoadMultiMagnificationPatchd, MultiMagnificationPatchDataset, all_sections, load_datalist
+from . import LoadMultiMagnificationPatchd, MultiMagnificationPatchDataset, load_datalist, section_names
 
 _TISSUE = ClassScheme([{"name": "tissue", "color": (0, 0, 0), "label": 1, "channel": 0}])
 _BARE = {"class": "tissue", "within": "tissue"}
@@ -31,7 +31,7 @@ def slide_entries(
     Raises:
         ValueError: no slide has these values.
     """
-    there = all_sections(datalist)
+    there = section_names(datalist)
     items = [
         item
         for section in sections

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..annotations import LabelSource, PredictedLabels
 from ..classes import ClassScheme
 from ..data import SlideStore, output_name
-from ..data.store import label_key
+from ..data.store import label_fingerprint
 from ..evaluation.slide import segmented_regions
 from ..files import sha256, write_json
 from ..slides import Slide, pixel_fingerprint
@@ -126,7 +126,7 @@ class _Source:
             _check_segmented(path, item)
             labels = PredictedLabels(path)
             return cls(labels, labels.scheme, sha256(path))
-        return cls(SlideStore(kind).labels(item), kind, json.dumps(label_key(item), sort_keys=True))
+        return cls(SlideStore(kind).labels(item), kind, json.dumps(label_fingerprint(item), sort_keys=True))
 
     def key(self, item: Mapping[str, Any], division: Division) -> str:
         """Tells these counts from all others."""

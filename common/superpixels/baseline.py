@@ -19,8 +19,8 @@ from sklearn.svm import LinearSVC
 from tqdm import tqdm
 
 from ..classes import ClassScheme
-from ..data import SlideStore, one_per_slide
-from ..data.store import label_key
+from ..data import SlideStore, merge_by_slide
+from ..data.store import label_fingerprint
 from ..errors import OutputError
 from ..files import inside, sha256
 from ..inference.folder import FolderInUseError, SlideFolder
@@ -167,7 +167,7 @@ class SuperpixelSVM:
         self.load(path)
         failed: list[str] = []
         store, provenance = SlideStore(), Provenance(bundle_root, path)
-        for item in tqdm(one_per_slide(slides), desc="segmenting", unit="slide"):
+        for item in tqdm(merge_by_slide(slides), desc="segmenting", unit="slide"):
             try:
                 slide = store.slide(item)
                 settings = {**self._settings(), "model": sha256(path), **chosen, **_of_slide(slide, item)}
@@ -251,7 +251,7 @@ class SuperpixelSVM:
             # Of a file that cannot be read, these say what to do.
             store.slide(item)
             store.labels(item)
-            described.append([*pixel_fingerprint(item), label_key(item)])
+            described.append([*pixel_fingerprint(item), label_fingerprint(item)])
         return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import pandas as pd
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..classes import NO_CLASS
-from ..data import all_sections, load_datalist, output_name, output_names
-from ..data.store import PSEUDO_LABEL, label_key
+from ..data import load_datalist, output_name, output_names, section_names
+from ..data.store import PSEUDO_LABEL, label_fingerprint
 from ..figures import new_figure, save_figure
 from ..files import remove, safe_name, sha256, write_json
 from ..literal import as_path, literal
@@ -136,7 +136,7 @@ class IterativeTraining:
         """Nothing may be scored on what was learnt from it."""
         learnt = list(self._training_slides().values())
         for section in ("validation", "testing"):
-            if section in all_sections(self.datalist):
+            if section in section_names(self.datalist):
                 scored = load_datalist(self.datalist, section, require_label=False)
                 keys = slide_keys({**item, "image": Path(item["image"]).resolve()} for item in (*learnt, *scored))
                 learnt_keys = set(keys[: len(learnt)])
@@ -183,7 +183,7 @@ class IterativeTraining:
     def _write_datalist(self, folder: Path, number: int) -> None:
         sections = {
             section: load_datalist(self.datalist, section, require_label=False)
-            for section in all_sections(self.datalist)
+            for section in section_names(self.datalist)
         }
         sections["training"] = self._learnt(number)
         if self.steps[number].predictions:
@@ -196,7 +196,7 @@ class IterativeTraining:
 
     def _training_slides(self) -> dict[str, dict[str, Any]]:
         """All slides to learn from, by the names of their output folders."""
-        sections = [name for name in ("training", "unlabelled") if name in all_sections(self.datalist)]
+        sections = [name for name in ("training", "unlabelled") if name in section_names(self.datalist)]
         items = [item for name in sections for item in load_datalist(self.datalist, name, require_label=False)]
         try:
             return dict(zip(output_names(items), items, strict=True))
@@ -300,7 +300,7 @@ def _slide_record(item: Mapping[str, Any]) -> list[Any]:
     """Return what a step's record says of an entry that it learns from."""
     # An entry that is read as its file says has the record that it had before there was another way.
     read = [read_options(item)] if read_options(item) else []
-    return [item["image"], slide_state(item["image"]).size, label_key(item), *read]
+    return [item["image"], slide_state(item["image"]).size, label_fingerprint(item), *read]
 
 
 def write_slides(path: Path, items: Sequence[Mapping[str, Any]]) -> Path:

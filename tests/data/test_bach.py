@@ -14,8 +14,8 @@ import shapely
 
 from common.annotations import AnnotatedRegion, read_annotations, write_asap_xml, write_imagescope_xml
 from common.data import (
-    PatchChoice,
     PatchIndex,
+    PatchSubset,
     SlideStore,
     TargetGrid,
     build_patch_index,
@@ -229,7 +229,7 @@ def test_patches_are_chosen_by_what_is_in_them(caplog):
     rows = pd.DataFrame({"benign": [0, 5, 0, 1, 0, 0], "in situ": [0, 0, 2, 1, 0, 0], "normal": [9, 4, 7, 7, 9, 9]})
     index = PatchIndex(rows.assign(place=range(6)), ("benign", "in situ", "normal"))
     with caplog.at_level(logging.INFO):
-        found = PatchChoice(["benign", "in situ"], containing=2, others=9, seed=1).of(index)
+        found = PatchSubset(["benign", "in situ"], containing=2, others=9, seed=1).apply(index)
     assert "chosen: 2 of 3 patches with benign or in situ, 3 of 3 without" in caplog.text
     places = found.rows["place"].tolist()
     assert places == sorted(places)
@@ -237,8 +237,8 @@ def test_patches_are_chosen_by_what_is_in_them(caplog):
     assert len(set(places) & {1, 2, 3}) == 2
     assert found.rows.index.tolist() == list(range(5))
     chosen = {
-        tuple(PatchChoice(["benign", "in situ"], 2, 0, seed).of(index).rows["place"].tolist()) for seed in range(9)
+        tuple(PatchSubset(["benign", "in situ"], 2, 0, seed).apply(index).rows["place"].tolist()) for seed in range(9)
     }
     assert len(chosen) > 1
     with pytest.raises(ValueError, match="no class tumour to choose patches by"):
-        PatchChoice(["tumour"]).of(index)
+        PatchSubset(["tumour"]).apply(index)

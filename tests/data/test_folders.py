@@ -269,7 +269,7 @@ def test_folds_test_every_region_once_and_train_on_no_case_that_they_test(tmp_pa
     ]
     sections = {"training": entries[:20], "validation": entries[20:30], "testing": entries[30:]}
     (tmp_path / "datalist.json").write_text(json.dumps(sections))
-    paths = write_folds(tmp_path / "datalist.json", tmp_path / "folds", 3, alike="diagnosis")
+    paths = write_folds(tmp_path / "datalist.json", tmp_path / "folds", 3, stratify_by="diagnosis")
     tested = []
     for path in paths:
         dealt = json.loads(path.read_text())

@@ -17,7 +17,7 @@ from common.data import (
     ClassCycleSampler,
     LoadMultiMagnificationPatchd,
     MultiMagnificationPatchDataset,
-    PackedPatches,
+    PatchCache,
     PatchIndex,
     SlideDataset,
     TargetGrid,
@@ -210,7 +210,7 @@ def test_classes_take_turns_and_every_patch_has_its_own(entry, scheme):
 
 def test_how_much_of_a_patch_makes_it_one_of_a_class_can_be_said():
     rows = pd.DataFrame({"carcinoma": [1, 50, 0], "stroma": [99, 50, 100]})
-    data = SimpleNamespace(index=PatchIndex(rows, ("carcinoma", "stroma")), may_lack=lambda name: False)
+    data = SimpleNamespace(index=PatchIndex(rows, ("carcinoma", "stroma")), allows_missing=lambda name: False)
     assert set(ClassCycleSampler(data, ["carcinoma"], num_samples=20)) == {1}
     assert set(ClassCycleSampler(data, ["carcinoma"], num_samples=20, share=0.005)) == {0, 1}
     with pytest.raises(ValueError, match="no patch of carcinoma with 60% of its labelled pixels.*lower share"):
@@ -256,5 +256,5 @@ def test_columns_that_say_what_a_slide_is_change_neither_index_nor_packed_patche
     first = index(entry, scheme, cache_dir=tmp_path / "cache")
     monkeypatch.setattr("common.data.index._table", lambda *a: pytest.fail("not taken from the cache"))
     assert index(more, scheme, cache_dir=tmp_path / "cache").rows.equals(first.rows)
-    packed = PackedPatches(tmp_path / "packed", [], {})
+    packed = PatchCache(tmp_path / "packed", [], {})
     assert packed._key(more, np.zeros((1, 3))) == packed._key(entry, np.zeros((1, 3)))

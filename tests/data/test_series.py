@@ -22,13 +22,13 @@ from common.data import (
     LoadMultiMagnificationPatchd,
     MultiMagnificationPatchDataset,
     NormalizeStainsd,
-    PackedPatches,
+    PatchCache,
     SlideDataset,
     SlideStore,
     TargetGrid,
     build_patch_index,
     load_datalist,
-    one_per_slide,
+    merge_by_slide,
     output_names,
     slide_items,
 )
@@ -128,7 +128,7 @@ def test_no_cache_is_shared(path, tmp_path, scheme):
         build_patch_index([one], scheme, TargetGrid(PatchReader([VIEW]), VIEW), tmp_path / "index")
     assert len(list((tmp_path / "index").glob("*.csv"))) == 2
     load = LoadMultiMagnificationPatchd("image", [VIEW], target=VIEW, scheme=scheme)
-    packed = PackedPatches(tmp_path / "packed", [load], {})
+    packed = PatchCache(tmp_path / "packed", [load], {})
     data = MultiMagnificationPatchDataset(entries, scheme, [VIEW], VIEW, load, packed=packed, allow_missing=None)
     assert len(list((tmp_path / "packed").glob("*.zarr"))) == 2
     for position in range(len(data)):
@@ -206,7 +206,7 @@ def test_inspection_draws_the_chosen_images_and_does_not_take_them_for_one_slide
 
 def test_entries_of_different_images_are_different_slides(path):
     entries = [entry(path, 0, regions=[[0, 0, 9, 9]]), entry(path, 1), entry(path, 0, regions=[[9, 9, 9, 9]])]
-    merged = one_per_slide(entries)
+    merged = merge_by_slide(entries)
     assert [(one["series"], one.get("regions")) for one in merged] == [(0, [[0, 0, 9, 9], [9, 9, 9, 9]]), (1, None)]
     assert output_names(merged) == ["two-series0", "two-series1"]
     assert output_names([{**one, "id": f"n{one['series']}"} for one in merged], "id") == ["n0", "n1"]
@@ -269,7 +269,7 @@ def test_an_entry_without_a_series_may_be_of_any_image_of_its_file(path, tmp_pat
     assert len({*slide_keys([bare, entry(path, 0), entry(path, 1)])}) == 1
     assert _by_slide([bare, chosen]) == [chosen]
     with pytest.raises(ValueError, match=r"two.tif: entries with different series \(None, 0\). Give all entries of"):
-        one_per_slide([bare, chosen])
+        merge_by_slide([bare, chosen])
     for train, test in ((bare, chosen), (chosen, bare)):
         advice = _between_sections([("training", train), ("testing", test)])
         assert ["is in testing and training" in line for line in advice] == [True]

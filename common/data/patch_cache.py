@@ -21,7 +21,7 @@ from ..literal import as_path
 from ..slides import SlideError, pixel_fingerprint
 from .index import PatchIndex
 from .output_names import output_name
-from .store import label_key
+from .store import label_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _SHARD = 64
 _KEPT = ("image", "label")
 
 
-class PackedPatches:
+class PatchCache:
     """Patches and label maps as the first transforms make them, one Zarr group per slide.
 
     What is packed is decoded, resampled and deformed once (the paper's balancing is done once, too: Ho et al. 2021,
@@ -102,7 +102,7 @@ class PackedPatches:
     def _key(self, item: Mapping[str, Any], wanted: np.ndarray) -> str:
         described = {
             "slide": pixel_fingerprint(item),
-            "labels": label_key(item),
+            "labels": label_fingerprint(item),
             "patches": hashlib.sha256(wanted.tobytes()).hexdigest(),
             "settings": self.settings,
         }

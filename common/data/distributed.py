@@ -12,7 +12,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def share_out(work: Callable[[_Item], _Result], items: Sequence[_Item], desc: str) -> list[_Result]:
+def map_distributed(work: Callable[[_Item], _Result], items: Sequence[_Item], desc: str) -> list[_Result]:
     """``work`` of every item, in their order. Where several processes train together, each does its share and all get
     all: they must call this for the same items at the same time.
 
