@@ -132,7 +132,7 @@ def _reference(root: Path, result: Camelyon16) -> dict[str, bool] | None:
 
 def _reason_to_leave_out(name: str, annotations: dict[str, Path], positive: dict[str, bool] | None) -> str | None:
     if name in WITHDRAWN:
-        return f"taken out of the data set: {WITHDRAWN[name]}"
+        return f"withdrawn from the dataset: {WITHDRAWN[name]}"
     if name in NOT_EXHAUSTIVE:
         return "not annotated exhaustively"
     if name in annotations:

@@ -39,16 +39,16 @@ def check_views(
     """
     views = [FieldOfView.from_config(view) for view in fields_of_view]
     ratios = tuple(view.mpp / views[0].mpp for view in views)
-    wanted = tuple(getattr(network, "views", ratios))
+    needed = tuple(getattr(network, "views", ratios))
     name = type(network).__name__
-    if len(wanted) != len(views):
+    if len(needed) != len(views):
         raise ValueError(
-            f"{name} reads {len(wanted)} fields of view, fields_of_view has {len(views)}. Give {len(wanted)} of them"
+            f"{name} reads {len(needed)} fields of view, fields_of_view has {len(views)}. Give {len(needed)} of them"
         )
-    if any(abs(ratio / want - 1) > 1e-6 for ratio, want in zip(ratios, wanted, strict=True)):
+    if any(abs(ratio / need - 1) > 1e-6 for ratio, need in zip(ratios, needed, strict=True)):
         raise ValueError(
-            f"{name} reads views at {wanted} times the finest one's µm/px, fields_of_view has {ratios}. Set their mpp "
-            f"to {', '.join(f'{views[0].mpp * want:g}' for want in wanted)}"
+            f"{name} reads views at {needed} times the finest one's µm/px, fields_of_view has {ratios}. Set their mpp "
+            f"to {', '.join(f'{views[0].mpp * need:g}' for need in needed)}"
         )
     _check_output(network, views, FieldOfView.from_config(target), scheme, upsampling)
 

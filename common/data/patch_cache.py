@@ -1,4 +1,4 @@
-"""Patches read once from the slides and kept on disk, for devices that slides cannot keep up with."""
+"""Cache patches on disk, for devices that are faster than reading slides."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _KEPT = ("image", "label")
 
 
 class PatchCache:
-    """Patches and label maps as the first transforms make them, one Zarr group per slide.
+    """A cache of patches and label maps after the first transforms, one Zarr group per slide.
 
-    What is packed is decoded, resampled and deformed once (the paper's balancing is done once, too: Ho et al. 2021,
-    section 2.3); what is drawn again in every epoch stays with the transforms that follow. A CRC-32C of every patch is
-    checked whenever it is read.
+    Packed patches are decoded, resampled and deformed once (the paper's balancing is done once, too: Ho et al. 2021,
+    section 2.3). Random transforms of every epoch come after the cache. A CRC-32C of each patch is checked on every
+    read.
 
     Args:
-        folder: where the groups are; what is there already is used, what is missing is packed.
-        transforms: what is done before a patch is packed: reading it, and its deformation.
-        settings: everything that these transforms depend on, as JSON holds it; other settings make other groups.
-        threads: that read.
+        folder: folder of the groups. Existing groups are used, missing ones are packed.
+        transforms: transforms before the cache: reading a patch, and its deformation.
+        settings: all settings of these transforms, as JSON values; other settings make other groups.
+        threads: number of threads that read.
     """
 
     def __init__(
@@ -58,10 +58,14 @@ class PatchCache:
         self._open: dict[int, zarr.Group] = {}
 
     def pack(self, data: Sequence[Mapping[str, Any]], index: PatchIndex) -> None:
-        """Pack what is missing of the patches of an index.
+        """Pack the missing patches of an index.
+
+        Args:
+            data: datalist entries.
+            index: the patches.
 
         Raises:
-            SlideError, AnnotationError: what is needed cannot be read.
+            SlideError, AnnotationError: a slide or annotation cannot be read.
         """
         rows = index.rows
         self._places = np.zeros(len(rows), dtype=np.int64)
@@ -70,18 +74,22 @@ class PatchCache:
             here = np.nonzero((rows["slide"] == number).to_numpy())[0]
             self._places[here] = np.arange(len(here))
             item = data[int(number)]
-            wanted = rows.iloc[here][["row", "column", "deformation"]].to_numpy(dtype=float)
-            path = self.folder / f"{output_name(item)}-{self._key(item, wanted)}.zarr"
+            patches = rows.iloc[here][["row", "column", "deformation"]].to_numpy(dtype=float)
+            path = self.folder / f"{output_name(item)}-{self._key(item, patches)}.zarr"
             self._groups[int(number)] = path
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Of several training processes one packs, the others wait for it.
+            # One of several training processes packs, and the others wait for it.
             with FileLock(self.folder / f".{path.name}.lock"):
                 if not path.exists():
-                    self._write(path, item, wanted)
+                    self._write(path, item, patches)
         logger.info("%d packed patches: %s", len(rows), self.folder)
 
     def read(self, slide: int, position: int) -> dict[str, np.ndarray]:
-        """``image`` and ``label`` of a row of the index.
+        """Return ``image`` and ``label`` of a row of the index.
+
+        Args:
+            slide: position of the slide in the datalist.
+            position: position of the row in the index.
 
         Raises:
             SlideError: the packed file is damaged.
@@ -90,54 +98,54 @@ class PatchCache:
         path = self._groups[slide]
         try:
             if slide not in self._open:
-                self._open[slide] = _opened(path)
+                self._open[slide] = _open_group(path)
             return {name: np.asarray(self._open[slide][name][self._places[position]]) for name in _KEPT}
-        except Exception as error:  # a checksum that differs, a shard cut short, a codec's own
+        except Exception as error:  # a wrong checksum, a truncated shard, a codec's own error
             problem = f"packed patch {self._places[position]} cannot be read ({error})"
             raise SlideError(path, problem, "Delete it: it is packed again") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}
 
-    def _key(self, item: Mapping[str, Any], wanted: np.ndarray) -> str:
-        described = {
+    def _key(self, item: Mapping[str, Any], patches: np.ndarray) -> str:
+        fingerprint = {
             "slide": pixel_fingerprint(item),
             "labels": label_fingerprint(item),
-            "patches": hashlib.sha256(wanted.tobytes()).hexdigest(),
+            "patches": hashlib.sha256(patches.tobytes()).hexdigest(),
             "settings": self.settings,
         }
-        return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:24]
+        return hashlib.sha256(json.dumps(fingerprint, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
-    def _write(self, path: Path, item: Mapping[str, Any], wanted: np.ndarray) -> None:
+    def _write(self, path: Path, item: Mapping[str, Any], patches: np.ndarray) -> None:
         with written_whole(path) as partial, ThreadPoolExecutor(self.threads) as pool:
             group = zarr.create_group(store=str(partial))
             arrays: dict[str, zarr.Array] = {}
-            bar = tqdm(total=len(wanted), desc=path.stem, unit="patch", delay=2, leave=False)
-            for first in range(0, len(wanted), _SHARD):
-                some = list(pool.map(lambda row: self._made(item, row), wanted[first : first + _SHARD]))
+            bar = tqdm(total=len(patches), desc=path.stem, unit="patch", delay=2, leave=False)
+            for first in range(0, len(patches), _SHARD):
+                shard = list(pool.map(lambda row: self._transformed(item, row), patches[first : first + _SHARD]))
                 for name in _KEPT:
-                    stacked = np.stack([made[name] for made in some])
+                    stacked = np.stack([patch[name] for patch in shard])
                     if name not in arrays:
-                        arrays[name] = _array(group, name, (len(wanted), *stacked.shape[1:]))
-                    arrays[name][first : first + len(some)] = stacked
-                bar.update(len(some))
+                        arrays[name] = _array(group, name, (len(patches), *stacked.shape[1:]))
+                    arrays[name][first : first + len(shard)] = stacked
+                bar.update(len(shard))
             bar.close()
 
-    def _made(self, item: Mapping[str, Any], row: np.ndarray) -> dict[str, Any]:
-        made = {**item, "center": (float(row[0]), float(row[1])), "deformation": int(row[2])}
+    def _transformed(self, item: Mapping[str, Any], row: np.ndarray) -> dict[str, Any]:
+        patch = {**item, "center": (float(row[0]), float(row[1])), "deformation": int(row[2])}
         for transform in self.transforms:
-            made = transform(made)
-        return made
+            patch = transform(patch)
+        return patch
 
 
-def _opened(path: Path) -> zarr.Group:
-    """A group all of whose files are there: zarr takes a lost one for zeros."""
+def _open_group(path: Path) -> zarr.Group:
+    """Open a group, and check that all its files exist: zarr reads a missing one as zeros."""
     group = zarr.open_group(str(path), mode="r")
     for name in _KEPT:
-        wanted = -(-zarr.open_array(str(path / name), mode="r").shape[0] // _SHARD)
-        found = sum(part.is_file() for part in (path / name / "c").rglob("*"))
-        if found != wanted:
-            raise ValueError(f"{name} has {found} of its {wanted} files")
+        needed = -(-zarr.open_array(str(path / name), mode="r").shape[0] // _SHARD)
+        existing = sum(part.is_file() for part in (path / name / "c").rglob("*"))
+        if existing != needed:
+            raise ValueError(f"{name} has {existing} of its {needed} files")
     return group
 
 

@@ -30,12 +30,12 @@ def read_bounds(properties: Mapping[str, str], shape: tuple[int, int]) -> Bounds
     Raises:
         ValueError: the bounds are incomplete, not whole numbers, empty or not on the slide. The message quotes them.
     """
-    said = {key: properties[key] for key in _KEYS if key in properties}
-    if not said:
+    stated = {key: properties[key] for key in _KEYS if key in properties}
+    if not stated:
         return None
-    quote = ", ".join(f"{key} = {value!r:.40}" for key, value in said.items())
+    quote = ", ".join(f"{key} = {value!r:.40}" for key, value in stated.items())
     try:
-        top, left, height, width = (int(said[key]) for key in _KEYS)
+        top, left, height, width = (int(stated[key]) for key in _KEYS)
     except (KeyError, ValueError):
         raise ValueError(quote) from None
     for start, length, side in ((top, height, shape[0]), (left, width, shape[1])):

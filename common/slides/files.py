@@ -67,7 +67,7 @@ class SlideFiles:
         self.state = _total(self._states.values())
 
     def change(self) -> str | None:
-        """Return what has changed since then, or None."""
+        """Return a phrase for the change since then, or None."""
         for file, before in self._states.items():
             now = _state(file)
             if now == before:

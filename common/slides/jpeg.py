@@ -8,7 +8,7 @@ _END = b"\xff\xd9"
 
 
 def jpeg_damage(data: bytes, tables: bytes | None = None) -> str | None:
-    """Return what is wrong with a JPEG stream, or None.
+    """Return a phrase for the damage to a JPEG stream, or None.
 
     Decoders cover damage up with invented pixels; libjpeg only warns. simplejpeg turns these warnings into errors.
     Decoding at an eighth of the size costs about a quarter of a full decoding.

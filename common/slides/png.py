@@ -10,7 +10,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def damaged_png_chunk(path: Path) -> str | None:
-    """Return what is wrong with a PNG's chunks; None if all are whole or the file is not a PNG."""
+    """Return a phrase for the damage to a PNG; None if all chunks are whole or the file is not a PNG."""
     content = path.read_bytes()
     if not content.startswith(_SIGNATURE):
         return None

@@ -127,9 +127,7 @@ class Slide:
         self.shape: tuple[int, int] = self._backend.level_shapes[0]
         axes = (mpp, mpp) if mpp is not None else self._backend.mpp
         if mpp is not None and self._backend.mpp is not None and not _agree(mpp, self._backend.mpp):
-            logger.warning(
-                "%s: read at the %g µm/px that were given; the file says %g", path.name, mpp, self._backend.mpp[0]
-            )
+            logger.warning("%s: read at the given %g µm/px; the file says %g", path.name, mpp, self._backend.mpp[0])
         self._mpp_axes = _checked_mpp(path, axes, self._backend.mpp_quote if mpp is None else "")
         self.mpp = math.sqrt(self._mpp_axes[0] * self._mpp_axes[1])
         if abs(self._mpp_axes[0] / self._mpp_axes[1] - 1) <= _SQUARE:
@@ -159,7 +157,7 @@ class Slide:
         return self._backend.bounds_quote
 
     def frame(self, origin: str = "slide") -> Bounds:
-        """Return the rectangle whose top left corner is an origin's zero.
+        """Return the rectangle from whose top left corner positions with an origin count.
 
         Args:
             origin: ``"slide"`` or ``"bounds"``; both are the whole slide where it has no bounds.
@@ -174,7 +172,7 @@ class Slide:
         if self.bounds_quote:
             raise SlideError(
                 self.path,
-                f"its bounds cannot be ({self.bounds_quote}), and something counts from them",
+                f"its bounds are impossible ({self.bounds_quote}), and positions count from them",
                 "Give origin: slide, and outlines that count from the slide's corner",
             )
         return self.bounds or Bounds(0, 0, *self.shape)
@@ -234,7 +232,7 @@ class Slide:
         if min(step) < _FINEST_STEP * (1 - 1e-6):
             raise SlideError(
                 self.path,
-                f"{mpp:g} µm/px asked of a slide of {self.mpp:.4g} µm/px: more than twice as fine as its pixels",
+                f"{mpp:g} µm/px requested from a slide of {self.mpp:.4g} µm/px: more than twice as fine as its pixels",
                 "Ask for a coarser magnification, or check the slide's mpp (mpp= overrides it)",
             )
         return SamplingGrid(index, (step[0], step[1]), mpp)
@@ -348,8 +346,8 @@ class Slide:
         if not self._warned_upsampling:
             self._warned_upsampling = True
             logger.warning(
-                "%s: %.4g µm/px asked of a slide of %.4g µm/px; pixels are interpolated (bicubic) and hold no more "
-                "detail",
+                "%s: %.4g µm/px requested from a slide of %.4g µm/px; pixels are interpolated (bicubic) and hold no "
+                "more detail",
                 self.path.name,
                 mpp,
                 self.mpp,
@@ -401,7 +399,7 @@ def _given_mpp(path: Path, mpp: float | str | None) -> float | None:
     number = parse_number(mpp) if isinstance(mpp, str) else mpp
     if mpp is None or (isinstance(number, Real) and not isinstance(number, bool)):
         return None if number is None else float(number)
-    raise SlideError(path, f"the mpp that was given, {mpp!r}, is no number", _GIVE_MPP)
+    raise SlideError(path, f"the given mpp, {mpp!r}, is not a number", _GIVE_MPP)
 
 
 def parse_series(value: Any) -> int:
@@ -413,7 +411,7 @@ def parse_series(value: Any) -> int:
     text = value.strip() if isinstance(value, str) else ""
     number = int(text) if text.isdecimal() else value
     if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
-        raise ValueError(f"the series {value!r} is no number of an image, counted from 0")
+        raise ValueError(f"the series {value!r} is not the number of an image, counted from 0")
     return int(number)
 
 
@@ -425,11 +423,11 @@ def _given_series(path: Path, series: int | str | None) -> int | None:
 
 
 def _checked_mpp(path: Path, axes: tuple[float, float] | None, quote: str) -> tuple[float, float]:
-    said = f" ({quote})" if quote else ""
+    statement = f" ({quote})" if quote else ""
     if axes is None:
-        raise SlideError(path, f"the file does not say how many micrometres a pixel is{said}", _GIVE_MPP)
+        raise SlideError(path, f"the file does not say how many micrometres a pixel is{statement}", _GIVE_MPP)
     low, high = MPP_RANGE
     if not all(math.isfinite(axis) and low <= axis <= high for axis in axes):
-        problem = f"a pixel of {axes[0]:g} x {axes[1]:g} µm is outside {low:g}–{high:g} µm{said}"
+        problem = f"a pixel of {axes[0]:g} x {axes[1]:g} µm is outside {low:g}–{high:g} µm{statement}"
         raise SlideError(path, problem, _GIVE_MPP)
     return axes

@@ -1,4 +1,4 @@
-"""BACH's whole slides as they are handed out, and the patches that the paper trains on."""
+"""BACH's whole slides as they are distributed, and the patches on which the paper trains."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INVASIVE, BENIGN = shapely.box(100, 200, 300, 400), shapely.box(500, 500, 700, 5
 
 
 def write_slide(path: Path, glass: int = 0) -> None:
-    """Stained noise, but for so many columns of glass at the right."""
+    """Return stained noise, with some columns of glass at the right."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(0).integers(90, 200, (SIDE, SIDE, 3)).astype(np.uint8)
     pixels[:, SIDE - glass :] = 245
@@ -54,7 +54,7 @@ def challenge(tmp_path: Path) -> Path:
 
 
 def labels_of(datalist: Path, section: str, position: int = 0) -> np.ndarray:
-    """Label map of the whole slide."""
+    """Return the label map of the whole slide."""
     item = load_datalist(datalist, section)[position]
     store = SlideStore(BACH_CLASSES)
     return store.labels(item).label_map(store.slide(item), (SIDE / 2, SIDE / 2), 2.0, SIDE)

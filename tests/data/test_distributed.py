@@ -1,4 +1,4 @@
-"""Slides shared out among the processes of a training."""
+"""Work over slides, divided among the processes of a training."""
 
 from __future__ import annotations
 

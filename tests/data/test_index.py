@@ -1,4 +1,4 @@
-"""Which patches a datalist yields."""
+"""The patches of a datalist."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_settings_in_the_keys_of_cached_tables_are_those_of_earlier_versions
 
 
 def test_patches_and_labels_meet_pixel_by_pixel(tmp_path, scheme):
-    """Where the slide's red channel is the label, the label map read next to the patch is the patch."""
+    """The slide's red channel holds the labels, so that the label map equals the patch."""
     labels = np.random.default_rng(0).integers(1, 7, (8, 8)).repeat(40, 0).repeat(40, 1).astype(np.uint8)
     Image.fromarray(np.stack([labels] * 3, axis=-1)).save(tmp_path / "slide.png")
     Image.fromarray(labels).save(tmp_path / "labels.png")

@@ -75,7 +75,7 @@ def entry(path, series, **more):
 
 
 def shows(pixels, series):
-    """Whether pixels from the middle are of an image: nearest to its colour."""
+    """Return whether pixels from the middle are of an image: nearest to its colour."""
     middle = np.asarray(pixels, dtype=float).reshape(-1, 3).mean(axis=0)
     return int(np.abs(COLOURS - middle).sum(axis=1).argmin()) == series
 
@@ -90,7 +90,7 @@ def test_an_ambiguous_file_is_refused_with_the_ways_to_choose(path):
     with pytest.raises(SlideError, match=r"no image 2: .*--series 1"):
         open_entry(entry(path, 2))
     for value in ("right", -1, 1.5, True):
-        with pytest.raises(SlideError, match=f"series {value!r} is no number of an image"):
+        with pytest.raises(SlideError, match=f"series {value!r} is not the number of an image"):
             open_slide(path, series=value)
 
 
@@ -219,7 +219,7 @@ def test_one_series_for_all_slides_leaves_what_entries_say(path, tmp_path):
         "image": 0, "series": 0, "mpp": 0.25, "name": 0,
     }  # fmt: skip
     (tmp_path / "list.json").write_text(json.dumps({"testing": [{"image": "two.tif", "series": "left"}]}))
-    with pytest.raises(ValueError, match=r'entry 0 of "testing": series: .*\'left\' is no number of an image'):
+    with pytest.raises(ValueError, match=r'entry 0 of "testing": series: .*\'left\' is not the number of an image'):
         load_datalist(tmp_path / "list.json", "testing", require_label=False)
     assert slide_items(str(path)) == [{"image": str(path)}]
 

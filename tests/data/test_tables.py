@@ -23,7 +23,7 @@ def test_mpp_is_a_number(value, mpp):
 
 @pytest.mark.parametrize("value", ["half", "", "1.234,5", "0,5,0", "nan", "inf", 0, -0.5, True, [0.5], None, (0, 5)])
 def test_what_is_no_mpp_is_refused(value):
-    with pytest.raises(ValueError, match=r"no mpp|could not convert|no number of µm"):
+    with pytest.raises(ValueError, match=r"not a valid mpp|could not convert|not a number of µm"):
         parse_mpp(value)
 
 
@@ -49,7 +49,7 @@ def test_mpp_of_every_list_is_a_number(tmp_path):
         assert [slide.entry["mpp"] for slide in read_manifest(str(tmp_path / name))] == [0.5]
     (tmp_path / "d.json").write_text(json.dumps({"testing": [{"image": "a.svs"}, {"image": "b.svs", "mpp": "20x"}]}))
     for read in (lambda path: load_datalist(path, "testing", False), lambda path: read_manifest(str(path))):
-        with pytest.raises(ValueError, match=r'd\.json: entry 1 of "testing": mpp: .20x. is no number'):
+        with pytest.raises(ValueError, match=r'd\.json: entry 1 of "testing": mpp: .20x. is not a number'):
             read(tmp_path / "d.json")
 
 

@@ -68,10 +68,10 @@ def unit_in_um(unit: str) -> float | None:
     return _WORDS_UM.get(word, _WORDS_UM.get(word.removesuffix("s")))
 
 
-def pixel_size(page: tifffile.TiffPage, described: OmeImage | None = None) -> PixelSize:
+def pixel_size(page: tifffile.TiffPage, ome_image: OmeImage | None = None) -> PixelSize:
     """Return the pixel size of a page from OME-XML, Aperio or ImageJ, or else from its resolution tags."""
-    if described is not None:
-        own = _ome(described)
+    if ome_image is not None:
+        own = _ome(ome_image)
     elif page.is_svs:
         own = _aperio(page.description)
     elif page.is_imagej:
@@ -96,12 +96,12 @@ def svs_fields(description: str) -> dict[str, str]:
 
 
 def _ome(image: OmeImage) -> PixelSize:
-    said = [
+    stated = [
         f'PhysicalSize{axis}="{length}" in {unit!r}'
         for axis, length, unit in zip("YX", image.lengths, image.units, strict=True)
         if length is not None
     ]
-    quote = f"its OME-XML says {', '.join(said)}" if said else ""
+    quote = f"its OME-XML says {', '.join(stated)}" if stated else ""
     sizes = []
     for length, unit in zip(image.lengths, image.units, strict=True):
         number, um = parse_number(length or ""), unit_in_um(unit)
@@ -113,8 +113,8 @@ def _ome(image: OmeImage) -> PixelSize:
 
 def _aperio(description: str) -> PixelSize:
     fields = {key.casefold(): (key, value) for key, value in svs_fields(description).items()}
-    said = [f"{key} = {value}" for name, (key, value) in fields.items() if name in ("mpp", "appmag")]
-    quote = f"its Aperio description says {', '.join(said)}" if said else ""
+    stated = [f"{key} = {value}" for name, (key, value) in fields.items() if name in ("mpp", "appmag")]
+    quote = f"its Aperio description says {', '.join(stated)}" if stated else ""
     number = parse_number(fields.get("mpp", ("", ""))[1])
     if number is not None:
         return PixelSize((number, number), quote)

@@ -121,18 +121,18 @@ def slide_image(path: Path, file: tifffile.TiffFile, series: int | None = None) 
 
 def tiff_images(path: Path, file: tifffile.TiffFile) -> list[TiffImage]:
     """Return all images of a TIFF in the order of their first pages."""
-    described = ome_images(file.ome_metadata or "", path.name) if file.is_ome else {}
+    ome_images_of_file = ome_images(file.ome_metadata or "", path.name) if file.is_ome else {}
     images: list[TiffImage] = []
     for number, page in _pages(file):
         _check_no_mask(path, page)
-        described_here = described.get(number)
+        ome_image = ome_images_of_file.get(number)
         image = TiffImage(
             [page],
-            _name(page, described_here),
-            _declared_planes(page, described_here),
-            pixel_size(page, described_here),
+            _name(page, ome_image),
+            _declared_planes(page, ome_image),
+            pixel_size(page, ome_image),
         )
-        if any(_belongs(image, described_here, earlier) and earlier.absorb(page) for earlier in reversed(images)):
+        if any(_belongs(image, ome_image, earlier) and earlier.absorb(page) for earlier in reversed(images)):
             continue
         for smaller in page.pages or []:
             _check_no_mask(path, smaller.aspage())
@@ -150,7 +150,7 @@ def _pages(file: tifffile.TiffFile) -> Iterator[tuple[int, tifffile.TiffPage]]:
             yield number, page.aspage()
 
 
-def _belongs(image: TiffImage, described: OmeImage | None, earlier: TiffImage) -> bool:
+def _belongs(image: TiffImage, ome_image: OmeImage | None, earlier: TiffImage) -> bool:
     """Return whether a page, as an image of its own, may be a plane or level of an earlier image."""
     same_size = _same_size(earlier.base, image.base)
     if image.name != earlier.name and not _may_differ(image, earlier):
@@ -158,7 +158,7 @@ def _belongs(image: TiffImage, described: OmeImage | None, earlier: TiffImage) -
     # Where levels are SubIFDs, pages are only planes.
     if earlier.base.subifds and not same_size:
         return False
-    if described is None:
+    if ome_image is None:
         return True
     # OME lists it as another image. It may be a level of an older writer: its µm/px then grows as its size shrinks.
     if same_size:
@@ -211,10 +211,10 @@ def _check_no_mask(path: Path, page: tifffile.TiffPage) -> None:
         )
 
 
-def _name(page: tifffile.TiffPage, described: OmeImage | None) -> str:
+def _name(page: tifffile.TiffPage, ome_image: OmeImage | None) -> str:
     """Return the name of a page in the file; may be empty."""
-    if described is not None:
-        return described.name
+    if ome_image is not None:
+        return ome_image.name
     kind = re.search(r"<ImageType>(\w+)</ImageType>", page.description)
     if kind:
         return kind[1]
@@ -225,10 +225,10 @@ def _name(page: tifffile.TiffPage, described: OmeImage | None) -> str:
     return name if len(name) <= _LONGEST_NAME and name.isprintable() and not name.startswith("{") else ""
 
 
-def _declared_planes(page: tifffile.TiffPage, described: OmeImage | None) -> int:
+def _declared_planes(page: tifffile.TiffPage, ome_image: OmeImage | None) -> int:
     """Return the number of planes that the header declares for one page; they need no pages of their own."""
-    if described is not None:
-        return max(1, ceil(described.samples / page.samplesperpixel))
+    if ome_image is not None:
+        return max(1, ceil(ome_image.samples / page.samplesperpixel))
     if page.is_stk:
         return max(1, page.tags["UIC2tag"].count)
     count = re.search(r"^images=(\d+)", page.description, re.MULTILINE) if page.is_imagej else None
