@@ -50,7 +50,7 @@ _LONGEST = [
     "data/test_camelyon.py",
     "sharing/test_verify.py",
     "phantom/test_multi_stain.py",
-    "data/test_processes.py",
+    "data/test_distributed.py",
     "networks/test_da_refinenet.py",
     "inference/test_resume.py",
     "sharing/test_export.py",

@@ -137,7 +137,7 @@ def test_confidence_is_heat_where_a_class_is_probable_and_the_slide_elsewhere(ph
         [{"name": name, "color": (0, 0, 0), "label": i + 1, "channel": i} for i, name in enumerate(("one", "other"))]
     )
     with open_slide(phantom.slide) as slide:
-        grid = TileGrid(slide.shape, slide.pixel(4.0), 64, 2)
+        grid = TileGrid(slide.shape, slide.level0_pixels(4.0), 64, 2)
         store = MapStore(tmp_path / "store", (2, 384, 384), 128)
         probabilities = np.zeros((2, 384, 384), np.uint8)
         probabilities[0, :192] = 255

@@ -78,8 +78,8 @@ class LabelImage(LabelSource):
 
     def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
         height, width = (size, size) if isinstance(size, int) else size
-        rows = self._positions(slide, 0, center[0], slide.pixel(mpp)[0], height)
-        columns = self._positions(slide, 1, center[1], slide.pixel(mpp)[1], width)
+        rows = self._positions(slide, 0, center[0], slide.level0_pixels(mpp)[0], height)
+        columns = self._positions(slide, 1, center[1], slide.level0_pixels(mpp)[1], width)
         labels = np.full((height, width), UNLABELLED, dtype=np.uint8)
         inside_rows = (rows >= 0) & (rows < self.shape[0])
         inside_columns = (columns >= 0) & (columns < self.shape[1])

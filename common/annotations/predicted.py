@@ -31,11 +31,11 @@ class PredictedLabels(LabelSource):
 
     def drawn(self, slide: Slide, center: tuple[float, float], mpp: float, size: int | tuple[int, int]) -> np.ndarray:
         shape = (size, size) if isinstance(size, int) else size
-        steps = slide.pixel(label_map_mpp(self._labels, slide))
+        steps = slide.level0_pixels(label_map_mpp(self._labels, slide))
         result = np.zeros(shape, dtype=np.uint8)
         at = []
         for axis in (0, 1):
-            places = center[axis] + (np.arange(shape[axis]) + 0.5 - shape[axis] / 2) * slide.pixel(mpp)[axis]
+            places = center[axis] + (np.arange(shape[axis]) + 0.5 - shape[axis] / 2) * slide.level0_pixels(mpp)[axis]
             at.append(np.floor(places / steps[axis] + 1e-6).astype(np.int64))
         inside = [(a >= 0) & (a < side) for a, side in zip(at, self._labels.level_shapes[0], strict=True)]
         rows, columns = (a[here] for a, here in zip(at, inside, strict=True))
@@ -89,10 +89,10 @@ def label_map_mpp(labels: TiffBackend, slide: Slide) -> float:
     if labels.mpp is None:
         raise ValueError(f"{labels.path}: no µm/px in its resolution tags")
     mpp = labels.mpp[0]
-    covered = [side * step for side, step in zip(labels.level_shapes[0], slide.pixel(mpp), strict=True)]
+    covered = [side * step for side, step in zip(labels.level_shapes[0], slide.level0_pixels(mpp), strict=True)]
     if any(
         not -1e-3 * step <= have - side < step
-        for have, side, step in zip(covered, slide.shape, slide.pixel(mpp), strict=True)
+        for have, side, step in zip(covered, slide.shape, slide.level0_pixels(mpp), strict=True)
     ):
         raise ValueError(
             f"{labels.path}: {labels.level_shapes[0]} pixels of {mpp:.4g} µm do not cover {slide.path.name} "

@@ -122,7 +122,7 @@ class Annotations(LabelSource):
         height, width = (size, size) if isinstance(size, int) else size
         frame = slide.frame(self.origin)
         scale = self._scale(frame)
-        down, across = (step * part for step, part in zip(slide.pixel(mpp), scale, strict=True))
+        down, across = (step * part for step, part in zip(slide.level0_pixels(mpp), scale, strict=True))
         top = (center[0] - frame.top) * scale[0] - height / 2 * down
         left = (center[1] - frame.left) * scale[1] - width / 2 * across
         labels = np.full((height, width), UNLABELLED, dtype=np.uint8)

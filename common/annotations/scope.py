@@ -25,7 +25,7 @@ class Unannotated:
     within: str
 
     @classmethod
-    def of(cls, value: Any, scheme: ClassScheme) -> Unannotated | None:
+    def from_config(cls, value: Any, scheme: ClassScheme) -> Unannotated | None:
         """Read a datalist's ``unannotated``: ``"ignore"`` or absent, or ``{"class": …, "within": …}``.
 
         Raises:
@@ -94,7 +94,7 @@ class ScopedLabels(LabelSource):
         assert self.unannotated is not None
         at = []
         for axis in (0, 1):
-            step = slide.pixel(mpp)[axis]
+            step = slide.level0_pixels(mpp)[axis]
             at.append(center[axis] + (np.arange(shape[axis]) + 0.5 - shape[axis] / 2) * step)
         on_slide = [(a >= 0) & (a < full) for a, full in zip(at, slide.shape, strict=True)]
         counted = on_slide[0][:, None] & on_slide[1][None]

@@ -114,10 +114,10 @@ def datalist_folds(
         validation: share of the entries outside the tested fold that picks the checkpoint.
         seed: random seed of the assignment.
     """
-    from ..data import filled_sections, load_sections, write_folds
+    from ..data import load_sections, standard_sections, write_folds
 
     for path in write_folds(datalist, output, folds, by, alike, validation=validation, seed=seed):
-        counts = {section: len(load_sections(path, [section])) for section in filled_sections(path)}
+        counts = {section: len(load_sections(path, [section])) for section in standard_sections(path)}
         print(f"{_counted(counts)}: {path}")
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import check_entries, one_per_slide, output_names
-from ..data.datalist import DICOM_FOLDER, in_dicom_folder, once_per_series, read_as, slides_at, with_numbers
+from ..data import check_entries, merge_by_slide, output_names
+from ..data.datalist import DICOM_FOLDER, in_dicom_folder, once_per_series, slides_at, with_defaults, with_numbers
 from ..data.tables import rows_of, text_of
 from ..files import same_name
 from ..slides import slide_name
@@ -62,7 +62,7 @@ def read_manifest(
     entries = [entry for given in listed for entry in _entries(location_of(given), section)]
     if not entries:
         raise ValueError("no slides given: name a datalist, a table, a slide or a glob")
-    listed_once = one_per_slide(read_as(_once_per_series(entries), mpp, series))
+    listed_once = merge_by_slide(with_defaults(_once_per_series(entries), mpp, series))
     found: list[CohortSlide] = []
     for entry, name in zip(listed_once, _names(listed_once, name_by), strict=True):
         location = entry["image"]

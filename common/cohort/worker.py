@@ -27,7 +27,7 @@ from ..inference.folder import FolderInUseError
 from ..literal import literal
 from ..networks.checkpoints import load_weights
 from ..outputs.writer import SUMMARY
-from ..slides import reading
+from ..slides import read_options
 from .cache import SlideCache
 from .locations import redacted, shown
 from .manifest import CohortSlide
@@ -279,7 +279,7 @@ def _record(
 def wanted_of(slide: CohortSlide) -> dict[str, Any]:
     """What of a slide's entry its outputs depend on."""
     regions = slide.entry.get("regions")
-    return {**reading(slide.entry), **({} if regions is None else {"regions": regions})}
+    return {**read_options(slide.entry), **({} if regions is None else {"regions": regions})}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A datalist of BACH's whole slides (part B of the ICIAR 2018 challenge) as they are handed out."""
+"""Write a datalist of the whole slides of BACH (part B of the ICIAR 2018 challenge), as they are distributed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPLIT = {
 }
 _SLIDE = re.compile(r"^A?\d{2}\.svs$", re.IGNORECASE)
 _XML = re.compile(r"^A\d{2}\.xml$", re.IGNORECASE)
-# What the annotations' names contain.
+# Words in the names of annotated regions, and their classes.
 _CLASSES = {
     "normal": "normal",
     "benign": "benign",
@@ -35,13 +35,13 @@ _NOT_INVASIVE = re.compile(r"non[\s-]?invasive")
 
 @dataclass
 class Bach:
-    """What was found of the challenge's slides.
+    """The datalist of the challenge's slides, and what it lacks.
 
     Attributes:
-        path: the datalist that was written.
-        sections: names of its slides.
-        left_out: slide -> why it is not in the datalist.
-        missing: what is not where it should be, one sentence each.
+        path: the datalist.
+        sections: section -> names of its slides.
+        left_out: slide -> reason why it is not in the datalist.
+        missing: files and classes that are missing, one phrase each.
     """
 
     path: Path
@@ -53,21 +53,21 @@ class Bach:
 def datalist_from_bach(root: str | Path, out: str | Path, a01: str | None = None, normal_within: str = "slide") -> Bach:
     """Write a datalist of the annotated slides A01 to A10 with the split of Li et al. 2020.
 
-    Slides and annotations are found by their names (``A01.svs``, ``A01.xml``) wherever they lie under ``root``.
+    Slides and annotations are found by their names (``A01.svs``, ``A01.xml``) anywhere below ``root``.
 
     Args:
         root: the challenge's folder.
-        out: the datalist to write; its paths are relative to it.
-        a01: section for the slide A01, which is in none of the paper's; its released code trains on it.
-        normal_within: where pixels that are not annotated are normal: on the whole ``"slide"``, glass included, as the
-            challenge scores them, or in ``"tissue"`` only; glass then has no label.
+        out: the datalist to write; its paths are relative to its folder.
+        a01: section of the slide A01, which is in none of the paper's sections; the paper's released code trains on it.
+        normal_within: where unannotated pixels are normal: on the whole ``"slide"``, glass included, as the challenge
+            scores them, or in ``"tissue"`` only; glass then has no label.
 
     Returns:
-        what was found, left out and missing.
+        The slides of each section, and what was left out or is missing.
 
     Raises:
-        ValueError: no slide, a slide twice, an unknown section or ``normal_within``.
-        AnnotationError: an annotation that cannot be read.
+        ValueError: there is no slide, a slide is there twice, or the section or ``normal_within`` is unknown.
+        AnnotationError: an annotation cannot be read.
     """
     root, out = Path(root), Path(out)
     if not root.is_dir():
@@ -80,22 +80,23 @@ def datalist_from_bach(root: str | Path, out: str | Path, a01: str | None = None
     section_of = {name: section for section, names in SPLIT.items() for name in names}
     if a01 is not None:
         section_of["A01"] = a01
-    found = Bach(out, {section: [] for section in SECTIONS})
+    result = Bach(out, {section: [] for section in SECTIONS})
     content: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
     for name, path in slides.items():
         reason = _reason_to_leave_out(name, section_of, annotations)
         if reason is not None:
-            found.left_out[name] = reason
+            result.left_out[name] = reason
             continue
         xml = annotations[name]
-        found.sections[section_of[name]].append(name)
-        entry = {"image": relative_path(path, out), "label": relative_path(xml, out), "class_map": _classes(xml, found)}
-        content[section_of[name]].append({**entry, "unannotated": {"class": "normal", "within": normal_within}})
+        result.sections[section_of[name]].append(name)
+        entry = {"image": relative_path(path, out), "label": relative_path(xml, out)}
+        unannotated = {"class": "normal", "within": normal_within}
+        content[section_of[name]].append({**entry, "class_map": _classes(xml, result), "unannotated": unannotated})
     if not any(content.values()):
         raise ValueError(f"{root}: no annotated slide of BACH in it (A01.svs with A01.xml, A02.svs with A02.xml, …)")
-    found.missing += [f"{name}.svs, for {section}" for name, section in section_of.items() if name not in slides]
+    result.missing += [f"{name}.svs, for {section}" for name, section in section_of.items() if name not in slides]
     write_json(out, content)
-    return found
+    return result
 
 
 def _reason_to_leave_out(name: str, section_of: dict[str, str], annotations: dict[str, Path]) -> str | None:
@@ -106,21 +107,23 @@ def _reason_to_leave_out(name: str, section_of: dict[str, str], annotations: dic
     return None if name in annotations else f"no {name}.xml"
 
 
-def _classes(xml: Path, found: Bach) -> dict[str, str | None]:
-    """Class by name in an annotation file; None, which leaves regions unlabelled, for those none of whose names says
-    one."""
+def _classes(xml: Path, result: Bach) -> dict[str, str | None]:
+    """Return the class of each region name in an annotation file.
+
+    Regions without a name that says a class get None, which leaves them unlabelled.
+    """
     classes: dict[str, str | None] = {}
     for names in region_names(xml):
-        said = {name: tissue for name in names if (tissue := _class_of(name)) is not None}
-        if not said and names[0] not in classes:
-            found.missing.append(f"a class for {names[0]!r} in {xml.name}, whose regions are left unlabelled")
-        for name, tissue in said.items() or [(names[0], None)]:
+        class_of = {name: tissue for name in names if (tissue := _class_of(name)) is not None}
+        if not class_of and names[0] not in classes:
+            result.missing.append(f"a class for {names[0]!r} in {xml.name}, whose regions are left unlabelled")
+        for name, tissue in class_of.items() or [(names[0], None)]:
             classes[name] = tissue
     return classes
 
 
 def _class_of(name: str) -> str | None:
-    """The one class that a name says; None if it says none, or several."""
+    """Return the class that a name says; None if it says none or several."""
     plain = _NOT_INVASIVE.sub("", name.lower())
-    said = {tissue for part, tissue in _CLASSES.items() if part in plain}
-    return said.pop() if len(said) == 1 else None
+    classes = {tissue for part, tissue in _CLASSES.items() if part in plain}
+    return classes.pop() if len(classes) == 1 else None

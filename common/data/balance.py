@@ -1,4 +1,4 @@
-"""Class balancing by elastic deformation, Ho et al. 2021, section 2.3."""
+"""Balance classes by elastic deformation (Ho et al. 2021, section 2.3)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from .index import PatchIndex
 def balance_by_elastic_deformation(
     index: PatchIndex, rates: Mapping[str, int], class_order: Sequence[str], seed: int = 0
 ) -> PatchIndex:
-    """Add to every patch of a rare class copies that will be elastically deformed.
+    """Add copies of the patches of rare classes, to be deformed elastically.
 
-    A patch belongs to the first class of ``class_order`` that it has a pixel of, and gets that class's rate of
-    copies, each with a deformation of its own.
+    A patch belongs to the first class of ``class_order`` of which it has a pixel. It gets that class's number of
+    copies, each with its own deformation.
 
     Args:
         index: the patches.
-        rates: class -> copies per patch (r_c); 0 or absent: none.
-        class_order: highest order first; classes not in it come last and get no copies.
-        seed: of the deformations.
+        rates: class -> copies per patch (r_c); 0 or absent for none.
+        class_order: classes by priority, the highest first; classes that are not in it come last and get no copies.
+        seed: random seed of the deformations.
+
+    Raises:
+        ValueError: ``rates`` or ``class_order`` names an unknown class, or a class has a rate but no priority.
     """
     unknown = sorted((set(rates) | set(class_order)) - set(index.class_names))
     if unknown:
@@ -46,11 +49,11 @@ def balance_by_elastic_deformation(
 
 
 def plot_class_balance(before: PatchIndex, after: PatchIndex, scheme: ClassScheme, path: str | Path) -> None:
-    """Draw labelled pixels per class before and after balancing (the form of the paper's Figure 5)."""
+    """Plot the labelled pixels of each class before and after balancing (in the form of the paper's Figure 5)."""
     figure = new_figure(7, 3.6)
     axes = figure.subplots()
     places = np.arange(len(scheme))
-    colors = [tuple(channel / 255 for channel in tissue.color) for tissue in scheme.classes]
+    colors = [tuple(channel / 255 for channel in tissue_class.color) for tissue_class in scheme.classes]
     axes.bar(places - 0.2, before.pixels_per_class(), 0.38, color=colors, alpha=0.45, label="before")
     axes.bar(places + 0.2, after.pixels_per_class(), 0.38, color=colors, edgecolor="black", label="after")
     axes.set_xticks(places, scheme.names)

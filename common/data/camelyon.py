@@ -1,4 +1,4 @@
-"""A datalist of CAMELYON16 as it is handed out."""
+"""Write a datalist of CAMELYON16, as it is distributed."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any
 from ..files import write_json
 from .folders import files_by_name, relative_path, split_by_group
 
-# What the data set's own readme says of its slides, and Gu et al. 2018 (section 4.2) of their number: 18 slides of
-# training and 2 of testing left out. The readme lists 20 of training; which two the paper kept it does not say.
+# Slides that the dataset's readme calls not annotated exhaustively. Gu et al. 2018 (section 4.2) left out 18 slides of
+# training and 2 of testing. The readme lists 20 of training; the paper does not say which two of them it kept.
 NOT_EXHAUSTIVE = frozenset(
     f"tumor_{number:03d}"
     for number in (10, 15, 18, 20, 25, 29, 33, 34, 44, 46, 51, 54, 55, 56, 67, 79, 85, 92, 95, 110)
 ) | {"test_114"}
-# Taken out of the data set after the challenge: normal_086 has a metastasis and is now tumor_111, test_049 is there
-# twice.
+# Withdrawn from the dataset after the challenge: normal_086 has a metastasis and is now tumor_111, test_049 is a
+# duplicate.
 WITHDRAWN = {"normal_086": "it is tumor_111", "test_049": "it is a duplicate"}
 
 _SLIDE = re.compile(r"^(normal|tumor|test)_(\d{3})\.tif$", re.IGNORECASE)
 _XML = re.compile(r"^(tumor|test)_(\d{3})\.xml$", re.IGNORECASE)
-# Groups of the XML files: tumour, and areas cut out of it. Those of the testing slides have names of their own.
+# Groups of the XML files: tumour, and areas cut out of it. The groups of the testing slides have other names.
 _TUMOUR_GROUPS, _CUT_OUT = ("_0", "_1", "Tumor"), ("_2", "Exclusion", "None")
 
 
 @dataclass
 class Camelyon16:
-    """What was found of the data set.
+    """The datalist of the dataset's slides, and what it lacks.
 
     Attributes:
-        path: the datalist that was written.
+        path: the datalist.
         counts: slides per section and class, as ``{"training": {"normal": 127, "tumour": 71}, …}``.
-        left_out: slide -> why it is not in the datalist.
-        missing: what is not where it should be, one sentence each.
+        left_out: slide -> reason why it is not in the datalist.
+        missing: files that are missing, one phrase each.
     """
 
     path: Path
@@ -52,67 +52,68 @@ def datalist_from_camelyon16(
     tumour: str = "tumour",
     normal: str = "normal",
 ) -> Camelyon16:
-    """Write a datalist of CAMELYON16: training slides dealt to training and validation, and the testing slides.
+    """Write a datalist of CAMELYON16: training slides split into training and validation, and testing slides.
 
     Slides and annotations are found by their names (``normal_001.tif``, ``tumor_001.tif``, ``test_001.tif``,
-    ``tumor_001.xml``, …) wherever they lie under ``root``, so that the folders of every place that hands the data set
-    out fit. Tissue that is not annotated is normal; a testing slide without annotation is normal if ``reference.csv``
-    says so.
+    ``tumor_001.xml``, …) anywhere below ``root``, so that the folders of every mirror of the dataset fit. Unannotated
+    tissue is normal. A testing slide without annotation is normal if ``reference.csv`` says so. A slide whose
+    annotation is missing is left out.
 
     Args:
-        root: the data set's folder.
-        out: the datalist to write; its paths are relative to it.
-        validation: share of the training slides that pick the checkpoint, the same of normal slides and of those with
-            tumour.
-        seed: of the split.
+        root: the dataset's folder.
+        out: the datalist to write; its paths are relative to its folder.
+        validation: share of the training slides for validation, which picks the checkpoint; the same share of normal
+            slides and of slides with tumour.
+        seed: random seed of the split.
         tumour, normal: names of the classes.
 
     Returns:
-        what was found, left out and missing. A slide whose annotation is missing is left out.
+        The number of slides of each section, and what was left out or is missing.
 
     Raises:
-        ValueError: no slide, a slide twice, a ``reference.csv`` that cannot be read, or too few slides to split.
+        ValueError: there is no slide, a slide is there twice, ``reference.csv`` cannot be read, or there are too few
+            slides to split.
     """
     root, out = Path(root), Path(out)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
-    # The data set's masks are called tumor_001_mask.tif and do not match.
+    # The dataset's masks are called tumor_001_mask.tif and do not match.
     slides, annotations = ({k.lower(): v for k, v in files_by_name(root, p).items()} for p in (_SLIDE, _XML))
     if not slides:
         raise ValueError(f"{root}: no slide of CAMELYON16 in it (normal_001.tif, tumor_001.tif, test_001.tif, …)")
-    found = Camelyon16(out, {})
-    found.missing = [
+    result = Camelyon16(out, {})
+    result.missing = [
         f"{path.parent / path.stem}: unpack {path.name}"
         for path in sorted(root.rglob("lesion_annotations.zip"))
         if not path.with_suffix("").is_dir()
     ]
-    positive = _reference(root, found)
+    positive = _reference(root, result)
     entries: dict[str, dict[str, Any]] = {}
     for name, path in slides.items():
         reason = _reason_to_leave_out(name, annotations, positive)
         if reason is not None:
-            found.left_out[name] = reason
+            result.left_out[name] = reason
             continue
         entries[name] = _entry(path, annotations.get(name), out, tumour, normal)
-    found.missing += [f"no slide for {xml.name}" for name, xml in annotations.items() if name not in slides]
+    result.missing += [f"no slide for {xml.name}" for name, xml in annotations.items() if name not in slides]
     sections = _sections(entries, validation, seed)
     content = {section: [entries[name] for name in names] for section, names in sections.items()}
     write_json(out, content)
-    found.counts = {
+    result.counts = {
         section: {
             normal: sum("label" not in entries[name] for name in names),
             tumour: sum("label" in entries[name] for name in names),
         }
         for section, names in sections.items()
     }
-    return found
+    return result
 
 
-def _reference(root: Path, found: Camelyon16) -> dict[str, bool] | None:
-    """Whether each testing slide has tumour, from ``reference.csv``; None if there is no such file."""
+def _reference(root: Path, result: Camelyon16) -> dict[str, bool] | None:
+    """Return whether each testing slide has tumour, from ``reference.csv``; None if there is no such file."""
     paths = sorted(root.rglob("reference.csv"))
     if not paths:
-        found.missing.append("reference.csv, which says which testing slides have tumour")
+        result.missing.append("reference.csv, which says which testing slides have tumour")
         return None
     positive: dict[str, bool] = {}
     with paths[0].open(newline="", encoding="utf-8-sig") as file:
@@ -131,7 +132,7 @@ def _reference(root: Path, found: Camelyon16) -> dict[str, bool] | None:
 
 def _reason_to_leave_out(name: str, annotations: dict[str, Path], positive: dict[str, bool] | None) -> str | None:
     if name in WITHDRAWN:
-        return f"taken out of the data set: {WITHDRAWN[name]}"
+        return f"withdrawn from the dataset: {WITHDRAWN[name]}"
     if name in NOT_EXHAUSTIVE:
         return "not annotated exhaustively"
     if name in annotations:

@@ -1,4 +1,4 @@
-"""Does a configuration fit together? Asked before anything long starts."""
+"""Check that the parts of a configuration fit together, before anything long starts."""
 
 from __future__ import annotations
 
@@ -25,39 +25,38 @@ def check_views(
     scheme: ClassScheme,
     upsampling: int = 1,
 ) -> None:
-    """Check that network, fields of view, target and classes fit each other.
+    """Check that a network, its fields of view, the target and the classes fit together.
 
     Args:
-        network: whose views and output are meant.
-        fields_of_view: what it gets.
-        target: what it is compared with.
+        network: the network.
+        fields_of_view: its input.
+        target: field of view of the labels with which its output is compared.
         scheme: the classes.
-        upsampling: how many times its output is enlarged before that.
+        upsampling: factor by which the output is enlarged before the comparison.
 
     Raises:
-        ValueError: says what to change.
+        ValueError: they do not fit. The message says what to change.
     """
-    views = [FieldOfView.of(view) for view in fields_of_view]
+    views = [FieldOfView.from_config(view) for view in fields_of_view]
     ratios = tuple(view.mpp / views[0].mpp for view in views)
-    wanted = tuple(getattr(network, "mpp_ratios", ratios))
+    needed = tuple(getattr(network, "mpp_ratios", ratios))
     name = type(network).__name__
-    if len(wanted) != len(views):
+    if len(needed) != len(views):
         raise ValueError(
-            f"{name} reads {len(wanted)} fields of view, fields_of_view has {len(views)}. Give {len(wanted)} of them"
+            f"{name} reads {len(needed)} fields of view, fields_of_view has {len(views)}. Give {len(needed)} of them"
         )
-    if any(abs(ratio / want - 1) > 1e-6 for ratio, want in zip(ratios, wanted, strict=True)):
+    if any(abs(ratio / need - 1) > 1e-6 for ratio, need in zip(ratios, needed, strict=True)):
         raise ValueError(
-            f"{name} reads views at {wanted} times the finest one's µm/px, fields_of_view has {ratios}. Set their "
-            f"mpp to "
-            f"{', '.join(f'{views[0].mpp * want:g}' for want in wanted)}"
+            f"{name} reads views at {needed} times the finest one's µm/px, fields_of_view has {ratios}. Set their mpp "
+            f"to {', '.join(f'{views[0].mpp * need:g}' for need in needed)}"
         )
-    _check_output(network, views, FieldOfView.of(target), scheme, upsampling)
+    _check_output(network, views, FieldOfView.from_config(target), scheme, upsampling)
 
 
 def _check_output(
     network: nn.Module, views: Sequence[FieldOfView], target: FieldOfView, scheme: ClassScheme, upsampling: int
 ) -> None:
-    """One forward pass without data or memory: shapes only."""
+    """Check the output's shape with a forward pass on the meta device, which needs neither data nor memory."""
     from copy import deepcopy
 
     image = torch.empty(1, 3 * len(views), views[0].size, views[0].size, device="meta")
@@ -66,8 +65,7 @@ def _check_output(
     if output.shape[1] != scheme.num_channels:
         raise ValueError(
             f"{type(network).__name__} has {output.shape[1]} output channels, the class scheme needs "
-            f"{scheme.num_channels}. "
-            "Set the network's out_channels to $@scheme.num_channels"
+            f"{scheme.num_channels}. Set the network's out_channels to $@scheme.num_channels"
         )
     height, width = (side * upsampling for side in output.shape[2:])
     mpp = views[0].mpp / upsampling
@@ -93,12 +91,12 @@ def check_validation(
     """Check that the validation patches can tell a good checkpoint from a bad one.
 
     Args:
-        training: patches that the network learns from.
+        training: patches from which the network learns.
         validation: patches whose score picks the checkpoint.
-        classes: those that the score counts; all by default.
+        classes: classes that count in the score; all by default.
 
     Raises:
-        ValueError: validation has no class that is learnt and counted: every checkpoint would score the same.
+        ValueError: validation has no class that is learnt and counts: every checkpoint would score the same.
     """
     learnt, seen = training.annotated_classes(), validation.annotated_classes()
     counted = [name for name in seen if name in learnt and (classes is None or name in classes)]

@@ -1,4 +1,4 @@
-"""Class names of annotations that a scheme does not have, and which of its classes they stand for."""
+"""Map class names of annotations to the classes of a scheme."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ..files import printable_line
 
 ClassMap = dict[str, str | None]
 
-# Kind of tissue -> what annotators and schemes call it, as plain() spells it. QuPath's default classes are among them.
+# Kind of tissue -> its names among annotators and in schemes, spelt as plain() returns them. QuPath's default classes
+# are included.
 _KINDS = {
     "malignant": (
         *("tumor", "carcinoma", "cancer", "malignant", "malignancy", "adenocarcinoma", "neoplasm", "tumor cell"),
@@ -48,7 +49,7 @@ _KINDS = {
     "no class": ("ignore", "exclude", "excluded", "region", "roi", "annotation", "tissue", "unlabeled", "unclassified"),
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
-# What stands for a kind in schemes that do not have it, the best first.
+# Kinds that replace a kind in schemes that lack it, the best first.
 _INSTEAD = {
     "invasive": ("malignant",),
     "in situ": ("other", "malignant"),
@@ -61,10 +62,10 @@ _INSTEAD = {
     "vessel": ("other",),
     "artifact": ("other",),
 }
-# Kinds that are not simply left out where a scheme lacks them: it may divide them.
+# Kinds that are never left out by default where a scheme lacks them: it may divide them further.
 _NEVER_LEFT_OUT = ("malignant", "normal")
 _SPELLINGS = (("tumour", "tumor"), ("artefact", "artifact"), ("haem", "hem"), ("labelled", "labeled"))
-# Words that say nothing when others precede them.
+# Words without meaning after others.
 _EMPTY_WORDS = ("tissue", "area", "region", "annotation")
 _ACROSS_SHELLS = re.compile(r"""["'$`\\!%\x00-\x1f]""")
 
@@ -74,10 +75,10 @@ class NamesInUse:
     """The class names in the annotations of a datalist.
 
     Attributes:
-        slides: name -> slides whose annotations have it, whatever is known of it.
-        unknown: those that neither the scheme nor the slide's ``class_map`` has, as the annotation would be refused
-            for.
-        unreadable: what is wrong with the files that could not be read.
+        slides: name -> number of slides whose annotations use it, known or not.
+        unknown: name -> number of slides, for the names for which an annotation would be refused: neither the scheme
+            nor the slide's ``class_map`` has them.
+        unreadable: errors of the files that cannot be read.
     """
 
     slides: Counter[str] = field(default_factory=Counter)
@@ -89,10 +90,10 @@ def names_in_use(entries: Iterable[Mapping[str, Any]], scheme: ClassScheme) -> N
     """Return the class names in the annotations of a datalist's entries.
 
     Args:
-        entries: ``image``, and ``label`` and ``class_map`` where they have them, paths as they can be opened.
-        scheme: whose classes are known.
+        entries: datalist entries with ``image``, and perhaps ``label`` and ``class_map``; paths can be opened.
+        scheme: the known classes.
     """
-    found = NamesInUse()
+    result = NamesInUse()
     for entry in entries:
         if entry.get("label") is None:
             continue
@@ -100,16 +101,16 @@ def names_in_use(entries: Iterable[Mapping[str, Any]], scheme: ClassScheme) -> N
         try:
             names = outline_names(entry["label"], Path(entry["image"]).name)
         except AnnotationError as error:
-            found.unreadable.append(str(error))
+            result.unreadable.append(str(error))
             continue
-        found.slides.update({candidate for name in names for candidate in name.candidates})
+        result.slides.update({candidate for name in names for candidate in name.candidates})
         unknown = (name for name in names if name.fallback is not None and not known.intersection(name.candidates))
-        found.unknown.update({_to_map(name, scheme) for name in unknown})
-    return found
+        result.unknown.update({_to_map(name, scheme) for name in unknown})
+    return result
 
 
 def _to_map(name: OutlineName, scheme: ClassScheme) -> str:
-    """Return which of an outline's names to map: the first that says what it is, else the one that is reported."""
+    """Return the name of an outline to map: the first with a known meaning, or else the one that is reported."""
     telling = (candidate for candidate in name.candidates if can_guess(candidate, scheme))
     return next(telling, name.fallback or name.candidates[0])
 
@@ -118,13 +119,13 @@ def checked_class_map(class_map: Any, scheme: ClassScheme | None = None, owner: 
     """Return a class map whose values are classes or None.
 
     Args:
-        class_map: class names of annotations -> names of the scheme, or None (or ``"null"``) for what is left out; None
-            for no map.
+        class_map: class names of annotations -> names of the scheme, or None (or ``"null"``) to leave them unlabelled;
+            None for no map.
         scheme: the classes; None to check no names.
-        owner: what the scheme is of, for messages.
+        owner: owner of the scheme, for messages.
 
     Raises:
-        ValueError: it is no mapping, or maps to what is no class; names the nearest one.
+        ValueError: it is not a mapping, or maps a name to an unknown class. The message names the nearest class.
     """
     if class_map is None:
         return {}
@@ -132,13 +133,13 @@ def checked_class_map(class_map: Any, scheme: ClassScheme | None = None, owner: 
         raise ValueError(
             f"class_map must map names, as in \"{{'Tumor': 'carcinoma', 'Other': null}}\", not {class_map!r}"
         )
-    # Fire reads null as a word.
+    # Fire parses null as a string.
     checked = {str(name): None if value in (None, "null") else str(value) for name, value in class_map.items()}
     for name, value in checked.items():
         if scheme is not None and value is not None and value not in scheme.names:
             near = guessed_class(value, scheme) or _nearest(value, scheme)
             raise ValueError(
-                f"class_map maps {name!r} to {value!r}, which is no class of {owner}. Did you mean {near!r}? "
+                f"class_map maps {name!r} to {value!r}, which is not a class of {owner}. Did you mean {near!r}? "
                 f"It has {', '.join(scheme.names)}"
             )
     return checked
@@ -150,7 +151,7 @@ def _nearest(name: str, scheme: ClassScheme) -> str:
 
 
 def guessed_class(name: str, scheme: ClassScheme) -> str | None:
-    """Return the class of a scheme that a name stands for, or None if none fits."""
+    """Return the class of a scheme that a name means, or None if none fits."""
     same = [known for known in scheme.names if plain(known) == plain(name)]
     if same:
         return same[0]
@@ -165,24 +166,26 @@ def guessed_class(name: str, scheme: ClassScheme) -> str | None:
 
 
 def can_guess(name: str, scheme: ClassScheme) -> bool:
-    """Return whether something is known of a name: its class in the scheme, or that it is to be left out."""
+    """Return whether a name has a known meaning: a class of the scheme, or a kind that is left unlabelled."""
     kind = _kind(name)
     return guessed_class(name, scheme) is not None or (kind is not None and kind not in _NEVER_LEFT_OUT)
 
 
 def is_background(name: str) -> bool:
-    """Return whether a name stands for glass."""
+    """Return whether a name means glass."""
     return _kind(name) == "background"
 
 
 def _kind(name: str) -> str | None:
-    """Return the kind of tissue of a name; of QuPath's derived classes ("Tumor: Positive") that of the first part."""
+    """Return the kind of tissue of a name, or of the first part of QuPath's derived classes ("Tumor: Positive")."""
     return _KIND_OF.get(plain(name), _KIND_OF.get(plain(name.split(":")[0])))
 
 
 def plain(name: str) -> str:
-    """Return a name without case, plural, separators, British spelling and empty words: ``Ignore*`` -> ``ignore``,
-    ``Benign_Glands`` -> ``benign gland``, ``Tumour area`` -> ``tumor``."""
+    """Return a name without case, plural, separators, British spelling and empty words.
+
+    Examples are ``Ignore*`` -> ``ignore``, ``Benign_Glands`` -> ``benign gland`` and ``Tumour area`` -> ``tumor``.
+    """
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))
     text = parted.casefold()
     for british, american in _SPELLINGS:
@@ -198,38 +201,38 @@ def _singular(word: str) -> str:
 
 
 def suggested_map(names: Iterable[str], scheme: ClassScheme) -> ClassMap:
-    """Return a class map of names; None for those of which nothing fits."""
+    """Return a class map of names, with None for names that no class fits."""
     return {name: guessed_class(name, scheme) for name in names}
 
 
 def as_option(class_map: Mapping[str, str | None]) -> str:
-    """Return a class map as it is typed: ``--class_map "{'Tumor': 'carcinoma', 'Other': null}"``."""
+    """Return a class map as a command line option: ``--class_map "{'Tumor': 'carcinoma', 'Other': null}"``."""
     pairs = (f"{_typed(name)}: {'null' if value is None else _typed(value)}" for name, value in class_map.items())
     return f'--class_map "{{{", ".join(pairs)}}}"'
 
 
 def _typed(name: str) -> str:
-    """Return a name in quotes that no shell reads differently from Python."""
-    return "'" + _ACROSS_SHELLS.sub(lambda found: f"\\x{ord(found.group()):02x}", name) + "'"
+    """Return a name in quotes that all shells and Python read alike."""
+    return "'" + _ACROSS_SHELLS.sub(lambda match: f"\\x{ord(match.group()):02x}", name) + "'"
 
 
 def unknown_names_remark(
-    found: NamesInUse, scheme: ClassScheme, owner: str, class_map: Mapping[str, str | None] | None = None
+    names: NamesInUse, scheme: ClassScheme, owner: str, class_map: Mapping[str, str | None] | None = None
 ) -> list[str]:
-    """Return what to say of names that are unknown: which, and a map to paste; nothing if there are none.
+    """Return lines that list the unknown names and suggest a class map to paste; nothing if all are known.
 
     Args:
-        found: the names.
+        names: the class names in use.
         scheme: the classes.
-        owner: what the scheme is of.
-        class_map: the map so far, which the suggestion keeps.
+        owner: owner of the scheme.
+        class_map: the current map, which the suggestion extends.
     """
-    if not found.unknown:
+    if not names.unknown:
         return []
-    unknown = dict(sorted(found.unknown.items(), key=lambda one: (-one[1], one[0])))
+    unknown = dict(sorted(names.unknown.items(), key=lambda one: (-one[1], one[0])))
     suggested = suggested_map(unknown, scheme)
     option = as_option({**(class_map or {}), **suggested})
-    which = "which is no class" if len(unknown) == 1 else "which are no classes"
+    which = "which is not a class" if len(unknown) == 1 else "which are not classes"
     lines = [
         f"annotations use {_counted(unknown)}, {which} of {owner} ({', '.join(scheme.names)}). "
         f"Training refuses them: give the command again with, for example, {option}"
@@ -252,11 +255,11 @@ def _counted(names: Mapping[str, int]) -> str:
     return ", ".join([told, *(f"{name} ({count})" for name, count in rest)])
 
 
-def unused_names_remark(found: NamesInUse, class_map: Mapping[str, str | None]) -> list[str]:
-    """Return a line for each name that is mapped and that no annotation has."""
-    used = ", ".join(sorted(found.slides)) or "no names"
+def unused_names_remark(names: NamesInUse, class_map: Mapping[str, str | None]) -> list[str]:
+    """Return a line for each mapped name that no annotation uses."""
+    used = ", ".join(sorted(names.slides)) or "no names"
     return [
         f"class_map names {name!r}, which no annotation uses: they use {used}. It changes nothing"
         for name in class_map
-        if name not in found.slides
+        if name not in names.slides
     ]

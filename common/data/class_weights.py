@@ -1,4 +1,4 @@
-"""Weights of classes from their numbers of labelled pixels."""
+"""Compute class weights from the numbers of labelled pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ WEIGHTINGS = ("complement", "inverse", "inverse_log")
 
 
 def inverse_share_weights(pixels: Sequence[float]) -> list[float]:
-    """w_c = 1 − N_c / ΣN (Ho et al. 2021, eq. 2) from the labelled pixels of each class."""
+    """Return w_c = 1 − N_c / ΣN (Ho et al. 2021, eq. 2) from the labelled pixels N_c of each class.
+
+    Raises:
+        ValueError: there are no labelled pixels.
+    """
     total = float(sum(pixels))
     if total <= 0:
         raise ValueError("no labelled pixels to take class weights from")
@@ -17,16 +21,16 @@ def inverse_share_weights(pixels: Sequence[float]) -> list[float]:
 
 
 def class_weights(pixels: Sequence[float], weighting: str = "complement") -> list[float]:
-    """Weights against class imbalance from the labelled pixels N_c of each class, p_c = N_c / ΣN being its probability.
+    """Return weights against class imbalance. Class c has the probability p_c = N_c / ΣN.
 
     Args:
-        pixels: N_c.
-        weighting: ``"complement"``: 1 − p_c (Ho et al. 2021, eq. 2); ``"inverse"``: 1 / p_c, their mean brought to 1
-            (Mehta et al. 2018, section 6); ``"inverse_log"``: 1 / ln(1.02 + p_c) (the released code of the latter). A
-            class without pixels does not count in the mean and has the weight 0 under ``"inverse"``.
+        pixels: labelled pixels N_c of each class.
+        weighting: ``"complement"``: 1 − p_c (Ho et al. 2021, eq. 2); ``"inverse"``: 1 / p_c, scaled to a mean of 1
+            (Mehta et al. 2018, section 6); ``"inverse_log"``: 1 / ln(1.02 + p_c) (the released code of the latter).
+            With ``"inverse"``, a class without pixels has weight 0 and does not count in the mean.
 
     Raises:
-        ValueError: another weighting, or no pixels.
+        ValueError: unknown weighting, or no labelled pixels.
     """
     if weighting not in WEIGHTINGS:
         raise ValueError(f"class weighting must be one of {', '.join(WEIGHTINGS)}, not {weighting!r}")

@@ -1,4 +1,4 @@
-"""MONAI's decathlon datalists of slides, and the ways to name slides to segment."""
+"""Read datalists of slides in MONAI's decathlon format, and list the slides to segment."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..literal import as_path
-from ..slides import image_of, series_of, slide_keys
+from ..slides import image_and_series, parse_series, slide_keys
 from .columns import check_columns
-from .dicom_series import one_of_each_slide, slides_of_folder
-from .tables import mpp_of, text_of
+from .dicom_series import one_file_per_slide, slides_of_folder
+from .tables import parse_mpp, text_of
 
 SECTIONS = ("training", "validation", "testing")
 _PATHS = ("image", "label", "pseudo_label")
-# The name of the folder that an entry names in place of a DICOM slide's files.
+# Key of the folder's name, where an entry's image was the folder of a DICOM slide.
 DICOM_FOLDER = "dicom_folder"
 
 
@@ -28,20 +28,23 @@ def load_datalist(
     Args:
         path: a JSON file
             ``{"training": [{"image", "label", "mpp"?, "class_map"?, "label_values"?, …}], "validation": […], …}``;
-            relative paths in it are relative to its own folder; a DICOM slide's ``image`` may be the folder of its
-            files. ``series`` chooses among a file's images, see :func:`common.slides.open_slide`.
-            ``label_channel`` and ``label_pages`` pick a label image's channel and say which page is which class.
-            ``origin`` (``"slide"`` or ``"bounds"``) says from where on the slide ``label`` counts; ``regions`` always
-            count from the slide's corner. ``cut_out`` (group names of ASAP's XML) lie over all other outlines.
-            ``regions`` (``[top, left, height, width]``, level-0 pixels) are the parts that count; ``unannotated``
-            (``{"class", "within": "slide" | "tissue" | "region"}``) says what bare pixels are;
-            ``pseudo_label``, a ``prediction.tif``, labels the pixels that are still bare. Further columns are kept.
+            relative paths are relative to its folder. Further columns are kept. The fields of an entry are
+
+            - ``image``: the slide; of a DICOM slide a file or the folder of its files.
+            - ``series``: number of an image in the file; see :func:`common.slides.open_slide`.
+            - ``label_channel``, ``label_pages``: channel of a label image, and the class of each of its pages.
+            - ``origin``: ``"slide"`` or ``"bounds"``, from whose corner positions in ``label`` count.
+              ``regions`` always count from the slide's.
+            - ``cut_out``: groups of ASAP's XML that lie over all other outlines.
+            - ``regions``: the parts that count, ``[top, left, height, width]`` in level-0 pixels.
+            - ``unannotated``: class of unannotated pixels, ``{"class", "within": "slide" | "tissue" | "region"}``.
+            - ``pseudo_label``: a ``prediction.tif`` that labels the pixels still unannotated.
         section: ``"training"``, ``"validation"`` or ``"testing"``.
-        require_label: whether every entry must have a label or a class for what is unannotated.
+        require_label: whether every entry must have a label or a class of unannotated pixels.
         leave_out: column -> value, or list of values, of the entries to leave out.
 
     Raises:
-        ValueError: the file, the section or a needed field is missing; names it.
+        ValueError: the file, the section or a needed field is missing. The message names it.
     """
     path = Path(path)
     kept = _without(check_entries(_content(path), path, section, require_label), leave_out or {})
@@ -51,10 +54,15 @@ def load_datalist(
 
 
 def check_entries(content: Any, path: str | Path, section: str, require_label: bool = True) -> list[dict[str, Any]]:
-    """Return the entries of a section of a datalist's content, paths as they stand there; see :func:`load_datalist`.
+    """Return the checked entries of a section, with unchanged paths; see :func:`load_datalist`.
+
+    Args:
+        content: content of a datalist.
+        path: its path, for errors.
+        section, require_label: see :func:`load_datalist`.
 
     Raises:
-        ValueError: the section or a needed field is missing; names it, and ``path``.
+        ValueError: the section or a needed field is missing. The message names it, and ``path``.
     """
     if not isinstance(content, dict) or section not in content:
         held = ", ".join(content) if isinstance(content, dict) else "a list"
@@ -67,9 +75,9 @@ def check_entries(content: Any, path: str | Path, section: str, require_label: b
             raise ValueError(
                 f'{path}: entry {number} of "{section}" has no region in "regions". Leave it out for all of it'
             )
-        # Without a label but with a class for what is bare, all of the slide is that class.
-        bare = item.get("unannotated", "ignore") == "ignore" and item.get("pseudo_label") is None
-        needed = ("image", "label") if require_label and bare else ("image",)
+        # Without a label but with a class of unannotated pixels, the whole slide has that class.
+        unlabelled = item.get("unannotated", "ignore") == "ignore" and item.get("pseudo_label") is None
+        needed = ("image", "label") if require_label and unlabelled else ("image",)
         missing = [key for key in needed if item.get(key) is None]
         if missing:
             raise ValueError(f'{path}: entry {number} of "{section}" has no "{missing[0]}"')
@@ -80,15 +88,16 @@ def with_numbers(item: dict[str, Any], place: str) -> dict[str, Any]:
     """Return an entry with its mpp and series as numbers.
 
     Args:
-        item: the entry; tables hold all as text.
-        place: where it stands, for an error.
+        item: the entry; tables hold numbers as text.
+        place: its place in a file, for errors.
 
     Raises:
-        ValueError: one of them is none, or a column is a misspelling of one that is read; names it and ``place``.
+        ValueError: one of them is not a number, or a column is a misspelling of one that is read. The message names it
+            and ``place``.
     """
     check_columns(item, place)
     numbers: dict[str, Any] = {}
-    for name, number_of in (("mpp", mpp_of), ("series", series_of)):
+    for name, number_of in (("mpp", parse_mpp), ("series", parse_series)):
         if item.get(name) is None:
             continue
         try:
@@ -98,22 +107,22 @@ def with_numbers(item: dict[str, Any], place: str) -> dict[str, Any]:
     return {**item, **numbers}
 
 
-def read_as(items: Sequence[Mapping[str, Any]], mpp: Any = None, series: Any = None) -> list[dict[str, Any]]:
-    """Return entries, those that do not say their mpp or series with the given ones.
+def with_defaults(items: Sequence[Mapping[str, Any]], mpp: Any = None, series: Any = None) -> list[dict[str, Any]]:
+    """Return entries with a default mpp and series where they have none.
 
     Raises:
-        ValueError: one of these is no number.
+        ValueError: a default is not a number.
     """
-    given = with_numbers({"mpp": mpp, "series": series}, "given for all slides")
-    given = {name: value for name, value in given.items() if value is not None}
-    return [{**item, **{name: value for name, value in given.items() if item.get(name) is None}} for item in items]
+    numbers = with_numbers({"mpp": mpp, "series": series}, "given for all slides")
+    defaults = {name: value for name, value in numbers.items() if value is not None}
+    return [{**item, **{name: value for name, value in defaults.items() if item.get(name) is None}} for item in items]
 
 
 def _content(path: Path) -> Any:
     try:
         return json.loads(text_of(path.read_bytes()))
     except FileNotFoundError as error:
-        as_path(path)  # What a config made of "#" has a reason of its own.
+        as_path(path)  # A path that a config cut at "#" has an error of its own.
         raise ValueError(f"{path}: no such datalist. Set datalist to a JSON file of slides and labels") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not JSON in UTF-8 ({error}). Save it as UTF-8") from error
@@ -121,8 +130,8 @@ def _content(path: Path) -> Any:
         raise ValueError(f"{path}: not JSON ({error})") from error
 
 
-def filled_sections(path: str | Path) -> list[str]:
-    """The sections of a datalist that have entries.
+def standard_sections(path: str | Path) -> list[str]:
+    """Return the standard sections (training, validation, testing) of a datalist that have entries.
 
     Raises:
         ValueError: there is no such file, or it is not JSON.
@@ -131,8 +140,8 @@ def filled_sections(path: str | Path) -> list[str]:
     return [section for section in SECTIONS if isinstance(content, dict) and content.get(section)]
 
 
-def all_sections(path: str | Path) -> list[str]:
-    """The sections of a datalist that have entries, whatever they are called.
+def section_names(path: str | Path) -> list[str]:
+    """Return all sections of a datalist that have entries, further ones included.
 
     Raises:
         ValueError: there is no such file, or it is not JSON.
@@ -142,21 +151,21 @@ def all_sections(path: str | Path) -> list[str]:
 
 
 def load_sections(path: str | Path, sections: Sequence[str]) -> list[dict[str, Any]]:
-    """Entries of several sections of a datalist together, with or without labels; see :func:`load_datalist`."""
+    """Return the entries of several sections of a datalist, with or without labels; see :func:`load_datalist`."""
     return [item for section in sections for item in load_datalist(path, section, require_label=False)]
 
 
 def _resolved(item: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Paths from the datalist's folder on; where label or regions are null there are none."""
-    given = {key: value for key, value in item.items() if key not in (*_PATHS, "regions") or value is not None}
-    return in_dicom_folder({key: str(folder / value) if key in _PATHS else value for key, value in given.items()})
+    """Return an entry with its paths joined to the datalist's folder, and without paths or regions that are null."""
+    fields = {key: value for key, value in item.items() if key not in (*_PATHS, "regions") or value is not None}
+    return in_dicom_folder({key: str(folder / value) if key in _PATHS else value for key, value in fields.items()})
 
 
 def in_dicom_folder(item: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry whose image is the folder of a DICOM slide's files with one of these; others as they are.
+    """Return an entry with a file of the DICOM slide in place of its folder; other entries unchanged.
 
     Raises:
-        ValueError: several slides lie in the folder.
+        ValueError: the folder holds several slides.
     """
     image = Path(item["image"])
     if not image.is_dir():
@@ -176,13 +185,14 @@ def _without(items: Sequence[dict[str, Any]], leave_out: Mapping[str, Any]) -> l
     return list(items)
 
 
-def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return an entry per slide: the first of each, with the regions of all; where one has none, all of the slide
-    counts. Different images of a file are different slides.
+def merge_by_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Merge the entries of each slide into the first one, with the regions of all.
+
+    If an entry has no regions, the whole slide counts. Different images of a file are different slides.
 
     Raises:
-        ValueError: they are to be read at different µm/px or through different backends, or only some of a file's
-            entries have a series, so that it is not known whether they are of one slide.
+        ValueError: entries of a slide have different µm/px or backends; or only some entries of a file have a series,
+            so that it is unknown whether they are of one slide.
     """
     merged: dict[tuple[str, int | None], dict[str, Any]] = {}
     for key, item in zip(slide_keys(items), items, strict=True):
@@ -190,10 +200,10 @@ def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             merged[key] = dict(item)
             continue
         for field in ("mpp", "backend", "series"):
-            given, other = merged[key].get(field), item.get(field)
-            if given != other and not (field == "series" and image_of(merged[key]) == image_of(item)):
+            first, other = merged[key].get(field), item.get(field)
+            if first != other and not (field == "series" and image_and_series(merged[key]) == image_and_series(item)):
                 raise ValueError(
-                    f"{key[0]}: entries with different {field} ({given}, {other}). Give all entries of a slide the same"
+                    f"{key[0]}: entries with different {field} ({first}, {other}). Give all entries of a slide the same"
                 )
         if "regions" in item and "regions" in merged[key]:
             merged[key]["regions"] = [*merged[key]["regions"], *item["regions"]]
@@ -202,50 +212,50 @@ def one_per_slide(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(merged.values())
 
 
-def _given(slide: str | int | Path) -> str:
-    """Return a path, glob or URL of slides as a config gives it; see :func:`common.literal.as_path`."""
+def _path_of(slide: str | int | Path) -> str:
+    """Return a path, glob or URL of slides from a config's value; see :func:`common.literal.as_path`."""
     return slide if isinstance(slide, str) and "::" in slide and Path(slide).exists() else as_path(slide)
 
 
 def slide_items(slides: str | Path | Sequence[str | Path], section: str = "testing") -> list[dict[str, Any]]:
-    """Slides to segment, from paths, globs or datalists, alone or in a list.
+    """Return an entry for each slide to segment.
 
     Args:
-        slides: a slide's path, a glob (``"slides/*.svs"``), a datalist's path (``.json``), or several of them. Files of
-            one DICOM slide are one slide, and so is their folder.
-        section: which part of a datalist.
+        slides: path of a slide, a glob (``"slides/*.svs"``), path of a datalist (``.json``), or a list of them. The
+            files of one DICOM slide are one slide, and so is their folder.
+        section: section to read of a datalist.
 
     Raises:
-        ValueError: a glob matches nothing, the list is empty, or an entry is no path.
+        ValueError: a glob matches nothing, the list is empty, or an entry is not a path.
     """
     listed: list[Any] = list(slides) if isinstance(slides, list | tuple) else [slides]
     items: list[dict[str, Any]] = []
-    for entry in map(_given, listed):
+    for entry in map(_path_of, listed):
         if entry.endswith(".json"):
             items.extend(load_datalist(entry, section, require_label=False))
         elif glob.has_magic(entry) and not Path(entry).exists():
-            found = sorted(glob.glob(entry, recursive=True))
-            if not found:
+            paths = sorted(glob.glob(entry, recursive=True))
+            if not paths:
                 raise ValueError(f"no slide matches {entry!r}")
-            items.extend(_found_slides(found))
+            items.extend(_entries_of(paths))
         else:
-            items.extend(_found_slides([entry]))
+            items.extend(_entries_of([entry]))
     if not items:
         raise ValueError("no slides given: set slides to a path, a glob or a datalist")
     return once_per_series(items)
 
 
-def _found_slides(paths: Sequence[str]) -> list[dict[str, Any]]:
+def _entries_of(paths: Sequence[str]) -> list[dict[str, Any]]:
     return [item for path in paths for item in slides_at(path)]
 
 
 def slides_at(path: str) -> list[dict[str, Any]]:
-    """Return an entry of the slide at a path, or of each DICOM slide in the folder that it is."""
+    """Return an entry of the slide at a path, or of each DICOM slide if the path is their folder."""
     slides = slides_of_folder(Path(path)) if Path(path).is_dir() else []
     return [{"image": str(slide)} for slide in slides] if len(slides) > 1 else [in_dicom_folder({"image": path})]
 
 
 def once_per_series(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return entries with, of several files of one DICOM slide, only the first one's."""
-    kept = {str(path) for path in one_of_each_slide(dict.fromkeys(Path(item["image"]) for item in items))}
+    """Return entries with only the first of several files of one DICOM slide."""
+    kept = {str(path) for path in one_file_per_slide(dict.fromkeys(Path(item["image"]) for item in items))}
     return [item for item in items if str(Path(item["image"])) in kept]

@@ -1,4 +1,4 @@
-"""Datasets of patches and of slides."""
+"""Datasets of patches and of whole slides."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from torch.utils.data import Dataset
 from ..classes import ClassScheme
 from ..slides import FieldOfView, PatchReader, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
-from .choice import PatchChoice, PatchesPerClass
 from .class_weights import class_weights
-from .datalist import one_per_slide, read_as, slide_items
+from .datalist import merge_by_slide, slide_items, with_defaults
+from .distributed import map_distributed
 from .draws import Draw
-from .index import PatchIndex, build_patch_index
+from .index import PatchIndex, TargetGrid, build_patch_index
 from .output_names import output_names
-from .packing import PackedPatches
-from .processes import share_out
+from .patch_cache import PatchCache
 from .store import SlideStore
+from .subsets import PatchesPerClass, PatchSubset
 
 logger = logging.getLogger(__name__)
 
 
 class MultiMagnificationPatchDataset(Dataset):
-    """Patches around annotated targets.
+    """A dataset of patches around annotated targets.
 
-    An item is the slide's datalist entry plus ``slide`` (its position), ``center`` (row, column; level-0 pixels) and
-    ``deformation`` (seed, or -1); with ``elsewhere`` also ``elsewhere_center``, with ``tissue`` also ``tissue``.
-    ``transform`` (:class:`LoadMultiMagnificationPatchd` first) makes tensors of it.
+    An item is the slide's datalist entry with ``slide`` (its position in the datalist), ``center`` (row, column;
+    level-0 pixels) and ``deformation`` (seed, or -1); also ``elsewhere_center`` with ``elsewhere``, and ``tissue`` with
+    ``tissue``. ``transform``, which begins with :class:`LoadMultiMagnificationPatchd`, turns it into tensors.
 
     Args:
         data: datalist entries.
         scheme: the classes.
-        fields_of_view: what the network sees, finest first.
-        target: what it predicts.
+        fields_of_view: the network's input, finest first.
+        target: field of view that the network predicts.
         transform: applied to every item.
-        min_labelled: share of a target that must be annotated.
-        stride: of the grid of targets in target pixels; the target's size by default.
-        snap: see :meth:`Slide.read`.
-        cache_dir: for the patch index.
+        min_labelled: share of a target of which more must be annotated.
+        stride: step of the grid of targets in target pixels; the target's size by default.
+        snap: see :class:`PatchReader`.
+        cache_dir: folder for cached patch indexes.
         rates, class_order: class balancing (:func:`balance_by_elastic_deformation`); none without ``rates``.
         allow_missing: classes that may have no labelled pixel; ``None`` allows all.
-        training: whether a network learns from these patches. It then takes two classes, and a warning names those that
-            are missing.
-        elsewhere: also give the centre of another patch of the slide, for :class:`ContextReliance`.
-        tissue: also say whether Otsu's threshold finds tissue in the target, for :class:`SlideConfusion`.
-        balance_plot: picture of labelled pixels before and after balancing.
-        packed: read the patches from there instead of from the slides; packs them first, where they are not yet.
-        chosen: which of all patches; all without it.
-        within: tiles, none of which a target may be cut by; see :func:`build_patch_index`.
+        training: whether a network learns from these patches. Training needs two classes, and a warning names missing
+            ones.
+        elsewhere: add the centre of another patch of the slide, for :class:`ContextReliance`.
+        tissue: add whether Otsu's threshold finds tissue in the target, for :class:`SlideConfusion`.
+        balance_plot: path of a plot of labelled pixels before and after balancing.
+        packed: cache from which patches are read instead of from the slides; missing patches are packed first.
+        chosen: subset of the patches; all by default.
+        within: field of view of tiles whose borders no target may cross; see :class:`TargetGrid`.
         otsu: leave out targets in which Otsu's threshold finds no tissue.
-        seed: of deformations and centres elsewhere.
+        seed: random seed of deformations and of centres elsewhere.
 
     Raises:
-        ValueError: no patch, a class without any labelled pixel, or a training with a single class.
+        ValueError: there is no patch, a class has no labelled pixel, or training has a single class.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class MultiMagnificationPatchDataset(Dataset):
         elsewhere: bool = False,
         tissue: bool = False,
         balance_plot: str | Path | None = None,
-        packed: PackedPatches | None = None,
-        chosen: PatchChoice | PatchesPerClass | None = None,
+        packed: PatchCache | None = None,
+        chosen: PatchSubset | PatchesPerClass | None = None,
         within: FieldOfView | Mapping[str, Any] | None = None,
         otsu: bool = False,
         seed: int = 0,
@@ -87,14 +87,13 @@ class MultiMagnificationPatchDataset(Dataset):
     ) -> None:
         self.data, self.scheme, self.transform, self.seed = list(data), scheme, transform, seed
         reader = PatchReader(fields_of_view, snap=snap)
-        tile = None if within is None else FieldOfView.of(within)
-        before = build_patch_index(
-            self.data, scheme, reader, FieldOfView.of(target), min_labelled, stride, cache_dir, within=tile
-        )
+        tile = None if within is None else FieldOfView.from_config(within)
+        grid = TargetGrid(reader, FieldOfView.from_config(target), min_labelled, stride, tile)
+        before = build_patch_index(self.data, scheme, grid, cache_dir)
         if otsu:
-            before = before.of_rows(_on_tissue(before, FieldOfView.of(target), reader, self.data))
+            before = before.select(_on_tissue(before, FieldOfView.from_config(target), reader, self.data))
         if chosen is not None:
-            before = chosen.of(before)
+            before = chosen.apply(before)
         self.allow_missing = allow_missing
         self._check_classes(before, training)
         self.index = before
@@ -104,7 +103,7 @@ class MultiMagnificationPatchDataset(Dataset):
             plot_class_balance(before, self.index, scheme, balance_plot)
             logger.info("labelled pixels before and after balancing: %s", balance_plot)
         self._elsewhere = _centres_elsewhere(self.index, reader, self.data, seed) if elsewhere else None
-        self._on_tissue = _on_tissue(self.index, FieldOfView.of(target), reader, self.data) if tissue else None
+        self._on_tissue = _on_tissue(self.index, FieldOfView.from_config(target), reader, self.data) if tissue else None
         self._packed = packed
         if packed is not None:
             packed.pack(self.data, self.index)
@@ -114,7 +113,7 @@ class MultiMagnificationPatchDataset(Dataset):
         return len(self.index.rows)
 
     def __getitem__(self, draw: int | Draw) -> Any:
-        """One item; a :class:`Draw` also seeds the random transforms."""
+        """Return an item; a :class:`Draw` also seeds the random transforms."""
         position = draw.position if isinstance(draw, Draw) else draw
         if isinstance(draw, Draw) and isinstance(self.transform, Randomizable):
             self.transform.set_random_state(draw.seed)
@@ -128,16 +127,16 @@ class MultiMagnificationPatchDataset(Dataset):
         if self._on_tissue is not None:
             item["tissue"] = bool(self._on_tissue[position])
         if self._packed is not None:
-            # What was packed is deformed already.
+            # Packed patches are deformed already.
             item.update(self._packed.read(item["slide"], position), deformation=-1)
         return self.transform(item) if self.transform is not None else item
 
     def class_weights(self, weighting: str = "complement") -> list[float]:
-        """Weights by :func:`common.data.class_weights` over this data set, balanced if it is."""
+        """Return :func:`common.data.class_weights` of the labelled pixels, after balancing."""
         return class_weights(self.index.pixels_per_class(), weighting)
 
-    def may_lack(self, name: str) -> bool:
-        """Whether it was said that a class may have no labelled pixel."""
+    def allows_missing(self, name: str) -> bool:
+        """Return whether a class may have no labelled pixel."""
         return self.allow_missing is None or name in self.allow_missing
 
     def annotated_classes(self) -> list[str]:
@@ -148,7 +147,7 @@ class MultiMagnificationPatchDataset(Dataset):
     def _check_classes(self, index: PatchIndex, training: bool) -> None:
         counts = dict(zip(index.class_names, index.pixels_per_class(), strict=True))
         missing = [name for name, count in counts.items() if count == 0]
-        refused = [name for name in missing if not self.may_lack(name)]
+        refused = [name for name in missing if not self.allows_missing(name)]
         if refused:
             raise ValueError(
                 f"no labelled pixel of {', '.join(refused)} in {len(self.data)} slides: the network could never "
@@ -177,8 +176,11 @@ class MultiMagnificationPatchDataset(Dataset):
 def _centres_elsewhere(
     index: PatchIndex, reader: PatchReader, data: Sequence[Mapping[str, Any]], seed: int
 ) -> np.ndarray:
-    """For every row another centre of its slide, at least the widest view away where there is one, else the farthest
-    corner; of a slide in one tile, the glass next to it."""
+    """Return another centre in the same slide for each row, ``(rows, 2)`` in level-0 pixels.
+
+    It is the centre of another patch at least the extent of the widest view away, or else the farthest corner of the
+    slide. If a slide lies in one tile, it is the glass next to it.
+    """
     rng = np.random.default_rng(seed)
     store = SlideStore()
     centres = index.rows[["row", "column"]].to_numpy()
@@ -189,7 +191,7 @@ def _centres_elsewhere(
         here = np.nonzero(slides == number)[0]
         last = (slide.shape[0] - 1.0, slide.shape[1] - 1.0)
         corners = np.array([[0, 0], [0, last[1]], [last[0], 0], last])
-        extent = max(slide.pixel(reader.fields_of_view[-1].extent))
+        extent = max(slide.level0_pixels(reader.fields_of_view[-1].extent))
         for position in here:
             distance = np.abs(centres[here] - centres[position]).max(axis=1)
             far = here[distance >= extent]
@@ -203,7 +205,7 @@ def _centres_elsewhere(
 def _on_tissue(
     index: PatchIndex, target: FieldOfView, reader: PatchReader, data: Sequence[Mapping[str, Any]]
 ) -> np.ndarray:
-    """For every row whether its target touches tissue, as inference decides it."""
+    """Return whether the target of each row touches tissue, by the same rule as in inference."""
     store = SlideStore()
     result = np.zeros(len(index.rows), dtype=bool)
     slides = index.rows["slide"].to_numpy()
@@ -212,29 +214,31 @@ def _on_tissue(
     def of_slide(number: int) -> list[bool]:
         slide = store.slide(data[number])
         mask = tissue_mask(slide)
-        height, width = slide.pixel(reader.actual_mpp(slide, target.mpp) * target.size)
+        height, width = slide.level0_pixels(reader.effective_mpp(slide, target.mpp) * target.size)
         corners = centres[slides == number] - (height / 2, width / 2)
         return [mask.any(top, left, height, width) for top, left in corners.tolist()]
 
     numbers = np.unique(slides).tolist()
-    for number, found in zip(numbers, share_out(of_slide, numbers, "finding tissue"), strict=True):
-        result[slides == number] = found
+    for number, on_tissue in zip(numbers, map_distributed(of_slide, numbers, "finding tissue"), strict=True):
+        result[slides == number] = on_tissue
     return result
 
 
 class SlideDataset(Dataset):
-    """Whole slides to segment: each item is a slide's datalist entry and the ``name`` of its output folder. A slide
-    several of whose regions are in a datalist is one item.
+    """A dataset of whole slides to segment.
+
+    An item is a slide's datalist entry with the ``name`` of its output folder. All regions of a slide in a datalist are
+    one item.
 
     Args:
         slides: paths, globs or datalists; see :func:`slide_items`.
-        section: which part of a datalist.
-        mpp: µm per pixel of slides whose entry says none, in place of what the file says.
+        section: section to read of a datalist.
+        mpp: µm/px of slides whose entry has none, instead of the file's own value.
         name_by: column that names the output folders; the file's name by default.
-        series: which image of the file, of slides whose entry does not say.
+        series: number of the image in the file, for slides whose entry has none.
 
     Raises:
-        ValueError: a slide without a name, or two of one folder.
+        ValueError: a slide has no name, or two slides share a folder.
     """
 
     def __init__(
@@ -245,7 +249,7 @@ class SlideDataset(Dataset):
         name_by: str | None = None,
         series: int | None = None,
     ) -> None:
-        items = one_per_slide(read_as(slide_items(slides, section), mpp, series))
+        items = merge_by_slide(with_defaults(slide_items(slides, section), mpp, series))
         names = output_names(items, name_by)
         self.items = [{**item, "name": name} for item, name in zip(items, names, strict=True)]
 

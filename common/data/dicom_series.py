@@ -1,4 +1,4 @@
-"""DICOM slides, whose magnifications are files of their own: the instances of one series in one folder."""
+"""Recognise DICOM slides: each magnification is a file, an instance of one series in one folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import openslide
 _SUFFIX = ".dcm"
 
 
-def one_of_each_slide(paths: Iterable[Path]) -> list[Path]:
-    """Return paths of slides with, of several instances of one DICOM slide, only the first.
+def one_file_per_slide(paths: Iterable[Path]) -> list[Path]:
+    """Return paths with only the first of several instances of one DICOM slide.
 
     OpenSlide finds the others, which lie in the same folder.
     """
@@ -33,14 +33,13 @@ def one_of_each_slide(paths: Iterable[Path]) -> list[Path]:
 
 
 def slides_of_folder(folder: Path) -> list[Path]:
-    """Return an instance of each DICOM slide that lies in a folder; none for a folder without DICOM files or
-    one that may not be listed."""
+    """Return an instance of each DICOM slide in a folder; nothing if the folder has none or is not readable."""
     try:
         listed = sorted(folder.iterdir())
     except OSError:
-        # Opening the folder as a slide says that it is none, and the other slides are read.
+        # The error comes when the folder is opened as a slide, so that the other slides are read.
         return []
-    return one_of_each_slide(path for path in listed if _is_dicom(path) and path.is_file())
+    return one_file_per_slide(path for path in listed if _is_dicom(path) and path.is_file())
 
 
 def _is_dicom(path: Path) -> bool:
@@ -48,24 +47,28 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _series(path: Path) -> str | None:
-    """Return the UID of an instance's series; None if it cannot be read, which is told when the slide is opened."""
+    """Return the UID of an instance's series; None if it cannot be read, which fails later when the slide is opened."""
     return _series_by_openslide(path) if find_spec("pydicom") is None else series_uid(path)
 
 
 def series_uid(file: Any) -> str | None:
-    """Return the UID of the series that a file (path, or open for reading) says it is of; None if it cannot be read."""
+    """Return the UID of a file's series; None if it cannot be read.
+
+    Args:
+        file: path, or file open for reading.
+    """
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
     try:
-        found = dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        header = dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
     except (InvalidDicomError, OSError, ValueError, KeyError, EOFError):
         return None
-    return str(found.get("SeriesInstanceUID", "")) or None
+    return str(header.get("SeriesInstanceUID", "")) or None
 
 
 def _series_by_openslide(path: Path) -> str | None:
-    """Return the same; slower, as OpenSlide looks at all files of the folder each time."""
+    """Return the same without pydicom; slower, as OpenSlide reads all files of the folder each time."""
     try:
         with openslide.OpenSlide(path) as slide:
             return slide.properties.get("dicom.SeriesInstanceUID")

@@ -1,4 +1,4 @@
-"""Which patch comes when, the same however many processes and workers take part."""
+"""Order the patches of training, independently of the number of processes and workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SEED_RANGE = 2**31
 
 
 class Draw(NamedTuple):
-    """A patch's position in the data set and the seed of its random transforms."""
+    """A patch's position in the dataset and the seed of its random transforms."""
 
     position: int
     seed: int
@@ -20,17 +20,17 @@ class Draw(NamedTuple):
 class NumberedDraws(Sampler[Draw]):
     """Numbers the draws of another sampler over all epochs, and keeps one process's share of them.
 
-    The random transforms of a draw are seeded by its number, so that an epoch has the same patches, deformed and
-    coloured the same, with any number of workers; and batch k of all processes together is batch k of a single
-    process whose batches are as large as theirs together.
+    The number of a draw seeds its random transforms, so that an epoch has the same patches, deformed and coloured the
+    same, with any number of workers. Batch k of all processes together is batch k of a single process whose batches are
+    as large as theirs together.
 
     Args:
-        sampler: of positions; must give the same order in every process (a generator or seed of its own).
-        seed: of the random transforms.
-        rank: which process this is.
-        world_size: of how many.
-        even: leave out the last draws that not every process would get. Training needs it: a process without a
-            batch would leave the others waiting.
+        sampler: sampler of positions, with the same order in every process (by its own generator or seed).
+        seed: random seed of the transforms.
+        rank: number of this process.
+        world_size: number of processes.
+        even: drop the last draws if not every process would get one. Training needs it: a process without a batch
+            would leave the others waiting.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class NumberedDraws(Sampler[Draw]):
         return count // self.world_size if self.even else len(range(self.rank, count, self.world_size))
 
     def skip(self, epochs: int) -> None:
-        """Go on as after so many epochs."""
+        """Skip a number of epochs."""
         for _ in range(epochs):
             for _ in self:
                 pass
@@ -56,6 +56,6 @@ class NumberedDraws(Sampler[Draw]):
         self._drawn += len(self.sampler)  # type: ignore[arg-type]
         kept = len(self) * self.world_size if self.even else None
         for number, position in enumerate(self.sampler):
-            # Drawn to the end even if not kept: every process's sampler stays in step.
+            # Draws are consumed to the end even if dropped, so that the samplers of all processes stay in step.
             if number % self.world_size == self.rank and (kept is None or number < kept):
                 yield Draw(position, (self.seed * 1_000_003 + first + number) % _SEED_RANGE)

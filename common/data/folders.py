@@ -1,4 +1,4 @@
-"""A datalist from a folder of slides and a folder of annotations."""
+"""Write a datalist from a folder of slides and a folder of annotations."""
 
 from __future__ import annotations
 
@@ -20,22 +20,29 @@ from ..files import write_json
 from ..slides import SLIDE_SUFFIXES, check_origin, slide_name
 from .class_map import checked_class_map, names_in_use, unknown_names_remark, unused_names_remark
 from .datalist import SECTIONS, with_numbers
-from .dicom_series import one_of_each_slide
-from .origin import OriginEvidence, evidence_of_files, says_origin
+from .dicom_series import one_file_per_slide
+from .origin import OriginEvidence, evidence_of_files, states_origin
 from .store import LABEL_FIELDS, PSEUDO_LABEL
 from .tables import rows_of, text_of
 
 _COMPRESSED, _DICOM = ".gz", ".dcm"
-# What annotation tools and people put behind a slide's name.
+# Endings that annotation tools and people add to a slide's name.
 _ENDING = re.compile(r"_(labels?|masks?|annotations?)$", re.IGNORECASE)
-# QuPath's name of an image in a file of several; further series are other images than the one that is read.
+# QuPath's name of the first image of a file; further series are images that are not read.
 _SERIES = re.compile(r"\s+-\s+series\s+[01]$", re.IGNORECASE)
 _MOST_SHOWN = 20
 
 
 @dataclass
 class Pairing:
-    """Slides with their annotations, what was left over, and from where annotations of slides with bounds count."""
+    """Slides and their annotations.
+
+    Attributes:
+        pairs: slide -> annotation.
+        slides_alone: slides without an annotation.
+        annotations_alone: annotations without a slide.
+        origins: evidence on the origin of the annotations of slides with bounds.
+    """
 
     pairs: dict[Path, Path] = field(default_factory=dict)
     slides_alone: list[Path] = field(default_factory=list)
@@ -43,8 +50,10 @@ class Pairing:
     origins: list[OriginEvidence] = field(default_factory=list)
 
     def left_over(self) -> list[str]:
-        """Return a line for the slides without an annotation and one for the annotations without a slide, at most 20
-        names in each."""
+        """Return a line on the slides without an annotation and one on the annotations without a slide.
+
+        Each names at most 20 files.
+        """
         kinds = (("slide", "an annotation", self.slides_alone), ("annotation", "a slide", self.annotations_alone))
         return [
             f"left out, {len(paths)} {what}{'s' if len(paths) > 1 else ''} without {other}: {_some(paths)}"
@@ -56,18 +65,18 @@ class Pairing:
 def pair_by_name(slides: str | Path, annotations: str | Path) -> Pairing:
     """Find the annotation of each slide in two folders (or one), subfolders included.
 
-    ``a.svs`` goes with ``a.geojson``, ``a.svs.geojson``, ``a_labels.png``, ``a.svs - Series 1.geojson`` and the like,
-    in upper or lower case, of the same subfolder where there is one, else of any.
+    ``a.svs`` pairs with ``a.geojson``, ``a.svs.geojson``, ``a_labels.png``, ``a.svs - Series 1.geojson`` and the like,
+    in upper or lower case. Annotations in the same subfolder win over others.
 
     Raises:
         ValueError: a folder is missing or has no slide, a slide has several annotations, or an annotation fits several
-            slides; names them.
+            slides. The message names them.
     """
     slides, annotations = Path(slides), Path(annotations)
     for folder in (slides, annotations):
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder")
-    images = one_of_each_slide(_files(slides, SLIDE_SUFFIXES))
+    images = one_file_per_slide(_files(slides, SLIDE_SUFFIXES))
     drawn = _files(annotations, ANNOTATION_SUFFIXES)
     fits = _fits(images, drawn, slides, annotations)
     candidates: dict[Path, list[Path]] = {image: [] for image in images}
@@ -76,7 +85,7 @@ def pair_by_name(slides: str | Path, annotations: str | Path) -> Pairing:
         if image is not None:
             candidates[image].append(path)
     pairs = {image: _one_annotation(image, paths, fits) for image, paths in candidates.items() if paths}
-    # In one folder for both, a label image looks like a slide.
+    # If both are in one folder, a label image looks like a slide.
     labels = set(pairs.values())
     pairs = {image: label for image, label in pairs.items() if image not in labels}
     slides_alone = [image for image in images if image not in labels and image not in pairs]
@@ -87,54 +96,55 @@ def pair_by_name(slides: str | Path, annotations: str | Path) -> Pairing:
     return Pairing(pairs, slides_alone, annotations_alone)
 
 
-# How well an annotation's name fits a slide's, best first: in another subfolder or not, what had to be taken off its
-# name, what of the slide's name it is, other case or not.
+# Fit of an annotation's name to a slide's; smaller is better: whether it is in another subfolder, how much was removed
+# from its name, which form of the slide's name it equals, whether its case differs.
 _Fit = tuple[bool, int, int, bool]
 
 
 def _fits(
     images: Iterable[Path], drawn: Iterable[Path], slides: Path, annotations: Path
 ) -> dict[Path, dict[Path, _Fit]]:
-    """Return how well each annotation fits each slide that it fits at all."""
+    """Return the fit of each annotation to each slide that it fits at all."""
     by_key: dict[str, list[tuple[Path, str, int]]] = {}
     for image in images:
         for kind, key in enumerate(_names_of(image)):
             by_key.setdefault(_folded(key), []).append((image, key, min(kind, 1)))
     fits: dict[Path, dict[Path, _Fit]] = {}
     for path in drawn:
-        found = fits.setdefault(path, {})
+        fits_of_path = fits.setdefault(path, {})
         for key, taken_off in _slide_names(path):
             for image, name, kind in by_key.get(_folded(key), []):
-                elsewhere = image.parent.relative_to(slides) != path.parent.relative_to(annotations)
-                fit = (elsewhere, taken_off, kind, _composed(name) != _composed(key))
+                other_folder = image.parent.relative_to(slides) != path.parent.relative_to(annotations)
+                fit = (other_folder, taken_off, kind, _composed(name) != _composed(key))
                 if image != path:
-                    found[image] = min(fit, found.get(image, fit))
+                    fits_of_path[image] = min(fit, fits_of_path.get(image, fit))
     return fits
 
 
 def _names_of(image: Path) -> list[str]:
-    """Return what a slide may be called: its file's name, with ending first, and of DICOM also its folder's."""
+    """Return the names of a slide: its file's, with the suffix first, and for DICOM also its folder's."""
     folder = [image.parent.name] if image.suffix.lower() == _DICOM else []
     return list(dict.fromkeys((image.name, slide_name(image), image.stem, *folder)))
 
 
 def _slide_names(annotation: Path) -> Iterator[tuple[str, int]]:
-    """Yield what the slide of an annotation may be called, and how much was taken off the annotation's name."""
+    """Yield the possible names of an annotation's slide, and how much of the annotation's name was removed for each."""
     if annotation.suffix.lower() == _COMPRESSED:
         annotation = annotation.with_suffix("")
     for name in dict.fromkeys((annotation.stem, slide_name(annotation))):
-        bare = _ENDING.sub("", name)
+        stem = _ENDING.sub("", name)
         yield name, 0
         yield _SERIES.sub("", name), 1
-        yield bare, 2
-        yield _SERIES.sub("", bare), 3
+        yield stem, 2
+        yield _SERIES.sub("", stem), 3
 
 
 def _one_slide(path: Path, fitting: Mapping[Path, _Fit], fits: Mapping[Path, Mapping[Path, _Fit]]) -> Path | None:
     """Return the slide that an annotation fits best, or None if it fits none.
 
     Raises:
-        ValueError: it fits several as well, case aside, and no other annotation fits all but one of these better.
+        ValueError: it fits several equally well, case aside, and other annotations fit fewer than all but one of them
+            better.
     """
     best = sorted(image for image, fit in fitting.items() if fit[:3] == min(fitting.values())[:3])
     if len(best) <= 1:
@@ -168,7 +178,7 @@ def _folded(name: str) -> str:
 
 
 def _composed(name: str) -> str:
-    """Return a name with accents as one character: macOS writes them as two."""
+    """Return a name with each accented letter as one character: macOS writes two."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -178,7 +188,7 @@ def _some(paths: Sequence[Path]) -> str:
 
 
 def _nothing_pairs(pairing: Pairing, slides: str | Path, annotations: str | Path) -> ValueError:
-    """Return an error that shows what was found and what would have fitted."""
+    """Return an error that shows names from both folders, and one that would have paired."""
     drawn, images = pairing.annotations_alone, pairing.slides_alone
     if not drawn:
         suffixes = {path.suffix.lower() for path in Path(annotations).rglob("*")}
@@ -198,38 +208,38 @@ def _nothing_pairs(pairing: Pairing, slides: str | Path, annotations: str | Path
 
 
 def split_by_group(groups: Sequence[str], shares: Mapping[str, float], seed: int = 0) -> list[str]:
-    """Deal items to sections so that a group is never divided.
+    """Assign items to sections so that no group is divided.
 
     Args:
-        groups: each item's group (its patient, or itself).
+        groups: group of each item (its patient, or itself).
         shares: section -> share of the items; the first section gets the rest.
-        seed: of the order in which groups are dealt.
+        seed: random seed of the order in which groups are assigned.
 
     Returns:
-        each item's section.
+        The section of each item.
 
     Raises:
-        ValueError: fewer groups than sections, or shares that leave nothing for the first.
+        ValueError: there are fewer groups than sections, or the shares leave nothing for the first section.
     """
     first, *others = shares
-    wanted = [name for name in others if shares[name] > 0]
+    nonzero = [name for name in others if shares[name] > 0]
     if any(shares[name] < 0 for name in others) or sum(shares[name] for name in others) >= 1:
         raise ValueError(f"shares of {', '.join(others)} must be at least 0 and less than 1 together")
     order = sorted(set(groups))
-    if len(order) < len(wanted) + 1:
+    if len(order) < len(nonzero) + 1:
         count = f"{len(order)} group{'s' if len(order) > 1 else ''}"
-        raise ValueError(f"{count} cannot be split into {first}, {', '.join(wanted)}. Add slides, or set a share to 0")
+        raise ValueError(f"{count} cannot be split into {first}, {', '.join(nonzero)}. Add slides, or set a share to 0")
     left = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
     sections: dict[str, str] = {}
-    for position, name in enumerate(wanted):
-        quota, dealt = shares[name] * len(groups), 0
-        needed_after = len(wanted) - position
+    for position, name in enumerate(nonzero):
+        quota, assigned = shares[name] * len(groups), 0
+        needed_after = len(nonzero) - position
         while len(left) > needed_after:
             size = groups.count(left[-1])
-            if dealt and abs(dealt + size - quota) >= abs(dealt - quota):
+            if assigned and abs(assigned + size - quota) >= abs(assigned - quota):
                 break
             sections[left.pop()] = name
-            dealt += size
+            assigned += size
     return [sections.get(group, first) for group in groups]
 
 
@@ -252,23 +262,25 @@ def datalist_from_folders(
 
     Args:
         slides, annotations: folders; see :func:`pair_by_name`.
-        output: the datalist to write; its paths are relative to it.
+        output: the datalist to write; its paths are relative to its folder.
         validation, testing: shares of the slides.
-        patient: regular expression whose first group, found in a slide's name, is its patient.
-        table: CSV with a column ``slide`` (file name, with or without ending); its other columns go into the entries.
-        split_by: column whose slides stay together; ``patient`` where slides have one, else each slide by itself.
+        patient: regular expression, searched in a slide's name, whose first group is the patient.
+        table: CSV with a column ``slide`` (file name, with or without suffix); its other columns go into the entries.
+        split_by: column whose slides stay together; by default ``patient`` if all slides have one, otherwise each slide
+            is its own group.
         seed: random seed of the split.
-        class_map: goes into every entry: class names of annotations -> the scheme's, or None to leave them out.
+        class_map: map that goes into every entry: class names of annotations -> the scheme's, or None to leave them
+            unlabelled.
         scheme: the classes that ``class_map`` may name; None to check no names.
-        owner: what the scheme is of, for messages.
-        origin: from where on the slide annotations count, ``"slide"`` or ``"bounds"``. By default those of slides with
-            bounds get the origin that clearly puts them on tissue, if it is not the slide's corner.
+        owner: owner of the scheme, for messages.
+        origin: origin of the annotations, ``"slide"`` or ``"bounds"``. By default annotations of slides with bounds get
+            the origin that clearly puts them on tissue, if it is not the slide's corner.
 
     Returns:
-        the datalist's path, what was paired, and slides per section.
+        The datalist's path, the pairs, and the number of slides of each section.
 
     Raises:
-        ValueError: nothing to pair, a name without patient, a slide that the table lacks, a class that there is not.
+        ValueError: nothing pairs, a name has no patient, the table lacks a slide, or a class is unknown.
     """
     mapped = checked_class_map(class_map, scheme, owner)
     if origin is not None:
@@ -301,7 +313,7 @@ def _origin(
 ) -> dict[str, Any]:
     """Return an entry's field ``origin``, if it needs one, and note the evidence."""
     if origin is not None:
-        return {} if says_origin(entry) else {"origin": origin}
+        return {} if states_origin(entry) else {"origin": origin}
     evidence = evidence_of_files(entry, scheme)
     if evidence is None:
         return {}
@@ -310,7 +322,7 @@ def _origin(
 
 
 def _named_by(image: Path, pairing: Pairing, slides: Path) -> Path:
-    """Return a slide's path, or of a DICOM slide that has a subfolder to itself that folder, which names it."""
+    """Return a slide's path, or the subfolder of a DICOM slide that is alone in it: the folder then names the slide."""
     if image.suffix.lower() != _DICOM or image.parent == slides:
         return image
     here = [one for one in (*pairing.pairs, *pairing.slides_alone) if one.parent == image.parent]
@@ -320,28 +332,28 @@ def _named_by(image: Path, pairing: Pairing, slides: Path) -> Path:
 def folder_remarks(
     pairing: Pairing, scheme: ClassScheme, owner: str = "the scheme", class_map: Mapping[str, str | None] | None = None
 ) -> list[str]:
-    """Return what to tell someone whose folders were paired: what was left over, slides with bounds, annotations that
-    cannot be read, names that are mapped in vain, and classes that are still to be mapped.
+    """Return lines on paired folders: files left over, slides with bounds, unreadable annotations, mapped names that
+    are not used, and names that are still to be mapped.
 
     Args:
         pairing: slides and annotations.
         scheme: the classes.
-        owner: what the scheme is of.
+        owner: owner of the scheme.
         class_map: see :func:`datalist_from_folders`.
     """
     mapped = checked_class_map(class_map)
     entries = ({"image": image, "label": label, "class_map": mapped} for image, label in pairing.pairs.items())
-    found = names_in_use(entries, scheme)
+    names = names_in_use(entries, scheme)
     return [
         *pairing.left_over(),
         *_origin_remarks(pairing.origins),
-        *(f"warning: {text}" for text in found.unreadable),
-        *(f"warning: {text}" for text in unused_names_remark(found, mapped)),
-        *unknown_names_remark(found, scheme, owner, mapped),
+        *(f"warning: {text}" for text in names.unreadable),
+        *(f"warning: {text}" for text in unused_names_remark(names, mapped)),
+        *unknown_names_remark(names, scheme, owner, mapped),
     ]
 
 
-def _origin_remarks(found: Sequence[OriginEvidence]) -> list[str]:
+def _origin_remarks(evidences: Sequence[OriginEvidence]) -> list[str]:
     """Return a line for each slide whose annotation gets an origin, or may need one."""
     kinds = {
         "bounds": 'The datalist says "origin": "bounds" there',
@@ -349,15 +361,15 @@ def _origin_remarks(found: Sequence[OriginEvidence]) -> list[str]:
     }
     lines = []
     for best, remedy in kinds.items():
-        told = [evidence for evidence in found if evidence.best == best]
-        lines += [f"{evidence}. {remedy}" for evidence in told[:_MOST_SHOWN]]
-        if len(told) > _MOST_SHOWN:
-            lines.append(f"and {len(told) - _MOST_SHOWN} more slides with bounds. {remedy}")
+        of_kind = [evidence for evidence in evidences if evidence.best == best]
+        lines += [f"{evidence}. {remedy}" for evidence in of_kind[:_MOST_SHOWN]]
+        if len(of_kind) > _MOST_SHOWN:
+            lines.append(f"and {len(of_kind) - _MOST_SHOWN} more slides with bounds. {remedy}")
     return lines
 
 
 def _groups(entries: Sequence[Mapping[str, Any]], split_by: str | None) -> list[str]:
-    """Return what of each entry must stay in one section."""
+    """Return the group of each entry, which must stay in one section."""
     key = split_by or ("patient" if all("patient" in entry for entry in entries) else "image")
     missing = [entry["image"] for entry in entries if key not in entry]
     if missing:
@@ -371,34 +383,34 @@ def _files(folder: Path, endings: Sequence[str]) -> list[Path]:
 
 
 def files_by_name(folder: Path, pattern: re.Pattern[str]) -> dict[str, Path]:
-    """Files of a folder and its subfolders whose names match, by their names in capitals and without ending.
+    """Return the files of a folder and its subfolders whose names match, by the name in capitals without suffix.
 
     Raises:
-        ValueError: one name twice.
+        ValueError: a name is there twice.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if pattern.match(path.name):
             name = path.stem.upper()
-            if name in found:
-                raise ValueError(f"{path.stem} is there twice: {found[name]} and {path}. Leave one of them")
-            found[name] = path
-    return found
+            if name in files:
+                raise ValueError(f"{path.stem} is there twice: {files[name]} and {path}. Leave one of them")
+            files[name] = path
+    return files
 
 
 def relative_path(path: Path, out: Path) -> str:
-    """A path as a datalist at ``out`` names it: from its folder, with slashes."""
+    """Return a path relative to the folder of the datalist ``out``, with slashes."""
     return Path(os.path.relpath(path.absolute(), out.absolute().parent)).as_posix()
 
 
 def _patient(pattern: str, image: Path) -> str:
     try:
-        found = re.search(pattern, image.stem)
-        if found is None:
+        match = re.search(pattern, image.stem)
+        if match is None:
             raise ValueError(f"{image.name}: {pattern!r} finds no patient in its name")
-        return found.group(1)
+        return match.group(1)
     except (re.error, IndexError) as error:
-        raise ValueError(f"{pattern!r} is no regular expression with a group ({error})") from error
+        raise ValueError(f"{pattern!r} is not a regular expression with a group ({error})") from error
 
 
 class _SlideTable:
@@ -408,7 +420,8 @@ class _SlideTable:
         path: the file, with commas, semicolons or tabs.
 
     Raises:
-        ValueError: it is missing, has no such column, the same slide twice, or a column that a datalist needs itself.
+        ValueError: it is missing, lacks that column, has a slide twice, or a column that is one of a datalist's own
+            fields.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -432,7 +445,7 @@ class _SlideTable:
         """Return a slide's columns.
 
         Raises:
-            ValueError: it has no row.
+            ValueError: the slide has no row.
         """
         for name in _names_of(image):
             if _folded(name) in self._rows:

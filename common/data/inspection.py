@@ -1,4 +1,4 @@
-"""Read a datalist as training would, and tell what stops training from what can only be done better."""
+"""Read a datalist as training would, and tell faults that stop training from advice."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ..annotations import outlines_of
 from ..classes import ClassScheme
 from ..errors import UnreadableFileError
 from ..slides import FieldOfView, PatchReader, Slide, file_name, slide_keys
-from .choice import PatchChoice, PatchesPerClass
 from .class_map import NamesInUse, names_in_use, unknown_names_remark
 from .datalist import SECTIONS, load_datalist
 from .dataset import MultiMagnificationPatchDataset
-from .index import build_patch_index
-from .origin import Outlines, origin_evidence, says_origin
+from .index import TargetGrid, build_patch_index
+from .origin import Outlines, origin_evidence, states_origin
 from .store import PSEUDO_LABEL, SlideStore
+from .subsets import PatchesPerClass, PatchSubset
 
 _SCANNER_KEYS = ("openslide.vendor", "Make", "Model", "ScanScope ID", "aperio.ScanScope ID", "hamamatsu.Product")
-# Below this many labelled targets of a class, what is learnt of it is one structure.
+# With fewer labelled targets of a class, a network learns a single structure of it.
 _FEW_TARGETS = 3
-# Hand-drawn outlines run over the slide's edge a little.
+# Hand-drawn outlines may cross the slide's edge a little.
 _MOST_OUTSIDE = 0.02
-# Fields that change what the annotation alone says.
+# Fields that change the labels besides the annotation itself.
 _OVER_THE_LABEL = ("regions", "unannotated", PSEUDO_LABEL)
 
 BatchCount = Callable[[MultiMagnificationPatchDataset], int]
@@ -37,11 +37,11 @@ BatchCount = Callable[[MultiMagnificationPatchDataset], int]
 
 @dataclass(frozen=True)
 class PatchSettings:
-    """How the patches of a section are chosen: the arguments of :class:`MultiMagnificationPatchDataset` that decide it.
+    """The arguments of :class:`MultiMagnificationPatchDataset` that decide the patches of a section.
 
     Args:
-        fields_of_view, target, min_labelled, stride, snap: as there.
-        rates, class_order, allow_missing, chosen, within, otsu, seed, training: as there.
+        fields_of_view, target, min_labelled, stride, snap: see there.
+        rates, class_order, allow_missing, chosen, within, otsu, seed, training: see there.
     """
 
     fields_of_view: Sequence[FieldOfView | Mapping[str, Any]]
@@ -52,7 +52,7 @@ class PatchSettings:
     rates: Mapping[str, int] | None = None
     class_order: Sequence[str] = ()
     allow_missing: Sequence[str] | None = ()
-    chosen: PatchChoice | PatchesPerClass | None = None
+    chosen: PatchSubset | PatchesPerClass | None = None
     within: FieldOfView | Mapping[str, Any] | None = None
     otsu: bool = False
     seed: int = 0
@@ -61,36 +61,35 @@ class PatchSettings:
     def dataset(
         self, entries: Sequence[Mapping[str, Any]], scheme: ClassScheme, cache_dir: str | Path | None = None
     ) -> MultiMagnificationPatchDataset:
-        """Return the data set of a section's entries; raises what training would."""
-        given = {one.name: getattr(self, one.name) for one in fields(self)}
-        return MultiMagnificationPatchDataset(entries, scheme, cache_dir=cache_dir, **given)
+        """Return the dataset of a section's entries, with the errors that training would raise."""
+        settings = {one.name: getattr(self, one.name) for one in fields(self)}
+        return MultiMagnificationPatchDataset(entries, scheme, cache_dir=cache_dir, **settings)
 
     def for_validation(self) -> PatchSettings:
-        """Return the settings of a validation section that has none of its own: every patch counts, and no class is
-        demanded."""
+        """Return the settings of a validation section without its own: every patch counts, and no class is required."""
         return replace(self, allow_missing=None, rates=None, chosen=None, training=False)
 
-    def may_lack(self, name: str) -> bool:
+    def allows_missing(self, name: str) -> bool:
         """Return whether a class may have no labelled pixel."""
         return self.allow_missing is None or name in self.allow_missing
 
 
 @dataclass
 class InspectedSlide:
-    """One entry of a datalist as training will see it.
+    """An entry of a datalist as training will see it.
 
     Attributes:
-        section, name: where it stands and what it is called.
-        shape: height and width at level 0, pixels.
-        mpp: µm per pixel as read.
-        scanner: what the file says of it.
-        backend: the library that reads it.
-        targets: how many are kept.
-        annotated: mm² per class on the kept targets.
-        thumbnail, labels: ``(h, w, 3)`` and ``(h, w)`` uint8 of the whole slide, None where it cannot be read.
-        stops: what stops training, and what to do about it, in sentences.
-        advice: what could be better.
-        entry: the datalist's.
+        section, name: section of the entry and name of the slide.
+        shape: height and width at level 0, in pixels.
+        mpp: µm per level-0 pixel.
+        scanner: scanner named in the file.
+        backend: library that reads the file.
+        targets: number of kept targets.
+        annotated: mm² of each class on the kept targets.
+        thumbnail, labels: ``(h, w, 3)`` and ``(h, w)`` uint8 of the whole slide; None if they cannot be read.
+        stops: faults that stop training, with their remedies, in sentences.
+        advice: possible improvements.
+        entry: the entry.
     """
 
     section: str
@@ -108,7 +107,7 @@ class InspectedSlide:
     entry: Mapping[str, Any] = field(default_factory=dict)
 
     def refuse(self, error: Exception) -> None:
-        """Note what cannot be read. Training reads no testing slides, so that there it is advice."""
+        """Record that something cannot be read: advice for a testing slide, which training does not read."""
         if self.section != "testing":
             self.stops.append(str(error))
         else:
@@ -117,12 +116,12 @@ class InspectedSlide:
 
 @dataclass
 class Inspection:
-    """All slides of a datalist, and what concerns several of them.
+    """The inspected slides of a datalist, and findings about several of them.
 
     Attributes:
-        slides: with what was found of each.
-        stops: what stops training and concerns several slides.
-        advice: what could be better and concerns several slides.
+        slides: the slides with the findings about each.
+        stops: faults that stop training and concern several slides.
+        advice: possible improvements that concern several slides.
     """
 
     slides: list[InspectedSlide]
@@ -136,13 +135,13 @@ class Inspection:
 
     @property
     def all_stops(self) -> list[str]:
-        """Return everything that stops training, what concerns several slides first."""
-        return [*self.stops, *(found for slide in self.slides for found in slide.stops)]
+        """Return all faults that stop training, those of several slides first."""
+        return [*self.stops, *(fault for slide in self.slides for fault in slide.stops)]
 
     @property
     def all_advice(self) -> list[str]:
-        """Return all advice, what concerns several slides first."""
-        return [*self.advice, *(found for slide in self.slides for found in slide.advice)]
+        """Return all advice, that on several slides first."""
+        return [*self.advice, *(line for slide in self.slides for line in slide.advice)]
 
     def table(self, scheme: ClassScheme) -> pd.DataFrame:
         """Return one row per slide."""
@@ -175,17 +174,21 @@ def inspect_datalist(
     owner: str = "the scheme",
     count_batches: BatchCount | None = None,
 ) -> Inspection:
-    """Read every slide and annotation of a datalist as training would, and collect what is wrong instead of stopping.
+    """Read every slide and annotation of a datalist as training would, and collect the faults instead of stopping.
 
     Args:
         path: the datalist.
         scheme: the classes.
-        training: how the patches of the training section are chosen.
-        validation: those of validation and testing; by default as for training, with no class demanded.
-        patches: so many kept targets of each slide are read with all their views; -1 reads all of them.
+        training: settings of the training section's patches.
+        validation: settings of validation and testing; by default those of training, with no class required.
+        patches: number of kept targets of each slide that are read with all their views; -1 for all.
         thumbnail: longest side of the pictures in pixels.
-        owner: what the scheme is of, for messages.
-        count_batches: returns how many batches an epoch of the training data set has, or raises ValueError.
+        owner: owner of the scheme, for messages.
+        count_batches: function that returns the number of batches in an epoch of the training dataset, or raises
+            ValueError.
+
+    Returns:
+        The slides and the findings.
 
     Raises:
         ValueError: the datalist itself cannot be read.
@@ -207,7 +210,7 @@ def inspect_datalist(
 
 
 def _entries(path: str | Path) -> tuple[list[tuple[str, dict[str, Any]]], list[str], list[str]]:
-    """Return the entries with their sections, what stops training of the sections, and advice."""
+    """Return the entries with their sections, the faults of the sections that stop training, and advice."""
     entries: list[tuple[str, dict[str, Any]]] = []
     stops, advice = [], []
     for section in SECTIONS:
@@ -225,12 +228,12 @@ def _entries(path: str | Path) -> tuple[list[tuple[str, dict[str, Any]]], list[s
 
 @dataclass(frozen=True)
 class _Inspector:
-    """Inspects slides one by one, and the sections that they make.
+    """An inspector of slides and of the sections that they form.
 
     Args:
         scheme: the classes.
-        settings: section -> how its patches are chosen.
-        cache: folder for patch indices: sections are built of those of their slides.
+        settings: section -> settings of its patches.
+        cache: folder for patch indexes, so that a section reuses those of its slides.
         patches, thumbnail: see :func:`inspect_datalist`.
     """
 
@@ -241,34 +244,34 @@ class _Inspector:
     thumbnail: int
 
     def slide(self, section: str, item: Mapping[str, Any]) -> InspectedSlide:
-        """Return what is found of a slide."""
-        found = InspectedSlide(section, file_name(item), entry=item)
+        """Return a slide with all findings."""
+        inspected = InspectedSlide(section, file_name(item), entry=item)
         store = SlideStore(self.scheme)
         try:
             slide = store.slide(item)
         except (UnreadableFileError, ValueError) as error:
-            found.refuse(error)
-            return found
+            inspected.refuse(error)
+            return inspected
         with slide:
-            found.shape, found.mpp, found.backend = slide.shape, slide.mpp, slide.backend
-            found.scanner = " ".join(slide.properties[key] for key in _SCANNER_KEYS if slide.properties.get(key))
+            inspected.shape, inspected.mpp, inspected.backend = slide.shape, slide.mpp, slide.backend
+            inspected.scanner = " ".join(slide.properties[key] for key in _SCANNER_KEYS if slide.properties.get(key))
             if slide.remark:
-                found.advice.append(f"{slide.path}: {slide.remark}")
-            fault = self._draw(found, slide, store)
+                inspected.advice.append(f"{slide.path}: {slide.remark}")
+            fault = self._draw(inspected, slide, store)
             try:
-                self._read(found, slide, store)
+                self._read(inspected, slide, store)
             except (UnreadableFileError, ValueError) as error:
-                found.refuse(error)
+                inspected.refuse(error)
             else:
                 if fault is not None:
-                    found.advice.append(f"{fault}. Training does not read that part, segmenting the slide would")
-        return found
+                    inspected.advice.append(f"{fault}. Training does not read that part, segmenting the slide would")
+        return inspected
 
     def section_stops(
         self, section: str, slides: Sequence[InspectedSlide], count_batches: BatchCount | None = None
     ) -> list[str]:
-        """Return why the data set of a section cannot be made of the slides that can be read; nothing if it can, or if
-        there are none."""
+        """Return the reason why a section has no dataset of its readable slides; nothing if it has, or if none is
+        readable."""
         of_section = [slide for slide in slides if slide.section == section]
         usable = [slide.entry for slide in of_section if not slide.stops]
         if not usable:
@@ -281,32 +284,37 @@ class _Inspector:
         where = section if len(usable) == len(of_section) else f"{section}, of the slides that can be read"
         return [f"{where}: {problem}"] if problem else []
 
-    def _draw(self, found: InspectedSlide, slide: Slide, store: SlideStore) -> Exception | None:
-        """Draw the whole slide and its labels; return why that is not possible."""
+    def _draw(self, inspected: InspectedSlide, slide: Slide, store: SlideStore) -> Exception | None:
+        """Draw the whole slide and its labels; return the error if that fails."""
         mpp = max(max(slide.shape) * slide.mpp / self.thumbnail, slide.mpp)
-        height, width = (max(1, round(side / step)) for side, step in zip(slide.shape, slide.pixel(mpp), strict=True))
+        height, width = (
+            max(1, round(side / step)) for side, step in zip(slide.shape, slide.level0_pixels(mpp), strict=True)
+        )
         center = (slide.shape[0] / 2, slide.shape[1] / 2)
         fault = None
         try:
-            found.thumbnail = slide.read(center, mpp, (height, width), snap=0)
+            inspected.thumbnail = slide.read(center, mpp, (height, width), level_tolerance=0)
         except (UnreadableFileError, ValueError) as error:
             fault = error
         try:
-            found.labels = store.labels(found.entry).label_map(slide, center, mpp, (height, width))
+            inspected.labels = store.labels(inspected.entry).label_map(slide, center, mpp, (height, width))
         except (UnreadableFileError, ValueError) as error:
             fault = fault or error
         return fault
 
-    def _read(self, found: InspectedSlide, slide: Slide, store: SlideStore) -> None:
-        """Measure the labelled area per class, and read the pixels around it."""
-        settings = self.settings.get(found.section, self.settings["validation"])
-        reader, target = PatchReader(settings.fields_of_view, snap=settings.snap), FieldOfView.of(settings.target)
-        found.advice += _misplaced(slide, found, reader, store)
-        found.advice += _origin_advice(slide, found.entry, store)
-        rows = self._index(found, settings, reader, store)
-        found.targets = len(rows)
-        mm2 = (reader.actual_mpp(slide, target.mpp) / 1000) ** 2
-        found.annotated = {name: float(rows[name].sum()) * mm2 for name in self.scheme.names}
+    def _read(self, inspected: InspectedSlide, slide: Slide, store: SlideStore) -> None:
+        """Measure the labelled area of each class, and read patches."""
+        settings = self.settings.get(inspected.section, self.settings["validation"])
+        reader, target = (
+            PatchReader(settings.fields_of_view, snap=settings.snap),
+            FieldOfView.from_config(settings.target),
+        )
+        inspected.advice += _misplaced(slide, inspected, reader, store)
+        inspected.advice += _origin_advice(slide, inspected.entry, store)
+        rows = self._index(inspected, settings, reader, store)
+        inspected.targets = len(rows)
+        mm2 = (reader.effective_mpp(slide, target.mpp) / 1000) ** 2
+        inspected.annotated = {name: float(rows[name].sum()) * mm2 for name in self.scheme.names}
         centres = rows[["row", "column"]].to_numpy()
         if 0 <= self.patches < len(centres):
             centres = centres[np.linspace(0, len(centres) - 1, self.patches).astype(int)]
@@ -314,27 +322,27 @@ class _Inspector:
             reader.read(slide, (float(row), float(column)))
 
     def _index(
-        self, found: InspectedSlide, settings: PatchSettings, reader: PatchReader, store: SlideStore
+        self, inspected: InspectedSlide, settings: PatchSettings, reader: PatchReader, store: SlideStore
     ) -> pd.DataFrame:
-        """Return the kept targets of a slide; a slide without one is advice, as others may have some."""
-        target, within = FieldOfView.of(settings.target), settings.within
-        given = (self.scheme, reader, target, settings.min_labelled, settings.stride, self.cache, store)
+        """Return the kept targets of a slide. A slide without any is advice, as others may have some."""
+        target, within = FieldOfView.from_config(settings.target), settings.within
+        tile = None if within is None else FieldOfView.from_config(within)
+        grid = TargetGrid(reader, target, settings.min_labelled, settings.stride, tile)
         try:
-            tile = None if within is None else FieldOfView.of(within)
-            return build_patch_index([found.entry], *given, within=tile).rows
+            return build_patch_index([inspected.entry], self.scheme, grid, self.cache, store).rows
         except ValueError:
-            # Labels that could be drawn can be indexed: what is left is that there are too few of them.
-            if found.labels is None:
+            # Labels that could be drawn can be indexed, so the reason is that they are too few.
+            if inspected.labels is None:
                 raise
-        found.advice.append(
-            f"{found.entry['image']}: not used, as no target is annotated on more than {settings.min_labelled:.2%} of "
-            "its pixels. Annotate more of it, or lower min_labelled"
+        inspected.advice.append(
+            f"{inspected.entry['image']}: not used, as no target is annotated on more than {settings.min_labelled:.2%} "
+            "of its pixels. Annotate more of it, or lower min_labelled"
         )
         return pd.DataFrame(columns=["row", "column", *self.scheme.names])
 
 
 def _too_few(dataset: MultiMagnificationPatchDataset, count_batches: BatchCount | None) -> str | None:
-    """Return what to do if there are too few patches to train on, or None."""
+    """Return a remedy if there are too few patches to train on, or None."""
     if not len(dataset):
         return f"no annotated target of {len(dataset.data)} slides is kept. Annotate tissue"
     if count_batches is not None and not count_batches(dataset):
@@ -342,9 +350,9 @@ def _too_few(dataset: MultiMagnificationPatchDataset, count_batches: BatchCount 
     return None
 
 
-def _misplaced(slide: Slide, found: InspectedSlide, reader: PatchReader, store: SlideStore) -> list[str]:
-    """Return advice on a slide of another magnification than is read, and on an annotation that seems to be another's
-    or of which parts label nothing."""
+def _misplaced(slide: Slide, inspected: InspectedSlide, reader: PatchReader, store: SlideStore) -> list[str]:
+    """Return advice on a slide that is coarser than the finest view, and on an annotation that seems to belong to
+    another slide or has parts that label nothing."""
     advice = []
     finest = reader.fields_of_view[0].mpp
     if reader.interpolates(slide):
@@ -352,26 +360,26 @@ def _misplaced(slide: Slide, found: InspectedSlide, reader: PatchReader, store: 
             f"{slide.path}: its {slide.mpp:.4g} µm/px are coarser than the {finest:g} that are read: pixels are "
             "interpolated. Use a finer scan if there is one, or give its true mpp in the datalist"
         )
-    outlines = outlines_of(store.labels(found.entry))
+    outlines = outlines_of(store.labels(inspected.entry))
     if outlines is not None and outlines.remark:
-        advice.append(f"{found.entry['label']}: {outlines.remark}")
+        advice.append(f"{inspected.entry['label']}: {outlines.remark}")
     outside = outlines.share_outside(slide) if outlines is not None else 0.0
     if outside > _MOST_OUTSIDE:
         advice.append(
-            f"{found.entry['label']}: {outside:.0%} of the annotated area lies outside the slide. Check that it was "
-            "drawn on this slide, at full magnification"
+            f"{inspected.entry['label']}: {outside:.0%} of the annotated area lies outside the slide. Check that it "
+            "was drawn on this slide, at full magnification"
         )
     return advice
 
 
 def _origin_advice(slide: Slide, entry: Mapping[str, Any], store: SlideStore) -> list[str]:
-    """Return advice on an annotation that does not clearly lie on tissue as it is read, on a slide with bounds."""
-    if not entry.get("label") or not (slide.bounds or slide.bounds_quote) or says_origin(entry):
+    """Return advice on an annotation of a slide with bounds that does not clearly lie on tissue."""
+    if not entry.get("label") or not (slide.bounds or slide.bounds_quote) or states_origin(entry):
         return []
     if slide.bounds_quote and entry.get("origin") is None:
         return [
-            f"{slide.path.name}: its bounds cannot be ({slide.bounds_quote}): annotations are taken to count from the "
-            "slide's corner. See on the contact sheet whether they lie on tissue"
+            f"{slide.path.name}: its bounds are impossible ({slide.bounds_quote}): annotations are taken to count from "
+            "the slide's corner. See on the contact sheet whether they lie on tissue"
         ]
     labels = store.labels({name: value for name, value in entry.items() if name not in _OVER_THE_LABEL})
     if not isinstance(labels, Outlines) or store.scheme is None:
@@ -390,11 +398,11 @@ def _origin_advice(slide: Slide, entry: Mapping[str, Any], store: SlideStore) ->
 
 
 def _unknown_names(
-    found: NamesInUse, entries: Sequence[tuple[str, Mapping[str, Any]]], scheme: ClassScheme, owner: str
+    names: NamesInUse, entries: Sequence[tuple[str, Mapping[str, Any]]], scheme: ClassScheme, owner: str
 ) -> list[str]:
-    """Return one finding for all class names that the scheme does not have."""
-    so_far = {name: value for _, item in entries for name, value in (item.get("class_map") or {}).items()}
-    lines = unknown_names_remark(found, scheme, owner, so_far)
+    """Return one finding on all class names that the scheme lacks."""
+    current_map = {name: value for _, item in entries for name, value in (item.get("class_map") or {}).items()}
+    lines = unknown_names_remark(names, scheme, owner, current_map)
     if not lines:
         return []
     where = '(to multimag datalist folder, or the same as "class_map" in the entries of the datalist)'
@@ -402,37 +410,37 @@ def _unknown_names(
 
 
 def _between_sections(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """Return which slides, patients and cases are in more than one section."""
+    """Return advice on slides, patients and cases that are in several sections."""
     advice = []
     for column, what in (("image", "slide"), ("patient", "patient"), ("case", "case")):
         sections: dict[Hashable, set[str]] = {}
-        shown: dict[Hashable, str] = {}
+        names: dict[Hashable, str] = {}
         # Regions of one slide may be divided between sections on purpose.
         having = [one for one in entries if column in one[1] and not (column == "image" and "regions" in one[1])]
         images = slide_keys(item for _, item in having) if column == "image" else []
         values: list[Hashable] = [*images] or [str(item[column]) for _, item in having]
         for (section, item), value in zip(having, values, strict=True):
             sections.setdefault(value, set()).add(section)
-            shown[value] = file_name(item) if column == "image" else str(item[column])
+            names[value] = file_name(item) if column == "image" else str(item[column])
         for value, where in sections.items():
             if len(where) > 1:
                 advice.append(
-                    f"{what} {shown[value]} is in {' and '.join(sorted(where))}: scores on what was trained on are "
+                    f"{what} {names[value]} is in {' and '.join(sorted(where))}: scores on what was trained on are "
                     "too good. Keep it in one section"
                 )
     return advice
 
 
 def _class_advice(slides: Sequence[InspectedSlide], scheme: ClassScheme, training: PatchSettings) -> list[str]:
-    """Return advice on classes of which there is little, or which some section lacks."""
+    """Return advice on classes that are scarce, or that a section lacks."""
     trained = [slide for slide in slides if slide.section == "training" and slide.annotated]
     validated = [slide for slide in slides if slide.section == "validation" and slide.annotated]
     advice = []
     for name in scheme.names if trained else ():
         areas = [slide.annotated[name] for slide in trained if slide.annotated[name]]
         if areas:
-            advice += _scarce(name, areas, len(trained), FieldOfView.of(training.target))
-        elif training.may_lack(name):
+            advice += _scarce(name, areas, len(trained), FieldOfView.from_config(training.target))
+        elif training.allows_missing(name):
             advice.append(
                 f"no labelled pixel of {name} in training, which allow_missing permits: the network will not learn it. "
                 "Annotate some if it should"
@@ -446,7 +454,7 @@ def _class_advice(slides: Sequence[InspectedSlide], scheme: ClassScheme, trainin
 
 
 def _scarce(name: str, areas: Sequence[float], slides: int, target: FieldOfView) -> list[str]:
-    """Return advice on a class of which there is little in training."""
+    """Return advice on a class that is scarce in training."""
     advice = []
     if sum(areas) < _FEW_TARGETS * (target.extent / 1000) ** 2:
         advice.append(

@@ -1,4 +1,4 @@
-"""Reads a patch and its labels around one centre."""
+"""Load a patch and its labels around one centre."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import numpy as np
 from monai.transforms import MapTransform
 
 from ..classes import ClassScheme
-from ..slides import FieldOfView, PatchReader, Slide, SlideError, reading
+from ..slides import FieldOfView, PatchReader, Slide, SlideError, read_options
 from .store import SlideStore
 
-# How the slide of a patch was opened, in the item.
+# Key of the arguments with which the slide of a patch was opened.
 READ_FROM = "read_from"
 
 
 class LoadMultiMagnificationPatchd(MapTransform):
-    """Replace a slide's path by the patch around ``center`` (``offset`` µm from there, and from the slide
-    ``styled``, if the item has them) and an
-    annotation's path by the target's label map; a patch that was read already (:class:`PackedPatches`) is left as it
-    is. What was opened is kept as ``read_from``.
+    """Replace a slide's path by the patch around ``center``, and an annotation's path by the target's label map.
+
+    The patch lies ``offset`` µm from ``center``, and comes from the slide ``styled``, if the item has these. A patch
+    that was read already (:class:`PatchCache`) is kept. The arguments with which the slide was opened are added as
+    ``read_from``.
 
     Args:
-        keys: the slide's key (``"image"``). Its patch becomes ``(3·S, H, W)`` uint8, finest view first.
+        keys: key of the slide (``"image"``). Its patch is ``(3·S, H, W)`` uint8, finest view first.
         fields_of_view: the views, finest first.
-        label_key: the annotation's key; becomes ``(T, h, w)`` uint8. None reads no labels.
-        target: the label map's field of view; needed with ``label_key``.
-        further_targets: fields of view, around the same centre, of further label maps of as many pixels: what branches
-            besides the final output are compared with.
-        scheme: the annotation's classes; needed with ``label_key``.
+        label_key: key of the annotation. Its label maps are ``(T, h, w)`` uint8. None reads no labels.
+        target: field of view of the label map; needed with ``label_key``.
+        further_targets: fields of view of further label maps, around the same centre and of the same size in pixels,
+            for network outputs besides the final one.
+        scheme: classes of the annotation; needed with ``label_key``.
         fill, resample, snap: see :class:`PatchReader`.
-        elsewhere_key: where the item has ``elsewhere_center``, the patch around it goes here.
+        elsewhere_key: key of the patch around ``elsewhere_center``, if the item has one.
 
     Raises:
-        SlideError, AnnotationError: what is needed cannot be read.
+        SlideError, AnnotationError: the slide or annotation cannot be read.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class LoadMultiMagnificationPatchd(MapTransform):
         if label_key is not None and (target is None or scheme is None):
             raise ValueError("reading labels needs target and scheme")
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
-        self.targets = [FieldOfView.of(view) for view in (target, *further_targets) if view is not None]
+        self.targets = [FieldOfView.from_config(view) for view in (target, *further_targets) if view is not None]
         if len({view.size for view in self.targets}) > 1:
             raise ValueError(f"targets must have one size, not {', '.join(str(view.size) for view in self.targets)}")
         self.label_key, self.elsewhere_key = label_key, elsewhere_key
@@ -82,25 +83,37 @@ class LoadMultiMagnificationPatchd(MapTransform):
         return result
 
     def _image(self, slide: Slide, center: tuple[float, float], styled: str | None) -> np.ndarray:
-        """The patch, from the slide or from a version of it that shows the same at other µm/px."""
+        """Return the patch, from the slide or from its styled version, which may have another µm/px."""
         if styled is None:
             return self.reader.read(slide, center)
         other = self._store.slide({"image": styled})
         _check_version(other, slide, self.reader.fields_of_view[0].mpp)
-        steps = zip(self.reader.align(slide, center), slide.pixel(1.0), other.pixel(1.0), strict=True)
+        steps = zip(self.reader.align(slide, center), slide.level0_pixels(1.0), other.level0_pixels(1.0), strict=True)
         down, across = (place / pixel * there for place, pixel, there in steps)
         return self.reader.read(other, (down, across))
 
     def _labels(self, slide: Slide, entry: Mapping[str, Any], center: tuple[float, float]) -> np.ndarray:
         labels, at = self._store.labels(entry), self.reader.align(slide, center)
         return np.stack(
-            [labels.label_map(slide, at, self.reader.actual_mpp(slide, view.mpp), view.size) for view in self.targets]
+            [
+                labels.label_map(slide, at, self.reader.effective_mpp(slide, view.mpp), view.size)
+                for view in self.targets
+            ]
         )
 
 
 def _check_version(other: Slide, slide: Slide, mpp: float) -> None:
-    """Whether a slide in another style shows what the slide does, as fine as it is read."""
-    extents = zip(other.shape, other.pixel(1.0), slide.shape, slide.pixel(1.0), strict=True)
+    """Check that a styled version spans the same area as its slide, and is fine enough.
+
+    Args:
+        other: the styled version.
+        slide: the slide.
+        mpp: µm/px of the finest view.
+
+    Raises:
+        SlideError: it spans more or less, or is too coarse.
+    """
+    extents = zip(other.shape, other.level0_pixels(1.0), slide.shape, slide.level0_pixels(1.0), strict=True)
     apart = max(abs(side / pixel - full / own) for side, pixel, full, own in extents)
     remedy = "Make it again with configs/style_transfer.yaml"
     if apart > 1.5 * other.mpp:
@@ -110,15 +123,15 @@ def _check_version(other: Slide, slide: Slide, mpp: float) -> None:
 
 
 def _read_from(entry: Mapping[str, Any], styled: str | None) -> dict[str, Any]:
-    """How the slide that was read is opened."""
+    """Return the arguments with which the slide that was read is opened."""
     if styled is not None:
         return {"image": styled}
-    return {"image": entry["image"], **reading(entry)}
+    return {"image": entry["image"], **read_options(entry)}
 
 
 def _moved(slide: Slide, center: tuple[float, float], offset: tuple[float, float] | None) -> tuple[float, float]:
-    """A centre in level-0 pixels moved by µm."""
+    """Return a centre in level-0 pixels moved by an offset in µm."""
     if offset is None:
         return center
-    down, across = slide.pixel(1.0)
+    down, across = slide.level0_pixels(1.0)
     return center[0] + offset[0] * down, center[1] + offset[1] * across

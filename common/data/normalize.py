@@ -1,4 +1,4 @@
-"""Stain normalisation as a transform."""
+"""Normalise stains as a transform."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _ELSEWHERE = "elsewhere"
 
 
 class NormalizeStainsd(MapTransform):
-    """Bring the stains of every slide to those of a reference (Macenko et al. 2009, by MONAI's NormalizeHEStains).
+    """Normalise the stains of every slide to a reference (Macenko et al. 2009, with MONAI's NormalizeHEStains).
 
-    One line of a bundle's preprocessing, before intensities are scaled: in train.yaml and evaluate.yaml it finds the
-    slide by what :class:`LoadMultiMagnificationPatchd` leaves in the item, in inference.yaml
-    :class:`common.inference.WholeSlideInferer` fits it to each slide. Made for haematoxylin and eosin.
+    This is one line of a bundle's preprocessing, before intensities are scaled. In train.yaml and evaluate.yaml it
+    finds the slide by the ``read_from`` of :class:`LoadMultiMagnificationPatchd`. In inference.yaml
+    :class:`common.inference.WholeSlideInferer` fits it to each slide. It is made for haematoxylin and eosin.
 
     Args:
-        keys: images ``(3·S, H, W)`` of values from 0 to 255; the patch from elsewhere on the slide (``elsewhere``),
-            where evaluation reads one, is done with them.
+        keys: images ``(3·S, H, W)`` with values from 0 to 255. The patch from elsewhere on the slide (``elsewhere``) is
+            normalised too, if evaluation reads one.
         target_he: optical densities of the reference's dyes, rows red, green, blue; MONAI's by default.
-        max_cref: its amounts of each; MONAI's by default.
-        allow_missing_keys: as MONAI's.
+        max_cref: amount of each dye in the reference; MONAI's by default.
+        allow_missing_keys: as in MONAI.
 
     Raises:
         SlideError: a slide's stains cannot be found.
-        ValueError: it is not known which slide a patch is of.
+        ValueError: the slide of a patch is unknown.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class NormalizeStainsd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__([key for key in ensure_tuple(keys) if key != _ELSEWHERE], allow_missing_keys)
-        given: dict[str, Any] = {} if target_he is None else {"target_he": target_he}
-        given |= {} if max_cref is None else {"max_cref": max_cref}
-        self.normalizer = NormalizeHEStains(**given)
+        reference: dict[str, Any] = {} if target_he is None else {"target_he": target_he}
+        reference |= {} if max_cref is None else {"max_cref": max_cref}
+        self.normalizer = NormalizeHEStains(**reference)
         self._store = SlideStore()
         self._fitted: dict[tuple[tuple[str, Any], ...], StainMap] = {}
         self._slide: StainMap | None = None
 
     def fit_slide(self, slide: Slide) -> None:
-        """From now on all pixels are this slide's."""
+        """Fit the transform to a slide, to which all later pixels belong."""
         self._slide = fit_stains(slide, self.normalizer)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

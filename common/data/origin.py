@@ -26,9 +26,9 @@ from ..slides import ORIGINS, PLAIN_SUFFIXES, Bounds, Slide, open_entry, tissue_
 from .class_map import guessed_class, is_background
 
 Outlines = Annotations | LabelImage
-# At least µm/px, and at most pixels on the longest side, at which outlines and tissue are compared.
+# Outlines and tissue are compared at this µm/px or coarser, with at most this many pixels on the longest side.
 _MPP, _LONGEST = 2.0, 2048
-# The origin is clear if so much of what is annotated lies on tissue, and so much more than from the other origin.
+# An origin is clear if this share of the annotated area lies on tissue, and this much more than with the other origin.
 _LEAST, _APART = 0.5, 0.2
 _DRAWN, _GLASS = "annotated", "background"
 _TWO_CLASSES = ClassScheme(
@@ -36,20 +36,20 @@ _TWO_CLASSES = ClassScheme(
     skipped=_GLASS,
 )
 
-# Of label images whose classes are not known: every value is an annotation.
+# For label images with unknown classes: every value is an annotation.
 _ANY_LABEL = ClassScheme([{"name": str(n), "color": (0, 0, 0), "label": n, "channel": n - 1} for n in range(1, IGNORE)])
 
 
 @dataclass(frozen=True)
 class OriginEvidence:
-    """How much of what is annotated on a slide lies on tissue, by origin.
+    """The share of a slide's annotated area that lies on tissue, for each origin.
 
     Attributes:
-        name: the slide's file name.
-        bounds: the slide's.
-        shares: origin -> share of the annotated area that is tissue; None where the annotation cannot be of it, as a
-            picture has other proportions. Empty if it could not be measured.
-        problem: why it could not be measured, or empty.
+        name: file name of the slide.
+        bounds: bounds of the slide.
+        shares: origin -> share of the annotated area that is tissue; None if the origin is impossible, as a picture has
+            other proportions. Empty if the shares could not be measured.
+        problem: reason why they could not be measured; otherwise empty.
     """
 
     name: str
@@ -59,7 +59,7 @@ class OriginEvidence:
 
     @property
     def best(self) -> str | None:
-        """The origin that puts outlines on tissue; None if neither clearly does."""
+        """Return the origin that puts outlines on tissue; None if neither clearly does."""
         fitting = {origin: share for origin, share in self.shares.items() if share is not None}
         if len(fitting) == 1:
             return next(iter(fitting))
@@ -81,15 +81,15 @@ def _share_text(share: float | None) -> str:
 
 
 def origin_evidence(slide: Slide, labels: Outlines, scheme: ClassScheme) -> OriginEvidence | None:
-    """Measure how much of what is annotated lies on tissue if it counts from the slide's corner or its bounds'.
+    """Measure the share of the annotated area on tissue, counted from the slide's corner and from its bounds.
 
     Args:
         slide: the slide.
         labels: its annotation.
-        scheme: the classes; what is drawn as background or glass does not count.
+        scheme: the classes; outlines of background or glass do not count.
 
     Returns:
-        None where both origins are one.
+        The evidence; None if both origins are the same place.
 
     Raises:
         UnreadableFileError: slide or annotation cannot be read.
@@ -97,7 +97,7 @@ def origin_evidence(slide: Slide, labels: Outlines, scheme: ClassScheme) -> Orig
     if slide.bounds is None or slide.frame("bounds") == slide.frame("slide"):
         return None
     mask = tissue_mask(slide, max(_MPP, max(slide.shape) * slide.mpp / _LONGEST))
-    mpp = mask.pixel[0] / slide.pixel(1.0)[0]
+    mpp = mask.pixel[0] / slide.level0_pixels(1.0)[0]
     center = (mask.mask.shape[0] * mask.pixel[0] / 2, mask.mask.shape[1] * mask.pixel[1] / 2)
     of_tissue = np.array(
         [label for label in range(256) if label != UNLABELLED and label not in _background_labels(scheme)]
@@ -105,13 +105,14 @@ def origin_evidence(slide: Slide, labels: Outlines, scheme: ClassScheme) -> Orig
     drawn: dict[str, np.ndarray | None] = {}
     for origin in ORIGINS:
         try:
-            found = counted_from(labels, origin).label_map(slide, center, mpp, mask.mask.shape)
-            drawn[origin] = np.isin(found, of_tissue)
+            label_map = with_origin(labels, origin).label_map(slide, center, mpp, mask.mask.shape)
+            drawn[origin] = np.isin(label_map, of_tissue)
         except ProportionsError:
             drawn[origin] = None
     areas = {origin: 0 if where is None else int(where.sum()) for origin, where in drawn.items()}
     if isinstance(labels, Annotations) and labels.canvas is None:
-        # The same area: what one origin moves out of the slide is on no tissue either. Pictures are scaled to fit.
+        # Outlines count with one area: a part that an origin moves off the slide is on no tissue. Pictures are scaled
+        # to fit.
         areas = dict.fromkeys(areas, max(areas.values()))
     shares = {
         origin: None if where is None else float((where & mask.mask).sum()) / max(areas[origin], 1)
@@ -120,15 +121,15 @@ def origin_evidence(slide: Slide, labels: Outlines, scheme: ClassScheme) -> Orig
     return OriginEvidence(slide.path.name, slide.bounds, shares)
 
 
-def counted_from(labels: Outlines, origin: str) -> Outlines:
-    """Return an annotation as if it counted from an origin."""
-    found = copy.copy(labels)
-    found.origin = origin
-    return found
+def with_origin(labels: Outlines, origin: str) -> Outlines:
+    """Return a copy of an annotation that counts from an origin."""
+    moved = copy.copy(labels)
+    moved.origin = origin
+    return moved
 
 
-def says_origin(entry: Mapping[str, Any]) -> bool:
-    """Return whether an entry's annotation says itself from where it counts; one that cannot be read says nothing."""
+def states_origin(entry: Mapping[str, Any]) -> bool:
+    """Return whether an entry's annotation states its origin; False if it cannot be read."""
     if not str(entry["label"]).lower().endswith((".json", ".geojson", ".gz")):
         return False
     try:
@@ -138,26 +139,25 @@ def says_origin(entry: Mapping[str, Any]) -> bool:
 
 
 def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> OriginEvidence | None:
-    """Measure for a slide and an annotation whose class names need not be known yet; see :func:`origin_evidence`.
+    """Measure for a slide and an annotation with class names that may be unknown yet; see :func:`origin_evidence`.
 
     Args:
-        entry: ``image`` and ``label`` as they can be opened; ``class_map`` and what says how the slide is read, where
-            it has them.
+        entry: datalist entry with ``image`` and ``label``, whose paths can be opened.
         scheme: the classes, if they are known.
 
     Returns:
-        None where both origins are one, the annotation says its own, or the slide cannot be opened, which is for others
-        to say. Where the annotation cannot be compared with the slide, evidence that says why.
+        The evidence, with the reason if the annotation cannot be compared with the slide. None if both origins are the
+        same place, the annotation states its own, or the slide cannot be opened, which is reported elsewhere.
     """
     if str(entry["image"]).lower().endswith(PLAIN_SUFFIXES):
-        # They have no bounds, and opening one decodes it whole.
+        # Plain images have no bounds, and opening one decodes it whole.
         return None
     try:
         slide = open_entry(entry)
     except (UnreadableFileError, ValueError):
         return None
     with slide, parsed_once():
-        if slide.bounds is None or slide.frame("bounds") == slide.frame("slide") or says_origin(entry):
+        if slide.bounds is None or slide.frame("bounds") == slide.frame("slide") or states_origin(entry):
             return None
         try:
             return origin_evidence(slide, *_read_for_comparison(entry, scheme))
@@ -171,37 +171,37 @@ def evidence_of_files(entry: Mapping[str, Any], scheme: ClassScheme | None) -> O
 def _read_for_comparison(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[Any, ClassScheme]:
     """Read an annotation for comparison with the tissue mask, and return it with its classes.
 
-    Outlines get two classes, annotated and background, whatever their names.
+    Outlines of any name get one of two classes, annotated or background.
     """
     image = Path(entry["image"]).name
     names = outline_names(entry["label"], image)
     if not names:
         return _label_image(entry, scheme)
-    given = entry.get("class_map") or {}
+    own_map = entry.get("class_map") or {}
     class_map = {
-        name: _compared_class(name, given, scheme)
+        name: _compared_class(name, own_map, scheme)
         for outline in names
         for name in outline.candidates
-        if outline.fallback is not None or name in given
+        if outline.fallback is not None or name in own_map
     }
     return read_annotations(entry["label"], _TWO_CLASSES, class_map, image=image), _TWO_CLASSES
 
 
 def _label_image(entry: Mapping[str, Any], scheme: ClassScheme | None) -> tuple[Any, ClassScheme]:
-    """Return a label image and its classes: without a scheme, those that its values or pages are mapped to."""
+    """Return a label image and its classes; without a scheme, the classes to which its values or pages are mapped."""
     fields: dict[str, Any] = {name: entry.get(name) for name in ("label_values", "label_channel", "label_pages")}
     if scheme is None and (fields["label_values"] or fields["label_pages"]):
         scheme = _TWO_CLASSES
         for name in ("label_values", "label_pages"):
-            given = fields[name]
-            if given:
-                fields[name] = {key: meant and _compared_class(meant, {}, None) for key, meant in given.items()}
+            mapping = fields[name]
+            if mapping:
+                fields[name] = {key: value and _compared_class(value, {}, None) for key, value in mapping.items()}
     scheme = scheme or _ANY_LABEL
     return read_annotations(entry["label"], scheme, **fields), scheme
 
 
-def _compared_class(name: str, given: Mapping[str, str | None], scheme: ClassScheme | None) -> str | None:
-    meant = given.get(name, name)
+def _compared_class(name: str, class_map: Mapping[str, str | None], scheme: ClassScheme | None) -> str | None:
+    meant = class_map.get(name, name)
     if meant is None:
         return None
     skipped = None if scheme is None or scheme.skipped is None else scheme.skipped.name
@@ -210,6 +210,6 @@ def _compared_class(name: str, given: Mapping[str, str | None], scheme: ClassSch
 
 
 def _background_labels(scheme: ClassScheme) -> set[int]:
-    """Return the labels of classes that are drawn where there is no tissue."""
+    """Return the labels of classes that mark places without tissue."""
     skipped = set() if scheme.skipped is None else {scheme.skipped.label}
     return skipped | {one.label for one in scheme.classes if is_background(one.name)}

@@ -1,4 +1,4 @@
-"""The names of slides' output folders: the only place where a slide's name or column becomes one."""
+"""Name the output folders of slides. Only here does a slide's name or column become a folder's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def output_name(item: Mapping[str, Any], name_by: str | None = None, name_of: Ca
     Args:
         item: the entry.
         name_by: column that names the folder; the slide's file name by default.
-        name_of: gives a slide's name, by its path or URL.
+        name_of: returns a slide's name from its path or URL.
 
     Raises:
-        ValueError: the entry has no such column, or it holds no text or number.
+        ValueError: the entry lacks the column, or its value is neither text nor a number.
     """
-    return safe_name(_given_name(item, name_by, name_of))
+    return safe_name(_plain_name(item, name_by, name_of))
 
 
 def output_names(
@@ -34,10 +34,10 @@ def output_names(
     Args:
         items: the entries.
         name_by: column that names the folders.
-        name_of: gives a slide's name, by its path or URL.
+        name_of: returns a slide's name from its path or URL.
 
     Raises:
-        ValueError: two entries would share a folder, on any file system; names both.
+        ValueError: two entries would share a folder on some file system. The message names both.
     """
     names = [output_name(item, name_by, name_of) for item in items]
     first: dict[str, int] = {}
@@ -48,7 +48,7 @@ def output_names(
     return names
 
 
-def _given_name(item: Mapping[str, Any], name_by: str | None, name_of: Callable[[str], str]) -> str:
+def _plain_name(item: Mapping[str, Any], name_by: str | None, name_of: Callable[[str], str]) -> str:
     if name_by is None:
         return entry_name(item, item.get(DICOM_FOLDER) or name_of(str(item["image"])))
     value = item.get(name_by)
@@ -62,11 +62,11 @@ def _given_name(item: Mapping[str, Any], name_by: str | None, name_of: Callable[
 def _both_named(
     one: Mapping[str, Any], other: Mapping[str, Any], name: str, name_by: str | None, name_of: Callable[[str], str]
 ) -> str:
-    given = [_given_name(item, name_by, name_of) for item in (one, other)]
+    plain = [_plain_name(item, name_by, name_of) for item in (one, other)]
     paths = f"{one['image']} and {other['image']}"
     remedy = "Rename a file, or name them by a column of the datalist with name_by"
     if name_by is not None:
         remedy = f"Name them by another column than {name_by!r} with name_by"
-    if given[0] == given[1]:
+    if plain[0] == plain[1]:
         return f"two slides are called {name!r}: {paths}. {remedy}"
-    return f"{given[0]!r} and {given[1]!r} would share the folder {name!r}: {paths}. {remedy}"
+    return f"{plain[0]!r} and {plain[1]!r} would share the folder {name!r}: {paths}. {remedy}"

@@ -1,4 +1,4 @@
-"""Samplers that let every batch show every class."""
+"""Sample patches so that every batch shows every class."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ if TYPE_CHECKING:
 
 
 class ClassCycleSampler(Sampler[int]):
-    """Patches of one class after the other, each class's own in random order: with a batch as long as the
-    cycle, every batch has every class.
+    """A sampler that cycles through the classes, with the patches of each in random order.
 
-    In small batches drawn at random, classes that look alike rarely meet; their common bias then swings from batch
-    to batch and drowns what little tells them apart.
+    If a batch is as long as the cycle, every batch has every class. In small random batches, classes that look alike
+    rarely meet; their common bias then swings from batch to batch and drowns the small difference between them.
 
     Args:
         dataset: the patches.
-        cycle: class names, in the order in which they take turns; a name may stand in it more than once. Those without
-            a labelled pixel are passed over if the data set may lack them.
+        cycle: class names in the order in which they take turns; a name may appear more than once. Classes without a
+            labelled pixel are skipped if the dataset allows them to be missing.
         num_samples: patches per epoch.
-        seed: of the order.
-        share: a patch stands for the classes that have at least this share of its labelled pixels. A class that the
-            data set may lack and that has this share of no patch is stood for by every patch with a pixel of it.
+        seed: random seed of the order.
+        share: a patch belongs to the classes that have at least this share of its labelled pixels. A class that may be
+            missing, and has this share of no patch, gets every patch with a pixel of it.
 
     Raises:
-        ValueError: a class of the cycle has no patch, and may not be lacking, or none has.
+        ValueError: a class of the cycle has no patch and may not be missing, or no class has any.
     """
 
     def __init__(
@@ -50,9 +49,9 @@ class ClassCycleSampler(Sampler[int]):
         shares = pixels / pixels.sum(axis=1, keepdims=True)
         self._members = {name: np.nonzero(shares[:, names.index(name)] >= share)[0] for name in set(cycle)}
         for name, members in self._members.items():
-            if not len(members) and dataset.may_lack(name):
+            if not len(members) and dataset.allows_missing(name):
                 self._members[name] = np.nonzero(shares[:, names.index(name)] > 0)[0]
-        self.cycle = tuple(name for name in cycle if len(self._members[name]) or not dataset.may_lack(name))
+        self.cycle = tuple(name for name in cycle if len(self._members[name]) or not dataset.allows_missing(name))
         empty = sorted(name for name in set(self.cycle or cycle) if not len(self._members[name]))
         if empty:
             raise ValueError(

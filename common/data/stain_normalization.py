@@ -1,4 +1,4 @@
-"""Stain normalisation of whole slides: fitted once per slide, then every pixel by itself."""
+"""Normalise the stains of whole slides: fit once per slide, then map each pixel."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from monai.apps.pathology.transforms.stain.array import NormalizeHEStains
 
 from ..slides import Slide, SlideError, tissue_mask
 
-# Tiles of this many pixels at this many µm/px are looked at, at most so many, spread over the tissue.
+# Side in pixels, µm/px and largest number of the tiles to which stains are fitted, spread over the tissue.
 _TILE, _MPP, _TILES = 128, 1.0, 40
 
 
 @dataclass(frozen=True)
 class StainMap:
-    """How a slide's colours become those of a reference.
+    """A map from a slide's colours to those of a reference.
 
     Attributes:
         stains: optical densities of the slide's two dyes, ``(3, 2)``.
-        strength: amount of each dye that the reference has for one of the slide's, ``(2,)``.
+        strength: amount of each dye in the reference per amount in the slide, ``(2,)``.
         reference: optical densities of the reference's dyes, ``(3, 2)``.
         light: grey value of glass.
     """
@@ -31,34 +31,43 @@ class StainMap:
     light: float
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Values from 0 to 255, ``(3, …)`` -> the same shape, whole numbers as float32."""
-        made = self.reference @ np.diag(self.strength) @ np.linalg.pinv(self.stains)
-        matrix = torch.from_numpy(made).to(pixels.device, torch.float32)
+        """Map pixels, ``(3, …)`` with values from 0 to 255, to whole numbers as float32 of the same shape."""
+        transfer = self.reference @ np.diag(self.strength) @ np.linalg.pinv(self.stains)
+        matrix = torch.from_numpy(transfer).to(pixels.device, torch.float32)
         density = -torch.log((pixels.float() + 1).clamp(max=self.light) / self.light)
-        shown = self.light * torch.exp(-torch.tensordot(matrix, density, dims=1))
-        # As MONAI does: what is brighter than a byte holds becomes 254, fractions are cut off.
-        return torch.where(shown > 255, 254.0, shown).floor()
+        mapped = self.light * torch.exp(-torch.tensordot(matrix, density, dims=1))
+        # As in MONAI: values above 255 become 254, and fractions are cut off.
+        return torch.where(mapped > 255, 254.0, mapped).floor()
 
 
 def fit_stains(slide: Slide, normalizer: NormalizeHEStains | None = None) -> StainMap:
-    """Find the two dyes of a slide in its tissue (Macenko et al. 2009), as MONAI's NormalizeHEStains does of a patch.
+    """Fit the two dyes of a slide to its tissue (Macenko et al. 2009), as MONAI's NormalizeHEStains does for a patch.
 
-    Of single patches, which that is made for, one of stroma alone would be stained like one full of nuclei, and
-    neighbours on a segmented slide differently.
+    Fitted to single patches, a patch of stroma alone would be stained like one full of nuclei, and neighbouring patches
+    of a slide would differ.
 
     Args:
         slide: the slide.
-        normalizer: with its reference; MONAI's default.
+        normalizer: MONAI's normaliser with its reference; the default one if None.
 
     Raises:
-        SlideError: it has too little tissue for it.
+        SlideError: the slide has no tissue, or its stains cannot be found.
     """
     normalizer = normalizer or NormalizeHEStains()
     return stain_map(tissue_sample(slide), normalizer, slide)
 
 
 def stain_map(pixels: np.ndarray, normalizer: NormalizeHEStains, slide: Slide) -> StainMap:
-    """The map that MONAI's normaliser would use on a picture, ``(h, w, 3)`` uint8."""
+    """Return the map that MONAI's normaliser would apply to a picture.
+
+    Args:
+        pixels: the picture, ``(h, w, 3)`` uint8.
+        normalizer: the normaliser.
+        slide: slide of the picture, for errors.
+
+    Raises:
+        SlideError: its stains cannot be found.
+    """
     try:
         stains = normalizer.stain_extractor(pixels)
     except (ValueError, np.linalg.LinAlgError) as error:
@@ -73,10 +82,14 @@ def stain_map(pixels: np.ndarray, normalizer: NormalizeHEStains, slide: Slide) -
 
 
 def tissue_sample(slide: Slide) -> np.ndarray:
-    """Tiles of tissue one below the other, ``(h, w, 3)`` uint8, spread over the slide."""
+    """Return tiles of tissue spread over a slide, stacked in one picture, ``(h, w, 3)`` uint8.
+
+    Raises:
+        SlideError: the slide has no tissue.
+    """
     mask = tissue_mask(slide)
     mpp = max(_MPP, slide.mpp)
-    side = slide.pixel(mpp * _TILE)
+    side = slide.level0_pixels(mpp * _TILE)
     rows, columns = (np.arange(step / 2, full, step) for step, full in zip(side, slide.shape, strict=True))
     places = np.argwhere(mask.at(rows, columns))
     if not len(places):

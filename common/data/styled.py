@@ -1,4 +1,4 @@
-"""Patches from slides in another style."""
+"""Take patches from slides in other styles."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ logger = logging.getLogger(__name__)
 
 
 class RandStyledSlided(RandomizableTransform, Transform):
-    """Take the patch from one of its slide's versions in another style, made by :class:`common.style.SlideRestyler`.
+    """Take the patch at random from a version of its slide in another style, made by
+    :class:`common.style.SlideRestyler`.
 
-    Before :class:`LoadMultiMagnificationPatchd`, which reads the pixels from the ``styled`` slide that this adds to the
-    item, and the labels as ever.
+    It stands before :class:`LoadMultiMagnificationPatchd`, which reads the pixels from the ``styled`` slide that this
+    adds to the item. The labels stay the same.
 
     Args:
-        folder: of the styled slides; None: there are none, and nothing is done.
-        prob: of doing anything, where a slide has styled versions (paper: 0.3).
+        folder: folder of the styled slides; None to do nothing.
+        prob: probability for a slide with styled versions (paper: 0.3).
 
     Raises:
-        ValueError: the folder has no styled slides, or those of other files of the same names; or there is a folder and
-            they are never taken.
+        ValueError: the folder has no styled slides, or styled versions of other files with the same names; or there is
+            a folder but ``prob`` is 0.
 
     Source: Modi et al. 2024, "StyleGAN augmentations".
     """
@@ -46,15 +47,16 @@ class RandStyledSlided(RandomizableTransform, Transform):
         self.randomize(None)
         if self.styled and not isinstance(data["image"], str | Path):
             raise ValueError("packed patches cannot be taken from slides in other styles: leave styles or packing out")
-        found = self.styled.get(output_name(cast(Mapping[str, Any], data))) if self.styled else None
-        if not self._do_transform or found is None:
+        styled = self.styled.get(output_name(cast(Mapping[str, Any], data))) if self.styled else None
+        if not self._do_transform or styled is None:
             return dict(data)
-        self._check(str(data["image"]), found)
-        return {**data, "styled": found.versions[int(self.R.randint(len(found.versions)))]}
+        self._check(str(data["image"]), styled)
+        return {**data, "styled": styled.versions[int(self.R.randint(len(styled.versions)))]}
 
-    def _check(self, path: str, found: StyledSlide) -> None:
-        if path not in self._checked and slide_state(path).size != found.source_bytes:
+    def _check(self, path: str, styled: StyledSlide) -> None:
+        if path not in self._checked and slide_state(path).size != styled.source_bytes:
             raise ValueError(
-                f"{found.versions[0]}: made of another file than {path}. Make it again with configs/style_transfer.yaml"
+                f"{styled.versions[0]}: made of another file than {path}. Make it again with "
+                "configs/style_transfer.yaml"
             )
         self._checked.add(path)

@@ -1,4 +1,4 @@
-"""Which slides there are in other styles."""
+"""List the slides in other styles."""
 
 from __future__ import annotations
 
@@ -16,14 +16,23 @@ MADE = "made.json"
 
 @dataclass(frozen=True)
 class StyledSlide:
-    """A slide's versions in other styles: their paths, and how many bytes the slide's own files have."""
+    """A slide's versions in other styles.
+
+    Attributes:
+        versions: paths of the versions.
+        source_bytes: size of the slide's own files in bytes.
+    """
 
     versions: Sequence[str]
     source_bytes: int
 
 
 def note_styled_slides(folder: str | Path) -> None:
-    """Write ``styled.json``: of every slide its versions in a folder, as each style's ``made.json`` lists them."""
+    """Write ``styled.json``: each slide's versions in a folder, collected from the ``made.json`` of every style.
+
+    Raises:
+        ValueError: two styles were made of different files of the same name.
+    """
     folder = Path(folder)
     styled: dict[str, dict[str, Any]] = {}
     for record in sorted(folder.glob(f"*/{MADE}")):
@@ -39,7 +48,7 @@ def note_styled_slides(folder: str | Path) -> None:
 
 
 def styled_slides(folder: str | Path) -> dict[str, StyledSlide]:
-    """The versions of every slide in other styles, by its name.
+    """Return the versions of each slide in other styles, by the slide's name.
 
     Raises:
         ValueError: the folder has none.
@@ -48,8 +57,8 @@ def styled_slides(folder: str | Path) -> dict[str, StyledSlide]:
     path = folder / _INDEX
     if not path.exists():
         raise ValueError(f"{path}: no styled slides. Make them with configs/style_transfer.yaml, or leave styled out")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {name: _styled(folder, entry) for name, entry in found.items()}
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    return {name: _styled(folder, entry) for name, entry in entries.items()}
 
 
 def _styled(folder: Path, entry: Mapping[str, Any]) -> StyledSlide:

@@ -1,4 +1,4 @@
-"""Tables and lists that people write, as spreadsheets and editors save them."""
+"""Read tables and lists that spreadsheets and editors save."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def text_of(content: bytes) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 with a byte order mark, without that mark.
 
     Raises:
-        UnicodeDecodeError: it is neither.
+        UnicodeDecodeError: the file is in neither.
     """
     return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
 
 
 def rows_of(text: str, known: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield a table's rows, those without a value left out, each with the line that it ends on.
+    """Yield the rows of a table that hold a value, each with the number of its last line.
 
     Args:
         text: the table, with commas, semicolons or tabs.
@@ -38,20 +38,20 @@ def rows_of(text: str, known: Sequence[str]) -> Iterator[tuple[int, dict[str, st
             yield table.line_num, values
 
 
-def mpp_of(value: Any) -> float:
-    """Return µm per pixel as a number; in a text, a comma may stand for the point.
+def parse_mpp(value: Any) -> float:
+    """Return µm/px as a number. A text may have a decimal comma.
 
     Raises:
-        ValueError: the value is no positive number.
+        ValueError: the value is not a positive number.
     """
     try:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise TypeError
         number = float(value.strip().replace(",", ".") if isinstance(value, str) else value)
     except (TypeError, ValueError):
-        raise ValueError(f"{value!r} is no number of µm per pixel") from None
+        raise ValueError(f"{value!r} is not a number of µm per pixel") from None
     if not 0 < number < math.inf:
-        raise ValueError(f"{value!r} is no mpp. Give its µm per pixel")
+        raise ValueError(f"{value!r} is not a valid mpp. Give its µm per pixel")
     return number
 
 

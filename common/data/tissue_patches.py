@@ -1,4 +1,4 @@
-"""Patches of tissue, whatever it is and whether or not it is annotated."""
+"""Read patches of tissue of any class, annotated or not."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from monai.transforms import Compose
 
 from ..classes import ClassScheme
-from ..slides import FieldOfView, reading
-from . import LoadMultiMagnificationPatchd, MultiMagnificationPatchDataset, all_sections, load_datalist
+from ..slides import FieldOfView, read_options
+from . import LoadMultiMagnificationPatchd, MultiMagnificationPatchDataset, load_datalist, section_names
 
 _TISSUE = ClassScheme([{"name": "tissue", "color": (0, 0, 0), "label": 1, "channel": 0}])
-_BARE = {"class": "tissue", "within": "tissue"}
+_UNANNOTATED = {"class": "tissue", "within": "tissue"}
 
 
 def slide_entries(
@@ -21,29 +21,29 @@ def slide_entries(
     columns: Mapping[str, Any] | None = None,
     sections: Sequence[str] = ("training", "unlabelled"),
 ) -> list[dict[str, Any]]:
-    """Entries of a datalist whose columns have some values.
+    """Return the entries of a datalist with some values in their columns.
 
     Args:
-        datalist: its path.
+        datalist: path of the datalist.
         columns: column -> value, such as ``{"scanner": "A"}``.
-        sections: where to look, as far as the datalist has them.
+        sections: sections to search; missing ones are skipped.
 
     Raises:
         ValueError: no slide has these values.
     """
-    there = all_sections(datalist)
+    existing = section_names(datalist)
     items = [
         item
         for section in sections
-        if section in there
+        if section in existing
         for item in load_datalist(datalist, section, require_label=False)
     ]
-    wanted = {column: str(value) for column, value in (columns or {}).items()}
-    fitting = [item for item in items if all(str(item.get(column)) == value for column, value in wanted.items())]
-    if not fitting:
-        described = ", ".join(f"{column} {value}" for column, value in wanted.items()) or "an entry"
-        raise ValueError(f"{datalist}: no slide of {', '.join(sections)} has {described}")
-    return fitting
+    values = {column: str(value) for column, value in (columns or {}).items()}
+    selected = [item for item in items if all(str(item.get(column)) == value for column, value in values.items())]
+    if not selected:
+        lacking = ", ".join(f"{column} {value}" for column, value in values.items()) or "an entry"
+        raise ValueError(f"{datalist}: no slide of {', '.join(sections)} has {lacking}")
+    return selected
 
 
 def tissue_patches(
@@ -53,15 +53,15 @@ def tissue_patches(
     resample: str = "area",
     cache_dir: str | Path | None = None,
 ) -> MultiMagnificationPatchDataset:
-    """Patches of which at least half of the finest view is tissue by Otsu's threshold, side by side; annotations and
-    regions of the entries do not matter.
+    """Return a dataset of adjacent patches of which more than half of the finest view is tissue by Otsu's threshold.
 
-    An item is the entry's ``image``, ``(3·S, H, W)`` uint8, and ``slide``, its position.
+    Annotations and regions of the entries are ignored. An item is the entry's ``image``, ``(3·S, H, W)`` uint8, and
+    ``slide``, its position.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such patch.
     """
-    views = [FieldOfView.of(view) for view in fields_of_view]
-    data = [{"image": item["image"], **reading(item), "unannotated": _BARE} for item in entries]
+    views = [FieldOfView.from_config(view) for view in fields_of_view]
+    data = [{"image": item["image"], **read_options(item), "unannotated": _UNANNOTATED} for item in entries]
     load = Compose([LoadMultiMagnificationPatchd("image", views, None, fill=fill, resample=resample)])
     return MultiMagnificationPatchDataset(data, _TISSUE, views, views[0], load, min_labelled=0.5, cache_dir=cache_dir)

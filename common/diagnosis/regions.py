@@ -16,10 +16,10 @@ from tqdm import tqdm
 from ..annotations import LabelSource, PredictedLabels
 from ..classes import ClassScheme
 from ..data import SlideStore, output_name
-from ..data.store import label_key
+from ..data.store import label_fingerprint
 from ..evaluation.slide import segmented_regions
 from ..files import sha256, write_json
-from ..slides import Slide, pixels_key
+from ..slides import Slide, pixel_fingerprint
 from ..superpixels import Region, Superpixels, majority_labels, superpixels
 from ..superpixels.segmentation import AREA_UM2
 from .histograms import LabelHistograms
@@ -132,11 +132,11 @@ class _Source:
             _check_segmented(path, item)
             labels = PredictedLabels(path)
             return cls(labels, labels.scheme, sha256(path))
-        return cls(SlideStore(kind).labels(item), kind, json.dumps(label_key(item), sort_keys=True))
+        return cls(SlideStore(kind).labels(item), kind, json.dumps(label_fingerprint(item), sort_keys=True))
 
     def key(self, item: Mapping[str, Any], division: Division) -> str:
         """Return the name of the cached counts, which tells them from all others."""
-        settings = [_FORMAT, *pixels_key(item), item.get("regions"), self.digest]
+        settings = [_FORMAT, *pixel_fingerprint(item), item.get("regions"), self.digest]
         text = json.dumps([*settings, self.scheme.names, division.to_json()], default=str)
         return f"{output_name(item)}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 

@@ -154,8 +154,10 @@ class _Overview:
     @classmethod
     def of(cls, slide: Slide) -> _Overview:
         mpp = max(max(slide.shape) * slide.mpp / _PANEL, slide.mpp)
-        size = tuple(max(1, round(side / step)) for side, step in zip(slide.shape, slide.pixel(mpp), strict=True))
-        return cls(slide, mpp, slide.read(_middle(slide), mpp, (size[0], size[1]), snap=0))
+        size = tuple(
+            max(1, round(side / step)) for side, step in zip(slide.shape, slide.level0_pixels(mpp), strict=True)
+        )
+        return cls(slide, mpp, slide.read(_middle(slide), mpp, (size[0], size[1]), level_tolerance=0))
 
     def labels(self, source: LabelSource) -> np.ndarray:
         """Return the label map on the picture's pixels."""

@@ -101,7 +101,7 @@ def _sample(
     values, spacing = read_probability(maps, scheme.positive.name, mpp)
     slide = store.slide(item)
     height, width = values.shape
-    down, across = slide.pixel(spacing)
+    down, across = slide.level0_pixels(spacing)
     # If a pyramid leaves out its last odd row or column, the map is a little smaller than the slide.
     truth = store.labels(item).label_map(slide, (height / 2 * down, width / 2 * across), spacing, (height, width))
     np.save(scratch.with_suffix(".npy"), values)

@@ -41,7 +41,7 @@ def score_slide(
         check_classes(labels, scheme)
         height, width = labels.level_shapes[0]
         mpp = label_map_mpp(labels, slide)
-        pixel = slide.pixel(mpp)
+        pixel = slide.level0_pixels(mpp)
         skipped = scheme.skipped.label if count_skipped and scheme.skipped is not None else 0
         regions = segmented_regions(prediction)
         asked = None if regions is None else RegionMask(regions)

@@ -100,9 +100,9 @@ class Segmenter:
 
     def grid(self, slide: Slide) -> TileGrid:
         """Return the tile grid over a slide."""
-        mpp = self.reader.actual_mpp(slide, self.target.mpp)
+        mpp = self.reader.effective_mpp(slide, self.target.mpp)
         stride = max(1, round(self.target.size * (1 - self.options.overlap)))
-        return TileGrid(slide.shape, slide.pixel(mpp), self.target.size, self.options.block, stride)
+        return TileGrid(slide.shape, slide.level0_pixels(mpp), self.target.size, self.options.block, stride)
 
     def preprocess_view(self, pixels: torch.Tensor, index: int) -> torch.Tensor:
         """Preprocess the view ``(3, h, w)`` of an index. The views of a block differ in size and cannot be stacked."""

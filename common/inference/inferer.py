@@ -101,7 +101,7 @@ class WholeSlideInferer(SlideRun, Inferer):
     ) -> None:
         super().__init__(output_dir, outputs, scheme, polygons, provenance, overwrite)
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
-        self.target = FieldOfView.of(target)
+        self.target = FieldOfView.from_config(target)
         if tissue not in (False, True, "pixels"):
             raise ValueError(f'tissue must be true, false or "pixels", not {tissue!r}')
         self.preprocessing, self.tissue, self.only_regions = preprocessing, tissue, only_regions
@@ -198,11 +198,11 @@ class WholeSlideInferer(SlideRun, Inferer):
         self, network: nn.Module, opened: OpenedSlide, outputs: tuple[str, ...]
     ) -> AbstractContextManager[MadeMaps]:
         found = self._predicted(network, opened, outputs)
-        views = self.reader.actual(opened.slide)
+        views = self.reader.effective_views(opened.slide)
         method = {
             "network": opened.settings["network"],
             "fields_of_view": [{"mpp": view.mpp, "size": view.size, "anchor": view.anchor} for view in views],
-            "target": {"mpp": self.reader.actual_mpp(opened.slide, self.target.mpp), "size": self.target.size},
+            "target": {"mpp": self.reader.effective_mpp(opened.slide, self.target.mpp), "size": self.target.size},
         }
         seconds = {"segmentation": found.seconds, "predicting": found.predicting}
         return nullcontext(MadeMaps(found.maps, found.grid, method, seconds))

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..annotations import stated_origin
-from ..data.origin import says_origin
+from ..data.origin import states_origin
 from ..errors import UnreadableFileError
 from ..inference import WholeSlideInferer
 from ..slides import Slide, open_entry
@@ -93,7 +93,7 @@ def with_origin(item: Mapping[str, Any], declared: str | None) -> dict[str, Any]
     Raises:
         RequestError: no origin is declared, and the slide has bounds.
     """
-    if says_origin(item):
+    if states_origin(item):
         return dict(item)
     try:
         with open_entry(item) as slide:

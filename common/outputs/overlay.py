@@ -82,7 +82,7 @@ def read_at_map(slide: Slide, mpp: float, pixel: tuple[float, float], shape: tup
         pixel: height and width of the map's pixels in level-0 pixels.
         shape: height and width of the map.
     """
-    return slide.read((shape[0] / 2 * pixel[0], shape[1] / 2 * pixel[1]), mpp, shape, snap=0)
+    return slide.read((shape[0] / 2 * pixel[0], shape[1] / 2 * pixel[1]), mpp, shape, level_tolerance=0)
 
 
 def blend(

@@ -81,7 +81,7 @@ class AugmentationReport:
         keys = ["available", "augmentations", "fields_of_view", "targets"]
         self.settings = bundle_settings(bundle, ["train.yaml", *configs], keys)
         self.entries = slide_entries(datalist)
-        self.views = [FieldOfView.of(view) for view in self.settings["fields_of_view"]]
+        self.views = [FieldOfView.from_config(view) for view in self.settings["fields_of_view"]]
         self.seed, self.rng = seed, np.random.default_rng(seed)
         self.patches = tissue_patches(self.entries, self.views)
         self.chosen = self.rng.permutation(len(self.patches))[:patches].tolist()
@@ -112,7 +112,7 @@ class AugmentationReport:
 
     def _item(self, position: int) -> dict[str, Any]:
         """Return a patch as an item for transforms, with label maps, which some of them need."""
-        targets = [FieldOfView.of(view) for view in self.settings["targets"]]
+        targets = [FieldOfView.from_config(view) for view in self.settings["targets"]]
         labels = np.ones((len(targets), targets[0].size, targets[0].size), dtype=np.uint8)
         return {"image": self.patches[position]["image"], "label": labels}
 

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from ..bundle.find import find_bundle
 from ..bundle.parser import bundle_parser
 from ..classes import ClassScheme
-from ..data import MultiMagnificationPatchDataset, all_sections, load_sections
+from ..data import MultiMagnificationPatchDataset, load_sections, section_names
 from ..data.datalist import SECTIONS
 from ..data.inspection import InspectedSlide, Inspection, PatchSettings, inspect_datalist
 from ..figures import new_figure, save_figure
@@ -128,7 +128,7 @@ def write_distribution(
     """
     inspected = [(slide.section, slide.entry, slide.annotated) for slide in found.slides]
     # Iterative training also learns from slides without annotation.
-    others = [name for name in all_sections(datalist) if name not in SECTIONS]
+    others = [name for name in section_names(datalist) if name not in SECTIONS]
     inspected += [(name, item, {}) for name in others for item in load_sections(datalist, [name])]
     rows = []
     for column in by:

@@ -1,15 +1,16 @@
-"""Open a slide, read any region at any µm/px, several fields of view around one centre.
+"""Open a slide and read any region at any µm/px, or several fields of view around one centre.
 
-Knows neither classes nor torch.
+This room knows neither classes nor torch.
 """
 
+from ..renamed import renamed_in
 from .backends import PLAIN_SUFFIXES, SLIDE_SUFFIXES
 from .bounds import ORIGINS, Bounds, check_origin
-from .entry import entry_name, file_name, image_of, open_entry, pixels_key, reading, slide_keys
+from .entry import entry_name, file_name, image_and_series, open_entry, pixel_fingerprint, read_options, slide_keys
 from .errors import SlideChangedError, SlideError
 from .files import has_several_files, slide_state
 from .patch import FieldOfView, PatchReader
-from .slide import Level, Slide, open_slide, series_of, slide_name
+from .slide import Level, Slide, open_slide, parse_series, slide_name
 from .tissue import RegionMask, TissueMask, tissue_mask
 
 __all__ = [
@@ -29,14 +30,16 @@ __all__ = [
     "entry_name",
     "file_name",
     "has_several_files",
-    "image_of",
+    "image_and_series",
     "open_entry",
     "open_slide",
-    "pixels_key",
-    "reading",
-    "series_of",
+    "parse_series",
+    "pixel_fingerprint",
+    "read_options",
     "slide_keys",
     "slide_name",
     "slide_state",
     "tissue_mask",
 ]
+
+__getattr__ = renamed_in(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 _KEYS = tuple(f"openslide.bounds-{name}" for name in ("y", "x", "height", "width"))
-# Tiles end at fractions of a pixel, which OpenSlide rounds up for the bounds and in its own way for the slide.
+# Tiles end at fractions of a pixel. OpenSlide rounds them up for the bounds, and differently for the slide.
 _MOST_OVER = 2
 ORIGINS = ("slide", "bounds")
 
@@ -21,21 +21,21 @@ class Bounds(NamedTuple):
 
 
 def read_bounds(properties: Mapping[str, str], shape: tuple[int, int]) -> Bounds | None:
-    """Return the bounds that OpenSlide's properties name, cut at the slide's edge; None where they name none.
+    """Return the bounds in OpenSlide's properties, cut at the slide's edge; None where there are none.
 
     Args:
-        properties: of the slide.
-        shape: its height and width at level 0.
+        properties: properties of the slide.
+        shape: height and width of the slide at level 0.
 
     Raises:
-        ValueError: they are incomplete, no whole numbers, empty or not on the slide; quotes them.
+        ValueError: the bounds are incomplete, not whole numbers, empty or not on the slide. The message quotes them.
     """
-    said = {key: properties[key] for key in _KEYS if key in properties}
-    if not said:
+    stated = {key: properties[key] for key in _KEYS if key in properties}
+    if not stated:
         return None
-    quote = ", ".join(f"{key} = {value!r:.40}" for key, value in said.items())
+    quote = ", ".join(f"{key} = {value!r:.40}" for key, value in stated.items())
     try:
-        top, left, height, width = (int(said[key]) for key in _KEYS)
+        top, left, height, width = (int(stated[key]) for key in _KEYS)
     except (KeyError, ValueError):
         raise ValueError(quote) from None
     for start, length, side in ((top, height, shape[0]), (left, width, shape[1])):
@@ -45,6 +45,10 @@ def read_bounds(properties: Mapping[str, str], shape: tuple[int, int]) -> Bounds
 
 
 def check_origin(origin: object) -> None:
-    """Raise ValueError unless this is an origin."""
+    """Check an origin.
+
+    Raises:
+        ValueError: it is not in ``ORIGINS``.
+    """
     if origin not in ORIGINS:
         raise ValueError(f"origin must be one of {', '.join(ORIGINS)}, not {origin!r:.40}")

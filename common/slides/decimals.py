@@ -8,6 +8,6 @@ _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
 
 def parse_number(text: str) -> float | None:
-    """Return the number that a text is, with a decimal point or comma; None if it is something else."""
+    """Return a text as a number, with a decimal point or comma; None if it is not one."""
     stripped = text.strip()
     return float(stripped.replace(",", ".")) if _NUMBER.fullmatch(stripped) else None

@@ -24,11 +24,11 @@ _Tag = tuple[int, int]
 def series_uid(path: Path) -> str | None:
     """Return the UID of a DICOM file's series; None if the header cannot be read or names none.
 
-    The answer is kept in memory for as long as the file's size and time of change stay the same.
+    The result is cached in memory while the file's size and modification time stay the same.
     """
     try:
-        found = os.stat(path)
-        return _series_uid(path, found.st_size, found.st_mtime_ns)
+        status = os.stat(path)
+        return _series_uid(path, status.st_size, status.st_mtime_ns)
     except OSError:
         return None
 
@@ -44,7 +44,7 @@ def _series_uid(path: Path, size: int, modified: int) -> str | None:
 
 
 def _find_series(file: BinaryIO) -> str | None:
-    """Return the series' UID from the elements that follow; those of sequences are of other series."""
+    """Return the series' UID from the elements that follow; those inside sequences belong to other series."""
     while True:
         tag, length = _element(file)
         if tag > _LAST:
@@ -55,7 +55,7 @@ def _find_series(file: BinaryIO) -> str | None:
 
 
 def _element(file: BinaryIO) -> tuple[_Tag, int]:
-    """Read an element up to its value, with an explicit or implicit value representation: its tag and length."""
+    """Read an element up to its value, explicit or implicit, and return its tag and length."""
     group, element, kind, short = struct.unpack("<HH2sH", file.read(8))
     if kind in _LONG:
         return (group, element), struct.unpack("<I", file.read(4))[0]
@@ -76,7 +76,7 @@ def _skip(file: BinaryIO, length: int, depth: int) -> None:
         if tag == _SEQUENCE_END:
             return
         if tag != _ITEM:
-            raise ValueError("a sequence holds something else than items")
+            raise ValueError("a sequence holds something other than items")
         if item_length != _UNDEFINED:
             file.seek(item_length, os.SEEK_CUR)
         else:

@@ -1,4 +1,4 @@
-"""The errors every slide backend raises."""
+"""Errors that all slide backends raise."""
 
 from ..errors import UnreadableFileError
 
@@ -8,8 +8,8 @@ class SlideError(UnreadableFileError):
 
 
 class SlideChangedError(SlideError):
-    """A slide whose files changed while it was read, so that its pixels may come from two versions."""
+    """A slide whose files changed while it was read: its pixels may come from two versions."""
 
 
 class UnsupportedLayoutError(SlideError):
-    """The file may be sound, but this backend does not read its layout; another one may."""
+    """A file, perhaps sound, with a layout that this backend does not read. Another backend may."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from .dicom_header import series_uid
 
-# Slides of several files. MIRAX keeps the others in the folder of its name, the rest in the folder of the main file.
+# Formats of several files. MIRAX keeps the others in a folder of its own name, the rest next to the main file.
 MIRAX, DICOM, HAMAMATSU = (".mrxs",), (".dcm",), (".vms", ".vmu")
-# Bytes at either end that are compared. Directories of TIFF files stand at one or the other.
+# Bytes at either end that are compared. The directories of a TIFF stand at one or the other.
 _END = 2**16
 # The entries of a .vms or .vmu file that name other files.
 _NAMED = re.compile(
@@ -25,17 +25,17 @@ _LARGEST_INDEX = 2**22
 
 @dataclass(frozen=True)
 class FileState:
-    """Bytes of one or several files, and nanoseconds since 1970 at which the newest was last changed."""
+    """Total bytes of one or several files, and the newest modification time in nanoseconds since 1970."""
 
     size: int
     modified: int
 
 
 def slide_state(path: str | Path) -> FileState:
-    """Return the state of all files of a slide, by which records and cache keys know it.
+    """Return the state of all files of a slide, for records and cache keys.
 
     Raises:
-        OSError: there is no such file.
+        OSError: the file is missing.
     """
     path = Path(path)
     main = os.stat(path)
@@ -43,21 +43,21 @@ def slide_state(path: str | Path) -> FileState:
 
 
 def has_several_files(path: str | Path) -> bool:
-    """Return whether slides of a file's format consist of several files."""
+    """Return whether a slide in this file's format consists of several files."""
     return Path(path).suffix.lower() in (*MIRAX, *DICOM, *HAMAMATSU)
 
 
 class SlideFiles:
-    """The files of a slide as they were at one moment.
+    """A record of a slide's files at one moment, to notice later changes.
 
-    Of the main file size, time of change and both ends are compared, of the others size and time: no file is read
-    whole. Files that come into the folder later do not count.
+    Size, modification time and both ends of the main file are compared, and size and modification time of the others:
+    no file is read whole. Files that are added to the folder later do not count.
 
     Args:
         path: the slide.
 
     Attributes:
-        state: of all files together; see :func:`slide_state`.
+        state: state of all files together; see :func:`slide_state`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class SlideFiles:
         self.state = _total(self._states.values())
 
     def change(self) -> str | None:
-        """Return what has happened to the files since, or None if they are the same."""
+        """Return a phrase for the change since then, or None."""
         for file, before in self._states.items():
             now = _state(file)
             if now == before:
@@ -82,20 +82,20 @@ class SlideFiles:
 
 
 def _total(states: Iterable[FileState | None]) -> FileState:
-    there = [state for state in states if state is not None]
-    return FileState(sum(state.size for state in there), max((state.modified for state in there), default=0))
+    present = [state for state in states if state is not None]
+    return FileState(sum(state.size for state in present), max((state.modified for state in present), default=0))
 
 
 def _state(path: Path) -> FileState | None:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return FileState(found.st_size, found.st_mtime_ns)
+    return FileState(status.st_size, status.st_mtime_ns)
 
 
 def _ends(path: Path) -> bytes | None:
-    """Return a hash of a file's first and last bytes; None of one that cannot be read."""
+    """Return a hash of a file's first and last bytes; None if it cannot be read."""
     try:
         with path.open("rb") as file:
             first = file.read(_END)
@@ -106,7 +106,7 @@ def _ends(path: Path) -> bytes | None:
 
 
 def _others(path: Path) -> Iterator[Path]:
-    """Yield the files of a slide other than the main one; not those that only lie in the same folder."""
+    """Yield the files of a slide besides the main one, not other files in the same folder."""
     suffix = path.suffix.lower()
     if suffix in MIRAX:
         yield from sorted(
@@ -117,13 +117,13 @@ def _others(path: Path) -> Iterator[Path]:
     elif suffix in DICOM:
         series = series_uid(path)
         for file in _listed(path.parent) if series is not None else ():
-            # Other slides may lie in the same folder, or be just copied there.
+            # The folder may hold other slides, and some may still be being copied there.
             if file != path and file.suffix.lower() in DICOM and os.path.isfile(file) and series_uid(file) == series:
                 yield file
 
 
 def _listed(folder: Path) -> list[Path]:
-    """Return what is in a folder; nothing of one that is missing or may not be listed, where OpenSlide says more."""
+    """Return a folder's content; nothing if it is missing or not readable, for which OpenSlide has the better error."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -131,17 +131,17 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def is_mirax_data(name: str) -> bool:
-    """Return whether a file in a MIRAX slide's folder is of the slide: ``Slidedat.ini``, the index and the data."""
+    """Return whether a file in a MIRAX slide's folder belongs to it: ``Slidedat.ini``, the index and the data."""
     return Path(name).suffix.lower() in (".dat", ".ini") and not Path(name).name.startswith(".")
 
 
 def hamamatsu_names(index: bytes) -> list[str]:
-    """Return the files that a ``.vms`` or ``.vmu`` file names, each once."""
+    """Return the names of the files that a ``.vms`` or ``.vmu`` file lists, without repeats."""
     return list(dict.fromkeys(os.fsdecode(name) for name in _NAMED.findall(index)))
 
 
 def _content(path: Path) -> bytes:
-    """Return the first bytes of a text file, more than any index has; nothing of one that cannot be read."""
+    """Return the first bytes of a text file, more than any index has; nothing if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(_LARGEST_INDEX)

@@ -1,4 +1,4 @@
-"""Whether JPEG data is sound."""
+"""Find damage in JPEG data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _END = b"\xff\xd9"
 
 
 def jpeg_damage(data: bytes, tables: bytes | None = None) -> str | None:
-    """What is wrong with a JPEG stream, or None.
+    """Return a phrase for the damage to a JPEG stream, or None.
 
-    Decoders repair what does not fit together and hand out invented pixels; libjpeg only warns. simplejpeg makes its
-    warnings errors. Decoded at an eighth of its size it costs about a quarter of a full decoding.
+    Decoders cover damage up with invented pixels; libjpeg only warns. simplejpeg turns these warnings into errors.
+    Decoding at an eighth of the size costs about a quarter of a full decoding.
 
     Args:
-        data: the stream, of a TIFF tile or a file.
+        data: stream of a TIFF tile or a whole file.
         tables: a TIFF page's JPEGTables, without which its tiles are incomplete.
     """
     stream = data if tables is None else tables[: tables.rfind(_END)] + data[2:]

@@ -1,4 +1,4 @@
-"""Several fields of view around one centre."""
+"""Read several fields of view around one centre."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from .slide import Slide
 
 ANCHORS = ("center", "tile")
-# Relative difference of a level's pixel from a square one that adds up to less than 1e-6 pixels over the largest slide.
+# A relative difference from a square pixel that adds up to less than 1e-6 pixels over the largest slide.
 _SAME = 1e-11
 
 
@@ -21,10 +21,10 @@ class FieldOfView:
     """A square of ``size`` pixels at ``mpp`` µm/px.
 
     Args:
-        mpp: micrometres per pixel.
-        size: pixels a side.
-        anchor: ``"center"``: around the target's centre; ``"tile"``: the cell, with the target's centre in it, of a
-            grid laid from the slide's top left corner in steps of the field itself.
+        mpp: µm/px.
+        size: side in pixels.
+        anchor: ``"center"``: the square is centred on the target; ``"tile"``: it is the tile with the target's centre,
+            in a grid of such squares from the slide's top left corner.
     """
 
     mpp: float
@@ -40,28 +40,28 @@ class FieldOfView:
             raise ValueError(f"anchor must be one of {', '.join(ANCHORS)}, not {self.anchor!r}")
 
     @classmethod
-    def of(cls, value: FieldOfView | Mapping[str, Any]) -> FieldOfView:
-        """From itself, or from a mapping as configs hold them."""
+    def from_config(cls, value: FieldOfView | Mapping[str, Any]) -> FieldOfView:
+        """Return the value itself if it is a field of view; otherwise build one from a config's mapping."""
         return value if isinstance(value, FieldOfView) else cls(**value)
 
     @property
     def extent(self) -> float:
-        """Micrometres a side."""
+        """Return the side in µm."""
         return self.mpp * self.size
 
 
 class PatchReader:
-    """Reads the fields of view around a centre, stacked.
+    """A reader of several fields of view around one centre, stacked.
 
-    The finest view decides the lattice: where a level within ``snap`` of its µm/px exists, and its pixels are exactly
-    square, it is read as stored and the other views keep their ratios to the level's own µm/px. All share the centre of
+    The finest view decides the sampling grid. A level within ``snap`` of its µm/px, with exactly square pixels, is read
+    without resampling, and the other views keep their ratios to the level's own µm/px. All views share the centre of
     the finest view's whole pixels.
 
     Args:
         fields_of_view: finest first, all of one size in pixels.
-        fill: what lies outside the slide: ``"white"``, ``"black"``, ``"reflect"``, ``"symmetric"``.
+        fill: pixels outside the slide: ``"white"``, ``"black"``, ``"reflect"`` or ``"symmetric"``.
         resample: ``"area"``, or ``"decimate"``: every view takes pixels of the finest view's level by striding.
-        snap: see :meth:`Slide.read`.
+        snap: ``level_tolerance`` of :meth:`Slide.read`.
 
     Example:
         >>> from common.slides import PatchReader, open_slide
@@ -78,7 +78,7 @@ class PatchReader:
         resample: str = "area",
         snap: float = 0.03,
     ) -> None:
-        self.fields_of_view = tuple(FieldOfView.of(view) for view in fields_of_view)
+        self.fields_of_view = tuple(FieldOfView.from_config(view) for view in fields_of_view)
         if not self.fields_of_view:
             raise ValueError("a patch needs at least one field of view")
         if len({view.size for view in self.fields_of_view}) > 1:
@@ -87,26 +87,26 @@ class PatchReader:
             raise ValueError("give the fields of view finest first")
         self.fill, self.resample, self.snap = fill, resample, snap
 
-    def actual_mpp(self, slide: Slide, mpp: float) -> float:
-        """The µm/px at which this slide is read where ``mpp`` is asked, as the finest view's lattice has it."""
+    def effective_mpp(self, slide: Slide, mpp: float) -> float:
+        """Return the µm/px at which ``mpp`` is read on a slide, scaled like the finest view."""
         finest = self.fields_of_view[0].mpp
-        return mpp * slide.lattice(finest, self._snap_on(slide)).mpp / finest
+        return mpp * slide.sampling_grid(finest, self._tolerance_on(slide)).mpp / finest
 
-    def actual(self, slide: Slide) -> tuple[FieldOfView, ...]:
-        """The fields of view with the µm/px at which this slide is read."""
-        return tuple(replace(view, mpp=self.actual_mpp(slide, view.mpp)) for view in self.fields_of_view)
+    def effective_views(self, slide: Slide) -> tuple[FieldOfView, ...]:
+        """Return the fields of view with the µm/px at which a slide is read."""
+        return tuple(replace(view, mpp=self.effective_mpp(slide, view.mpp)) for view in self.fields_of_view)
 
     def interpolates(self, slide: Slide) -> bool:
         """Return whether the finest view has more pixels than the slide."""
-        return slide.lattice(self.fields_of_view[0].mpp, self._snap_on(slide)).interpolated
+        return slide.sampling_grid(self.fields_of_view[0].mpp, self._tolerance_on(slide)).interpolated
 
     def read(self, slide: Slide, center: tuple[float, float]) -> np.ndarray:
-        """``(3·S, H, W)`` uint8, finest view first.
+        """Return the stacked views, ``(3·S, H, W)`` uint8, finest first.
 
         Raises:
-            SlideError: pixels needed cannot be decoded.
+            SlideError: a needed pixel cannot be decoded.
         """
-        views = self.actual(slide)
+        views = self.effective_views(slide)
         size = views[0].size
         center = self.align(slide, center)
         patch = [
@@ -118,12 +118,12 @@ class PatchReader:
         return np.concatenate([view.transpose(2, 0, 1) for view in patch])
 
     def tile(self, slide: Slide, index: int, center: tuple[float, float]) -> tuple[int, int]:
-        """Row and column, in the grid of a view that is anchored to tiles, of the one around ``center``."""
+        """Return row and column of the tile with ``center``, in the grid of a view that is anchored to tiles."""
         height, width = self._cell(slide, index)
         return math.floor(center[0] / height + 1e-6), math.floor(center[1] / width + 1e-6)
 
     def shares_tile(self, slide: Slide, one: Sequence[float], other: Sequence[float]) -> bool:
-        """Whether two centres see the same tile in any view that is anchored to tiles."""
+        """Return whether two centres share a tile in any view that is anchored to tiles."""
         return any(
             self.tile(slide, index, (one[0], one[1])) == self.tile(slide, index, (other[0], other[1]))
             for index, view in enumerate(self.fields_of_view)
@@ -131,7 +131,7 @@ class PatchReader:
         )
 
     def read_tile(self, slide: Slide, index: int, tile: tuple[int, int]) -> np.ndarray:
-        """A tile's pixels: ``(size, size, 3)``."""
+        """Return a tile's pixels, ``(size, size, 3)`` uint8."""
         height, width = self._cell(slide, index)
         center = ((tile[0] + 0.5) * height, (tile[1] + 0.5) * width)
         return self.read_view(slide, index, center, self.fields_of_view[index].size)
@@ -139,39 +139,48 @@ class PatchReader:
     def read_view(
         self, slide: Slide, index: int, center: tuple[float, float], size: int | tuple[int, int]
     ) -> np.ndarray:
-        """One view's pixels over any ``size`` around ``center``: ``(height, width, 3)``, on the lattice of
-        :meth:`read`."""
-        view, snap = self.actual(slide)[index], self._snap_on(slide)
+        """Return one view's pixels over any ``size`` around ``center``, on the sampling grid of :meth:`read`.
+
+        Returns:
+            ``(height, width, 3)`` uint8.
+        """
+        view, tolerance = self.effective_views(slide)[index], self._tolerance_on(slide)
         if index == 0:
-            return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, snap=snap)
-        level = slide.lattice(self.fields_of_view[0].mpp, snap).level if self.resample == "decimate" else None
-        return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, snap=0, level=level)
+            return slide.read(center, view.mpp, size, fill=self.fill, resample=self.resample, level_tolerance=tolerance)
+        level = (
+            slide.sampling_grid(self.fields_of_view[0].mpp, tolerance).level if self.resample == "decimate" else None
+        )
+        return slide.read(
+            center, view.mpp, size, fill=self.fill, resample=self.resample, level_tolerance=0, level=level
+        )
 
     def align(self, slide: Slide, center: tuple[float, float]) -> tuple[float, float]:
-        """The centre that the finest view has once it is moved to whole pixels of its level; labels are taken around
-        it too."""
-        snap = self._snap_on(slide)
-        lattice = slide.lattice(self.fields_of_view[0].mpp, snap)
-        if snap == 0 or not lattice.as_stored:
+        """Return the centre of the finest view after it moved to whole pixels of its level.
+
+        Labels are read around the same centre.
+        """
+        tolerance = self._tolerance_on(slide)
+        grid = slide.sampling_grid(self.fields_of_view[0].mpp, tolerance)
+        if tolerance == 0 or not grid.as_stored:
             return center
-        down, half = slide.levels[lattice.level].downsample, self.fields_of_view[0].size / 2
+        down, half = slide.levels[grid.level].downsample, self.fields_of_view[0].size / 2
         start = [math.floor(center[axis] / down[axis] - half + 0.5 + 1e-6) for axis in (0, 1)]
         return (start[0] + half) * down[0], (start[1] + half) * down[1]
 
-    def _snap_on(self, slide: Slide) -> float:
-        """Return ``snap``, or 0 where the pixels of the level that would be read as stored are only nearly square.
+    def _tolerance_on(self, slide: Slide) -> float:
+        """Return ``snap``, or 0 where the level to be read without resampling has pixels that are only nearly square.
 
         Label maps and the coarser views have square pixels. Stored pixels of 0.4672 x 0.4668 µm drift from them by one
-        in 2,300 along each axis. Each patch would be moved to whole pixels by another part of one, so that patches cut
-        from one large read would differ from patches read one by one.
+        pixel in 2,300 along each axis. Each patch would move to whole pixels by a different fraction, so that patches
+        cut from one large read would differ from patches read one by one.
         """
-        lattice = slide.lattice(self.fields_of_view[0].mpp, self.snap)
-        if not lattice.as_stored:
+        grid = slide.sampling_grid(self.fields_of_view[0].mpp, self.snap)
+        if not grid.as_stored:
             return self.snap
-        pixel, down = slide.pixel(lattice.mpp), slide.levels[lattice.level].downsample
+        pixel, down = slide.level0_pixels(grid.mpp), slide.levels[grid.level].downsample
         square = all(abs(asked / stored - 1) < _SAME for asked, stored in zip(pixel, down, strict=True))
         return self.snap if square else 0.0
 
     def _cell(self, slide: Slide, index: int) -> tuple[float, float]:
-        """Height and width of a view in level-0 pixels."""
-        return slide.pixel(self.actual(slide)[index].extent)
+        """Return height and width of a view in level-0 pixels."""
+        return slide.level0_pixels(self.effective_views(slide)[index].extent)

@@ -1,4 +1,4 @@
-"""PNG's own checksums, which Pillow does not look at in the pixel data."""
+"""Check the checksums of a PNG: Pillow ignores those of the pixel data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def damaged_png_chunk(path: Path) -> str | None:
-    """What is wrong with a PNG's chunks, or None if all are whole (or it is no PNG)."""
+    """Return a phrase for the damage to a PNG; None if all chunks are whole or the file is not a PNG."""
     content = path.read_bytes()
     if not content.startswith(_SIGNATURE):
         return None

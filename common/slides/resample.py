@@ -1,8 +1,8 @@
-"""Separable resampling between pixel lattices.
+"""Resample pixels separably, one axis at a time.
 
-One axis at a time, an output lattice is ``start`` and ``step`` in source pixels: output pixel ``i`` covers
+Along an axis the output is ``start`` and ``step`` in source pixels: output pixel ``i`` covers
 ``[start + i·step, start + (i + 1)·step)``. Every function depends on those absolute positions only, never on
-how many pixels are asked for, so that one large read equals many small ones bit by bit.
+the number of pixels read, so that one large read equals many small ones bit for bit.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ _SUBPIXEL = 4096
 
 @dataclass(frozen=True)
 class Axis:
-    """Source pixels ``[first, last)`` that an output lattice needs along one axis, and the weights that combine them.
+    """The source pixels that the output needs along one axis, and the weights that combine them.
 
-    ``weights`` is ``(outputs, last - first)``, or None where the output is the source pixels themselves or
-    equal blocks of ``block`` of them.
+    Attributes:
+        first, last: range ``[first, last)`` of source pixels.
+        weights: ``(outputs, last - first)``, or None where the output is the source pixels themselves or means of
+            ``block`` of them.
+        block: source pixels per output pixel where ``weights`` is None.
     """
 
     first: int
@@ -32,12 +35,12 @@ class Axis:
 
 
 def quantise(position: np.ndarray | float) -> np.ndarray:
-    """Positions on the 1/4096 lattice."""
+    """Round positions to 1/4096 of a pixel."""
     return np.floor(np.asarray(position, dtype=np.float64) * _SUBPIXEL + 0.5) / _SUBPIXEL
 
 
 def area_axis(start: float, step: float, count: int) -> Axis:
-    """Weights of averaging by area; ``step >= 1``."""
+    """Return the weights that average by area; ``step >= 1``."""
     edges = quantise(start + np.arange(count + 1) * step)
     block = round(step)
     if block >= 1 and np.array_equal(edges, np.round(edges[0]) + np.arange(count + 1) * block):
@@ -51,14 +54,14 @@ def area_axis(start: float, step: float, count: int) -> Axis:
 
 
 def stride_axis(start: float, step: float, count: int) -> Axis:
-    """Weights of decimation: the first source pixel of every output pixel, as ``[::step]`` takes it."""
+    """Return the weights of decimation: the first source pixel of each output pixel, as in ``[::step]``."""
     pixel = np.floor(quantise(start + np.arange(count) * step))[:, None]
     first, last = int(pixel[0, 0]), int(pixel[-1, 0]) + 1
     return Axis(first, last, _matrix(pixel - first, np.ones_like(pixel), last - first))
 
 
 def cubic_axis(start: float, step: float, count: int) -> Axis:
-    """Weights of bicubic interpolation at the output pixels' centres (Keys 1981, a = -0.5); ``step < 1``."""
+    """Return the weights of bicubic interpolation at the output pixels' centres (Keys 1981, a = -0.5); ``step < 1``."""
     centre = quantise(start + (np.arange(count) + 0.5) * step - 0.5)
     base = np.floor(centre)
     distance = np.abs((centre - base)[:, None] - np.arange(-1, 3))
@@ -71,7 +74,7 @@ def cubic_axis(start: float, step: float, count: int) -> Axis:
 
 
 def combine(pixels: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:
-    """``(h, w, c)`` source pixels of both axes' ranges -> ``(H, W, c)`` uint8, rounded half up."""
+    """Resample ``(h, w, c)`` source pixels of both axes' ranges to ``(H, W, c)`` uint8, rounded half up."""
     if rows.weights is None and columns.weights is None:
         return pixels if rows.block == columns.block == 1 else _block_mean(pixels, rows.block, columns.block)
     channels = pixels.shape[2]

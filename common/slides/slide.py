@@ -1,4 +1,4 @@
-"""One slide, whatever its format: any region at any µm/px."""
+"""Read any region of a slide at any µm/px, whatever its format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .bounds import Bounds, check_origin
 from .decimals import parse_number
 from .errors import SlideChangedError, SlideError
 from .files import SlideFiles
-from .outside import FILLS, read_with_fill
+from .padding import PAD_MODES, read_padded
 from .resample import Axis, area_axis, combine, cubic_axis, quantise, stride_axis
 
 logger = logging.getLogger(__name__)
@@ -30,14 +30,19 @@ _SQUARE = 1e-3
 _FINEST_STEP = 0.5
 _COPY_IT = "Copy it to where nothing else writes to it, and run the same command again"
 _GIVE_MPP = 'Give the true value: --mpp 0.5 for one slide, "mpp": 0.5 in a datalist, mpp=0.5 in Python'
-# Source bytes held at once while resampling; a larger read goes band by band.
+# Source bytes in memory at once while resampling; a larger read is done in bands.
 _BAND_BYTES = 24 << 20
 
 
 @dataclass(frozen=True)
 class Level:
-    """One level of the pyramid: ``shape`` (height, width), level-0 pixels per pixel and µm per pixel, each (row,
-    column)."""
+    """One level of the pyramid.
+
+    Attributes:
+        shape: height and width in pixels.
+        downsample: level-0 pixels per pixel of the level, as (row, column).
+        mpp: µm/px as (row, column).
+    """
 
     shape: tuple[int, int]
     downsample: tuple[float, float]
@@ -45,9 +50,14 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Lattice:
-    """How an asked µm/px is read: from which level, with how many of its pixels per output pixel (row, column),
-    and the µm/px that results."""
+class SamplingGrid:
+    """The pixels from which a requested µm/px is read.
+
+    Attributes:
+        level: level that is read.
+        step: pixels of that level per output pixel, as (row, column).
+        mpp: µm/px of the output.
+    """
 
     level: int
     step: tuple[float, float]
@@ -55,11 +65,12 @@ class Lattice:
 
     @property
     def as_stored(self) -> bool:
+        """Return whether output pixels are the level's own."""
         return self.step == (1.0, 1.0)
 
     @property
     def interpolated(self) -> bool:
-        """Whether there are more output pixels than the slide has, along either axis."""
+        """Return whether the output has more pixels than the level along either axis."""
         return min(self.step) < 1
 
 
@@ -70,16 +81,15 @@ def open_slide(
 
     Args:
         path: the file (for MIRAX and VMS the index file).
-        backend: ``"tiff"``, ``"openslide"``, ``"cucim"``, ``"image"`` or ``"auto"``, which takes the fastest that is
-            correct for the file and says which in the log.
-        mpp: µm per level-0 pixel, in place of what the file says or where it says nothing; a number, or a text that is
-            one.
-        series: which image of a TIFF is the slide, by its number in the file, from 0; a number, or a text that is one.
-            The default is the largest that has tiles and a pyramid; labels, macros and thumbnails are left out.
+        backend: ``"tiff"``, ``"openslide"``, ``"cucim"``, ``"image"`` or ``"auto"``, which takes the fastest one that
+            reads the file correctly and logs its name.
+        mpp: µm per level-0 pixel, instead of the file's own value; a number, or text that holds one.
+        series: number of the image of a TIFF that is the slide, from 0; a number, or text that holds one. The default
+            is the largest image with tiles and a pyramid; labels, macros and thumbnails are left out.
 
     Raises:
-        SlideError: the file is missing or unreadable, several of its images may be the slide and ``series`` is not
-            given, or its µm/px is missing or absurd and ``mpp`` is not given.
+        SlideError: the file is missing or unreadable; or several of its images may be the slide and ``series`` is not
+            given; or its µm/px is missing or absurd and ``mpp`` is not given.
 
     Example:
         >>> from common.slides import open_slide
@@ -93,16 +103,18 @@ def open_slide(
 
 
 class Slide:
-    """A slide open for reading, from several threads; pickles by opening again. Made by :func:`open_slide`.
+    """A slide that is open for reading. Several threads may read it. Unpickling opens the file again.
+
+    Open one with :func:`open_slide`.
 
     Attributes:
         shape: height and width at level 0, in pixels.
-        mpp: µm per level-0 pixel; of pixels that are not square, the geometric mean of both axes.
+        mpp: µm per level-0 pixel; the geometric mean of both axes where pixels are not square.
         levels: the pyramid, finest first.
-        backend: name of the library behind it.
-        series: which image of the file was asked for; None: the one that is the slide.
-        remark: warning about image data in the file that is not read, such as focal planes, or empty.
-        files: its files as they were when it was opened.
+        backend: name of the library that reads it.
+        series: number of the image that was requested; None for the default one.
+        remark: warning about image data in the file that is not read, such as focal planes; may be empty.
+        files: state of its files when it was opened.
     """
 
     def __init__(
@@ -112,7 +124,7 @@ class Slide:
         mpp = _given_mpp(path, mpp)
         series = self.series = _given_series(path, series)
         self._asked = {"backend": backend, "mpp": mpp, "series": series}
-        # Before the file is opened: a change during that counts, too.
+        # Recorded before the file is opened, so that a change meanwhile is noticed.
         self.files = SlideFiles(path)
         self._backend: Backend = open_backend(path, backend, series)
         if backend == "auto":
@@ -123,46 +135,44 @@ class Slide:
         self.shape: tuple[int, int] = self._backend.level_shapes[0]
         axes = (mpp, mpp) if mpp is not None else self._backend.mpp
         if mpp is not None and self._backend.mpp is not None and not _agree(mpp, self._backend.mpp):
-            logger.warning(
-                "%s: read at the %g µm/px that were given; the file says %g", path.name, mpp, self._backend.mpp[0]
-            )
+            logger.warning("%s: read at the given %g µm/px; the file says %g", path.name, mpp, self._backend.mpp[0])
         self._mpp_axes = _checked_mpp(path, axes, self._backend.mpp_quote if mpp is None else "")
         self.mpp = math.sqrt(self._mpp_axes[0] * self._mpp_axes[1])
         if abs(self._mpp_axes[0] / self._mpp_axes[1] - 1) <= _SQUARE:
-            # A scanner's pixels are square; its two figures are measured. Resampling would cost more than it mends.
+            # A scanner's pixels are square, and its two values are measurements. Resampling would do more harm.
             self._mpp_axes = (self.mpp, self.mpp)
         self.levels = [self._level(shape) for shape in self._backend.level_shapes]
         self._warned_upsampling = False
 
     @property
     def name(self) -> str:
-        """The file's name without its ending."""
+        """Return the file's name without its suffix."""
         return slide_name(self.path)
 
     @property
     def properties(self) -> dict[str, str]:
-        """What the file says about itself (vendor, scanner, objective, …), as far as the backend tells."""
+        """Return the file's metadata (vendor, scanner, objective, …), as far as the backend offers it."""
         return self._backend.properties
 
     @property
     def bounds(self) -> Bounds | None:
-        """The scanned part of the slide. None where the file does not say it, or says what cannot be."""
+        """Return the scanned part of the slide; None where the file names none, or an impossible one."""
         return self._backend.bounds
 
     @property
     def bounds_quote(self) -> str:
-        """Bounds in the file that cannot be; nothing where they can, or where there are none."""
+        """Return the file's impossible bounds, quoted; empty where they are possible or there are none."""
         return self._backend.bounds_quote
 
     def frame(self, origin: str = "slide") -> Bounds:
         """Return the rectangle from whose top left corner positions with an origin count.
 
         Args:
-            origin: ``"slide"`` or ``"bounds"``; of a slide without bounds both are the whole slide.
+            origin: ``"slide"`` or ``"bounds"``; both are the whole slide where it has no bounds.
 
         Raises:
-            ValueError: there is no such origin.
-            SlideError: the bounds that the file says cannot be, so that their corner is not known.
+            ValueError: unknown origin.
+            SlideError: the bounds in the file are impossible, so that their corner is not known.
         """
         check_origin(origin)
         if origin == "slide":
@@ -170,7 +180,7 @@ class Slide:
         if self.bounds_quote:
             raise SlideError(
                 self.path,
-                f"its bounds cannot be ({self.bounds_quote}), and something counts from them",
+                f"its bounds are impossible ({self.bounds_quote}), and positions count from them",
                 "Give origin: slide, and outlines that count from the slide's corner",
             )
         return self.bounds or Bounds(0, 0, *self.shape)
@@ -205,35 +215,35 @@ class Slide:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def pixel(self, mpp: float) -> tuple[float, float]:
-        """Level-0 pixels (down, across) that a square pixel of ``mpp`` µm covers."""
+    def level0_pixels(self, mpp: float) -> tuple[float, float]:
+        """Return the height and width in level-0 pixels of a square pixel of ``mpp`` µm."""
         return mpp / self._mpp_axes[0], mpp / self._mpp_axes[1]
 
-    def lattice(self, mpp: float, snap: float = 0.03) -> Lattice:
-        """How ``mpp`` is read.
+    def sampling_grid(self, mpp: float, level_tolerance: float = 0.03) -> SamplingGrid:
+        """Return the level and step with which ``mpp`` is read.
 
-        A level within ``snap`` (as a share) of the asked µm/px is read as it is stored, as the papers did; otherwise
-        the nearest finer level is resampled.
+        A level within ``level_tolerance`` of ``mpp`` (a share of it) is read without resampling, as in the papers;
+        otherwise the nearest finer level is resampled.
 
         Raises:
-            SlideError: ``mpp`` is finer than half of the slide's own.
+            SlideError: ``mpp`` is less than half of the slide's own.
         """
         if not (math.isfinite(mpp) and mpp > 0):
             raise ValueError(f"mpp must be a positive number of micrometres per pixel, not {mpp}")
-        stored = self._stored_level(mpp, snap)
+        stored = self._stored_level(mpp, level_tolerance)
         if stored is not None:
             level_mpp = self.levels[stored].mpp
-            return Lattice(stored, (1.0, 1.0), math.sqrt(level_mpp[0] * level_mpp[1]))
+            return SamplingGrid(stored, (1.0, 1.0), math.sqrt(level_mpp[0] * level_mpp[1]))
         finer = [i for i, level in enumerate(self.levels) if max(level.mpp) <= mpp * (1 + 1e-9)]
         index = finer[-1] if finer else 0
         step = tuple(_whole_if_close(mpp / axis) for axis in self.levels[index].mpp)
         if min(step) < _FINEST_STEP * (1 - 1e-6):
             raise SlideError(
                 self.path,
-                f"{mpp:g} µm/px asked of a slide of {self.mpp:.4g} µm/px: more than twice as fine as its pixels",
+                f"{mpp:g} µm/px requested from a slide of {self.mpp:.4g} µm/px: more than twice as fine as its pixels",
                 "Ask for a coarser magnification, or check the slide's mpp (mpp= overrides it)",
             )
-        return Lattice(index, (step[0], step[1]), mpp)
+        return SamplingGrid(index, (step[0], step[1]), mpp)
 
     def read(
         self,
@@ -243,21 +253,21 @@ class Slide:
         *,
         fill: str = "white",
         resample: str = "area",
-        snap: float = 0.03,
+        level_tolerance: float = 0.03,
         level: int | None = None,
     ) -> np.ndarray:
         """Read a region around a centre.
 
         Args:
             center: ``(row, column)`` in level-0 pixels, continuous: pixel i covers [i, i + 1).
-            mpp: µm per pixel of the result.
-            size: pixels a side, or (height, width).
-            fill: what lies outside the slide: ``"white"``, ``"black"``, ``"reflect"`` or ``"symmetric"``.
+            mpp: µm/px of the result.
+            size: side of a square in pixels, or (height, width).
+            fill: pixels outside the slide: ``"white"``, ``"black"``, ``"reflect"`` or ``"symmetric"``.
             resample: ``"area"`` averages the source pixels that an output pixel covers, ``"decimate"`` takes the
                 first of them.
-            snap: read a level within this share of ``mpp`` as it is stored, its nearest whole pixels; 0 always
-                resamples, so that the centre is met to a fraction of a pixel.
-            level: take the pixels from this level rather than from the coarsest one that is fine enough.
+            level_tolerance: a level within this share of ``mpp`` is read without resampling, at the nearest whole
+                pixel; 0 always resamples, so that the centre is exact to a fraction of a pixel.
+            level: level to read, instead of the coarsest one that is fine enough.
 
         Returns:
             ``(height, width, 3)`` uint8 RGB.
@@ -265,20 +275,23 @@ class Slide:
         Raises:
             SlideError: pixels needed for the region cannot be decoded.
         """
-        if fill not in FILLS:
-            raise ValueError(f"fill must be one of {', '.join(FILLS)}, not {fill!r}")
+        if fill not in PAD_MODES:
+            raise ValueError(f"fill must be one of {', '.join(PAD_MODES)}, not {fill!r}")
         if resample not in RESAMPLINGS:
             raise ValueError(f"resample must be one of {', '.join(RESAMPLINGS)}, not {resample!r}")
         height, width = (size, size) if isinstance(size, int) else size
-        lattice = self.lattice(mpp, snap) if level is None else self._lattice_from(level, mpp)
-        rows = partial(self._axis, lattice, 0, center[0], height, resample, snap)
-        columns = self._axis(lattice, 1, center[1], width, resample, snap, 0, width)
-        return self._read_bands(lattice, rows, columns, (height, width), fill)
+        grid = self.sampling_grid(mpp, level_tolerance) if level is None else self._sampling_grid_of(level, mpp)
+        rows = partial(self._axis, grid, 0, center[0], height, resample, level_tolerance)
+        columns = self._axis(grid, 1, center[1], width, resample, level_tolerance, 0, width)
+        return self._read_bands(grid, rows, columns, (height, width), fill)
 
-    def _stored_level(self, mpp: float, snap: float) -> int | None:
-        """The level closest to ``mpp`` within ``snap``. One equal to it up to rounding counts even with
-        ``snap=0``: resampling at a step of 1 then only moves it by a fraction of a pixel."""
-        tolerance = max(snap, 1e-6)
+    def _stored_level(self, mpp: float, level_tolerance: float) -> int | None:
+        """Return the level closest to ``mpp`` within ``level_tolerance``, or None.
+
+        A level equal to ``mpp`` up to rounding counts even with ``level_tolerance=0``: resampling at a step of 1 then
+        only moves it by a fraction of a pixel.
+        """
+        tolerance = max(level_tolerance, 1e-6)
         distance = {
             i: max(abs(axis / mpp - 1) for axis in level.mpp)
             for i, level in enumerate(self.levels)
@@ -287,37 +300,45 @@ class Slide:
         best = min(distance, key=lambda i: distance[i], default=None)
         return best if best is not None and distance[best] <= tolerance else None
 
-    def _lattice_from(self, level: int, mpp: float) -> Lattice:
+    def _sampling_grid_of(self, level: int, mpp: float) -> SamplingGrid:
         step = [_whole_if_close(mpp / axis) for axis in self.levels[level].mpp]
-        return Lattice(level, (step[0], step[1]), mpp)
+        return SamplingGrid(level, (step[0], step[1]), mpp)
 
     def _axis(
-        self, lattice: Lattice, axis: int, center: float, size: int, resample: str, snap: float, first: int, last: int
+        self,
+        grid: SamplingGrid,
+        axis: int,
+        center: float,
+        size: int,
+        resample: str,
+        level_tolerance: float,
+        first: int,
+        last: int,
     ) -> Axis:
-        """Source pixels and weights of output pixels ``[first, last)`` of ``size`` around ``center``."""
-        step = lattice.step[axis]
-        start = center / self.levels[lattice.level].downsample[axis] - size / 2 * step
-        if lattice.as_stored and snap > 0:
+        """Return source pixels and weights of output pixels ``[first, last)`` of ``size`` around ``center``."""
+        step = grid.step[axis]
+        start = center / self.levels[grid.level].downsample[axis] - size / 2 * step
+        if grid.as_stored and level_tolerance > 0:
             start = math.floor(float(quantise(start)) + 0.5)
         begin, count = start + first * step, last - first
         if step < 1:
-            self._warn_upsampling(lattice.mpp)
+            self._warn_upsampling(grid.mpp)
             return cubic_axis(begin, step, count)
         return stride_axis(begin, step, count) if resample == "decimate" else area_axis(begin, step, count)
 
     def _read_bands(
-        self, lattice: Lattice, rows: Callable[[int, int], Axis], columns: Axis, size: tuple[int, int], fill: str
+        self, grid: SamplingGrid, rows: Callable[[int, int], Axis], columns: Axis, size: tuple[int, int], fill: str
     ) -> np.ndarray:
         height, width = size
         source_rows = max(1, _BAND_BYTES // (3 * max(1, columns.last - columns.first)))
-        band = max(1, int(source_rows / lattice.step[0]))
+        band = max(1, int(source_rows / grid.step[0]))
         result = np.empty((height, width, 3), dtype=np.uint8)
-        shape = self.levels[lattice.level].shape
-        read_inside = partial(self._backend.read, lattice.level)
+        shape = self.levels[grid.level].shape
+        read_inside = partial(self._backend.read, grid.level)
         for first in range(0, height, band):
             last = min(first + band, height)
             axis = rows(first, last)
-            pixels = read_with_fill(
+            pixels = read_padded(
                 read_inside,
                 shape,
                 axis.first,
@@ -333,8 +354,8 @@ class Slide:
         if not self._warned_upsampling:
             self._warned_upsampling = True
             logger.warning(
-                "%s: %.4g µm/px asked of a slide of %.4g µm/px; pixels are interpolated (bicubic) and hold no more "
-                "detail",
+                "%s: %.4g µm/px requested from a slide of %.4g µm/px; pixels are interpolated (bicubic) and hold no "
+                "more detail",
                 self.path.name,
                 mpp,
                 self.mpp,
@@ -350,13 +371,13 @@ class Slide:
 
 @cache
 def _warn_once(message: str) -> None:
-    """Log a warning, once per process however often its slide is opened."""
+    """Log a warning once per process, however often its slide is opened."""
     if message:
         logger.warning("%s", message)
 
 
 def slide_name(path: str | Path) -> str:
-    """A slide's name: its file's, without the ending (of ``.ome.tif`` both parts)."""
+    """Return the file's name without its suffix, or both suffixes of ``.ome.tif``."""
     name = Path(path).name
     for ending in (".ome.tif", ".ome.tiff"):
         if name.lower().endswith(ending):
@@ -365,8 +386,10 @@ def slide_name(path: str | Path) -> str:
 
 
 def _downsample(full: int, part: int) -> float:
-    """Scanners shrink by a whole number and cut or pad the last pixel: 46001 / 11500 is a shrink by 4, not by
-    4.00009."""
+    """Return the downsample of a level along one axis.
+
+    Scanners shrink by a whole number and cut or pad the last pixel: 46001 / 11500 is a downsample of 4, not 4.00009.
+    """
     whole = round(full / part)
     return float(whole) if whole >= 1 and full // whole <= part <= -(-full // whole) else full / part
 
@@ -380,39 +403,39 @@ def _agree(given: float, stored: tuple[float, float]) -> bool:
 
 
 def _given_mpp(path: Path, mpp: float | str | None) -> float | None:
-    """Return a given µm/px as a number; tables and configs may hold it as text."""
+    """Return the user's µm/px as a number; tables and configs may hold it as text."""
     number = parse_number(mpp) if isinstance(mpp, str) else mpp
     if mpp is None or (isinstance(number, Real) and not isinstance(number, bool)):
         return None if number is None else float(number)
-    raise SlideError(path, f"the mpp that was given, {mpp!r}, is no number", _GIVE_MPP)
+    raise SlideError(path, f"the given mpp, {mpp!r}, is not a number", _GIVE_MPP)
 
 
-def series_of(value: Any) -> int:
+def parse_series(value: Any) -> int:
     """Return the number of an image in a file; tables and configs may hold it as text.
 
     Raises:
-        ValueError: it is no whole number from 0 on.
+        ValueError: it is not a whole number from 0 on.
     """
     text = value.strip() if isinstance(value, str) else ""
     number = int(text) if text.isdecimal() else value
     if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
-        raise ValueError(f"the series {value!r} is no number of an image, counted from 0")
+        raise ValueError(f"the series {value!r} is not the number of an image, counted from 0")
     return int(number)
 
 
 def _given_series(path: Path, series: int | str | None) -> int | None:
     try:
-        return None if series is None else series_of(series)
+        return None if series is None else parse_series(series)
     except ValueError as error:
         raise SlideError(path, str(error), GIVE_SERIES) from error
 
 
 def _checked_mpp(path: Path, axes: tuple[float, float] | None, quote: str) -> tuple[float, float]:
-    said = f" ({quote})" if quote else ""
+    statement = f" ({quote})" if quote else ""
     if axes is None:
-        raise SlideError(path, f"the file does not say how many micrometres a pixel is{said}", _GIVE_MPP)
+        raise SlideError(path, f"the file does not say how many micrometres a pixel is{statement}", _GIVE_MPP)
     low, high = MPP_RANGE
     if not all(math.isfinite(axis) and low <= axis <= high for axis in axes):
-        problem = f"a pixel of {axes[0]:g} x {axes[1]:g} µm is outside {low:g}–{high:g} µm{said}"
+        problem = f"a pixel of {axes[0]:g} x {axes[1]:g} µm is outside {low:g}–{high:g} µm{statement}"
         raise SlideError(path, problem, _GIVE_MPP)
     return axes

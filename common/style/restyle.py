@@ -19,7 +19,7 @@ from ..data.styled_slides import MADE, note_styled_slides
 from ..files import atomic_write, safe_name, write_json
 from ..literal import as_path
 from ..outputs.pyramid import TILE, write_image_pyramid
-from ..slides import FieldOfView, PatchReader, Slide, open_entry, reading
+from ..slides import FieldOfView, PatchReader, Slide, open_entry, read_options
 from .generator import MARGIN, StyleGenerator
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class SlideRestyler:
             latent = torch.randn(1, self.generator.latent, device=self.device)
             state = slide.files.state
             source: dict[str, Any] = {"bytes": state.size, "modified": state.modified}
-            source |= {"read": reading(entry)} if reading(entry) else {}
+            source |= {"read": read_options(entry)} if read_options(entry) else {}
             if not path.exists() or made["slides"].get(path.stem) != source:
                 self._write(path, slide, latent)
                 made["slides"][path.stem] = source
@@ -125,12 +125,12 @@ class SlideRestyler:
         return found
 
     def _write(self, path: Path, slide: Slide, latent: torch.Tensor) -> None:
-        mpp = self._reader.actual_mpp(slide, self.mpp)
-        shape = tuple(round(side / pixel) for side, pixel in zip(slide.shape, slide.pixel(mpp), strict=True))
+        mpp = self._reader.effective_mpp(slide, self.mpp)
+        shape = tuple(round(side / pixel) for side, pixel in zip(slide.shape, slide.level0_pixels(mpp), strict=True))
         write_image_pyramid(path, self._bands(slide, mpp, shape, latent), (shape[0], shape[1]), mpp)
 
     def _bands(self, slide: Slide, mpp: float, shape: tuple[int, ...], latent: torch.Tensor) -> Iterator[np.ndarray]:
-        pixel = slide.pixel(mpp)
+        pixel = slide.level0_pixels(mpp)
         for top in tqdm(range(0, shape[0], TILE), desc=slide.name, unit="band", leave=False):
             tiles = []
             for left in range(0, shape[1], TILE):

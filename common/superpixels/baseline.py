@@ -21,8 +21,8 @@ from sklearn.svm import LinearSVC
 from tqdm import tqdm
 
 from ..classes import ClassScheme
-from ..data import SlideStore, one_per_slide
-from ..data.store import label_key
+from ..data import SlideStore, merge_by_slide
+from ..data.store import label_fingerprint
 from ..files import PARTIAL, sha256
 from ..inference.slide_run import MadeMaps, OpenedSlide, SlideRun, slide_settings
 from ..maps.grid import TileGrid
@@ -30,7 +30,7 @@ from ..maps.store import MapStore
 from ..outputs.polygon_options import PolygonOptions
 from ..outputs.provenance import Provenance
 from ..outputs.writer import OUTPUTS, check_outputs, maps_for
-from ..slides import Slide, pixels_key
+from ..slides import Slide, pixel_fingerprint
 from .estimators import load_fitted, save_fitted
 from .features import BINS, NEIGHBOURHOODS, superpixel_features
 from .labels import majority_labels
@@ -164,7 +164,7 @@ class SuperpixelSVM:
         run = SlideRun(output_dir, outputs, self.scheme, polygons, Provenance(bundle_root, path), overwrite)
         self.load(path)
         settings = {**self._settings(), "model": sha256(path), "polygons": run.polygons.settings(self.scheme)}
-        for entry in tqdm(one_per_slide(slides), desc="segmenting", unit="slide"):
+        for entry in tqdm(merge_by_slide(slides), desc="segmenting", unit="slide"):
             run.attempt(entry, partial(self._segment, run, settings))
         run.finish()
 
@@ -195,7 +195,7 @@ class SuperpixelSVM:
         started = time.monotonic()
         slide, folder = opened.slide, opened.folder.path
         mpp = Region(slide, self.mpp).mpp
-        grid = TileGrid(slide.shape, slide.pixel(mpp), _CHUNK, 1)
+        grid = TileGrid(slide.shape, slide.level0_pixels(mpp), _CHUNK, 1)
         check_outputs(folder, outputs, grid.shape, slide, polygons)
         with tempfile.TemporaryDirectory(dir=folder, prefix=PARTIAL) as scratch:
             labels_map = MapStore(Path(scratch) / "labels", grid.shape, _CHUNK)
@@ -233,7 +233,7 @@ class SuperpixelSVM:
             # Their errors say what to do about a file that cannot be read.
             store.slide(item)
             store.labels(item)
-            settings.append([*pixels_key(item), label_key(item)])
+            settings.append([*pixel_fingerprint(item), label_fingerprint(item)])
         return hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:

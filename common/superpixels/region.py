@@ -47,8 +47,8 @@ class Region:
 
     def __init__(self, slide: Slide, mpp: float, rectangle: Sequence[float] | None = None) -> None:
         self._reader = PatchReader([FieldOfView(mpp, 1)], fill="symmetric")
-        self.slide, self.mpp = slide, self._reader.actual_mpp(slide, mpp)
-        self._pixel = slide.pixel(self.mpp)
+        self.slide, self.mpp = slide, self._reader.effective_mpp(slide, mpp)
+        self._pixel = slide.level0_pixels(self.mpp)
         if rectangle is None:
             rectangle = (0, 0, *slide.shape)
         if len(rectangle) != 4 or min(rectangle[2:]) <= 0:

@@ -13,14 +13,14 @@ import pandas as pd
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..classes import NO_FALLBACK
-from ..data import all_sections, load_datalist, output_name, output_names
-from ..data.store import PSEUDO_LABEL, label_key
+from ..data import load_datalist, output_name, output_names, section_names
+from ..data.store import PSEUDO_LABEL, label_fingerprint
 from ..figures import new_figure, save_figure
 from ..files import remove, safe_name, sha256, write_json
 from ..literal import as_path, literal
 from ..networks.checkpoint_metadata import metadata_path
 from ..reports.scores import write_table
-from ..slides import reading, slide_keys, slide_state
+from ..slides import read_options, slide_keys, slide_state
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class IterativeTraining:
         """Check that no slide is both learnt from and scored on."""
         learnt = list(self._training_slides().values())
         for section in ("validation", "testing"):
-            if section in all_sections(self.datalist):
+            if section in section_names(self.datalist):
                 scored = load_datalist(self.datalist, section, require_label=False)
                 keys = slide_keys({**item, "image": Path(item["image"]).resolve()} for item in (*learnt, *scored))
                 learnt_keys = set(keys[: len(learnt)])
@@ -182,7 +182,7 @@ class IterativeTraining:
     def _write_datalist(self, folder: Path, number: int) -> None:
         sections = {
             section: load_datalist(self.datalist, section, require_label=False)
-            for section in all_sections(self.datalist)
+            for section in section_names(self.datalist)
         }
         sections["training"] = self._learnt(number)
         if self.steps[number].predictions:
@@ -195,7 +195,7 @@ class IterativeTraining:
 
     def _training_slides(self) -> dict[str, dict[str, Any]]:
         """Return all slides to learn from, by the names of their output folders."""
-        sections = [name for name in ("training", "unlabelled") if name in all_sections(self.datalist)]
+        sections = [name for name in ("training", "unlabelled") if name in section_names(self.datalist)]
         items = [item for name in sections for item in load_datalist(self.datalist, name, require_label=False)]
         try:
             return dict(zip(output_names(items), items, strict=True))
@@ -298,8 +298,8 @@ class IterativeTraining:
 def _slide_record(item: Mapping[str, Any]) -> list[Any]:
     """Return the part of a step's record on an entry that it learns from."""
     # Without options for reading, the record is the same as before such options existed.
-    read = [reading(item)] if reading(item) else []
-    return [item["image"], slide_state(item["image"]).size, label_key(item), *read]
+    read = [read_options(item)] if read_options(item) else []
+    return [item["image"], slide_state(item["image"]).size, label_fingerprint(item), *read]
 
 
 def write_slides(path: Path, items: Sequence[Mapping[str, Any]]) -> Path:

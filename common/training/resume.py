@@ -22,7 +22,7 @@ from ..inference.autocast import AutocastInferer
 from ..literal import as_path
 from ..networks.checkpoints import weights_digest
 from ..settings import differences
-from ..slides import image_of
+from ..slides import image_and_series
 
 logger = logging.getLogger(__name__)
 _SEED_STEP = 1_000_003
@@ -186,7 +186,7 @@ def _chosen_series(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     The patch index alone does not tell them apart: several images may have the same size.
     """
-    chosen = [image_of(item)[1] for item in data]
+    chosen = [image_and_series(item)[1] for item in data]
     return {"series": chosen} if any(series is not None for series in chosen) else {}
 
 

@@ -51,8 +51,8 @@ class RandDeformd(MapTransform, Randomizable):
         super().__init__(keys)
         if not deformations:
             raise ValueError("RandDeformd needs at least one deformation")
-        self.views = [FieldOfView.of(view) for view in fields_of_view]
-        self.targets = [FieldOfView.of(view) for view in targets]
+        self.views = [FieldOfView.from_config(view) for view in fields_of_view]
+        self.targets = [FieldOfView.from_config(view) for view in targets]
         self.deformations, self.label_key = list(deformations), label_key
         self._streams: list[np.random.RandomState] = []
 

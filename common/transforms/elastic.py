@@ -53,8 +53,8 @@ class ElasticDeformationd(MapTransform):
         grid: int = 17,
     ) -> None:
         super().__init__(keys)
-        self.views = [FieldOfView.of(view) for view in fields_of_view]
-        self.target = FieldOfView.of(target)
+        self.views = [FieldOfView.from_config(view) for view in fields_of_view]
+        self.target = FieldOfView.from_config(target)
         self.label_key, self.grid, self.extent, self.sigma = label_key, grid, extent, sigma
         widest = max(view.extent for view in [*self.views, self.target])
         if widest > extent * (1 + 1e-6):

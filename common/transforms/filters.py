@@ -23,7 +23,7 @@ class RandBlurd(RandAppearanced, ABC):
 
     def __init__(self, keys: Hashable | Sequence[Hashable], fields_of_view: Views, prob: float = 0.5) -> None:
         super().__init__(keys, prob)
-        self.mpp = [FieldOfView.of(view).mpp for view in fields_of_view]
+        self.mpp = [FieldOfView.from_config(view).mpp for view in fields_of_view]
 
 
 class RandGaussianBlurd(RandBlurd):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from common.annotations import AnnotationError, read_annotations
 from common.data import SlideStore, load_datalist
-from common.data.store import label_key
+from common.data.store import label_fingerprint
 from common.slides import open_slide
 
 CARCINOMA, BENIGN, STROMA = 1, 2, 4
@@ -285,8 +285,8 @@ def test_channels_and_pages_travel_in_a_datalist(tmp_path, slide, scheme, drawn)
     assert np.unique(found[1]).tolist() == [0, CARCINOMA]
     assert np.unique(found[2]).tolist() == [0, STROMA]
     # Patch indices are kept by these.
-    assert label_key(items[1]) != label_key(items[2])
-    assert len(label_key({"label": items[1]["label"]})) == 6
+    assert label_fingerprint(items[1]) != label_fingerprint(items[2])
+    assert len(label_fingerprint({"label": items[1]["label"]})) == 6
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB"])

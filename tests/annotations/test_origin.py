@@ -17,7 +17,7 @@ from common.annotations import (
     write_geojson,
     write_imagescope_xml,
 )
-from common.data.store import SlideStore, label_key
+from common.data.store import SlideStore, label_fingerprint
 from common.slides import open_slide
 from tests.slides.test_scanner_formats import gradient, leica
 
@@ -168,7 +168,8 @@ def test_an_entry_says_where_its_label_counts_from_and_regions_count_from_the_sl
     store = SlideStore(scheme)
     assert np.array_equal(whole(store.labels(item), slide), EXPECTED)
     assert np.array_equal(whole(store.labels({**item, "origin": "slide"}), slide), FROM_CORNER)
-    assert label_key(item) != label_key({**item, "origin": None}) == label_key({**item, "origin": None, "mpp": 0.5})
+    plain = {**item, "origin": None}
+    assert label_fingerprint(item) != label_fingerprint(plain) == label_fingerprint({**plain, "mpp": 0.5})
     region = [TOP + 60, LEFT + 16, 20, 80]
     lower = np.where(np.arange(300)[:, None] >= TOP + 60, EXPECTED, 0)
     assert np.array_equal(whole(store.labels({**item, "regions": [region]}), slide), lower)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import SlideStore, build_patch_index, load_datalist
+from common.data import SlideStore, TargetGrid, build_patch_index, load_datalist
 from common.outputs.pyramid import write_label_pyramid
 from common.slides import FieldOfView, PatchReader
 
@@ -74,11 +74,12 @@ def test_only_regions_count(item, scheme):
 def test_the_index_counts_what_counts(item, scheme, tmp_path):
     """A slide without annotation, all of it one class, and not the same table for other regions."""
     bare = {"class": "stroma", "within": "slide"}
-    reader, target = PatchReader([FieldOfView(0.5, 32)]), FieldOfView(0.5, 32)
+    target = FieldOfView(0.5, 32)
+    grid = TargetGrid(PatchReader([target]), target, min_labelled=0)
     entry = {"image": item["image"], "mpp": 0.5, "unannotated": bare}
     for regions, pixels in ((None, 100 * 120), ([[0, 0, 20, 30]], 600), ([[0, 0, 20, 10]], 200)):
         data = [{**entry, "regions": regions}]
-        index = build_patch_index(data, scheme, reader, target, min_labelled=0, cache_dir=tmp_path / "cache")
+        index = build_patch_index(data, scheme, grid, tmp_path / "cache")
         assert index.pixels_per_class() == [0, 0, 0, pixels, 0, 0]
 
 
@@ -151,20 +152,20 @@ def test_annotations_win_over_predictions_and_what_they_leave_out_stays_bare(ite
     drawn = region.copy()
     drawn[32:64, 48:80] = 0
     assert np.array_equal(shown(regions=[[0, 0, 20, 30]], unannotated=bare), drawn)
-    index = build_patch_index(
-        [{**item, "label": None}], scheme, PatchReader([FieldOfView(slide_mpp, 20)]), FieldOfView(slide_mpp, 20)
-    )
+    target = FieldOfView(slide_mpp, 20)
+    index = build_patch_index([{**item, "label": None}], scheme, TargetGrid(PatchReader([target]), target))
     assert index.pixels_per_class()[0] == 90 * 120
 
 
 def test_other_predictions_make_another_index(item, scheme, tmp_path):
     found = []
-    reader, view = PatchReader([FieldOfView(0.5, 20)]), FieldOfView(0.5, 20)
+    view = FieldOfView(0.5, 20)
+    grid = TargetGrid(PatchReader([view]), view)
     for label in (CARCINOMA, STROMA):
         rows = np.full((100, 120), label, dtype=np.uint8)
         write_label_pyramid(tmp_path / "prediction.tif", [rows], rows.shape, 0.5, scheme)
         entry = {**item, "label": None, "pseudo_label": str(tmp_path / "prediction.tif")}
-        found.append(build_patch_index([entry], scheme, reader, view, cache_dir=tmp_path / "cache").pixels_per_class())
+        found.append(build_patch_index([entry], scheme, grid, tmp_path / "cache").pixels_per_class())
     assert found[0][CARCINOMA - 1] == found[1][STROMA - 1] == 100 * 120
 
 

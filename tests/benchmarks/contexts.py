@@ -83,7 +83,7 @@ def picture(slide: Slide, maps: Mapping[str, np.ndarray], scheme: ClassScheme, p
     height, width = differs[part].shape
     pixel = slide.shape[0] / differs.shape[0]
     center = ((top + height / 2) * pixel, (left + width / 2) * pixel)
-    tissue = slide.read(center, slide.mpp * pixel, (height, width), snap=0)
+    tissue = slide.read(center, slide.mpp * pixel, (height, width), level_tolerance=0)
     pictures = {"slide": tissue}
     for context, labels in maps.items():
         unequal = labels[part] != maps["per_patch"][part]

@@ -65,9 +65,9 @@ class Case:
         overlays = {"paper": [], "demo_unet": ["demo.yaml", "ablations/demo_unet.yaml"]}.get(name, ["demo.yaml"])
         config.read_config([str(BUNDLE / "configs" / file) for file in ("inference.yaml", *overlays)])
         config["bundle_root"] = str(BUNDLE)
-        self.views = [FieldOfView.of(view) for view in config.get_parsed_content("fields_of_view")]
+        self.views = [FieldOfView.from_config(view) for view in config.get_parsed_content("fields_of_view")]
         self.target, self.scheme = (
-            FieldOfView.of(config.get_parsed_content("target")),
+            FieldOfView.from_config(config.get_parsed_content("target")),
             config.get_parsed_content("scheme"),
         )
         scale = config.get_parsed_content("scale_intensity")
@@ -99,7 +99,7 @@ class ViewSplitter(Splitter):
         super().__init__(patch_size=segmenter.target.size)
         self.segmenter, self.reader, self.grid = segmenter, reader, segmenter.grid(slide)
         self.views = segmenter.reader.fields_of_view
-        self.levels = [slide.lattice(view.mpp).level for view in self.views]
+        self.levels = [slide.sampling_grid(view.mpp).level for view in self.views]
 
     def get_input_shape(self, inputs: Any) -> tuple:
         return self.grid.shape
@@ -145,7 +145,7 @@ def run_row(row: str, case: Case, path: Path, readers: int) -> dict[str, Any]:
     found["patches/s"] = patches / found["seconds"]
     found["peak GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if decoded:
-        levels = {slide.lattice(view.mpp).level for view in case.views}
+        levels = {slide.sampling_grid(view.mpp).level for view in case.views}
         needed = sum(3 * np.prod(slide.levels[level].shape) for level in levels)
         found["decoded/needed"] = sum(decoded) / float(needed)
     return found

@@ -266,4 +266,4 @@ def test_small_bounds_training_and_validation_whatever_the_number_of_slides(bund
         pd.DataFrame({name: [1] * 1000 for name in parser.get_parsed_content("scheme").names}),
         tuple(parser.get_parsed_content("scheme").names),
     )
-    assert len(parser.get_parsed_content("validation_patches").of(index).rows) <= 150
+    assert len(parser.get_parsed_content("validation_patches").apply(index).rows) <= 150

@@ -107,7 +107,7 @@ def test_without_the_class_map_inspection_stops_and_repeats_the_suggestion(proje
     code, lines = typed("inspect datalist.json --bundle mrn --output looked")
     assert code == 1
     first = lines[lines.index("stops training:") + 1]
-    assert "which are no classes of pathology_mrn_segmentation (normal, tumour)" in first
+    assert "which are not classes of pathology_mrn_segmentation (normal, tumour)" in first
     assert "'Tumor': 'tumour'" in first
     assert lines[-1].startswith("verdict: training would stop")
 
@@ -115,10 +115,10 @@ def test_without_the_class_map_inspection_stops_and_repeats_the_suggestion(proje
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("--class_map \"{'Tumor': 'tumour'}\"", "no class of pathology_dmmn_segmentation. Did you mean 'carcinoma'?"),
+        ("--class_map \"{'Tumor': 'tumour'}\"", "a class of pathology_dmmn_segmentation. Did you mean 'carcinoma'?"),
         (
             "--class_map \"{'Tumor': 'tumor'}\" --bundle mrn",
-            "no class of pathology_mrn_segmentation. Did you mean 'tumour'?",
+            "not a class of pathology_mrn_segmentation. Did you mean 'tumour'?",
         ),
         ("--class_map Tumor=carcinoma", "class_map must map names"),
         ("--bundle dnnm", "dnnm: no such bundle"),

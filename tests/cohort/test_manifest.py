@@ -106,7 +106,7 @@ def test_no_secret_of_a_url_is_shown():
     [
         ("image\n", "s.csv: lists no slides"),
         ("slide\na.svs\n", 's.csv: line 2 has no slide in a column "image"'),
-        ("image,mpp\na.svs,half\n", "s.csv: line 2: mpp: 'half' is no number"),
+        ("image,mpp\na.svs,half\n", "s.csv: line 2: mpp: 'half' is not a number"),
         ("image\nx/a.svs\ny/a.tif\n", "two slides are called 'a': .*x/a.svs and .*y/a.tif"),
         ("image\nx/cohort.csv.svs\n", "'cohort.csv' cannot be the name of its output folder"),
         ("image\nx/A.svs\ny/a.svs\n", "'A' and 'a' would share the folder 'a': .*x/A.svs and .*y/a.svs"),

@@ -1,4 +1,4 @@
-"""BACH's whole slides as they are handed out, and the patches that the paper trains on."""
+"""BACH's whole slides as they are distributed, and the patches on which the paper trains."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ import pytest
 import shapely
 
 from common.annotations import AnnotatedRegion, read_annotations, write_asap_xml, write_imagescope_xml
-from common.data import PatchChoice, PatchIndex, SlideStore, build_patch_index, datalist_from_bach, load_datalist
-from common.data.index import _in_one
+from common.data import (
+    PatchIndex,
+    PatchSubset,
+    SlideStore,
+    TargetGrid,
+    build_patch_index,
+    datalist_from_bach,
+    load_datalist,
+)
+from common.data.index import _in_one_tile
 from common.phantom import BACH_CLASSES
 from common.slides import FieldOfView, PatchReader, open_slide
 from tests.conftest import write_pyramid
@@ -25,7 +33,7 @@ INVASIVE, BENIGN = shapely.box(100, 200, 300, 400), shapely.box(500, 500, 700, 5
 
 
 def write_slide(path: Path, glass: int = 0) -> None:
-    """Stained noise, but for so many columns of glass at the right."""
+    """Return stained noise, with some columns of glass at the right."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(0).integers(90, 200, (SIDE, SIDE, 3)).astype(np.uint8)
     pixels[:, SIDE - glass :] = 245
@@ -46,7 +54,7 @@ def challenge(tmp_path: Path) -> Path:
 
 
 def labels_of(datalist: Path, section: str, position: int = 0) -> np.ndarray:
-    """Label map of the whole slide."""
+    """Return the label map of the whole slide."""
     item = load_datalist(datalist, section)[position]
     store = SlideStore(BACH_CLASSES)
     return store.labels(item).label_map(store.slide(item), (SIDE / 2, SIDE / 2), 2.0, SIDE)
@@ -208,13 +216,13 @@ def test_81_slices_of_a_tile_are_trained_on_and_none_across_its_border(tmp_path,
         "unannotated": {"class": "stroma", "within": "slide"},
     }
     tile = FieldOfView(5.0, 50)
-    index = build_patch_index([item], scheme, reader, FieldOfView(1.0, 50), stride=25, within=tile)
+    index = build_patch_index([item], scheme, TargetGrid(reader, FieldOfView(1.0, 50), stride=25, within=tile))
     # A slide of 2 x 2 tiles of 500 level-0 pixels.
     tiles = index.rows.groupby([index.rows["row"] // 500, index.rows["column"] // 500]).size()
     assert tiles.tolist() == [81] * 4
     places = sorted(set(index.rows["row"]))
     assert places == [50.0 + 50 * number for number in range(19) if number != 9]
-    with_all = build_patch_index([item], scheme, reader, FieldOfView(1.0, 50), stride=25)
+    with_all = build_patch_index([item], scheme, TargetGrid(reader, FieldOfView(1.0, 50), stride=25))
     assert len(with_all.rows) == 20 * 20
 
 
@@ -222,16 +230,16 @@ def test_81_slices_of_a_tile_are_trained_on_and_none_across_its_border(tmp_path,
 def test_a_slice_that_ends_with_its_tile_lies_in_it(cell):
     """However large a tile is, and whatever rounding does to its corners."""
     starts = np.arange(0, 40) * (cell / 10)
-    kept = _in_one(starts, cell / 5, cell)
+    kept = _in_one_tile(starts, cell / 5, cell)
     assert kept.tolist() == [number % 10 != 9 for number in range(40)]
-    assert _in_one(np.arange(0, 20) * (cell / 5), cell / 5, cell).all()
+    assert _in_one_tile(np.arange(0, 20) * (cell / 5), cell / 5, cell).all()
 
 
 def test_patches_are_chosen_by_what_is_in_them(caplog):
     rows = pd.DataFrame({"benign": [0, 5, 0, 1, 0, 0], "in situ": [0, 0, 2, 1, 0, 0], "normal": [9, 4, 7, 7, 9, 9]})
     index = PatchIndex(rows.assign(place=range(6)), ("benign", "in situ", "normal"))
     with caplog.at_level(logging.INFO):
-        found = PatchChoice(["benign", "in situ"], containing=2, others=9, seed=1).of(index)
+        found = PatchSubset(["benign", "in situ"], containing=2, others=9, seed=1).apply(index)
     assert "chosen: 2 of 3 patches with benign or in situ, 3 of 3 without" in caplog.text
     places = found.rows["place"].tolist()
     assert places == sorted(places)
@@ -239,8 +247,8 @@ def test_patches_are_chosen_by_what_is_in_them(caplog):
     assert len(set(places) & {1, 2, 3}) == 2
     assert found.rows.index.tolist() == list(range(5))
     chosen = {
-        tuple(PatchChoice(["benign", "in situ"], 2, 0, seed).of(index).rows["place"].tolist()) for seed in range(9)
+        tuple(PatchSubset(["benign", "in situ"], 2, 0, seed).apply(index).rows["place"].tolist()) for seed in range(9)
     }
     assert len(chosen) > 1
     with pytest.raises(ValueError, match="no class tumour to choose patches by"):
-        PatchChoice(["tumour"]).of(index)
+        PatchSubset(["tumour"]).apply(index)

@@ -1,4 +1,4 @@
-"""Guesses of classes from annotators' names."""
+"""The meanings of annotators' class names."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_remark_counts_slides_and_keeps_what_is_mapped(scheme):
     found = NamesInUse(unknown=Counter({"Stroma": 2, "Tumor": 3, "Immune cells": 1, "Foo": 1}))
     first, *rest = unknown_names_remark(found, scheme, "mine", {"Fat": "adipose"})
     assert first == (
-        "annotations use Tumor (3 slides), Stroma (2), Foo (1), Immune cells (1), which are no classes of mine "
+        "annotations use Tumor (3 slides), Stroma (2), Foo (1), Immune cells (1), which are not classes of mine "
         "(carcinoma, benign epithelial, background, stroma, necrotic, adipose). Training refuses them: give the "
         "command again with, for example, --class_map "
         "\"{'Fat': 'adipose', 'Tumor': 'carcinoma', 'Stroma': 'stroma', 'Foo': null, 'Immune cells': null}\""

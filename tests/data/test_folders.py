@@ -1,4 +1,4 @@
-"""Datalists from folders: what goes with what, and how slides are dealt to sections."""
+"""Datalists from folders: pairs of slides and annotations, and sections of slides."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_class_map_goes_into_every_entry(tmp_path, scheme):
 def test_a_class_map_to_no_class_is_refused_before_anything_is_written(tmp_path, scheme):
     slides, labels = touch(tmp_path / "s", "a.svs"), touch(tmp_path / "l", "a.geojson")
     arguments = {"scheme": scheme, "owner": "mine", "validation": 0, "testing": 0}
-    with pytest.raises(ValueError, match="maps 'T' to 'stromal', which is no class of mine. Did you mean 'stroma'"):
+    with pytest.raises(ValueError, match="maps 'T' to 'stromal', which is not a class of mine. Did you mean 'stroma'"):
         datalist_from_folders(slides, labels, tmp_path / "d.json", class_map={"T": "stromal"}, **arguments)
     with pytest.raises(ValueError, match="class_map must map names"):
         datalist_from_folders(slides, labels, tmp_path / "d.json", class_map="Tumor: carcinoma", **arguments)
@@ -179,7 +179,7 @@ def test_a_class_map_to_no_class_is_refused_before_anything_is_written(tmp_path,
         ("name,stain\na,HE\n", 'a column "slide" is needed'),
         ("slide,label\na,x.xml\n", "a table cannot give 'label'"),
         ("slide,stain\na,HE\nA,PAS\n", "A is there twice"),
-        ("slide,mpp\na,0.25 um\n", "a: mpp: '0.25 um' is no number"),
+        ("slide,mpp\na,0.25 um\n", "a: mpp: '0.25 um' is not a number"),
         ("slide,stain\nb,HE\n", r"no row for a\.svs in its column slide"),
         (None, "the table cannot be read"),
     ],
@@ -245,7 +245,7 @@ def test_patients_columns_and_relative_paths(tmp_path):
     ("arguments", "says"),
     [
         ({"patient": "(TCGA)"}, r"a\.svs: .*finds no patient"),
-        ({"patient": "a"}, "no regular expression with a group"),
+        ({"patient": "a"}, "not a regular expression with a group"),
         ({"split_by": "stain"}, "no column 'stain'"),
     ],
 )
@@ -269,7 +269,7 @@ def test_folds_test_every_region_once_and_train_on_no_case_that_they_test(tmp_pa
     ]
     sections = {"training": entries[:20], "validation": entries[20:30], "testing": entries[30:]}
     (tmp_path / "datalist.json").write_text(json.dumps(sections))
-    paths = write_folds(tmp_path / "datalist.json", tmp_path / "folds", 3, alike="diagnosis")
+    paths = write_folds(tmp_path / "datalist.json", tmp_path / "folds", 3, stratify_by="diagnosis")
     tested = []
     for path in paths:
         dealt = json.loads(path.read_text())
@@ -280,7 +280,7 @@ def test_folds_test_every_region_once_and_train_on_no_case_that_they_test(tmp_pa
         assert dealt["testing"][0]["image"].startswith("../slide_")
         tested += [entry["regions"][0][1] for entry in dealt["testing"]]
     assert sorted(tested) == [100 * i for i in range(48)]
-    with pytest.raises(ValueError, match="12 values of 'case' cannot be dealt to 13 folds"):
+    with pytest.raises(ValueError, match="12 values of 'case' cannot be divided into 13 folds"):
         write_folds(tmp_path / "datalist.json", tmp_path / "folds", 13)
     with pytest.raises(ValueError, match=r"slide_0\.tif: its datalist entry has no column 'patient'"):
         write_folds(tmp_path / "datalist.json", tmp_path / "folds", 3, by="patient")

@@ -1,8 +1,9 @@
-"""The patches that a datalist yields."""
+"""The patches of a datalist."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +17,10 @@ from common.data import (
     ClassCycleSampler,
     LoadMultiMagnificationPatchd,
     MultiMagnificationPatchDataset,
-    PackedPatches,
+    PatchCache,
     PatchIndex,
     SlideDataset,
+    TargetGrid,
     balance_by_elastic_deformation,
     build_patch_index,
     load_datalist,
@@ -45,8 +47,8 @@ def entry(tmp_path, scheme):
     return {"image": str(tmp_path / "slide.png"), "label": str(tmp_path / "slide.geojson"), "mpp": 0.5}
 
 
-def index(entry, scheme, **arguments):
-    return build_patch_index([entry], scheme, PatchReader(VIEWS), TARGET, **arguments)
+def index(entry, scheme, cache_dir=None, **settings):
+    return build_patch_index([entry], scheme, TargetGrid(PatchReader(VIEWS), TARGET, **settings), cache_dir)
 
 
 def test_targets_with_more_than_one_percent_annotated_are_kept(entry, scheme):
@@ -74,8 +76,18 @@ def test_the_index_is_cached_by_content(entry, scheme, tmp_path, monkeypatch):
     assert index(entry, scheme, cache_dir=tmp_path / "cache").pixels_per_class() == [4096, 0, 0, 0, 0, 0]
 
 
+def test_the_settings_in_the_keys_of_cached_tables_are_those_of_earlier_versions():
+    """Otherwise every table on users' disks would be made again."""
+    plain = {"mpp": 0.5, "size": 64, "anchor": "center"}
+    tile = {"mpp": 2.0, "size": 96, "anchor": "tile"}
+    grid = TargetGrid(PatchReader([plain, {**plain, "mpp": 1.0}]), FieldOfView(**plain))
+    assert grid.settings() == [plain, 64, 0.01, [plain, {**plain, "mpp": 1.0}], 0.03, None]
+    other = replace(grid, min_labelled=0, stride=16, within=FieldOfView(**tile))
+    assert other.settings() == [plain, 16, 0, [plain, {**plain, "mpp": 1.0}], 0.03, tile]
+
+
 def test_patches_and_labels_meet_pixel_by_pixel(tmp_path, scheme):
-    """If the slide's red channel is the label, the label map that is read with a patch equals the patch."""
+    """The slide's red channel holds the labels, so that the label map equals the patch."""
     labels = np.random.default_rng(0).integers(1, 7, (8, 8)).repeat(40, 0).repeat(40, 1).astype(np.uint8)
     Image.fromarray(np.stack([labels] * 3, axis=-1)).save(tmp_path / "slide.png")
     Image.fromarray(labels).save(tmp_path / "labels.png")
@@ -198,7 +210,7 @@ def test_classes_take_turns_and_every_patch_has_its_own(entry, scheme):
 
 def test_how_much_of_a_patch_makes_it_one_of_a_class_can_be_said():
     rows = pd.DataFrame({"carcinoma": [1, 50, 0], "stroma": [99, 50, 100]})
-    data = SimpleNamespace(index=PatchIndex(rows, ("carcinoma", "stroma")), may_lack=lambda name: False)
+    data = SimpleNamespace(index=PatchIndex(rows, ("carcinoma", "stroma")), allows_missing=lambda name: False)
     assert set(ClassCycleSampler(data, ["carcinoma"], num_samples=20)) == {1}
     assert set(ClassCycleSampler(data, ["carcinoma"], num_samples=20, share=0.005)) == {0, 1}
     with pytest.raises(ValueError, match="no patch of carcinoma with 60% of its labelled pixels.*lower share"):
@@ -244,5 +256,5 @@ def test_columns_that_say_what_a_slide_is_change_neither_index_nor_packed_patche
     first = index(entry, scheme, cache_dir=tmp_path / "cache")
     monkeypatch.setattr("common.data.index._table", lambda *a: pytest.fail("not taken from the cache"))
     assert index(more, scheme, cache_dir=tmp_path / "cache").rows.equals(first.rows)
-    packed = PackedPatches(tmp_path / "packed", [], {})
+    packed = PatchCache(tmp_path / "packed", [], {})
     assert packed._key(more, np.zeros((1, 3))) == packed._key(entry, np.zeros((1, 3)))

@@ -1,4 +1,4 @@
-"""The findings of inspection in a datalist; training stops exactly where they predict it."""
+"""Findings of the inspection of a datalist: training stops at its faults and nowhere else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VIEWS = [{"mpp": 0.5, "size": 32}, {"mpp": 1.0, "size": 32}]
 TARGET = {"mpp": 0.5, "size": 32}
 SETTINGS = PatchSettings(VIEWS, TARGET, training=True)
 LEFT = [[0, 0, 100, 20]]
-"""Where only the first class lies."""
+"""The area with only the first class."""
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def written(folder, training, validation, testing=()):
 
 
 def trained(path, scheme, settings=SETTINGS):
-    """Make what training makes of a datalist, and read every patch once; how many there are."""
+    """Build the dataset of a training, read every patch once, and return their number."""
     loaded = {section: load_datalist(path, section) for section in ("training", "validation")}
     read = LoadMultiMagnificationPatchd("image", VIEWS, target=TARGET, scheme=scheme)
     count = 0
@@ -188,7 +188,7 @@ def test_class_names_that_the_scheme_does_not_have_stop_training_and_get_a_map(f
     entries = [drawn(folder, name, Tumor=(0, 0), Stroma=(40, 0)) for name in "abc"]
     path = written(folder, entries[:2], entries[2:], [entry("d")])
     found = inspect_datalist(path, scheme, SETTINGS, owner="mine")
-    assert "annotations use Stroma (3 slides), Tumor (3), which are no classes of mine" in found.all_stops[0]
+    assert "annotations use Stroma (3 slides), Tumor (3), which are not classes of mine" in found.all_stops[0]
     assert "--class_map \"{'Stroma': 'stroma', 'Tumor': 'carcinoma'}\"" in found.all_stops[0]
     with pytest.raises(UnreadableFileError, match="'Tumor'"):
         trained(path, scheme)
@@ -203,7 +203,7 @@ def test_unknown_names_of_testing_slides_are_advice(folder, scheme):
     path = written(folder, [entry("a")], [entry("b")], [drawn(folder, "d", Tumor=(0, 0))])
     found = inspect_datalist(path, scheme, SETTINGS)
     assert found.can_train
-    assert any("annotations use Tumor (1 slide), which is no class of" in text for text in found.all_advice)
+    assert any("annotations use Tumor (1 slide), which is not a class of" in text for text in found.all_advice)
     assert trained(path, scheme) == 32
 
 

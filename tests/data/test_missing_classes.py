@@ -70,7 +70,7 @@ def of_rows(**pixels: list[int]) -> SimpleNamespace:
     """A data set by the labelled pixels of its patches, any of whose classes may be missing."""
     index = PatchIndex(pd.DataFrame(pixels), tuple(pixels))
     shown = [name for name, counts in pixels.items() if any(counts)]
-    return SimpleNamespace(index=index, may_lack=lambda name: True, annotated_classes=lambda: shown)
+    return SimpleNamespace(index=index, allows_missing=lambda name: True, annotated_classes=lambda: shown)
 
 
 def test_a_class_that_is_little_in_every_patch_still_takes_its_turn():
@@ -82,7 +82,7 @@ def test_a_class_that_is_little_in_every_patch_still_takes_its_turn():
 
 def test_validation_on_a_bounded_number_of_patches_shows_every_class():
     rows = {"carcinoma": [5] * 2 + [0] * 998, "stroma": [0, 7] + [9] * 998, "necrotic": [0] * 1000}
-    chosen = PatchesPerClass(count=10, seed=3).of(of_rows(**rows).index).rows
+    chosen = PatchesPerClass(count=10, seed=3).apply(of_rows(**rows).index).rows
     assert list(chosen["carcinoma"]) == [5, 5] + [0] * (len(chosen) - 2)
     # Ten with stroma, one of which may be the second with carcinoma.
     assert (chosen["stroma"] > 0).sum() in (10, 11)

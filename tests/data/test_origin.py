@@ -1,4 +1,4 @@
-"""From where annotations of slides with bounds count, as datalists and inspection find out."""
+"""The origin of annotations of slides with bounds, as datalists and inspection find it."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_inspection_says_that_bounds_cannot_be(folders, scheme, monkeypatch):
         damaged = {**slide.properties, "openslide.bounds-x": "5000"}
     monkeypatch.setattr("openslide.OpenSlide.properties", damaged)
     (said,) = inspected(folders, scheme)
-    assert "qupath.scn: its bounds cannot be (" in said
+    assert "qupath.scn: its bounds are impossible (" in said
     assert "bounds-x = '5000'" in said
     assert any("Give origin: slide" in text for text in inspected(folders, scheme, origin="bounds"))
     # A file that says from where it counts is not taken to count from anywhere.

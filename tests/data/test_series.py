@@ -22,12 +22,13 @@ from common.data import (
     LoadMultiMagnificationPatchd,
     MultiMagnificationPatchDataset,
     NormalizeStainsd,
-    PackedPatches,
+    PatchCache,
     SlideDataset,
     SlideStore,
+    TargetGrid,
     build_patch_index,
     load_datalist,
-    one_per_slide,
+    merge_by_slide,
     output_names,
     slide_items,
 )
@@ -38,7 +39,7 @@ from common.diagnosis.regions import Division, region_histograms
 from common.inference import WholeSlideInferer
 from common.reports.html.slides import slide_view
 from common.settings import SettingsError
-from common.slides import FieldOfView, PatchReader, SlideError, open_entry, open_slide, pixels_key, slide_keys
+from common.slides import FieldOfView, PatchReader, SlideError, open_entry, open_slide, pixel_fingerprint, slide_keys
 from common.style import SlideRestyler, StyleGenerator
 from common.superpixels import SuperpixelSVM
 from common.training.checkpoint_metadata import _by_slide
@@ -74,7 +75,7 @@ def entry(path, series, **more):
 
 
 def shows(pixels, series):
-    """Return whether pixels from the middle are of an image, by the nearest colour."""
+    """Return whether pixels from the middle are of an image: nearest to its colour."""
     middle = np.asarray(pixels, dtype=float).reshape(-1, 3).mean(axis=0)
     return int(np.abs(COLOURS - middle).sum(axis=1).argmin()) == series
 
@@ -89,7 +90,7 @@ def test_an_ambiguous_file_is_refused_with_the_ways_to_choose(path):
     with pytest.raises(SlideError, match=r"no image 2: .*--series 1"):
         open_entry(entry(path, 2))
     for value in ("right", -1, 1.5, True):
-        with pytest.raises(SlideError, match=f"series {value!r} is no number of an image"):
+        with pytest.raises(SlideError, match=f"series {value!r} is not the number of an image"):
             open_slide(path, series=value)
 
 
@@ -121,13 +122,13 @@ def test_stains_are_fitted_to_each_image(path):
 def test_no_cache_is_shared(path, tmp_path, scheme):
     bare = {"unannotated": {"class": "stroma", "within": "tissue"}}
     entries = [entry(path, series, **bare) for series in EVERY]
-    assert pixels_key(entries[0]) != pixels_key(entries[1])
-    assert pixels_key({"image": path}) == [*pixels_key(entries[0])[:2], None, None]
+    assert pixel_fingerprint(entries[0]) != pixel_fingerprint(entries[1])
+    assert pixel_fingerprint({"image": path}) == [*pixel_fingerprint(entries[0])[:2], None, None]
     for one in entries:
-        build_patch_index([one], scheme, PatchReader([VIEW]), VIEW, cache_dir=tmp_path / "index")
+        build_patch_index([one], scheme, TargetGrid(PatchReader([VIEW]), VIEW), tmp_path / "index")
     assert len(list((tmp_path / "index").glob("*.csv"))) == 2
     load = LoadMultiMagnificationPatchd("image", [VIEW], target=VIEW, scheme=scheme)
-    packed = PackedPatches(tmp_path / "packed", [load], {})
+    packed = PatchCache(tmp_path / "packed", [load], {})
     data = MultiMagnificationPatchDataset(entries, scheme, [VIEW], VIEW, load, packed=packed, allow_missing=None)
     assert len(list((tmp_path / "packed").glob("*.zarr"))) == 2
     for position in range(len(data)):
@@ -205,7 +206,7 @@ def test_inspection_draws_the_chosen_images_and_does_not_take_them_for_one_slide
 
 def test_entries_of_different_images_are_different_slides(path):
     entries = [entry(path, 0, regions=[[0, 0, 9, 9]]), entry(path, 1), entry(path, 0, regions=[[9, 9, 9, 9]])]
-    merged = one_per_slide(entries)
+    merged = merge_by_slide(entries)
     assert [(one["series"], one.get("regions")) for one in merged] == [(0, [[0, 0, 9, 9], [9, 9, 9, 9]]), (1, None)]
     assert output_names(merged) == ["two-series0", "two-series1"]
     assert output_names([{**one, "id": f"n{one['series']}"} for one in merged], "id") == ["n0", "n1"]
@@ -218,7 +219,7 @@ def test_one_series_for_all_slides_leaves_what_entries_say(path, tmp_path):
         "image": 0, "series": 0, "mpp": 0.25, "name": 0,
     }  # fmt: skip
     (tmp_path / "list.json").write_text(json.dumps({"testing": [{"image": "two.tif", "series": "left"}]}))
-    with pytest.raises(ValueError, match=r'entry 0 of "testing": series: .*\'left\' is no number of an image'):
+    with pytest.raises(ValueError, match=r'entry 0 of "testing": series: .*\'left\' is not the number of an image'):
         load_datalist(tmp_path / "list.json", "testing", require_label=False)
     assert slide_items(str(path)) == [{"image": str(path)}]
 
@@ -268,7 +269,7 @@ def test_an_entry_without_a_series_may_be_of_any_image_of_its_file(path, tmp_pat
     assert len({*slide_keys([bare, entry(path, 0), entry(path, 1)])}) == 1
     assert _by_slide([bare, chosen]) == [chosen]
     with pytest.raises(ValueError, match=r"two.tif: entries with different series \(None, 0\). Give all entries of"):
-        one_per_slide([bare, chosen])
+        merge_by_slide([bare, chosen])
     for train, test in ((bare, chosen), (chosen, bare)):
         advice = _between_sections([("training", train), ("testing", test)])
         assert ["is in testing and training" in line for line in advice] == [True]

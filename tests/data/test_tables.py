@@ -9,22 +9,22 @@ import pytest
 from common.cohort.manifest import read_manifest
 from common.data import SlideDataset, load_datalist
 from common.data.folders import datalist_from_folders, pair_by_name
-from common.data.tables import mpp_of, rows_of, text_of
+from common.data.tables import parse_mpp, rows_of, text_of
 
 
 @pytest.mark.parametrize(
     ("value", "mpp"), [("0.5", 0.5), ("0,5", 0.5), (" 2,5e-1 ", 0.25), (1, 1.0), (0.2524, 0.2524), ("1", 1.0)]
 )
 def test_mpp_is_a_number(value, mpp):
-    found = mpp_of(value)
+    found = parse_mpp(value)
     assert isinstance(found, float)
     assert found == mpp
 
 
 @pytest.mark.parametrize("value", ["half", "", "1.234,5", "0,5,0", "nan", "inf", 0, -0.5, True, [0.5], None, (0, 5)])
 def test_what_is_no_mpp_is_refused(value):
-    with pytest.raises(ValueError, match=r"no mpp|could not convert|no number of µm"):
-        mpp_of(value)
+    with pytest.raises(ValueError, match=r"not a valid mpp|could not convert|not a number of µm"):
+        parse_mpp(value)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -49,7 +49,7 @@ def test_mpp_of_every_list_is_a_number(tmp_path):
         assert [slide.entry["mpp"] for slide in read_manifest(str(tmp_path / name))] == [0.5]
     (tmp_path / "d.json").write_text(json.dumps({"testing": [{"image": "a.svs"}, {"image": "b.svs", "mpp": "20x"}]}))
     for read in (lambda path: load_datalist(path, "testing", False), lambda path: read_manifest(str(path))):
-        with pytest.raises(ValueError, match=r'd\.json: entry 1 of "testing": mpp: .20x. is no number'):
+        with pytest.raises(ValueError, match=r'd\.json: entry 1 of "testing": mpp: .20x. is not a number'):
             read(tmp_path / "d.json")
 
 

@@ -116,8 +116,8 @@ def bundle_case(name: str, miniature: bool = False) -> Case:
     return Case(
         name,
         network,
-        [FieldOfView.of(view) for view in parser.get_parsed_content("fields_of_view")],
-        FieldOfView.of(parser.get_parsed_content("target")),
+        [FieldOfView.from_config(view) for view in parser.get_parsed_content("fields_of_view")],
+        FieldOfView.from_config(parser.get_parsed_content("target")),
         parser.get_parsed_content("scheme"),
         lambda pixels: torch.as_tensor(transform({"image": pixels})["image"]).as_subclass(torch.Tensor),
         parser["fill"],

@@ -62,7 +62,7 @@ def inferer(scheme, output_dir, **arguments) -> WholeSlideInferer:
 def test_blocks_hold_the_pixels_of_patches_read_one_by_one(tmp_path, views, snap, mpp, stride):
     slide = open_slide(write_pyramid(tmp_path / "s.tif", [ramp(48, 48).repeat(9, 0).repeat(9, 1)], (mpp, mpp)))
     reader = PatchReader(views, fill="black", snap=snap)
-    grid = TileGrid(slide.shape, slide.pixel(reader.actual_mpp(slide, 0.5)), 64, 3, stride)
+    grid = TileGrid(slide.shape, slide.level0_pixels(reader.effective_mpp(slide, 0.5)), 64, 3, stride)
     blocks = BlockReader(reader, slide, grid, 0.5)
     for block in grid.blocks():
         wanted = np.add.outer(np.arange(block.rows), np.arange(block.columns)) % 3 > 0
@@ -95,7 +95,7 @@ def test_a_block_at_four_mpp_decodes_each_tile_once_per_level(tmp_path, monkeypa
     monkeypatch.setattr(TiffBackend, "_decode", counted)
     monkeypatch.setattr("common.slides.backends.tiff.TILES", TileCache(1 << 26 if cached else 0))
     views = [FieldOfView(0.5 * 2**j, 64) for j in range(4)]
-    grid = TileGrid(slide.shape, slide.pixel(0.5), 64, 4)
+    grid = TileGrid(slide.shape, slide.level0_pixels(0.5), 64, 4)
     block = next(block for block in grid.blocks() if (block.row, block.column) == (4, 8))
     BlockReader(PatchReader(views), slide, grid, 0.5).read(block, np.ones((4, 4), dtype=bool))
     assert set(decoded.values()) == {1}

@@ -69,7 +69,7 @@ def test_impossible_bounds_are_refused_before_the_slide_is_segmented(slide, sche
         damaged = {**opened.properties, "openslide.bounds-height": "4000"}
     monkeypatch.setattr("openslide.OpenSlide.properties", damaged)
     monkeypatch.setattr("common.inference.inferer.Segmenter.segment", None)
-    assert "its bounds cannot be" in segmented(slide, tmp_path / "a", scheme, origin="bounds")["error"]
+    assert "its bounds are impossible" in segmented(slide, tmp_path / "a", scheme, origin="bounds")["error"]
     monkeypatch.undo()
     monkeypatch.setattr("openslide.OpenSlide.properties", damaged)
     assert "error" not in segmented(slide, tmp_path / "b", scheme)

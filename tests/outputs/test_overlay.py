@@ -120,7 +120,7 @@ def test_the_overlay_and_the_page_show_the_slide_at_the_pixels_of_its_map(tmp_pa
     image = np.random.default_rng(0).integers(0, 256, (65, 97, 3), dtype=np.uint8)
     Image.fromarray(image).save(path)
     with open_slide(path, mpp=0.5) as slide:
-        grid = TileGrid(slide.shape, slide.pixel(1.0), 64, 1)
+        grid = TileGrid(slide.shape, slide.level0_pixels(1.0), 64, 1)
         store = MapStore(tmp_path / "labels", grid.shape, grid.chunk)
         shown = overview(slide, store, grid, 100).tissue
     assert shown.shape == (33, 49, 3)

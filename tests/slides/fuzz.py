@@ -1,4 +1,4 @@
-"""Damages small slides at random and reads them: ``python -m tests.slides.fuzz FIRST COUNT``.
+"""Damage small slides at random and read them: ``python -m tests.slides.fuzz FIRST COUNT``.
 
 One line of JSON per case, flushed before the next, so that a crash or a hang names its case, which is repeatable by
 its number. What a damaged slide may do:
@@ -131,7 +131,7 @@ def damage(kind: str, rng: np.random.Generator) -> tuple[bytes, str, set[int]]:
 
 
 def verdict(kind: str, found: list[np.ndarray], touched: set[int]) -> str:
-    """Return how the pixels read compare with the sound file's."""
+    """Compare a reading with that of the sound file."""
     _, levels, tiles = sound(kind)
     if not found:
         return "declared"
@@ -151,8 +151,10 @@ def verdict(kind: str, found: list[np.ndarray], touched: set[int]) -> str:
 
 
 def noticed_by_openslide(content: bytes, path: Path) -> bool:
-    """Return whether libjpeg, called by OpenSlide, finds fault with a tile. Damage to the header is left out: OpenSlide
-    refuses some that changes no pixel."""
+    """Return whether libjpeg, called by OpenSlide, finds fault with a tile.
+
+    Damage to the header is left out: OpenSlide refuses some that changes no pixel.
+    """
     whole, _, tiles = sound("jpeg")
     only_tiles = bytearray(whole)
     for tile in tiles:

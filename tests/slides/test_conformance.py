@@ -44,7 +44,7 @@ def test_centres_of_all_views_agree(tmp_path, backend, pyramid):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_mpp_is_met_between_levels(tmp_path, backend, mpp):
     slide = make(tmp_path, backend, "2.4 and 4.8")
-    shown = shown_coordinates(slide.read((24.2, 23.9), mpp, 6, snap=0))
+    shown = shown_coordinates(slide.read((24.2, 23.9), mpp, 6, level_tolerance=0))
     for axis in (0, 1):
         slope = np.polyfit(np.arange(6), shown[..., axis].mean(axis=1 - axis), 1)[0]
         assert slope == pytest.approx(mpp / 0.5, rel=0.05)
@@ -52,20 +52,20 @@ def test_mpp_is_met_between_levels(tmp_path, backend, mpp):
 
 def test_a_level_within_three_percent_is_read_as_stored(tmp_path):
     slide = make(tmp_path, "tiff", mpp=0.4979)
-    lattice = slide.lattice(0.5)
-    assert (lattice.level, lattice.step, lattice.mpp) == (0, (1.0, 1.0), 0.4979)
+    grid = slide.sampling_grid(0.5)
+    assert (grid.level, grid.step, grid.mpp) == (0, (1.0, 1.0), 0.4979)
     assert np.array_equal(slide.read((24, 24), 0.5, 30), slide.read((24, 24), 0.4979, 30))
-    actual = PatchReader([FieldOfView(0.5, 16), FieldOfView(1.0, 16), FieldOfView(2.0, 16)]).actual(slide)
+    actual = PatchReader([FieldOfView(0.5, 16), FieldOfView(1.0, 16), FieldOfView(2.0, 16)]).effective_views(slide)
     assert [view.mpp for view in actual] == pytest.approx([0.4979, 0.9958, 1.9916])
-    assert slide.lattice(0.5, snap=0).mpp == 0.5
+    assert slide.sampling_grid(0.5, level_tolerance=0).mpp == 0.5
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("arguments", [{}, {"snap": 0}, {"resample": "decimate"}], ids=str)
+@pytest.mark.parametrize("arguments", [{}, {"level_tolerance": 0}, {"resample": "decimate"}], ids=str)
 def test_one_read_equals_many(tmp_path, backend, arguments):
     slide = make(tmp_path, backend, "2.4 and 4.8")
     for mpp in (0.4, 0.5, 0.9, 1.25, 2.0):
-        step = slide.pixel(mpp)[0]
+        step = slide.level0_pixels(mpp)[0]
         whole = slide.read((23.3, 26.9), mpp, 48, fill="reflect", **arguments)
         for row in range(3):
             for column in range(3):

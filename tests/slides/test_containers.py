@@ -1,4 +1,4 @@
-"""Layouts of pixels in files: each reads as the pixels it was made from."""
+"""Layouts of pixels in files: each reads as the pixels of which it was made."""
 
 from __future__ import annotations
 

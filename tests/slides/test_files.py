@@ -10,10 +10,10 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from common.cohort.staging import look_up
-from common.data import build_patch_index
+from common.data import TargetGrid, build_patch_index
 from common.inference.slide_run import slide_settings
 from common.outputs.dicom import _uid
-from common.slides import FieldOfView, PatchReader, SlideError, open_slide, pixels_key, slide_state
+from common.slides import FieldOfView, PatchReader, SlideError, open_slide, pixel_fingerprint, slide_state
 from common.slides.dicom_header import _series_uid as series_of_file
 from common.slides.dicom_header import series_uid
 from common.training.iterative import _slide_record
@@ -57,7 +57,7 @@ def test_every_key_of_a_slide_changes_with_any_of_its_files(slide):
     def keys() -> list:
         with open_slide(main) as opened:
             return [
-                pixels_key(entry),
+                pixel_fingerprint(entry),
                 look_up(str(main)).identity,
                 _slide_record(entry),
                 slide_settings(opened)["slide"],
@@ -83,9 +83,10 @@ def test_a_slide_of_which_another_file_changed_is_indexed_again(slide, scheme, t
     main, other = slide
     entry = {"image": str(main), "unannotated": {"class": "stroma", "within": "slide"}}
     target = FieldOfView(0.5, 64)
+    grid = TargetGrid(PatchReader([target]), target)
 
     def tables() -> int:
-        build_patch_index([entry], scheme, PatchReader([target]), target, cache_dir=tmp_path / "cache")
+        build_patch_index([entry], scheme, grid, tmp_path / "cache")
         return len(list((tmp_path / "cache").iterdir()))
 
     assert [tables(), tables()] == [1, 1]
@@ -100,7 +101,7 @@ def test_a_slide_of_one_file_is_known_by_it_alone(tmp_path):
     for neighbour in ("a/Data0000.dat", "b.dcm", "a.geojson"):
         (tmp_path / neighbour).write_bytes(b"another file")
     os.utime(path, ns=(0, 7))
-    assert pixels_key({"image": str(path)}) == [5, 7, None, None]
+    assert pixel_fingerprint({"image": str(path)}) == [5, 7, None, None]
     with pytest.raises(FileNotFoundError):
         slide_state(tmp_path / "missing.mrxs")
     with pytest.raises(SlideError):

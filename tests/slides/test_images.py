@@ -122,7 +122,7 @@ def test_two_scans_are_named_and_one_can_be_chosen(tmp_path):
     assert np.array_equal(whole(open_slide(path, series="0")), SCAN)
     with pytest.raises(SlideError, match="no image 2.*'right'"):
         open_slide(path, series=2)
-    with pytest.raises(SlideError, match="no number of an image"):
+    with pytest.raises(SlideError, match="not the number of an image"):
         open_slide(path, series="right")
 
 

@@ -1,4 +1,4 @@
-"""The pixel size that files state."""
+"""Statements of files about the size of their pixels."""
 
 from __future__ import annotations
 
@@ -144,6 +144,6 @@ def test_an_mpp_given_as_text_is_its_number(tmp_path, given):
 @pytest.mark.parametrize("given", ["20x", "", "0.5 um", "nan", [0.5], True])
 def test_an_mpp_that_is_no_number_is_one_line(tmp_path, given):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    with pytest.raises(SlideError, match="is no number.*--mpp 0.5") as caught:
+    with pytest.raises(SlideError, match="is not a number.*--mpp 0.5") as caught:
         open_slide(tmp_path / "a.png", mpp=given)
     assert "\n" not in str(caught.value)

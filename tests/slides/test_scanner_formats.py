@@ -257,7 +257,7 @@ def test_scanner_formats_are_recognised_and_read_where_they_should(make, tmp_pat
     for mpp in (0.5, 1.0, 2.0):
         size = int(128 / mpp)
         expected = LEVELS[0].reshape(size, 256 // size, size, 256 // size, 3).mean(axis=(1, 3))
-        found = slide.read((128 + margin, 128 + margin), mpp, size, snap=0)
+        found = slide.read((128 + margin, 128 + margin), mpp, size, level_tolerance=0)
         assert np.abs(found - expected).mean() < 1.5, mpp
 
 
@@ -280,7 +280,7 @@ STACKS = {
 def test_of_a_stack_of_focal_planes_the_scanners_own_is_read_with_a_warning(make, said, tmp_path, caplog):
     path, _, margin = make(tmp_path)
     slides = [open_slide(path), open_slide(path)]
-    found = slides[0].read((128 + margin, 128 + margin), 0.5, 256, snap=0)
+    found = slides[0].read((128 + margin, 128 + margin), 0.5, 256, level_tolerance=0)
     assert np.abs(found - LEVELS[0].astype(float)).mean() < 1.5
     assert said in slides[0].remark
     # Workers open a slide many times.

@@ -55,7 +55,7 @@ def scene(side: int, alpha: tuple[int, ...]) -> np.ndarray:
 
 
 def seen(picture: np.ndarray) -> np.ndarray:
-    """Return a picture over a white background."""
+    """Blend a picture with white."""
     share = picture[..., 3:] / 255.0
     return picture[..., :3] * share + 255 * (1 - share)
 

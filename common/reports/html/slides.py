@@ -131,7 +131,7 @@ def _layers(
         raise SlideError(item["image"], problem, "Give the slide that was")
     with open_entry(item) as slide:
         mpp = summary["label_map"]["mpp"] * step
-        return read_at_map(slide, mpp, slide.pixel(mpp), labels.shape), labels
+        return read_at_map(slide, mpp, slide.level0_pixels(mpp), labels.shape), labels
 
 
 def _thumbnail(path: Path, longest: int) -> tuple[np.ndarray, int]:

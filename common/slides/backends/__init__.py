@@ -1,9 +1,8 @@
 """The libraries that decode slides, behind one small interface.
 
-``auto`` takes, in this order, the first that fits: plain images go to Pillow; TIFF files that OpenSlide calls
-generic or Aperio, or does not know (OME-TIFF), go to ``tiff``, which decodes fastest and checks what it
-decodes; everything else goes to OpenSlide. cuCIM is never taken unasked: it returns black pixels for damaged
-tiles without an error.
+``auto`` takes the first that fits, in this order. Plain images go to Pillow. TIFF files that OpenSlide calls generic or
+Aperio, or does not know (OME-TIFF), go to ``tiff``, which decodes fastest and checks each tile. Everything else goes to
+OpenSlide. cuCIM is used only on request: it returns black pixels for damaged tiles without an error.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from .tiff_images import GIVE_SERIES
 BACKENDS: dict[str, type[Backend]] = {
     backend.name: backend for backend in (TiffBackend, OpenSlideBackend, CucimBackend, ImageBackend)
 }
-# Endings by which slides are found in a folder; what a file is, its content says.
+# Suffixes by which slides are found in a folder. The content of a file decides its format.
 SLIDE_SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".dcm", ".vms", ".vmu", ".svslide"),
     *PLAIN_SUFFIXES,
@@ -32,7 +31,16 @@ __all__ = ["BACKENDS", "GIVE_SERIES", "PLAIN_SUFFIXES", "SLIDE_SUFFIXES", "Backe
 
 
 def open_backend(path: Path, name: str = "auto", series: int | None = None) -> Backend:
-    """Open ``path`` with the named backend, or the best one for it; ``series`` chooses among a TIFF's images."""
+    """Open a file with a backend.
+
+    Args:
+        path: the file.
+        name: name of the backend; ``"auto"`` for the best one for the file.
+        series: number of the image of a TIFF; None for the default one.
+
+    Raises:
+        SlideError: the file cannot be opened.
+    """
     if name != "auto" and name not in BACKENDS:
         raise ValueError(f"unknown slide backend {name!r}: use auto, {', '.join(BACKENDS)}")
     if not path.exists():

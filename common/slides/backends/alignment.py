@@ -1,4 +1,4 @@
-"""Level positions for libraries that ask for them in whole level-0 pixels."""
+"""Convert level positions for libraries that take them in whole level-0 pixels."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _REACH = 32
 
 
 def aligned_start(start: int, downsample: float) -> tuple[int, int]:
-    """A level-0 position from which to read, and how many of the level's pixels to skip to be at ``start``.
+    """Return a level-0 position to read from, and the number of the level's pixels to skip from there to ``start``.
 
-    OpenSlide and cuCIM take level-0 positions and divide by the level's downsample. Where that is not a whole
-    number, the quotient falls between two of the level's pixels and OpenSlide interpolates. Starting up to 32
-    pixels earlier, where the product is (nearly) whole, avoids that.
+    OpenSlide and cuCIM take level-0 positions and divide by the level's downsample. If that is not a whole number, the
+    quotient falls between two of the level's pixels and OpenSlide interpolates. Starting up to 32 pixels earlier, where
+    the product is (nearly) whole, avoids that.
     """
     skip = np.arange(min(start, _REACH) + 1)
     position = (start - skip) * downsample

@@ -1,4 +1,4 @@
-"""Transparency stored with the pixels, laid on white: glass that was not scanned is as bright as glass that was."""
+"""Blend transparent pixels with white, so that glass outside the scan is as bright as glass inside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COLOURS: dict[int, int] = {PHOTOMETRIC.RGB: 3, PHOTOMETRIC.YCBCR: 3, PHOTOMETRI
 
 
 class Alpha(Enum):
-    """What TIFF's ExtraSamples tag says of the sample after the colours."""
+    """The meaning that TIFF's ExtraSamples tag gives to the sample after the colours."""
 
     UNNAMED = 0  # the tag is missing, or says that it does not know
     ASSOCIATED = 1  # the colours are multiplied by it already
@@ -20,12 +20,12 @@ class Alpha(Enum):
 
 
 def colour_samples(page: tifffile.TiffPage) -> int:
-    """Return how many samples of a TIFF page's pixel are colours."""
+    """Return the number of colour samples per pixel of a TIFF page."""
     return min(_COLOURS.get(page.photometric, 1), page.samplesperpixel)
 
 
 def alpha_of(page: tifffile.TiffPage) -> Alpha | None:
-    """Return how a TIFF page stores transparency, or None if it has colours only."""
+    """Return the kind of transparency that a TIFF page stores, or None if it has colours only."""
     if page.samplesperpixel <= colour_samples(page):
         return None
     kinds = {kind.value: kind for kind in Alpha}
@@ -33,7 +33,7 @@ def alpha_of(page: tifffile.TiffPage) -> Alpha | None:
 
 
 def on_white(colours: np.ndarray, alpha: np.ndarray, kind: Alpha = Alpha.UNASSOCIATED) -> np.ndarray:
-    """Lay pixels on white.
+    """Blend pixels with white.
 
     Args:
         colours: ``(H, W, 3)`` uint8.

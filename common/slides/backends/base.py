@@ -1,4 +1,4 @@
-"""What a slide library must offer."""
+"""The interface of a slide library."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Backend(ABC):
 
     Attributes:
         level_shapes: (height, width) of each level, finest first.
-        mpp: µm per level-0 pixel as (row, column), or None where the file does not say.
-        mpp_quote: what the file says of it, for an error; nothing where it says nothing.
-        properties: what else the file says.
-        bounds: the scanned part of level 0, or None where the file does not say.
-        bounds_quote: bounds in the file that cannot be; nothing where they can, or where there are none.
-        remark: warning about image data in the file that is not read, or empty.
+        mpp: µm per level-0 pixel as (row, column), or None if the file does not say.
+        mpp_quote: the file's statement about it, for errors; empty if there is none.
+        properties: other metadata of the file.
+        bounds: the scanned part of level 0, or None if the file does not say.
+        bounds_quote: the file's impossible bounds; empty if they are possible or there are none.
+        remark: warning about image data in the file that is not read; may be empty.
     """
 
     name: ClassVar[str]
@@ -36,17 +36,19 @@ class Backend(ABC):
 
     @abstractmethod
     def __init__(self, path: Path, series: int | None = None) -> None:
-        """Open a file; ``series`` chooses among the images of a TIFF."""
+        """Open a file; ``series`` is the number of an image of a TIFF."""
 
     @abstractmethod
     def read(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """``(height, width, 3)`` uint8 RGB of a rectangle inside the level, in the level's pixels; safe to call
-        from several threads. What is stored as transparent is white.
+        """Read a rectangle inside a level, in the level's pixels. Several threads may call this.
+
+        Returns:
+            ``(height, width, 3)`` uint8 RGB; transparent pixels are white.
 
         Raises:
-            SlideError: a part of it cannot be decoded.
+            SlideError: a part of the rectangle cannot be decoded.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""

@@ -1,4 +1,4 @@
-"""Decoded tiles, shared by all slides of a process and bounded in bytes."""
+"""Cache decoded tiles of all slides of a process, up to a number of bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class TileCache:
-    """Least recently used tiles, at most ``capacity`` bytes of them."""
+    """A cache of the most recently used tiles, at most ``capacity`` bytes."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -19,7 +19,7 @@ class TileCache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> np.ndarray | None:
-        """The tile, or None."""
+        """Return a tile, or None."""
         with self._lock:
             tile = self._tiles.get(key)
             if tile is not None:
@@ -27,7 +27,7 @@ class TileCache:
             return tile
 
     def put(self, key: Hashable, tile: np.ndarray) -> None:
-        """Keep a tile, forgetting the ones unused for longest."""
+        """Keep a tile, and drop the least recently used ones if the cache is full."""
         with self._lock:
             if key in self._tiles:
                 return

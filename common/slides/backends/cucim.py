@@ -1,4 +1,4 @@
-"""JPEG-tiled TIFF slides through cuCIM, for those who ask for it."""
+"""Read JPEG-tiled TIFF slides through cuCIM, on request."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from .tiff import TiffBackend
 
 _checked: set[tuple[str, int, int, int | None]] = set()
 _lock = threading.Lock()
-# Sound JPEG decoders differ by their arithmetic, in grey levels on the mean of a tile.
+# Mean difference over a tile, in grey levels, that sound JPEG decoders may have by their arithmetic.
 _DECODERS_DIFFER = 1.5
 
 
 class CucimBackend(Backend):
-    """cuCIM, with its silent failures caught.
+    """A backend of cuCIM that catches its silent failures.
 
-    cuCIM 26.10 returns black or garbage pixels for damaged tiles and for sound ones of some OME-TIFFs, crashes
-    on some Deflate TIFFs and misreads the µm/px of SVS. So only RGB JPEG tiles are handed to it, sizes and
-    µm/px come from tifffile, and before the first use of a file in a process every tile is decoded once by both
-    libraries and compared.
+    cuCIM 26.10 returns black or garbage pixels for damaged tiles and for sound ones of some OME-TIFFs, crashes on some
+    Deflate TIFFs and misreads the µm/px of SVS. So it reads only RGB JPEG tiles, sizes and µm/px come from tifffile,
+    and before the first use of a file in a process both libraries decode every tile once and are compared.
     """
 
     name: ClassVar[str] = "cucim"

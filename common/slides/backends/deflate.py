@@ -1,4 +1,4 @@
-"""Checks Deflate tiles before OpenSlide reads them: it shows damaged ones without an error."""
+"""Check Deflate tiles before OpenSlide reads them: it returns damaged ones without an error."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _lock = threading.Lock()
 
 
 def check_deflated_tiles(path: Path) -> None:
-    """Inflate every Deflate tile of a TIFF once per process, so that its checksum is looked at.
+    """Inflate every Deflate tile of a TIFF once per process, which checks its checksum.
 
     Raises:
-        SlideError: names the first damaged one.
+        SlideError: a tile is damaged; the message names the first.
     """
     status = path.stat()
     identity = (str(path.resolve()), status.st_size, status.st_mtime_ns)
@@ -44,7 +44,7 @@ def check_deflated_tiles(path: Path) -> None:
 
 
 def _tiles(path: Path) -> list[tuple[int, int, int, int]]:
-    """Page, index, first byte and bytes of every Deflate tile."""
+    """Return page, index, offset and number of bytes of every Deflate tile."""
     try:
         with tifffile.TiffFile(path) as file:
             return [
@@ -54,7 +54,7 @@ def _tiles(path: Path) -> list[tuple[int, int, int, int]]:
                 for index, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=False))
                 if offset and count  # reading a missing one raises
             ]
-    except Exception as error:  # tifffile stumbles over damaged tags in many ways
+    except Exception as error:  # tifffile fails on damaged tags in many ways
         raise SlideError(
             path, f"not a readable TIFF ({error})", "The header is damaged; get an undamaged copy"
         ) from error

@@ -1,4 +1,4 @@
-"""Plain images (PNG, JPEG, BMP) through Pillow, whole in memory."""
+"""Read plain images (PNG, JPEG, BMP) through Pillow, whole in memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .alpha import on_white
 from .base import Backend
 from .tiff import TiffBackend, is_tiff
 
-# Of 8 bits; what is transparent lies on white.
+# Modes of 8 bits; transparent pixels are blended with white.
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 class ImageBackend(Backend):
-    """One level, whole in memory; a TIFF's largest.
+    """A backend of plain images: one level, whole in memory; the largest one of a TIFF.
 
-    Their resolution fields hold printing resolutions, so µm/px always comes from the user.
+    The resolution fields of such files hold printing resolutions, so µm/px always comes from the user.
     """
 
     name: ClassVar[str] = "image"
@@ -58,7 +58,7 @@ class ImageBackend(Backend):
             raise
         except Image.DecompressionBombError as error:
             raise SlideError(path, f"too large to hold in memory ({error})", "Convert it to a tiled TIFF") from error
-        except Exception as error:  # whatever a damaged file makes Pillow stumble over
+        except Exception as error:  # Pillow fails on damaged files in many ways
             raise SlideError(path, f"Pillow cannot read it ({error})", "Get an undamaged copy of the file") from error
 
     def close(self) -> None:
@@ -71,12 +71,12 @@ class ImageBackend(Backend):
 def _on_white(image: Image.Image) -> np.ndarray:
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB"))
-    shown = np.asarray(image.convert("RGBA"))
-    return on_white(shown[..., :3], shown[..., 3:])
+    rgba = np.asarray(image.convert("RGBA"))
+    return on_white(rgba[..., :3], rgba[..., 3:])
 
 
 def _tiff_pixels(path: Path, series: int | None) -> np.ndarray:
-    """Read a TIFF's slide as every other backend does: Pillow shows the first page, whatever it is."""
+    """Read the slide of a TIFF like every other backend; Pillow would read the first page, whatever it is."""
     tiff = TiffBackend(path, series)
     try:
         height, width = tiff.level_shapes[0]

@@ -1,4 +1,4 @@
-"""What OME-XML says of the images of a TIFF."""
+"""Read the OME-XML about the images of a TIFF."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from xml.etree import ElementTree
 
 @dataclass(frozen=True)
 class OmeImage:
-    """One ``Image`` element.
+    """An ``Image`` element of OME-XML.
 
     Attributes:
-        name: its name, or nothing.
+        name: its name; may be empty.
         samples: values per pixel over all channels, focal planes and time points.
-        lengths: ``PhysicalSizeY`` and ``PhysicalSizeX`` as they are written, where they are.
-        units: their units as they are written; OME's default is µm.
+        lengths: text of ``PhysicalSizeY`` and ``PhysicalSizeX``; None if missing.
+        units: text of their units; OME's default is µm.
     """
 
     name: str
@@ -27,11 +27,11 @@ class OmeImage:
 
 
 def ome_images(xml: str, file_name: str) -> dict[int, OmeImage]:
-    """Return the images by the number of the page on which each begins.
+    """Return each image by the number of its first page.
 
     Args:
-        xml: OME-XML; nothing is returned where it does not parse.
-        file_name: of several files with one XML, each image is taken from the file that it names.
+        xml: OME-XML; the result is empty if it does not parse.
+        file_name: name of the TIFF. Where several files share one XML, only the images in this one are returned.
     """
     try:
         root = ElementTree.fromstring(xml)
@@ -43,7 +43,7 @@ def ome_images(xml: str, file_name: str) -> dict[int, OmeImage]:
         for pixels in _children(element, "Pixels"):
             page, other_file = _first_page(pixels, file_name)
             (elsewhere if other_file else images).setdefault(page, _image(element, pixels))
-    # A renamed file is named by none of them.
+    # No image names a file that was renamed.
     return images or elsewhere
 
 
@@ -57,7 +57,7 @@ def _image(element: ElementTree.Element, pixels: ElementTree.Element) -> OmeImag
 
 
 def _first_page(pixels: ElementTree.Element, file_name: str) -> tuple[int, bool]:
-    """Return the first page of an image, and whether it is in another file."""
+    """Return the first page of an image, and whether the image is in another file."""
     here: list[int] = []
     elsewhere: list[int] = []
     for data in _children(pixels, "TiffData"):
@@ -68,5 +68,5 @@ def _first_page(pixels: ElementTree.Element, file_name: str) -> tuple[int, bool]
 
 
 def _children(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
-    """Yield children of one name in whatever namespace."""
+    """Yield the children of a name, in any namespace."""
     return (child for child in element if child.tag.rpartition("}")[2] == name)

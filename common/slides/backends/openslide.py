@@ -1,4 +1,4 @@
-"""Slides through OpenSlide: NDPI, MIRAX, SCN, BIF, DICOM, VMS, Philips and others."""
+"""Read slides through OpenSlide: NDPI, MIRAX, SCN, BIF, DICOM, VMS, Philips and others."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _USE_TIFF = "Use backend='auto' or 'tiff'"
 
 
 def detect_format(path: Path) -> str | None:
-    """OpenSlide's name for the file's format, or None."""
+    """Return OpenSlide's name for a file's format, or None."""
     return openslide.OpenSlide.detect_format(path)
 
 
 def canvas_remark(path: Path, backend: str, shape: tuple[int, int]) -> str:
-    """Return a warning if another backend's level 0 is not the whole slide, as of a Leica SCN; else nothing.
+    """Return a warning if another backend's level 0 is not the whole slide, as in a Leica SCN; otherwise nothing.
 
     Args:
         path: the slide.
-        backend: the name of the other backend.
-        shape: its height and width at level 0.
+        backend: name of the other backend.
+        shape: height and width of its level 0.
     """
     if detect_format(path) in (None, "aperio", "generic-tiff"):
         return ""
@@ -51,11 +51,11 @@ def canvas_remark(path: Path, backend: str, shape: tuple[int, int]) -> str:
 
 
 class OpenSlideBackend(Backend):
-    """Any format that OpenSlide opens.
+    """A backend of any format that OpenSlide opens.
 
-    Where a format leaves parts of the canvas without pixels, they are the file's own background colour (white where it
-    names none). In plain TIFF files every tile must be there: OpenSlide shows absent ones as transparent, and so it
-    does transparency that is stored with the pixels, which is white.
+    Where a format leaves parts of the canvas without pixels, they get the file's background colour (white if it names
+    none). A plain TIFF must have all its tiles: OpenSlide returns missing ones as transparent. It does the same with
+    transparency that is stored with the pixels, which becomes white.
     """
 
     name: ClassVar[str] = "openslide"
@@ -64,11 +64,11 @@ class OpenSlideBackend(Backend):
         self.path = path
         self._structure: TiffStructure | None = None
         if detect_format(path) in ("aperio", "generic-tiff"):
-            # OpenSlide believes a header whose size does not fit its tiles, and would return pixels from elsewhere.
+            # OpenSlide trusts a header whose size does not fit its tiles, and would return pixels of other places.
             self._structure = TiffStructure(path, series)
             self._structure.close()
             if self._structure.alpha is not None and self._structure.pages[0].samplesperpixel == 2:
-                # libtiff takes them for one sample where a tile reaches over the border.
+                # libtiff mistakes the two samples for one where a tile reaches over the border.
                 raise SlideError(path, "OpenSlide misreads grey with transparency", _USE_TIFF)
             check_deflated_tiles(path)
         elif series:
@@ -83,7 +83,7 @@ class OpenSlideBackend(Backend):
                 path, f"OpenSlide cannot open it ({error})", "Try another backend, or convert it"
             ) from error
         shapes = [(height, width) for width, height in self._slide.level_dimensions]
-        # OpenSlide's number of each level, and ours.
+        # OpenSlide's number of each level, and the file's.
         self._levels = list(enumerate(range(len(shapes)))) if self._structure is None else self._shared_levels(shapes)
         self.level_shapes = [shapes[level] for level, _ in self._levels]
         self.properties = dict(self._slide.properties)
@@ -126,14 +126,14 @@ class OpenSlideBackend(Backend):
         return on_white(colours, alpha)
 
     def _shared_levels(self, shapes: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return OpenSlide's and the file's number of each level that both know to be the slide's."""
+        """Return OpenSlide's and the file's number of each level that both take for the slide's."""
         assert self._structure is not None
         own = self._structure.level_shapes
-        (height, width), (shown_height, shown_width) = own[0], shapes[0]
+        (height, width), (other_height, other_width) = own[0], shapes[0]
         if not self._structure.is_first or own[0] != shapes[0]:
             raise SlideError(
                 self.path,
-                f"OpenSlide shows an image of {shown_width} x {shown_height} pixels, but the slide is another one of "
+                f"OpenSlide shows an image of {other_width} x {other_height} pixels, but the slide is another one of "
                 f"{width} x {height}",
                 _USE_TIFF,
             )

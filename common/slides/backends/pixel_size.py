@@ -1,4 +1,4 @@
-"""What a TIFF says of the size of its pixels, in whatever unit its writer chose."""
+"""Read the pixel size of a TIFF, in any unit that its writer chose."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import tifffile
 from ..decimals import parse_number
 from .ome import OmeImage
 
-# Printers' resolutions (72 to 1200 dots per inch) are left in files that were never near a microscope.
+# Files that never saw a microscope hold printing resolutions (72 to 1200 dots per inch).
 _COARSEST_RESOLUTION_TAG_UM = 20.0
 _INCH_UM = 25400.0
 _PREFIXES = {
     "Y": 24, "Z": 21, "E": 18, "P": 15, "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1, "": 0, "d": -1, "c": -2,
     "m": -3, "\u03bc": -6, "u": -6, "n": -9, "p": -12, "f": -15, "a": -18, "z": -21, "y": -24,
 }  # fmt: skip
-# The units of length that OME knows, and how ImageJ and people write them; lower case means lower case.
+# The units of length of OME, and the spellings of ImageJ and of people; case matters.
 _UNITS_UM = {
     **{f"{prefix}m": 10.0 ** (power + 6) for prefix, power in _PREFIXES.items()},
     **{"\u00c5": 1e-4, "thou": _INCH_UM / 1000, "mil": _INCH_UM / 1000, "li": _INCH_UM / 12, "in": _INCH_UM},
@@ -43,8 +43,8 @@ class PixelSize:
     """µm per pixel of an image.
 
     Attributes:
-        mpp: (row, column), or None where the file does not say it.
-        quote: what the file says, for an error about it.
+        mpp: µm/px as (row, column), or None if the file does not say.
+        quote: the file's statement, for errors.
     """
 
     mpp: tuple[float, float] | None
@@ -52,15 +52,15 @@ class PixelSize:
 
     @property
     def row(self) -> float | None:
-        """µm per row, or None where that is no length."""
+        """Return µm per row, or None if that is not a length."""
         return self.mpp[0] if self.mpp is not None and 0 < self.mpp[0] < math.inf else None
 
 
 def unit_in_um(unit: str) -> float | None:
-    """Return how many µm a unit of length is, or None if it is none that is known."""
-    # ImageJ escapes what ASCII does not hold; both micro signs and both Ångströms become one each.
+    """Return a unit of length in µm, or None if the unit is unknown."""
+    # ImageJ escapes characters outside ASCII. NFKC makes both micro signs one, and both Ångströms.
     unescaped = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda match: chr(int(match[1], 16)), unit)
-    # UTF-8 that was read as Latin-1 begins with this letter.
+    # UTF-8 that was read as Latin-1 has this letter before the micro sign.
     normal = unicodedata.normalize("NFKC", unescaped.replace("\u00c2\u00b5", "\u00b5")).strip()
     if normal in _UNITS_UM:
         return _UNITS_UM[normal]
@@ -68,16 +68,16 @@ def unit_in_um(unit: str) -> float | None:
     return _WORDS_UM.get(word, _WORDS_UM.get(word.removesuffix("s")))
 
 
-def pixel_size(page: tifffile.TiffPage, described: OmeImage | None = None) -> PixelSize:
-    """Return what a page says of its pixels: as OME, Aperio or ImageJ, else by its resolution tags."""
-    if described is not None:
-        own = _ome(described)
+def pixel_size(page: tifffile.TiffPage, ome_image: OmeImage | None = None) -> PixelSize:
+    """Return the pixel size of a page from OME-XML, Aperio or ImageJ, or else from its resolution tags."""
+    if ome_image is not None:
+        own = _ome(ome_image)
     elif page.is_svs:
         own = _aperio(page.description)
     elif page.is_imagej:
         own = _imagej(page)
         if own.quote:
-            # The resolution tags count in ImageJ's unit, not in that of their own.
+            # The resolution tags are in ImageJ's unit, not in their own.
             return own
     else:
         own = PixelSize(None)
@@ -96,12 +96,12 @@ def svs_fields(description: str) -> dict[str, str]:
 
 
 def _ome(image: OmeImage) -> PixelSize:
-    said = [
+    stated = [
         f'PhysicalSize{axis}="{length}" in {unit!r}'
         for axis, length, unit in zip("YX", image.lengths, image.units, strict=True)
         if length is not None
     ]
-    quote = f"its OME-XML says {', '.join(said)}" if said else ""
+    quote = f"its OME-XML says {', '.join(stated)}" if stated else ""
     sizes = []
     for length, unit in zip(image.lengths, image.units, strict=True):
         number, um = parse_number(length or ""), unit_in_um(unit)
@@ -113,8 +113,8 @@ def _ome(image: OmeImage) -> PixelSize:
 
 def _aperio(description: str) -> PixelSize:
     fields = {key.casefold(): (key, value) for key, value in svs_fields(description).items()}
-    said = [f"{key} = {value}" for name, (key, value) in fields.items() if name in ("mpp", "appmag")]
-    quote = f"its Aperio description says {', '.join(said)}" if said else ""
+    stated = [f"{key} = {value}" for name, (key, value) in fields.items() if name in ("mpp", "appmag")]
+    quote = f"its Aperio description says {', '.join(stated)}" if stated else ""
     number = parse_number(fields.get("mpp", ("", ""))[1])
     if number is not None:
         return PixelSize((number, number), quote)
@@ -125,12 +125,12 @@ def _aperio(description: str) -> PixelSize:
 
 
 def _imagej(page: tifffile.TiffPage) -> PixelSize:
-    found = re.search(r"^unit=(.*)$", page.imagej_description or "", re.MULTILINE)
+    unit = re.search(r"^unit=(.*)$", page.imagej_description or "", re.MULTILINE)
     pixels = [_rational(page, f"{axis}Resolution") for axis in "YX"]
-    if found is None:
+    if unit is None:
         return PixelSize(None)
-    um = unit_in_um(found[1])
-    quote = f"its ImageJ description says unit={found[1].strip()}"
+    um = unit_in_um(unit[1])
+    quote = f"its ImageJ description says unit={unit[1].strip()}"
     if um is None or pixels[0] is None or pixels[1] is None:
         return PixelSize(None, quote)
     return PixelSize((um / pixels[0], um / pixels[1]), quote)
@@ -144,10 +144,10 @@ def _resolution_tags(page: tifffile.TiffPage) -> PixelSize:
     unit_um, unit = {2: (_INCH_UM, "inch"), 3: (10000.0, "cm")}.get(code, (None, "no unit of length"))
     pixels = [_rational(page, f"{axis}Resolution") for axis in "YX"]
     if unit_um is None and pixels == [1.0, 1.0]:
-        # What writers fill in that know no resolution.
+        # Writers without a resolution fill this in.
         return PixelSize(None)
-    shown = " x ".join("nothing" if number is None else f"{number:g}" for number in pixels)
-    quote = f"its resolution tags say {shown} pixels per {unit}"
+    text = " x ".join("nothing" if number is None else f"{number:g}" for number in pixels)
+    quote = f"its resolution tags say {text} pixels per {unit}"
     if unit_um is None or pixels[0] is None or pixels[1] is None:
         return PixelSize(None, quote)
     row, column = unit_um / pixels[0], unit_um / pixels[1]
@@ -157,7 +157,7 @@ def _resolution_tags(page: tifffile.TiffPage) -> PixelSize:
 
 
 def _rational(page: tifffile.TiffPage, name: str) -> float | None:
-    """Return a positive rational tag as a number; None where it is missing or zero."""
+    """Return a positive rational tag as a number; None if it is missing or zero."""
     value = page.tags.valueof(name)
     if not isinstance(value, tuple) or len(value) != 2 or 0 in value:
         return None

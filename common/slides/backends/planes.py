@@ -1,8 +1,8 @@
-"""Focal planes and channels of scanners' own formats, of which OpenSlide shows one without a word.
+"""Find focal planes and channels in scanners' own formats, of which OpenSlide silently shows one.
 
-A stack of focal planes in a scanner's format is opened with a warning: its scanner names one plane as the slide's, the
-one a scan without a stack would have, and that is the plane that OpenSlide shows. Channels, of which none is the slide,
-are refused, as are the planes of a TIFF, whose header does not say which of them is in focus.
+A stack of focal planes in a scanner's format is opened with a warning: the scanner names one plane as the slide's, the
+one that a scan without a stack would have, and OpenSlide shows this plane. Channels are refused, as none of them is the
+slide. So are the planes of a TIFF, whose header does not say which of them is in focus.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _DICOM_PLANES = re.compile(r"TotalPixelMatrixFocalPlanes value (\d+)")
 
 
 def planes_remark(path: Path, properties: Mapping[str, str]) -> str:
-    """Return which of a file's focal planes OpenSlide shows; nothing if there is one.
+    """Return a remark on the focal plane that OpenSlide shows; nothing if there is only one.
 
     Args:
         path: the file.
-        properties: what OpenSlide says of it.
+        properties: its properties in OpenSlide.
 
     Raises:
         SlideError: the file has several channels.
@@ -35,18 +35,18 @@ def planes_remark(path: Path, properties: Mapping[str, str]) -> str:
     if count is None:
         return ""
     try:
-        planes, shown = count(path, properties)
-    except Exception as error:  # tifffile stumbles over damaged tags in many ways
+        planes, plane = count(path, properties)
+    except Exception as error:  # tifffile fails on damaged tags in many ways
         return f"whether it has several focal planes cannot be told ({error}); one is read"
     if planes < 2:
         return ""
-    return f"it has {planes} focal planes; {shown} is read, the others are not"
+    return f"it has {planes} focal planes; {plane} is read, the others are not"
 
 
 def dicom_planes(error: str) -> int | None:
-    """Return how many focal planes OpenSlide refuses a DICOM slide for, by its error; None if for something else."""
-    found = _DICOM_PLANES.search(error)
-    return None if found is None else int(found[1])
+    """Return the number of focal planes for which OpenSlide refuses a DICOM slide; None for any other error."""
+    match = _DICOM_PLANES.search(error)
+    return None if match is None else int(match[1])
 
 
 def _check_channels(path: Path, properties: Mapping[str, str]) -> None:
@@ -71,12 +71,12 @@ def _hamamatsu(path: Path, properties: Mapping[str, str]) -> tuple[int, str]:
 def _mirax(path: Path, properties: Mapping[str, str]) -> tuple[int, str]:
     levels = _mirax_levels(properties, "Microscope focus level")
     stack = [name for name in levels if name.startswith("ZStackLevel")]
-    # The first level is then the default one, made of the stack or taken from it.
+    # The first level is then the default plane, computed from the stack or taken from it.
     return len(stack) or len(levels), "the scanner's default one"
 
 
 def _mirax_levels(properties: Mapping[str, str], hierarchy: str) -> list[str]:
-    """Return the names of the levels of one of a MIRAX slide's hierarchies."""
+    """Return the names of the levels of a MIRAX slide's hierarchy."""
     prefix = "mirax.HIERARCHICAL.HIER_"
     for number in range(_number(properties.get(f"{prefix}COUNT"))):
         if properties.get(f"{prefix}{number}_NAME") == hierarchy:
@@ -105,5 +105,5 @@ _COUNTS: dict[str, Callable[[Path, Mapping[str, str]], tuple[int, str]]] = {
 
 
 def _number(text: str | None) -> int:
-    """Return a property's whole number; 1 where there is none."""
+    """Return a property as a whole number; 1 if it is not one."""
     return int(text) if text is not None and text.strip().isdecimal() else 1

@@ -1,4 +1,4 @@
-"""TIFF slides through tifffile and imagecodecs: SVS, generic and OME-TIFF pyramids, tile by tile."""
+"""Read TIFF slides through tifffile and imagecodecs: SVS, generic and OME-TIFF pyramids, tile by tile."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _identities = itertools.count()
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether the file starts as a TIFF or BigTIFF does."""
+    """Return whether a file starts like a TIFF or BigTIFF."""
     with path.open("rb") as file:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class TiffBackend(Backend):
-    """Tiled or striped 8-bit TIFF: RGB, grey or palette, what is transparent on white."""
+    """A backend of tiled or striped 8-bit TIFF: RGB, grey or palette. Transparent pixels are blended with white."""
 
     name: ClassVar[str] = "tiff"
 
@@ -64,7 +64,7 @@ class TiffBackend(Backend):
         return on_white(self._rgb(level, colours), alpha, self._alpha)
 
     def read_samples(self, level: int, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """As :meth:`read`, but the stored values ``(height, width, samples)``: of a palette image its indices."""
+        """Return the stored values of a rectangle, ``(height, width, samples)`` uint8; palette indices included."""
         page = self.pages[level]
         tile_height, tile_width = tile_shape(page)
         down, across = grid_shape(page)
@@ -85,11 +85,11 @@ class TiffBackend(Backend):
         return result
 
     def tiles(self) -> list[tuple[int, int]]:
-        """(level, index) of every tile."""
+        """Return (level, index) of every tile."""
         return [(level, index) for level, page in enumerate(self.pages) for index in range(len(page.dataoffsets))]
 
     def tile_rectangle(self, level: int, index: int) -> tuple[int, int, int, int]:
-        """Top, left, height and width of a tile's part inside the level."""
+        """Return top, left, height and width of the part of a tile inside its level, in the level's pixels."""
         page = self.pages[level]
         tile_height, tile_width = tile_shape(page)
         rows, columns = grid_shape(page)

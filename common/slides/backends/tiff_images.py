@@ -1,7 +1,7 @@
-"""Which images a TIFF holds, and which of them is the slide.
+"""List the images of a TIFF, and find the slide among them.
 
 A TIFF is a list of pages. Levels of a pyramid, focal planes, channels, labels, macros and thumbnails are all pages, in
-whatever order their writer chose.
+any order that their writer chose.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ..errors import SlideError
 from .ome import OmeImage, ome_images
 from .pixel_size import PixelSize, pixel_size
 
-# Names that scanners and converters give to what is not the scan.
+# Names that scanners and converters give to images other than the scan.
 _AUXILIARY = re.compile(r"\W*(slide[ _-]?)?(label|macro|overview|thumb(nail)?|barcode|preview|map)\b", re.IGNORECASE)
-# An image of which a quarter as many pixels are there may be another scan; a macro or thumbnail has fewer.
+# An image with a quarter of the pixels may be another scan; a macro or thumbnail has fewer.
 _COMPARABLE_AREA = 4
 # A macro's pixels are several times as large as the scan's.
 _COMPARABLE_MPP = 1.5
@@ -36,10 +36,10 @@ class TiffImage:
 
     Attributes:
         levels: its pages, finest first.
-        name: what the file calls it, or nothing.
-        declared_planes: how many channels, focal planes and time points its header declares.
-        pixel_size: what the file says of its µm/px.
-        pages_of_full_size: how many pages of its full size the file has.
+        name: its name in the file; may be empty.
+        declared_planes: number of channels, focal planes and time points in its header.
+        pixel_size: its µm/px in the file.
+        pages_of_full_size: number of its pages of full size.
     """
 
     levels: list[tifffile.TiffPage]
@@ -50,31 +50,31 @@ class TiffImage:
 
     @property
     def base(self) -> tifffile.TiffPage:
-        """The finest level."""
+        """Return the finest level."""
         return self.levels[0]
 
     @property
     def planes(self) -> int:
-        """Channels, focal planes and time points."""
+        """Return the number of channels, focal planes and time points."""
         return max(self.declared_planes, self.pages_of_full_size)
 
     @property
     def area(self) -> int:
-        """Pixels of the finest level."""
+        """Return the number of pixels of the finest level."""
         return self.base.imagewidth * self.base.imagelength
 
     @property
     def is_auxiliary(self) -> bool:
-        """Whether the file says that this is not the scan itself."""
+        """Return whether the file says that this is not the scan itself."""
         return bool(self.base.is_reduced or _AUXILIARY.match(self.name))
 
     @property
     def rank(self) -> tuple[bool, bool, int]:
-        """How much the image looks like a scan: tiles, then a pyramid, then its size."""
+        """Return a rank by likeness to a scan: tiles first, then a pyramid, then the size."""
         return self.base.is_tiled, len(self.levels) > 1, self.area
 
     def absorb(self, page: tifffile.TiffPage) -> bool:
-        """Take a page that is a plane or a further level of this image; return whether it is."""
+        """Add a page if it is a plane or a further level of this image; return whether it is."""
         repeated = next((level for level in self.levels if _same_kind(level, page) and _same_size(level, page)), None)
         if repeated is not None:
             self.pages_of_full_size += repeated is self.base and not page.is_reduced
@@ -97,7 +97,7 @@ def slide_image(path: Path, file: tifffile.TiffFile, series: int | None = None) 
     Args:
         path: the file.
         file: the same, open.
-        series: number of the image that the user chose, in the order of the file.
+        series: number of the image in the order of the file; None to choose the likeliest.
 
     Raises:
         SlideError: several images may be the slide, there is no such image, or it has several planes.
@@ -121,18 +121,18 @@ def slide_image(path: Path, file: tifffile.TiffFile, series: int | None = None) 
 
 def tiff_images(path: Path, file: tifffile.TiffFile) -> list[TiffImage]:
     """Return all images of a TIFF in the order of their first pages."""
-    described = ome_images(file.ome_metadata or "", path.name) if file.is_ome else {}
+    ome_images_of_file = ome_images(file.ome_metadata or "", path.name) if file.is_ome else {}
     images: list[TiffImage] = []
     for number, page in _pages(file):
         _check_no_mask(path, page)
-        described_here = described.get(number)
+        ome_image = ome_images_of_file.get(number)
         image = TiffImage(
             [page],
-            _name(page, described_here),
-            _declared_planes(page, described_here),
-            pixel_size(page, described_here),
+            _name(page, ome_image),
+            _declared_planes(page, ome_image),
+            pixel_size(page, ome_image),
         )
-        if any(_belongs(image, described_here, earlier) and earlier.absorb(page) for earlier in reversed(images)):
+        if any(_belongs(image, ome_image, earlier) and earlier.absorb(page) for earlier in reversed(images)):
             continue
         for smaller in page.pages or []:
             _check_no_mask(path, smaller.aspage())
@@ -142,7 +142,7 @@ def tiff_images(path: Path, file: tifffile.TiffFile) -> list[TiffImage]:
 
 
 def _pages(file: tifffile.TiffFile) -> Iterator[tuple[int, tifffile.TiffPage]]:
-    """Yield each page once with its number; a damaged chain may lead to one again."""
+    """Yield each page once with its number; a damaged chain may return to one."""
     seen: set[int] = set()
     for number, page in enumerate(file.pages):
         if page.offset not in seen:
@@ -150,7 +150,7 @@ def _pages(file: tifffile.TiffFile) -> Iterator[tuple[int, tifffile.TiffPage]]:
             yield number, page.aspage()
 
 
-def _belongs(image: TiffImage, described: OmeImage | None, earlier: TiffImage) -> bool:
+def _belongs(image: TiffImage, ome_image: OmeImage | None, earlier: TiffImage) -> bool:
     """Return whether a page, as an image of its own, may be a plane or level of an earlier image."""
     same_size = _same_size(earlier.base, image.base)
     if image.name != earlier.name and not _may_differ(image, earlier):
@@ -158,9 +158,9 @@ def _belongs(image: TiffImage, described: OmeImage | None, earlier: TiffImage) -
     # Where levels are SubIFDs, pages are only planes.
     if earlier.base.subifds and not same_size:
         return False
-    if described is None:
+    if ome_image is None:
         return True
-    # OME lists it as another image: an older writer's level, whose pixels are as much larger as they are fewer.
+    # OME lists it as another image. It may be a level of an older writer: its µm/px then grows as its size shrinks.
     if same_size:
         return False
     own, finest = image.pixel_size.row, earlier.pixel_size.row
@@ -170,12 +170,12 @@ def _belongs(image: TiffImage, described: OmeImage | None, earlier: TiffImage) -
 
 
 def _may_differ(image: TiffImage, earlier: TiffImage) -> bool:
-    """Return whether a page is a level of an earlier image though the file calls them differently."""
+    """Return whether a page is a level of an earlier image though their names differ."""
     if _AUXILIARY.match(image.name):
         return False
     if not _AUXILIARY.match(earlier.name) or image.base.is_reduced:
         return True
-    # Behind a label or macro comes its own pyramid, shrunk by whole numbers and without names, or the scan.
+    # A label or macro is followed by its own pyramid, shrunk by whole numbers and without names, or by the scan.
     down = earlier.base.imagelength / image.base.imagelength
     return not image.name and abs(down - round(down)) <= down / image.base.imagelength
 
@@ -195,7 +195,7 @@ def _same_size(one: tifffile.TiffPage, other: tifffile.TiffPage) -> bool:
 
 
 def _is_smaller_copy(finer: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
-    """Whether a page is smaller and of the same shape."""
+    """Return whether a page is smaller and of the same proportions."""
     if not 0 < page.imagewidth < finer.imagewidth or not 0 < page.imagelength < finer.imagelength:
         return False
     down = finer.imagelength / page.imagelength
@@ -211,10 +211,10 @@ def _check_no_mask(path: Path, page: tifffile.TiffPage) -> None:
         )
 
 
-def _name(page: tifffile.TiffPage, described: OmeImage | None) -> str:
-    """Return what the file calls a page, or nothing."""
-    if described is not None:
-        return described.name
+def _name(page: tifffile.TiffPage, ome_image: OmeImage | None) -> str:
+    """Return the name of a page in the file; may be empty."""
+    if ome_image is not None:
+        return ome_image.name
     kind = re.search(r"<ImageType>(\w+)</ImageType>", page.description)
     if kind:
         return kind[1]
@@ -225,15 +225,15 @@ def _name(page: tifffile.TiffPage, described: OmeImage | None) -> str:
     return name if len(name) <= _LONGEST_NAME and name.isprintable() and not name.startswith("{") else ""
 
 
-def _declared_planes(page: tifffile.TiffPage, described: OmeImage | None) -> int:
-    """Return how many planes the header declares behind one page; their pixels need no pages of their own."""
-    if described is not None:
-        return max(1, ceil(described.samples / page.samplesperpixel))
+def _declared_planes(page: tifffile.TiffPage, ome_image: OmeImage | None) -> int:
+    """Return the number of planes that the header declares for one page; they need no pages of their own."""
+    if ome_image is not None:
+        return max(1, ceil(ome_image.samples / page.samplesperpixel))
     if page.is_stk:
         return max(1, page.tags["UIC2tag"].count)
-    found = re.search(r"^images=(\d+)", page.description, re.MULTILINE) if page.is_imagej else None
-    if found:
-        return max(1, int(found[1]))
+    count = re.search(r"^images=(\d+)", page.description, re.MULTILINE) if page.is_imagej else None
+    if count:
+        return max(1, int(count[1]))
     shape = re.search(r"shape\W+((\d+,? ?)+)", page.shaped_description or "")
     if shape:
         values = prod(int(side) for side in re.findall(r"\d+", shape[1]))
@@ -257,9 +257,9 @@ def _likeliest(path: Path, images: list[TiffImage]) -> TiffImage:
 
 
 def _may_be_the_slide_too(other: TiffImage, best: TiffImage) -> bool:
-    """Whether an image could be a scan as well as the one that looks most like it."""
+    """Return whether an image may be the scan too, besides the likeliest one."""
     own, finest = other.pixel_size.row, best.pixel_size.row
-    # Aperio repeats the scan's µm/px on the thumbnail.
+    # Aperio repeats the scan's µm/px in the thumbnail.
     if own is not None and finest is not None and not other.base.is_svs:
         coarser = own / finest
         if coarser >= _COMPARABLE_MPP:

@@ -1,4 +1,4 @@
-"""The pages, tiles and properties of a TIFF slide, checked; without its pixels."""
+"""Read and check the pages, tiles and properties of a TIFF slide, without its pixels."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _OTHER_BACKEND = "Try backend='openslide', or convert the file to a tiled 8-bit 
 _CONVERT = "Convert the file to 8-bit RGB"
 _LEFT_TO_OPENSLIDE = (PHOTOMETRIC.YCBCR, PHOTOMETRIC.SEPARATED)
 _SHOWN_AS_STORED = (PHOTOMETRIC.RGB, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.PALETTE)
-# The one sample that may follow the colours is transparency.
+# Only transparency may follow the colours.
 _MOST_EXTRA_SAMPLES = 1
 
 
 class TiffStructure:
-    """A TIFF's image that is the slide.
+    """The image of a TIFF that is the slide.
 
     Attributes:
         file: the file, open in tifffile.
         pages: the levels, finest first.
         level_shapes: their (height, width).
         is_first: whether the slide is the file's first image.
-        alpha: how the pixels store transparency; None: they have colours only.
-        colormaps: per level the colours of its indices, or None where pixels are no indices.
-        pixel_size: what the file says of its µm/px.
-        properties: what else it says.
-        unsupported: why tifffile's tiles do not give its colours, where another library's may.
+        alpha: kind of transparency of the pixels; None if they have colours only.
+        colormaps: the palette of each level, or None where pixels are not indices.
+        pixel_size: its µm/px in the file.
+        properties: other metadata.
+        unsupported: reason why tifffile does not decode its colours, if another library may.
 
     Raises:
-        SlideError: the file is damaged, is ambiguous, or no library shows its colours.
+        SlideError: the file is damaged or ambiguous, or no library decodes its colours.
     """
 
     def __init__(self, path: Path, series: int | None = None) -> None:
@@ -45,7 +45,7 @@ class TiffStructure:
         try:
             self.file = tifffile.TiffFile(path)
             first = self.file.pages[0].aspage()
-        except Exception as error:  # tifffile stumbles over damaged tags in many ways
+        except Exception as error:  # tifffile fails on damaged tags in many ways
             raise SlideError(
                 path, f"not a readable TIFF ({error})", "Get an undamaged copy; the file may have been cut short"
             ) from error
@@ -54,12 +54,12 @@ class TiffStructure:
         except SlideError:
             self.file.close()
             raise
-        except Exception as error:  # tifffile hands on whatever a damaged tag claims to be
+        except Exception as error:  # tifffile passes on the content of damaged tags
             self.file.close()
             raise SlideError(path, f"its header contradicts itself ({error})", DAMAGED_HEADER) from error
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self.file.close()
 
     def is_missing(self, level: int, top: int, left: int, height: int, width: int) -> bool:
@@ -91,7 +91,11 @@ class TiffStructure:
         self.properties = _properties(image.base)
 
     def _check_tags(self, page: tifffile.TiffPage) -> None:
-        """Whether what the header says of a pixel agrees with itself."""
+        """Check that the header's statements about a pixel agree.
+
+        Raises:
+            SlideError: they do not.
+        """
         numbers = (page.imagewidth, page.imagelength, page.samplesperpixel, page.rowsperstrip)
         if not all(isinstance(n, int) for n in numbers) or min(numbers[:3]) < 1:
             raise SlideError(self.path, f"its header has an image of {numbers[:3]}", DAMAGED_HEADER)
@@ -107,7 +111,7 @@ class TiffStructure:
             )
 
     def _check_colours(self, page: tifffile.TiffPage) -> None:
-        """Refuse what no library here shows as it is."""
+        """Refuse pixels whose colours no library here decodes unchanged."""
         if page.bitspersample > 16 or page.sampleformat not in (1, None):
             raise SlideError(self.path, f"pixels of {page.dtype}", _CONVERT)
         if page.bitspersample == 16 and page.photometric not in (PHOTOMETRIC.RGB, *_LEFT_TO_OPENSLIDE):
@@ -135,12 +139,12 @@ class TiffStructure:
             )
 
     def _unsupported(self, page: tifffile.TiffPage) -> UnsupportedLayoutError | None:
-        """Return why tifffile's tiles do not give the colours, or None if they do."""
+        """Return the reason why tifffile does not decode the colours, or None if it does."""
         if page.bitspersample != 8:
             return UnsupportedLayoutError(
                 self.path, f"pixels of {page.samplesperpixel} samples of {page.bitspersample} bits", _OTHER_BACKEND
             )
-        # Aperio's YCbCr JPEG 2000 is decoded without turning it into RGB, whatever its photometric tag says.
+        # Aperio's YCbCr JPEG 2000 is decoded without conversion to RGB, whatever its photometric tag says.
         as_stored = page.photometric in _SHOWN_AS_STORED and page.compression != COMPRESSION.APERIO_JP2000_YCBC
         decoded_to_rgb = page.photometric == PHOTOMETRIC.YCBCR and page.compression == COMPRESSION.JPEG
         if not as_stored and not decoded_to_rgb:
@@ -164,7 +168,7 @@ class TiffStructure:
             )
 
     def _check_places(self) -> None:
-        """No two tiles may share bytes, unless they are the same tile."""
+        """Check that no two different tiles share bytes."""
         places = np.concatenate([np.stack([p.dataoffsets, p.databytecounts], axis=1) for p in self.pages])
         places = np.unique(places[(places > 0).all(axis=1)].astype(np.int64), axis=0)
         overlaps = np.nonzero(places[:-1].sum(axis=1) > places[1:, 0])[0]
@@ -183,13 +187,13 @@ def tile_shape(page: tifffile.TiffPage) -> tuple[int, int]:
 
 
 def grid_shape(page: tifffile.TiffPage) -> tuple[int, int]:
-    """Return how many tiles a page has down and across."""
+    """Return the number of tiles of a page, down and across."""
     height, width = tile_shape(page)
     return -(-page.imagelength // height), -(-page.imagewidth // width)
 
 
 def planes_of(page: tifffile.TiffPage) -> int:
-    """Return how many sets of tiles hold a page's samples: 1 where they are interleaved."""
+    """Return the number of sets of tiles that hold a page's samples; 1 if these are interleaved."""
     return page.samplesperpixel if page.planarconfig == PLANARCONFIG.SEPARATE else 1
 
 

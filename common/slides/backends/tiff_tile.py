@@ -1,4 +1,4 @@
-"""Decode one tile of a TIFF page, with every fault named: slides and label images are read alike."""
+"""Decode one tile of a TIFF page of a slide or a label image, and name every fault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TileError(ValueError):
     """A tile that cannot be read.
 
     Attributes:
-        damaged: whether the file is damaged; else its drive could not be read.
+        damaged: True if the file is damaged, False if its drive cannot be read.
     """
 
     def __init__(self, problem: str, damaged: bool = True) -> None:
@@ -24,16 +24,16 @@ class TileError(ValueError):
 
 
 def decode_tile(file: tifffile.TiffFile, page: tifffile.TiffPage, index: int, name: str) -> np.ndarray:
-    """Return a tile's stored values, ``(height, width, samples)``; safe to call from several threads.
+    """Return a tile's stored values, ``(height, width, samples)``. Several threads may call this.
 
     Args:
         file: the open file.
         page: the tile's page.
         index: the tile's number in its page.
-        name: of the page, for an error.
+        name: name of the page, for errors.
 
     Raises:
-        TileError: it is missing, cut short or damaged.
+        TileError: the tile is missing, cut short or damaged.
     """
     offset, count = page.dataoffsets[index], page.databytecounts[index]
     place = f"{name}, tile {index} (byte {offset})"

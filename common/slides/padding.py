@@ -1,4 +1,4 @@
-"""What a read gives outside the slide."""
+"""Pad reads that reach outside the slide."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ from collections.abc import Callable
 
 import numpy as np
 
-CONSTANT = {"white": 255, "black": 0}
-MIRRORED = ("reflect", "symmetric")
-FILLS = (*CONSTANT, *MIRRORED)
+_CONSTANTS = {"white": 255, "black": 0}
+_MIRRORED = ("reflect", "symmetric")
+PAD_MODES = (*_CONSTANTS, *_MIRRORED)
 
 
-def read_with_fill(
+def read_padded(
     read_inside: Callable[[int, int, int, int], np.ndarray],
     shape: tuple[int, int],
     top: int,
     left: int,
     height: int,
     width: int,
-    fill: str,
+    mode: str,
 ) -> np.ndarray:
     """Read a rectangle that may lie partly or wholly outside ``shape``.
 
     Args:
         read_inside: ``(top, left, height, width) -> (height, width, c)`` for rectangles inside.
-        shape: height and width of what there is.
-        fill: ``"white"`` or ``"black"``, or ``"reflect"`` / ``"symmetric"`` (mirrored without / with the border
-            pixel repeated).
+        shape: height and width of the image.
+        top, left, height, width: the rectangle.
+        mode: ``"white"``, ``"black"``, ``"reflect"`` (mirrored without the border pixel) or ``"symmetric"`` (mirrored
+            with it).
     """
     rows, columns = shape
     if top >= 0 and left >= 0 and top + height <= rows and left + width <= columns:
         return read_inside(top, left, height, width)
-    if fill in CONSTANT:
-        return _read_with_constant(read_inside, shape, (top, left, height, width), CONSTANT[fill])
-    row = _mirrored(np.arange(top, top + height), rows, fill)
-    column = _mirrored(np.arange(left, left + width), columns, fill)
+    if mode in _CONSTANTS:
+        return _read_with_constant(read_inside, shape, (top, left, height, width), _CONSTANTS[mode])
+    row = _mirrored(np.arange(top, top + height), rows, mode)
+    column = _mirrored(np.arange(left, left + width), columns, mode)
     first_row, first_column = int(row.min()), int(column.min())
     inside = read_inside(first_row, first_column, int(row.max()) - first_row + 1, int(column.max()) - first_column + 1)
     return inside[(row - first_row)[:, None], (column - first_column)[None, :]]
@@ -56,8 +57,8 @@ def _read_with_constant(
     return result
 
 
-def _mirrored(index: np.ndarray, count: int, fill: str) -> np.ndarray:
-    if fill == "symmetric":
+def _mirrored(index: np.ndarray, count: int, mode: str) -> np.ndarray:
+    if mode == "symmetric":
         wrapped = index % (2 * count)
         return np.minimum(wrapped, 2 * count - 1 - wrapped)
     if count == 1:

@@ -7,7 +7,7 @@ import pytest
 from monai.transforms import Compose, RandFlipd
 from torch.utils.data import DataLoader
 
-from common.data import Draw, LoadMultiMagnificationPatchd, MultiMagnificationPatchDataset, PackedPatches
+from common.data import Draw, LoadMultiMagnificationPatchd, MultiMagnificationPatchDataset, PatchCache
 from common.slides import FieldOfView, SlideError
 from common.transforms import ElasticDeformationd
 
@@ -17,7 +17,7 @@ VIEWS = [FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
 def make(phantom, scheme, folder=None, fill="black"):
     load = LoadMultiMagnificationPatchd("image", VIEWS, target=VIEWS[0], scheme=scheme, fill=fill)
     deform = ElasticDeformationd("image", VIEWS, VIEWS[0], extent=512.0, sigma=4.0)
-    packed = PackedPatches(folder, [load, deform], {"fill": fill}) if folder is not None else None
+    packed = PatchCache(folder, [load, deform], {"fill": fill}) if folder is not None else None
     return MultiMagnificationPatchDataset(
         [{"image": str(phantom.slide), "label": str(phantom.geojson)}],
         scheme,

@@ -1,4 +1,4 @@
-"""Slides shared out among the processes of a training."""
+"""Work over slides, divided among the processes of a training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch import distributed, multiprocessing
 
-from common.data.processes import share_out
+from common.data.distributed import map_distributed
 
 
 def _process(rank: int, folder: str, broken: int) -> None:
@@ -22,7 +22,7 @@ def _process(rank: int, folder: str, broken: int) -> None:
         return item * item
 
     try:
-        said = str(share_out(work, [3, 5, 7, 9, 11], "squaring"))
+        said = str(map_distributed(work, [3, 5, 7, 9, 11], "squaring"))
     except (OSError, ValueError) as error:
         said = f"{type(error).__name__}: {error}"
     (Path(folder) / f"{rank}.txt").write_text(f"{done}\n{said}")
@@ -43,4 +43,4 @@ def test_each_process_does_its_share_and_all_get_all_or_hear_why_not(tmp_path, b
 
 
 def test_alone_a_process_does_it_all():
-    assert share_out(lambda item: -item, [1, 2], "turning") == [-1, -2]
+    assert map_distributed(lambda item: -item, [1, 2], "turning") == [-1, -2]
