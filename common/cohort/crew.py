@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -25,7 +26,16 @@ _GONE = (EOFError, ConnectionError)
 
 
 class WorkerDiedError(Exception):
-    """A worker is gone, and with it what it was doing."""
+    """A worker is gone, and with it what it was doing.
+
+    Args:
+        how: names the worker, and the signal or exit code with which it ended.
+        last_words: the end of its output.
+    """
+
+    def __init__(self, how: str, last_words: str = "") -> None:
+        super().__init__(f"{how}. Its last words: {last_words}" if last_words else how)
+        self.how = how
 
 
 class Member(Protocol):
@@ -83,13 +93,15 @@ class LocalMember:
     def __init__(self, name: str, make: Callable[[], Any], lanes: int) -> None:
         self.name, self._make = name, make
         self._calls = ThreadPoolExecutor(lanes + 1)
+        # Of two threads that wait for a process at once, one would not learn its exit code.
+        self._waits = threading.Lock()
         self._server: Any = None
         self._worker: Any = None
         self._log = tempfile.NamedTemporaryFile(prefix="multimag-worker-", suffix=".log")  # noqa: SIM115
 
     def submit(self, method: str, *arguments: Any) -> Future[Any]:
         """See :class:`Member`."""
-        return self._calls.submit(self._call, self._worker, method, arguments)
+        return self._calls.submit(self._call, self._worker, self._process(), method, arguments)
 
     def revive(self) -> Future[Any]:
         """See :class:`Member`."""
@@ -112,11 +124,13 @@ class LocalMember:
             server.start(initializer=_begin, initargs=(self._log.name,))
             self._worker = server.made(self._make)
         except (*_GONE, OSError) as error:
-            raise self._died() from error
+            raise self._died(self._process()) from error
+
+    def _process(self) -> Any:
+        return getattr(self._server, "_process", None)
 
     def _stop(self) -> None:
-        server, self._server = self._server, None
-        process = getattr(server, "_process", None)
+        process, server, self._server = self._process(), self._server, None
         if process is None:
             return
         if not hasattr(server, "shutdown"):  # It has not answered yet, and may never.
@@ -128,15 +142,29 @@ class LocalMember:
         server.shutdown()
         late.cancel()
 
-    def _call(self, worker: Any, method: str, arguments: tuple[Any, ...]) -> Any:
+    def _call(self, worker: Any, process: Any, method: str, arguments: tuple[Any, ...]) -> Any:
         try:
             return getattr(worker, method)(*arguments)
         except _GONE as error:
-            raise self._died() from error
+            raise self._died(process) from error
 
-    def _died(self) -> WorkerDiedError:
+    def _died(self, process: Any) -> WorkerDiedError:
+        exit_code = None
+        if process is not None:
+            with self._waits:
+                process.join(_GRACE)
+                exit_code = process.exitcode
+        words = ""
         with contextlib.suppress(OSError):
             words = redacted(Path(self._log.name).read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:].strip())
-            if words:
-                return WorkerDiedError(f"{self.name} ended. Its last words: {words}")
-        return WorkerDiedError(f"{self.name} ended without a word, as when memory runs out")
+        return WorkerDiedError(f"{self.name} {_how_it_ended(exit_code)}", words)
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "ended"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    names = {number.value: f" ({number.name})" for number in signal.Signals}
+    cause = ", as when memory runs out" if names.get(-exit_code) == " (SIGKILL)" else ""
+    return f"ended with signal {-exit_code}{names.get(-exit_code, '')}{cause}"

@@ -32,7 +32,9 @@ class Task:
         size: its bytes, or the part's share of them: how long it is likely to take.
         part: which, from 0 on, of how many.
         parts: names of its parts, when they are to be put together, and the seconds that each took.
+        tries: how often a worker was given it.
         failures: how often it went wrong.
+        deaths: how often its worker died.
         alone: whether nothing else may run on its worker, so that it is known what kills it.
         failed_on: the worker where it went wrong last.
     """
@@ -41,9 +43,17 @@ class Task:
     size: float
     part: tuple[int, int] | None = None
     parts: tuple[tuple[str, float], ...] = ()
+    tries: int = 0
     failures: int = 0
+    deaths: int = 0
     alone: bool = False
     failed_on: Member | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name in messages."""
+        part = "" if self.part is None else f" (part {self.part[0] + 1} of {self.part[1]})"
+        return f"{self.slide.name}{part}"
 
 
 @dataclass(eq=False)
@@ -176,6 +186,7 @@ class Dispatcher:
         return next((task for task in self._waiting if only or task.failed_on is not post.member), None)
 
     def _begin(self, post: _Post, task: Task) -> None:
+        task.tries += 1
         if task.part is not None:
             future = post.member.submit("predict_part", task.slide, task.part)
         else:
@@ -206,7 +217,6 @@ class Dispatcher:
         if ailing and task.failures < self._retries:
             self._again(task)
         else:
-            task.failures += "failed" in result
             self._waiting.extendleft(self._finished(task, result))
         if post.failures >= _ILL and not post.doing:
             logger.warning("%s is restarted: %s", post.member.name, result["failed"])
@@ -216,19 +226,18 @@ class Dispatcher:
         """A worker died: what it was doing is done again, by whoever is there."""
         tasks = list(post.doing.values())
         post.doing.clear()
+        logger.warning("%s while it had %s", error.how, ", ".join(task.label for task in tasks))
         blamed = len(tasks) == 1
         for task in tasks:
             task.alone = True
+            task.deaths += 1
             if not blamed:
                 self._waiting.appendleft(task)
-            elif task.failures < self._retries:
+            elif task.tries <= self._retries:
                 self._again(task)
             else:
-                task.failures += 1
-                more = self._finished(
-                    task, {"failed": f"{task.failures} workers ended with it. {error}", "passes": True}
-                )
-                self._waiting.extendleft(more)
+                reason = f"its worker ended in {task.deaths} of {task.tries} tries. The last time, {error}"
+                self._waiting.extendleft(self._finished(task, {"failed": reason, "passes": True}))
         self._replace(post)
 
     def _replace(self, post: _Post) -> None:

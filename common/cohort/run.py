@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -159,6 +160,8 @@ class _Cohort:
         self._common: dict[str, Any] | None = None
         self._left_out: dict[str, str] = {}
         self._parts: dict[str, list[tuple[str, float] | None]] = {}
+        # The most retries that a part of a slide needed.
+        self._part_retries: Counter[str] = Counter()
         remote = is_url(store.location) or any(is_url(slide.location) for slide in slides)
         self._dispatcher = Dispatcher(
             members,
@@ -267,18 +270,20 @@ class _Cohort:
 
     def _finished(self, task: Task, result: Mapping[str, Any]) -> list[Task]:
         name = task.slide.name
+        tries = task.tries + (self._part_retries[name] if task.part is None else 0)
         if "failed" in result:
             # Of a slide in parts, the first to fail says why.
             if task.part is None or self._parts.pop(name, None) is not None:
-                self._account.failed(name, result["failed"], task.failures)
+                self._account.failed(name, result["failed"], tries)
         elif task.part is not None:
             parts = self._parts.get(name)
             if parts is not None:
                 parts[task.part[0]] = (result["part"], result["seconds"])
+                self._part_retries[name] = max(self._part_retries[name], task.tries - 1)
                 if all(parts):
                     return [Task(task.slide, task.size, parts=tuple(part for part in parts if part))]
         else:
-            self._account.segmented(name, result["record"], task.failures + 1)
+            self._account.segmented(name, result["record"], tries)
         return []
 
     def _show(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -15,6 +16,8 @@ import pytest
 
 from common.cohort import crew, worker
 from common.cohort.crew import LocalMember, WorkerDiedError
+from common.cohort.dispatch import Dispatcher, Task
+from common.cohort.manifest import CohortSlide
 from common.cohort.ray_crew import RayMember
 from common.inference.folder import FolderInUseError
 
@@ -44,6 +47,42 @@ def test_a_worker_that_hangs_is_made_to_end(monkeypatch, moment):
     if moment == "starting":
         with pytest.raises(WorkerDiedError, match="w0 ended"):
             coming.result(60)
+
+
+class Deadly(Idle):
+    """Ends its process as the slide's name says: with a signal (below 0), or an exit code."""
+
+    def segment(self, slide: CohortSlide, parts: Any = ()) -> dict[str, Any]:
+        number = int(slide.name)
+        if number < 0:
+            os.kill(os.getpid(), -number)
+        os._exit(number)
+
+
+@pytest.mark.all
+@pytest.mark.parametrize(
+    ("name", "how"), [("-9", r"signal 9 \(SIGKILL\), as when memory runs out"), ("3", "exit code 3")]
+)
+def test_a_slide_that_kills_its_process_is_given_up_with_the_reason_and_a_line_a_try(caplog, name, how):
+    member, ended = LocalMember("w0", Deadly, 1), []
+    try:
+        dispatcher = Dispatcher(
+            [member],
+            ("describe", ()),
+            lambda member, answer: None,
+            lambda task, result: ended.append((task.tries, result["failed"])) or [],
+            retries=1,
+            pause=0.01,
+        )
+        dispatcher.run([Task(CohortSlide(name, name, {}), 1.0)])
+    finally:
+        member.leave()
+    ((tries, reason),) = ended
+    assert tries == 2
+    assert re.fullmatch(f"its worker ended in 2 of 2 tries. The last time, w0 ended with {how}", reason)
+    lines = [message for message in caplog.messages if "while it had" in message]
+    assert len(lines) == 2
+    assert all(re.fullmatch(f"w0 ended with {how} while it had {name}", line) for line in lines)
 
 
 class Gone(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from concurrent.futures import Future, wait
@@ -92,7 +93,7 @@ def run(names: list[str], workers: list[Worker], lanes: int = 1, **options: Any)
 
     def finished(task: Task, result: dict) -> list[Task]:
         assert task.slide.name not in ended
-        ended[task.slide.name] = (result, task.failures)
+        ended[task.slide.name] = (result, task.tries)
         return []
 
     options = {"accept": lambda member, answer: None, "pause": 0.01, **options}
@@ -142,7 +143,7 @@ def test_what_passes_is_tried_again_and_what_does_not_is_not():
     ended = run(["flaky-1", "broken-2", "down-3", "ok-4"], workers, retries=3)
     tries = Counter(name for _, name, _ in log)
     assert tries == {"flaky-1": 3, "broken-2": 1, "down-3": 4, "ok-4": 1}
-    assert ended["flaky-1"] == ({"record": {}}, 2)
+    assert ended["flaky-1"] == ({"record": {}}, 3)
     assert ended["broken-2"] == ({"failed": "no slide", "passes": False}, 1)
     assert ended["down-3"] == ({"failed": "server ill", "passes": True}, 4)
 
@@ -152,13 +153,23 @@ def test_a_slide_that_kills_workers_is_given_up_and_its_neighbours_are_not_blame
     names = ["deadly-50", *(f"ok-{number}" for number in range(20))]
     ended = run(names, workers, lanes=3, retries=2)
     assert set(ended) == set(names)
-    assert "3 workers ended with it" in ended["deadly-50"][0]["failed"]
-    assert all(
-        result == {"record": {}} and failures == 0 for name, (result, failures) in ended.items() if name[0] == "o"
-    )
+    reason = r"its worker ended in 3 of 3 tries. The last time, w. died"
+    assert re.fullmatch(reason, ended["deadly-50"][0]["failed"])
+    assert all(result == {"record": {}} for name, (result, _) in ended.items() if name[0] == "o")
     # But for the first time, it was alone.
     alone = [position for position, (_, name, _) in enumerate(log) if name == "deadly-50"]
     assert all(log[position][2] == 0 for position in alone)
+
+
+def test_every_try_that_a_worker_died_with_is_counted_and_logged_once(caplog):
+    workers, log = crew(2)
+    names = ["deadly-50", *(f"ok-{number}" for number in range(20))]
+    ended = run(names, workers, lanes=3, retries=2)
+    assert {name: tries for name, (_, tries) in ended.items()} == Counter(name for _, name, _ in log)
+    assert ended["deadly-50"][1] == 3
+    lines = [message for message in caplog.messages if " while it had " in message]
+    assert [line.partition(" while it had ")[2].split(", ")[0] for line in lines] == ["deadly-50"] * 3
+    assert all(re.match(r"w. died while it had ", line) for line in lines)
 
 
 def test_the_work_of_a_worker_that_is_gone_for_good_is_done_by_others():
@@ -202,7 +213,7 @@ def test_a_worker_that_is_ill_spoils_no_slide(incurable):
     names = [f"ok-{number}" for number in range(40)]
     workers[0].ill, workers[0].incurable = True, incurable
     ended = run(names, workers)
-    assert all(result == {"record": {}} and failures <= 2 for result, failures in ended.values())
+    assert all(result == {"record": {}} and tries <= 3 for result, tries in ended.values())
     assert workers[0].lives > 2 if incurable else workers[0].lives == 2
     assert [worker.lives for worker in workers[1:]] == [1, 1, 1]
     # What failed was tried by another next.

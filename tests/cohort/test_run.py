@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -107,23 +108,29 @@ def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, t
 
 
 @pytest.mark.all
-def test_a_killed_worker_is_replaced_and_its_slide_comes_out_the_same(slides, at_once, tmp_path):
-    out = tmp_path / "out"
-    pattern = slides / "s?.tif"
-    process = subprocess.Popen(command(pattern, out, tmp_path / "cache"), stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(("protocol", "tries"), [("", ["1", "1", "2"]), ("local://", ["1", "2", "2"])])
+def test_a_killed_worker_is_replaced_and_its_slide_comes_out_the_same(slides, at_once, tmp_path, protocol, tries):
+    """In a store, it had fetched the next slide, too."""
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    process = subprocess.Popen(command(slides / "s?.tif", f"{protocol}{out}", cache), stderr=subprocess.PIPE, text=True)
+    working = cache / "outputs" if protocol else tmp_path
     deadline = time.monotonic() + 600
-    while not list(out.glob("s?/.unfinished/blocks.txt")):
+    while not (begun := list(working.glob("*/s?/.unfinished/blocks.txt"))):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
     workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     assert len(workers) == 1
     workers[0].kill()
+    killed = begun[0].parents[1].name
     _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     for name in ("s0", "s1", "s2"):
         assert contents(out / name) == contents(at_once / name)
-    assert sorted(row["tries"] for row in rows(out).values()) == ["1", "1", "2"]
+    assert sorted(row["tries"] for row in rows(out).values()) == tries
+    assert rows(out)[killed]["tries"] == "2"
+    (line,) = [line for line in said.splitlines() if "worker 0 ended" in line]
+    assert re.search(rf"worker 0 ended with signal 9 \(SIGKILL\), as when memory runs out while it had .*{killed}", line)
 
 
 @pytest.mark.all
