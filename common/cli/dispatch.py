@@ -28,7 +28,11 @@ _FLAG = re.compile(r"^--?([a-zA-Z][\w#:-]*)(=.*)?$", re.DOTALL)
 # Commands that load neither PyTorch nor MONAI.
 _LIGHT = ("bundles",)
 # Options by their earlier names.
-_RENAMED = {"out": "output"}
+_RENAMED = {
+    "out": "output",
+    "dispatched": "max_slides_per_second",
+    "seconds_per_slide": "overhead_seconds",
+}
 
 
 def run(commands: Commands, words: Sequence[str] | None = None) -> None:

@@ -26,7 +26,7 @@ _OUTPUTS = ["prediction.tif", "prediction.geojson", "summary.json"]
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory) -> Path:
-    """Three slides, a damaged one, and a table that names one more, which is not there."""
+    """Three slides, a damaged one, and a table that also names a missing one."""
     folder = tmp_path_factory.mktemp("slides")
     for number in range(3):
         write_phantom(folder, f"s{number}", 60 + number, (1024, 1024), mpp=1.0)
@@ -38,7 +38,7 @@ def slides(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def at_once(slides, tmp_path_factory) -> Path:
-    """The same slides by inference.yaml, in this process."""
+    """The same slides segmented by inference.yaml, in this process."""
     folder = tmp_path_factory.mktemp("at_once")
     names = [str(slides / f"s{number}.tif") for number in range(3)]
     run_bundle(DMMN, folder, "inference.yaml", "demo.yaml", slides=names, outputs=_OUTPUTS)
@@ -61,11 +61,21 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
 
 
 def other_settings(kept: Path, name: str, changes: dict[str, Any]) -> None:
-    """As if a slide's outputs had been made with other settings."""
+    """Change a slide's record as if its outputs had been made with other settings."""
     (path,) = (kept / "settings").glob("*.json")
     (kept / "settings" / "other.json").write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     record = json.loads((kept / "slides" / f"{name}.json").read_text())
     (kept / "slides" / f"{name}.json").write_text(json.dumps({**record, "settings": "other"}))
+
+
+def as_the_previous_version_wrote_it(path: Path) -> dict[str, Any]:
+    """Rewrite a record with the former names of the stages."""
+    record = json.loads(path.read_text())
+    seconds = record["seconds"]
+    seconds["staging"], seconds["handing over"] = seconds.pop("download"), 7.5
+    assert seconds.pop("upload") >= 0
+    path.write_text(json.dumps(record))
+    return record
 
 
 def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, tmp_path):
@@ -87,7 +97,7 @@ def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, t
     assert not (out / "damaged" / "prediction.tif").exists()
     for name in ("s0", "s1", "s2"):
         assert contents(out / name) == contents(at_once / name)
-    # Every file that was made is in the manifest, and none that was not.
+    # The checksums name every file that was made, and no other.
     sums = dict(reversed(line.split("  ")) for line in (out / "manifest.sha256").read_text().splitlines())
     assert sums == {
         f"{name}/{file}": hashlib.sha256((out / name / file).read_bytes()).hexdigest()
@@ -95,12 +105,15 @@ def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, t
         for file in _OUTPUTS
     }
 
-    # Of what is finished nothing is done again but what is lost, and results of other settings are not passed off.
+    # Only lost outputs are made again, and results of other settings do not pass for those asked for.
+    earlier = as_the_previous_version_wrote_it(out / ".cohort" / "slides" / "s0.json")
     written = {path: path.stat().st_mtime_ns for path in out.glob("s?/*")}
     (out / "s1" / "prediction.geojson").unlink()
     other_settings(out / ".cohort", "s2", {"context": "shared"})
     result = run(slides / "cohort.csv", out, tmp_path / "cache")
     assert "1 segmented, 1 segmented before, 3 failed" in result.stdout
+    assert rows(out)["s0"]["finished"] == earlier["finished"]
+    assert rows(out)["s0"]["upload"] == "7.5"
     assert contents(out / "s1") == contents(at_once / "s1")
     again = {path: path.stat().st_mtime_ns for path in out.glob("s?/*")}
     assert {path.parent.name for path in written if written[path] != again[path]} == {"s1"}
@@ -110,7 +123,7 @@ def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, t
 @pytest.mark.all
 @pytest.mark.parametrize(("protocol", "tries"), [("", ["1", "1", "2"]), ("local://", ["1", "2", "2"])])
 def test_a_killed_worker_is_replaced_and_its_slide_comes_out_the_same(slides, at_once, tmp_path, protocol, tries):
-    """In a store, it had fetched the next slide, too."""
+    """With a store it had downloaded the next slide, too."""
     out, cache = tmp_path / "out", tmp_path / "cache"
     process = subprocess.Popen(command(slides / "s?.tif", f"{protocol}{out}", cache), stderr=subprocess.PIPE, text=True)
     working = cache / "outputs" if protocol else tmp_path
@@ -130,7 +143,9 @@ def test_a_killed_worker_is_replaced_and_its_slide_comes_out_the_same(slides, at
     assert sorted(row["tries"] for row in rows(out).values()) == tries
     assert rows(out)[killed]["tries"] == "2"
     (line,) = [line for line in said.splitlines() if "worker 0 ended" in line]
-    assert re.search(rf"worker 0 ended with signal 9 \(SIGKILL\), as when memory runs out while it had .*{killed}", line)
+    assert re.search(
+        rf"worker 0 ended with signal 9 \(SIGKILL\), as when memory runs out while it had .*{killed}", line
+    )
 
 
 @pytest.mark.all

@@ -9,7 +9,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from common.cohort.staging import look_up
+from common.cohort.download import stat_slide
 from common.data import build_patch_index
 from common.outputs.dicom import _uid
 from common.slides import FieldOfView, PatchReader, SlideError, open_slide, pixels_key, slide_state
@@ -58,7 +58,7 @@ def test_every_key_of_a_slide_changes_with_any_of_its_files(slide):
         with open_slide(main) as opened:
             return [
                 pixels_key(entry),
-                look_up(str(main)).identity,
+                stat_slide(str(main)).identity,
                 _slide_record(entry),
                 _of_slide(opened, entry)["slide"],
                 _uid(opened),

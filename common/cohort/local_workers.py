@@ -1,4 +1,4 @@
-"""Workers on this machine, each a process of its own."""
+"""Workers on this machine, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from multiprocessing.managers import BaseManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from .locations import redacted
+from .locations import redact
 
+# Characters of a dead worker's output that its error quotes.
 _LAST_WORDS = 2000
 # Seconds that a worker has to end by itself.
-_GRACE = 5.0
-# What calling a process that ended raises.
-_GONE = (EOFError, ConnectionError)
+_GRACE_SECONDS = 5.0
+# Errors of a call whose process has ended.
+_CONNECTION_LOST = (EOFError, ConnectionError)
 
 
 class WorkerDiedError(Exception):
-    """A worker is gone, and with it what it was doing.
+    """A worker ended before it answered.
 
     Args:
-        how: names the worker, and the signal or exit code with which it ended.
-        last_words: the end of its output.
+        how: name of the worker, and the signal or exit code with which it ended.
+        last_words: end of its output.
     """
 
     def __init__(self, how: str, last_words: str = "") -> None:
@@ -38,34 +39,34 @@ class WorkerDiedError(Exception):
         self.how = how
 
 
-class Member(Protocol):
-    """A worker, wherever it is."""
+class WorkerHandle(Protocol):
+    """A worker in this or another process, or on another machine."""
 
     name: str
 
     def submit(self, method: str, *arguments: Any) -> Future[Any]:
-        """Call a method of the worker; the future raises :class:`WorkerDiedError` if it is gone before it answers."""
+        """Call a method of the worker. The future raises :class:`WorkerDiedError` if the worker ends before."""
 
-    def revive(self) -> Future[Any]:
-        """Start the worker, or restart it if it died. The future is done once the worker is ready."""
+    def restart(self) -> Future[Any]:
+        """Start the worker, ending it first if it runs. The future is done once the worker is ready."""
 
-    def leave(self) -> None:
+    def shutdown(self) -> None:
         """End the worker."""
 
 
 class _Server(BaseManager):
-    """Holds a worker in a process of its own; calls from several threads reach it at once."""
+    """A process that holds a worker and takes calls from several threads at once."""
 
 
-def _made(make: Callable[[], Any]) -> Any:
+def _create(make: Callable[[], Any]) -> Any:
     return make()
 
 
-_Server.register("made", callable=_made, exposed=["describe", "segment", "predict_part"])
+_Server.register("create", callable=_create, exposed=["describe", "segment", "predict_part"])
 
 
-def _begin(log: str) -> None:
-    """In the new process: its output goes to a file, and it ends when its parent does."""
+def _set_up_process(log: str) -> None:
+    """Redirect the new process's output to a file, and end the process with its parent."""
     # Before tqdm is imported. A bar for every slide would fill the file.
     os.environ["TQDM_DISABLE"] = "1"
     with Path(log).open("ab") as file:
@@ -81,18 +82,19 @@ def _begin(log: str) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class LocalMember:
-    """A worker in a process of its own: what kills it does not kill the cohort.
+class LocalWorker:
+    """A worker in a process of its own, so that whatever kills it does not end the cohort.
 
     Args:
-        name: what it is called.
-        make: makes the worker there; must pickle.
-        lanes: how many of its methods run at once.
+        name: name in messages.
+        make: function that creates the worker in its process; it must be picklable.
+        max_concurrency: most tasks at the same time.
     """
 
-    def __init__(self, name: str, make: Callable[[], Any], lanes: int) -> None:
+    def __init__(self, name: str, make: Callable[[], Any], max_concurrency: int) -> None:
         self.name, self._make = name, make
-        self._calls = ThreadPoolExecutor(lanes + 1)
+        # One more, for the start.
+        self._calls = ThreadPoolExecutor(max_concurrency + 1)
         # Of two threads that wait for a process at once, one would not learn its exit code.
         self._waits = threading.Lock()
         self._server: Any = None
@@ -100,30 +102,30 @@ class LocalMember:
         self._log = tempfile.NamedTemporaryFile(prefix="multimag-worker-", suffix=".log")  # noqa: SIM115
 
     def submit(self, method: str, *arguments: Any) -> Future[Any]:
-        """See :class:`Member`."""
+        """See :class:`WorkerHandle`."""
         return self._calls.submit(self._call, self._worker, self._process(), method, arguments)
 
-    def revive(self) -> Future[Any]:
-        """See :class:`Member`."""
+    def restart(self) -> Future[Any]:
+        """See :class:`WorkerHandle`."""
         return self._calls.submit(self._start)
 
-    def leave(self) -> None:
-        """See :class:`Member`."""
+    def shutdown(self) -> None:
+        """See :class:`WorkerHandle`."""
         self._stop()
         self._calls.shutdown(wait=False, cancel_futures=True)
         self._log.close()
 
     def _start(self) -> None:
         self._stop()
-        # Last words are of the last life.
+        # The log is that of the new process only.
         self._log.truncate(0)
         server: Any = _Server(ctx=multiprocessing.get_context("spawn"))
-        # Already now: one that hangs while it starts must be made to end, too.
+        # Before it starts: a process that hangs while it starts must be ended, too.
         self._server = server
         try:
-            server.start(initializer=_begin, initargs=(self._log.name,))
-            self._worker = server.made(self._make)
-        except (*_GONE, OSError) as error:
+            server.start(initializer=_set_up_process, initargs=(self._log.name,))
+            self._worker = server.create(self._make)
+        except (*_CONNECTION_LOST, OSError) as error:
             raise self._died(self._process()) from error
 
     def _process(self) -> Any:
@@ -136,27 +138,27 @@ class LocalMember:
         if not hasattr(server, "shutdown"):  # It has not answered yet, and may never.
             process.kill()
             return
-        # Asked first; then, it may be in the middle of a slide, made to. The next run goes on with that.
-        late = threading.Timer(_GRACE, process.kill)
-        late.start()
+        # A worker that does not end when asked, as in the middle of a slide, is killed. The next run resumes the slide.
+        timer = threading.Timer(_GRACE_SECONDS, process.kill)
+        timer.start()
         server.shutdown()
-        late.cancel()
+        timer.cancel()
 
     def _call(self, worker: Any, process: Any, method: str, arguments: tuple[Any, ...]) -> Any:
         try:
             return getattr(worker, method)(*arguments)
-        except _GONE as error:
+        except _CONNECTION_LOST as error:
             raise self._died(process) from error
 
     def _died(self, process: Any) -> WorkerDiedError:
         exit_code = None
         if process is not None:
             with self._waits:
-                process.join(_GRACE)
+                process.join(_GRACE_SECONDS)
                 exit_code = process.exitcode
         words = ""
         with contextlib.suppress(OSError):
-            words = redacted(Path(self._log.name).read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:].strip())
+            words = redact(Path(self._log.name).read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:].strip())
         return WorkerDiedError(f"{self.name} {_how_it_ended(exit_code)}", words)
 
 
