@@ -21,8 +21,6 @@ from .store import OutputStore
 
 TABLE, CHECKSUMS, SUMMARY = "cohort.csv", "manifest.sha256", "cohort.json"
 SEGMENTED, SEGMENTED_BEFORE, FAILED, NOT_REACHED = "segmented", "segmented before", "failed", "not reached"
-# Stages whose seconds a record holds, with their names in records of the previous version.
-_STAGES = {"download": "staging", "segmenting": "segmenting", "upload": "handing over"}
 
 
 @dataclass
@@ -78,7 +76,9 @@ class CohortReport:
     def _add_record(self, name: str, record: Mapping[str, Any]) -> ReportRow:
         row, seconds = self.rows[name], record["seconds"]
         row.predicted_mm2, row.worker, row.finished = record["predicted_mm2"], record["worker"], record["finished"]
-        row.download, row.segmenting, row.upload = (seconds.get(now, seconds.get(old)) for now, old in _STAGES.items())
+        # "staging" in records of the previous version.
+        row.download = seconds.get("download", seconds.get("staging"))
+        row.segmenting, row.upload = seconds.get("segmenting"), seconds.get("upload")
         row.bytes = record["slide"]["bytes"]
         row.output_bytes = sum(file["bytes"] for file in record["files"].values())
         self._files[name] = record["files"]

@@ -30,8 +30,8 @@ def record(**seconds: float) -> dict[str, Any]:
     "seconds",
     [
         {"download": 1.0, "segmenting": 2.0, "upload": 3.0},
-        # The names in records of the previous version.
-        {"staging": 1.0, "segmenting": 2.0, "handing over": 3.0},
+        # The name in records of the previous version.
+        {"staging": 1.0, "segmenting": 2.0, "upload": 3.0},
     ],
     ids=["now", "before"],
 )

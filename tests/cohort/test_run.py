@@ -69,11 +69,10 @@ def other_settings(kept: Path, name: str, changes: dict[str, Any]) -> None:
 
 
 def as_the_previous_version_wrote_it(path: Path) -> dict[str, Any]:
-    """Rewrite a record with the former names of the stages."""
+    """Rewrite a record with the former name of the download."""
     record = json.loads(path.read_text())
-    seconds = record["seconds"]
-    seconds["staging"], seconds["handing over"] = seconds.pop("download"), 7.5
-    assert seconds.pop("upload") >= 0
+    assert record["seconds"].pop("download") >= 0
+    record["seconds"]["staging"] = 7.5
     path.write_text(json.dumps(record))
     return record
 
@@ -113,7 +112,7 @@ def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, t
     result = run(slides / "cohort.csv", out, tmp_path / "cache")
     assert "1 segmented, 1 segmented before, 3 failed" in result.stdout
     assert rows(out)["s0"]["finished"] == earlier["finished"]
-    assert rows(out)["s0"]["upload"] == "7.5"
+    assert rows(out)["s0"]["download"] == "7.5"
     assert contents(out / "s1") == contents(at_once / "s1")
     again = {path: path.stat().st_mtime_ns for path in out.glob("s?/*")}
     assert {path.parent.name for path in written if written[path] != again[path]} == {"s1"}
