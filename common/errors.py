@@ -1,4 +1,8 @@
-"""Errors about files that cannot be read or written."""
+"""Errors about files that cannot be read or written.
+
+Classes with ``retryable = False`` say that another try fails in the same way. It is an attribute, since an exported
+bundle brings its own copies of the classes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from pathlib import Path
 
 class OutputError(ValueError):
     """A requested output cannot be made; the message has the reason and the remedy."""
+
+    retryable = False
 
 
 class UnreadableFileError(Exception):
@@ -17,6 +23,8 @@ class UnreadableFileError(Exception):
         problem: the problem, and its place in the file.
         remedy: the user's remedy.
     """
+
+    retryable = False
 
     def __init__(self, path: str | Path, problem: str, remedy: str) -> None:
         super().__init__(f"{path}: {problem}. {remedy}")

@@ -11,6 +11,8 @@ from typing import Any
 class SettingsError(ValueError):
     """A folder holds results of other settings than the requested ones."""
 
+    retryable = False
+
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise :class:`SettingsError`, naming each difference, if two runs' settings differ."""

@@ -1,4 +1,4 @@
-"""Many slides on many machines."""
+"""Commands for many slides on many machines."""
 
 from __future__ import annotations
 
@@ -26,39 +26,41 @@ def cohort(
     split_mb: float = 200.0,
     **settings: Any,
 ) -> None:
-    """Segment many slides, on this machine or a Ray cluster. Leaves with a non-zero exit code if any failed.
+    """Segment many slides, on this machine or a Ray cluster. The exit code is not 0 if any slide failed.
 
     Args:
-        bundle: its name (dmmn, mrn, ...) or folder, at the same place on all machines.
+        bundle: name (dmmn, mrn, ...) or folder of the bundle, at the same path on all machines.
         slides: datalist, table (CSV with a column image), list of slides (.txt), slide or glob; path or URL (s3://,
             gs://, https://).
         output: folder that all machines share, or a URL.
         config: overlays on the bundle's inference.yaml, separated by commas: names in its configs, such as
             demo.yaml, or paths.
-        section: of a datalist.
+        section: section of a datalist.
         name_by: column that names the output folders; the file's name by default.
-        mpp: micrometres per pixel of slides whose entry says none, in place of what the file says.
-        series: which image of a file of several, of slides whose entry does not say, from 0.
-        ray: address of a Ray cluster; auto finds the one that this machine is of.
-        workers: how many; by default one per GPU, or one per machine without.
-        cpus: processors of each.
-        gpus: of each, 0 or 1; by default 1 where there are any.
-        cache: local folder for slides and outputs on their way.
-        cache_gb: gigabytes of slides in it at most.
-        retries: how often a slide is tried again after what may pass.
-        split_mb: slides of less than so many megabytes are never split among workers.
+        mpp: micrometres per pixel of slides whose entry has none; overrides the file's own value.
+        series: number of the image in a file of several, from 0, for slides whose entry has none.
+        ray: address of a Ray cluster; auto finds the cluster that this machine belongs to.
+        workers: number of workers; by default one per GPU, or one per machine without GPUs.
+        cpus: processors of each worker.
+        gpus: GPUs of each worker, 0 or 1; by default 1 where there are any.
+        cache: local folder for downloaded slides and for outputs before their upload.
+        cache_gb: most gigabytes of slides in the cache.
+        retries: how often a slide is retried after a failure that may be temporary.
+        split_mb: megabytes below which a slide is never split among workers.
         settings: keys of the configs, as --tissue True.
     """
     from ..bundle.keys import known_settings
     from ..bundle.run import say_loading
 
     configs = ("inference.yaml", *listed(config))
-    known = known_settings(bundle, configs, settings, ("bundle", "slides", "output", "config", "workers", "cache"))
+    overrides = known_settings(bundle, configs, settings, ("bundle", "slides", "output", "config", "workers", "cache"))
     say_loading()
     from ..cohort.run import CohortOptions, segment_cohort
 
-    figures = (mpp, ray, workers, cpus, gpus, cache, cache_gb, retries, split_mb, series)
-    segment_cohort(bundle, slides, output, CohortOptions(configs, known, section, name_by, *figures))
+    options = CohortOptions(
+        configs, overrides, section, name_by, mpp, ray, workers, cpus, gpus, cache, cache_gb, retries, split_mb, series
+    )
+    segment_cohort(bundle, slides, output, options)
 
 
 def cohort_estimate(
@@ -68,29 +70,30 @@ def cohort_estimate(
     mm2: float | None = None,
     slide_gb: float | None = None,
     output_gb: float | None = None,
-    seconds_per_slide: float | None = None,
+    overhead_seconds: float | None = None,
     gbit: float = 10.0,
     worker_gbit: float = 10.0,
-    dispatched: float = 50.0,
+    max_slides_per_second: float = 50.0,
     workers: int | tuple[int, ...] = (1, 4, 16, 64, 256, 1024),
 ) -> None:
-    """Say how long a large cohort will take, from what a small one took or from figures of your own.
+    """Estimate how long a large cohort takes, from a small one or from costs that you give.
 
     Args:
-        slides: how many.
-        measured: output of a finished cohort (path or URL), which the figures below are read off where not given.
-        seconds_per_mm2: of one worker, for a mm² that is predicted.
-        mm2: predicted of a slide.
+        slides: number of slides.
+        measured: output of a finished cohort (path or URL), from which costs that are not given are measured.
+        seconds_per_mm2: seconds of one worker per predicted mm².
+        mm2: predicted area of a slide.
         slide_gb: gigabytes of a slide.
-        output_gb: gigabytes of its outputs.
-        seconds_per_slide: seconds of one worker for each slide, besides those for its area.
+        output_gb: gigabytes of a slide's outputs.
+        overhead_seconds: seconds of one worker per slide, besides those for its area.
         gbit: Gbit/s between the store and all workers.
         worker_gbit: Gbit/s of one worker.
-        dispatched: slides per second that the driver gives out at most.
-        workers: several with commas.
+        max_slides_per_second: most slides per second that the driver assigns.
+        workers: number of workers; several separated by commas.
     """
-    from ..cohort.estimate import costs_of, given_costs, shown_estimate
+    from ..cohort.estimate import costs_from_options, format_estimate, resolve_costs
 
-    costs = costs_of(measured, given_costs(seconds_per_mm2, mm2, slide_gb, output_gb, seconds_per_slide))
+    given = costs_from_options(seconds_per_mm2, mm2, slide_gb, output_gb, overhead_seconds)
+    costs = resolve_costs(measured, given)
     counts = (workers,) if isinstance(workers, int) else workers
-    print(shown_estimate(costs, slides, gbit, worker_gbit, dispatched, counts))
+    print(format_estimate(costs, slides, gbit, worker_gbit, max_slides_per_second, counts))

@@ -26,7 +26,14 @@ Commands = Mapping[str, Mapping[str, str]]
 # The same as fire's: a negative number is a value.
 _FLAG = re.compile(r"^--?([a-zA-Z][\w#:-]*)(=.*)?$", re.DOTALL)
 # Earlier names of options.
-_RENAMED = {"out": "output", "box": "nms_box", "smallest": "itc_diameter", "grown": "merge_distance"}
+_RENAMED = {
+    "out": "output",
+    "box": "nms_box",
+    "smallest": "itc_diameter",
+    "grown": "merge_distance",
+    "dispatched": "max_slides_per_second",
+    "seconds_per_slide": "overhead_seconds",
+}
 
 
 def run(commands: Commands, words: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""DICOM slides by URL: which files of a store's folder are of one slide."""
+"""DICOM slides by URL: the files in a store's folder that belong to one slide."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from importlib.util import find_spec
 from pathlib import PurePosixPath
 
 from ..data.dicom_series import series_uid
-from .locations import filesystem, folder_of, lists_files, name_of, shown
-from .patience import patiently
+from .locations import filesystem, folder_of, is_listable, name_of, redact_url
+from .retry import retry
 
 _SUFFIX = ".dcm"
-# Files whose headers are read at a time: nearly all of it is waiting for a server.
-_READERS = 32
+# Headers read at the same time: nearly all of the time is spent waiting for the server.
+_READER_THREADS = 32
 
 
 def first_instances(locations: Sequence[str]) -> list[str]:
-    """Return URLs of slides with, of several instances of one DICOM slide in a folder, only the first.
+    """Return the URLs of slides, with only the first instance of each DICOM slide in a folder.
 
     Raises:
-        ValueError: several DICOM files lie in one folder, and pydicom, which tells of which slide they are, is missing.
+        ValueError: a folder holds several DICOM files, and pydicom, which tells their slides apart, is missing.
         OSError: the store does not answer.
     """
     listed = list(dict.fromkeys(locations))
@@ -30,10 +30,10 @@ def first_instances(locations: Sequence[str]) -> list[str]:
     several = [one for one in dicom if folders[folder_of(one)] > 1]
     if several and find_spec("pydicom") is None:
         raise ValueError(
-            f"{shown(several[0])}: of which slide the DICOM files of a folder are cannot be told without pydicom. "
-            "Install it (pip install -e '.[dicom]'), or name one file of each slide"
+            f"{redact_url(several[0])}: the slides of several DICOM files in one folder cannot be told apart without "
+            "pydicom. Install it (pip install -e '.[dicom]'), or name one file of each slide"
         )
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(_READER_THREADS) as pool:
         series = dict(zip(several, pool.map(_series, several), strict=True))
     first: dict[tuple[str, str], str] = {}
     for one in several:
@@ -43,13 +43,12 @@ def first_instances(locations: Sequence[str]) -> list[str]:
 
 
 def slides_of_remote_folder(location: str) -> list[str]:
-    """Return an instance of each DICOM slide in the folder that a URL names; none for a file, or a folder without
-    DICOM files."""
+    """Return one instance of each DICOM slide in a remote folder; none for a file, or a folder without DICOM files."""
     is_file = PurePosixPath(name_of(location)).suffix and not location.endswith("/")
-    if is_file or not lists_files(location):
+    if is_file or not is_listable(location):
         return []
     files, path = filesystem(location)
-    found = patiently(lambda: sorted(files.find(path.rstrip("/"), maxdepth=1)), shown(location))
+    found = retry(lambda: sorted(files.find(path.rstrip("/"), maxdepth=1)), redact_url(location))
     return first_instances([files.unstrip_protocol(one) for one in found if one.lower().endswith(_SUFFIX)])
 
 
@@ -61,6 +60,6 @@ def _series(location: str) -> str | None:
             return series_uid(file)
 
     try:
-        return patiently(read, shown(location))
-    except FileNotFoundError:  # which is told when the slide is looked up
+        return retry(read, redact_url(location))
+    except FileNotFoundError:  # reported when the slide's size is asked for
         return None

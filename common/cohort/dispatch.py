@@ -1,4 +1,4 @@
-"""Assigns slides to workers, and reassigns them when a worker dies or an error may pass."""
+"""Assignment of slides to workers, and of failed ones again."""
 
 from __future__ import annotations
 
@@ -12,265 +12,284 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from .crew import Member, WorkerDiedError
+from .local_workers import WorkerDiedError, WorkerHandle
 from .manifest import CohortSlide
 
 logger = logging.getLogger(__name__)
-# Seconds until something is tried again: this, then so many times as long.
-_FIRST_PAUSE, _GROWTH = 2.0, 4.0
-_DONE_LINE = 1.0
-# Failures in a row after which it may be the worker that is ill: a GPU that answers no more, a full disk.
-_ILL = 3
+# Seconds before the first retry of something, and the factor by which each further pause is longer.
+_FIRST_PAUSE, _PAUSE_FACTOR = 2.0, 4.0
+_TICK_SECONDS = 1.0
+# Failures in a row after which the worker itself may be at fault, as with a hung GPU or a full disk.
+_MAX_CONSECUTIVE_FAILURES = 3
 
 
 @dataclass(eq=False)
-class Task:
-    """What one worker does at a time: a slide, or a part of one.
+class SlideTask:
+    """One call of a worker: a slide, or a part of one.
 
     Attributes:
         slide: the slide.
-        size: its bytes, or the part's share of them: how long it is likely to take.
-        part: which, from 0 on, of how many.
-        parts: names of its parts, when they are to be put together, and the seconds that each took.
-        failures: how often it went wrong.
-        alone: whether nothing else may run on its worker, so that it is known what kills it.
-        failed_on: the worker where it went wrong last.
+        size: bytes of the slide, or the part's share of them: a measure of how long the task takes.
+        part: number of the part, from 0, and the number of parts; None for a whole slide.
+        parts: name of each part and the seconds that it took, for the task that puts them together.
+        tries: how often a worker was given the task.
+        failures: how often it failed in a way that a retry may mend.
+        deaths: how often its worker died.
+        exclusive: whether its worker may run nothing else, so that it is known what kills the worker.
+        failed_on: worker on which it failed last.
     """
 
     slide: CohortSlide
     size: float
     part: tuple[int, int] | None = None
     parts: tuple[tuple[str, float], ...] = ()
+    tries: int = 0
     failures: int = 0
-    alone: bool = False
-    failed_on: Member | None = None
+    deaths: int = 0
+    exclusive: bool = False
+    failed_on: WorkerHandle | None = None
+
+    @property
+    def label(self) -> str:
+        """Name of the task in messages."""
+        part = "" if self.part is None else f" (part {self.part[0] + 1} of {self.part[1]})"
+        return f"{self.slide.name}{part}"
 
 
 @dataclass(eq=False)
-class _Post:
-    """A worker as the dispatcher sees it."""
+class _WorkerState:
+    """The dispatcher's view of a worker."""
 
-    member: Member
+    worker: WorkerHandle
     ready: bool = False
-    left_out: bool = False
-    failures: int = 0
-    doing: dict[Future[Any], Task] = field(default_factory=dict)
+    excluded: bool = False
+    consecutive_failures: int = 0
+    running: dict[Future[Any], SlideTask] = field(default_factory=dict)
 
 
 class NoWorkersError(ValueError):
-    """No worker is there, nor comes; says why the last one is not."""
+    """No worker is left, and none returns."""
 
 
 class Dispatcher:
-    """Runs tasks on workers until each is done or given up.
+    """Runs tasks on workers until each has succeeded or was given up.
 
-    The largest come first, so that none is left to work on alone at the end. A worker has up to ``lanes`` tasks: it
-    fetches the next while it segments one. What fails in a way that passes is tried again after a pause. When a worker
-    dies with several, each is tried again alone: only what kills a worker by itself is blamed. What failed is tried
-    again by another worker if there is one, and a worker where one thing after another fails is restarted.
+    The largest tasks come first, so that none keeps one worker busy long after the others have finished. A worker has
+    up to ``max_concurrency`` tasks, so that it downloads the next slide while it segments one. A task that failed in a
+    way that a retry may mend is retried after a pause, on another worker if there is one. If a worker dies with several
+    tasks, each is retried alone: only a task that kills a worker by itself is given up for it. A worker on which one
+    task after another fails is restarted.
 
     Args:
-        members: the workers.
-        prepare: asked of a worker when it comes up: a method and its arguments.
-        accept: called with the answer; says why the worker must not work, or None.
-        finished: called with a task and what became of it.
-        retries: how often something is tried again.
-        lanes: tasks that a worker has at a time.
-        patience: seconds without a single worker, after which it is an error.
-        tick: called about every second.
-        pause: seconds until the first retry.
+        workers: the workers.
+        prepare: method, with its arguments, that is called on a worker after its start.
+        accept: called with a worker and its answer; returns the reason to exclude the worker, or None.
+        on_finished: called with a finished task and its result; returns further tasks.
+        retries: how often a task is retried.
+        max_concurrency: most tasks of a worker at the same time.
+        worker_timeout: seconds without any worker after which the run fails.
+        on_tick: called about every second.
+        first_pause: seconds before the first retry.
     """
 
     def __init__(
         self,
-        members: Sequence[Member],
+        workers: Sequence[WorkerHandle],
         prepare: tuple[str, tuple[Any, ...]],
-        accept: Callable[[Member, Any], str | None],
-        finished: Callable[[Task, dict[str, Any]], Sequence[Task]],
+        accept: Callable[[WorkerHandle, Any], str | None],
+        on_finished: Callable[[SlideTask, dict[str, Any]], Sequence[SlideTask]],
         retries: int = 3,
-        lanes: int = 1,
-        patience: float = 600.0,
-        tick: Callable[[], None] = lambda: None,
-        pause: float = _FIRST_PAUSE,
+        max_concurrency: int = 1,
+        worker_timeout: float = 600.0,
+        on_tick: Callable[[], None] = lambda: None,
+        first_pause: float = _FIRST_PAUSE,
     ) -> None:
-        self._posts = [_Post(member) for member in members]
-        self._prepare, self._accept, self._finished = prepare, accept, finished
-        self._retries, self._lanes, self._patience = retries, lanes, patience
-        self._tick, self._pause = tick, pause
-        self._waiting: deque[Task] = deque()
-        self._later: list[tuple[float, int, Task | _Post]] = []
+        self._states = [_WorkerState(worker) for worker in workers]
+        self._prepare, self._accept, self._on_finished = prepare, accept, on_finished
+        self._retries, self._max_concurrency, self._worker_timeout = retries, max_concurrency, worker_timeout
+        self._on_tick, self._first_pause = on_tick, first_pause
+        self._waiting: deque[SlideTask] = deque()
+        # Heap of what is due later: the time, a number that breaks ties, and a task to retry or a worker to start.
+        self._scheduled: list[tuple[float, int, SlideTask | _WorkerState]] = []
         self._numbers = itertools.count()
-        self._comings: dict[Future[Any], tuple[_Post, bool]] = {}
-        self._deserted_since, self._why = time.monotonic(), "none has answered yet"
-        for post in self._posts:
-            self._call_up(post)
+        # Each worker that starts, and whether its preparation has been asked for.
+        self._starting: dict[Future[Any], tuple[_WorkerState, bool]] = {}
+        self._no_workers_since, self._last_reason = time.monotonic(), "none has answered yet"
+        for state in self._states:
+            self._start(state)
 
     @property
-    def workers(self) -> int:
-        """How many are there."""
-        return sum(post.ready for post in self._posts)
+    def ready_workers(self) -> int:
+        """Number of workers that are ready."""
+        return sum(state.ready for state in self._states)
 
-    def wait_for_one(self) -> None:
-        """Until the first worker is there.
+    def wait_until_ready(self) -> None:
+        """Wait for the first worker.
 
         Raises:
-            NoWorkersError: none comes.
+            NoWorkersError: no worker starts; the message says why.
         """
-        while not self.workers:
+        while not self.ready_workers:
             self._step()
 
-    def run(self, tasks: Sequence[Task]) -> None:
-        """Do all of these.
+    def run(self, tasks: Sequence[SlideTask]) -> None:
+        """Run tasks until all are finished.
 
         Raises:
-            NoWorkersError: all workers are gone, and none comes back.
+            NoWorkersError: all workers are gone and none returns; the message says why.
         """
-        self._deserted_since = time.monotonic()
+        self._no_workers_since = time.monotonic()
         self._waiting.extend(sorted(tasks, key=lambda task: -task.size))
-        while self._waiting or any(post.doing for post in self._posts) or self._tasks_later():
+        while self._waiting or any(state.running for state in self._states) or self._has_scheduled_tasks():
             self._step()
 
     def _step(self) -> None:
         now = time.monotonic()
-        while self._later and self._later[0][0] <= now:
-            due = heapq.heappop(self._later)[2]
-            if isinstance(due, Task):
+        while self._scheduled and self._scheduled[0][0] <= now:
+            due = heapq.heappop(self._scheduled)[2]
+            if isinstance(due, SlideTask):
                 self._waiting.appendleft(due)
             else:
-                self._call_up(due)
-        self._hand_out()
-        running = [*self._comings, *(future for post in self._posts for future in post.doing)]
-        until = min([_DONE_LINE, *(moment - now for moment, *_ in self._later[:1])])
+                self._start(due)
+        self._assign()
+        running = [*self._starting, *(future for state in self._states for future in state.running)]
+        timeout = max(0.0, min([_TICK_SECONDS, *(moment - now for moment, *_ in self._scheduled[:1])]))
         if running:
-            done, _ = wait(running, timeout=max(0.0, until), return_when=FIRST_COMPLETED)
+            done, _ = wait(running, timeout=timeout, return_when=FIRST_COMPLETED)
         else:
-            time.sleep(max(0.0, until))
+            time.sleep(timeout)
             done = set()
         for future in done:
-            self._take_in(future)
-        self._tick()
-        self._check_anyone_is_there()
+            self._collect(future)
+        self._on_tick()
+        self._check_workers()
 
-    def _tasks_later(self) -> bool:
-        return any(isinstance(what, Task) for *_, what in self._later)
+    def _has_scheduled_tasks(self) -> bool:
+        return any(isinstance(what, SlideTask) for *_, what in self._scheduled)
 
-    def _hand_out(self) -> None:
-        """First one task to each worker, then further ones ahead, as long as there are enough for all."""
-        for lane in range(self._lanes):
-            for post in self._posts:
+    def _assign(self) -> None:
+        """Give each worker one task, then further ones in advance while there are enough for all."""
+        for count in range(self._max_concurrency):
+            for state in self._states:
                 if not self._waiting:
                     return
-                if not post.ready or len(post.doing) != lane or any(task.alone for task in post.doing.values()):
+                if not state.ready or len(state.running) != count:
                     continue
-                task = self._next_for(post)
-                if task is None or post.failures >= _ILL:
+                if any(task.exclusive for task in state.running.values()):
                     continue
-                if lane and (len(self._waiting) <= len(self._posts) or task.alone):
+                task = self._next_for(state)
+                if task is None or state.consecutive_failures >= _MAX_CONSECUTIVE_FAILURES:
+                    continue
+                if count and (len(self._waiting) <= len(self._states) or task.exclusive):
                     continue
                 self._waiting.remove(task)
-                self._begin(post, task)
+                self._submit(state, task)
 
-    def _next_for(self, post: _Post) -> Task | None:
-        """The first that waits; what failed here is left to others, if there are any."""
-        only = self.workers == 1
-        return next((task for task in self._waiting if only or task.failed_on is not post.member), None)
+    def _next_for(self, state: _WorkerState) -> SlideTask | None:
+        """Return the first waiting task, leaving those that failed on this worker to others if there are any."""
+        only = self.ready_workers == 1
+        return next((task for task in self._waiting if only or task.failed_on is not state.worker), None)
 
-    def _begin(self, post: _Post, task: Task) -> None:
+    def _submit(self, state: _WorkerState, task: SlideTask) -> None:
+        task.tries += 1
         if task.part is not None:
-            future = post.member.submit("predict_part", task.slide, task.part)
+            future = state.worker.submit("predict_part", task.slide, task.part)
         else:
-            future = post.member.submit("segment", task.slide, task.parts)
-        post.doing[future] = task
+            future = state.worker.submit("segment", task.slide, task.parts)
+        state.running[future] = task
 
-    def _take_in(self, future: Future[Any]) -> None:
-        if future in self._comings:
-            self._came_up(future, *self._comings.pop(future))
+    def _collect(self, future: Future[Any]) -> None:
+        if future in self._starting:
+            self._on_started(future, *self._starting.pop(future))
             return
-        post = next((post for post in self._posts if future in post.doing), None)
-        if post is None:
-            return  # Its worker died, and the slide was reassigned.
+        state = next((state for state in self._states if future in state.running), None)
+        if state is None:
+            return  # Its worker died, and the task was reassigned.
         try:
             result = future.result()
         except WorkerDiedError as error:
-            for other in [other for other in post.doing if other.done() and other.exception() is None]:
-                self._take_in(other)  # It had answered before.
-            self._lost(post, error)
+            for other in [other for other in state.running if other.done() and other.exception() is None]:
+                self._collect(other)  # Answered before the worker died.
+            self._on_worker_died(state, error)
             return
         except Exception as error:
-            result = {"failed": f"{type(error).__name__}: {error}", "passes": True}
-        task = post.doing.pop(future)
-        ailing = "failed" in result and result["passes"]
-        post.failures = post.failures + 1 if ailing else 0
-        if ailing:
-            task.failed_on = post.member
-        if ailing and task.failures < self._retries:
-            self._again(task)
+            result = {"failed": f"{type(error).__name__}: {error}", "retryable": True}
+        self._on_result(state, state.running.pop(future), result)
+
+    def _on_result(self, state: _WorkerState, task: SlideTask, result: dict[str, Any]) -> None:
+        retryable = "failed" in result and result["retryable"]
+        state.consecutive_failures = state.consecutive_failures + 1 if retryable else 0
+        if retryable:
+            task.failed_on = state.worker
+        if retryable and task.failures < self._retries:
+            self._retry(task)
         else:
-            task.failures += "failed" in result
-            self._waiting.extendleft(self._finished(task, result))
-        if post.failures >= _ILL and not post.doing:
-            logger.warning("%s is restarted: %s", post.member.name, result["failed"])
-            self._replace(post)
+            self._waiting.extendleft(self._on_finished(task, result))
+        if state.consecutive_failures >= _MAX_CONSECUTIVE_FAILURES and not state.running:
+            logger.warning("%s is restarted: %s", state.worker.name, result["failed"])
+            self._restart(state)
 
-    def _lost(self, post: _Post, error: WorkerDiedError) -> None:
-        """A worker died: what it was doing is done again, by whoever is there."""
-        tasks = list(post.doing.values())
-        post.doing.clear()
-        blamed = len(tasks) == 1
+    def _on_worker_died(self, state: _WorkerState, error: WorkerDiedError) -> None:
+        """Retry or give up what a worker was running when it died, and restart it."""
+        tasks = list(state.running.values())
+        state.running.clear()
+        logger.warning("%s while it had %s", error.how, ", ".join(task.label for task in tasks))
+        known_cause = len(tasks) == 1
         for task in tasks:
-            task.alone = True
-            if not blamed:
+            task.exclusive = True
+            task.deaths += 1
+            if not known_cause:
                 self._waiting.appendleft(task)
-            elif task.failures < self._retries:
-                self._again(task)
+            elif task.tries <= self._retries:
+                self._retry(task)
             else:
-                task.failures += 1
-                more = self._finished(
-                    task, {"failed": f"{task.failures} workers ended with it. {error}", "passes": True}
-                )
-                self._waiting.extendleft(more)
-        self._replace(post)
+                reason = f"its worker ended in {task.deaths} of {task.tries} tries. The last time, {error}"
+                self._waiting.extendleft(self._on_finished(task, {"failed": reason, "retryable": True}))
+        self._restart(state)
 
-    def _replace(self, post: _Post) -> None:
-        post.ready, post.failures = False, 0
-        self._call_up(post)
+    def _restart(self, state: _WorkerState) -> None:
+        state.ready, state.consecutive_failures = False, 0
+        self._start(state)
 
-    def _again(self, task: Task) -> None:
-        pause = self._pause * _GROWTH**task.failures
+    def _retry(self, task: SlideTask) -> None:
+        pause = self._first_pause * _PAUSE_FACTOR**task.failures
         task.failures += 1
-        self._put_off(task, pause)
+        self._schedule(task, pause)
 
-    def _put_off(self, what: Task | _Post, pause: float) -> None:
-        heapq.heappush(self._later, (time.monotonic() + pause, next(self._numbers), what))
+    def _schedule(self, what: SlideTask | _WorkerState, pause: float) -> None:
+        heapq.heappush(self._scheduled, (time.monotonic() + pause, next(self._numbers), what))
 
-    def _call_up(self, post: _Post) -> None:
-        self._comings[post.member.revive()] = (post, False)
+    def _start(self, state: _WorkerState) -> None:
+        self._starting[state.worker.restart()] = (state, False)
 
-    def _came_up(self, future: Future[Any], post: _Post, asked: bool) -> None:
+    def _on_started(self, future: Future[Any], state: _WorkerState, prepared: bool) -> None:
+        """Prepare a worker that has started, then accept or exclude it. Start it later again if it failed."""
         try:
             answer = future.result()
         except WorkerDiedError as error:
-            self._why = str(error)
-            self._put_off(post, self._pause)
+            self._last_reason = str(error)
+            self._schedule(state, self._first_pause)
             return
-        if asked and isinstance(answer, dict) and answer.get("passes"):
-            self._why = answer["failed"]
-            self._put_off(post, self._pause)
-        elif asked:
-            reason = self._accept(post.member, answer)
-            post.ready, post.left_out = reason is None, reason is not None
+        if prepared and isinstance(answer, dict) and answer.get("retryable"):
+            self._last_reason = answer["failed"]
+            self._schedule(state, self._first_pause)
+        elif prepared:
+            reason = self._accept(state.worker, answer)
+            state.ready, state.excluded = reason is None, reason is not None
             if reason is not None:
-                self._why = reason
-                logger.warning("%s is left out: %s", post.member.name, reason)
+                self._last_reason = reason
+                logger.warning("%s is left out: %s", state.worker.name, reason)
         else:
             method, arguments = self._prepare
-            self._comings[post.member.submit(method, *arguments)] = (post, True)
+            self._starting[state.worker.submit(method, *arguments)] = (state, True)
 
-    def _check_anyone_is_there(self) -> None:
+    def _check_workers(self) -> None:
         now = time.monotonic()
-        if self.workers:
-            self._deserted_since = now
-        elif all(post.left_out for post in self._posts):
-            raise NoWorkersError(self._why)
-        elif now - self._deserted_since > self._patience:
-            raise NoWorkersError(f"no worker for {self._patience:g} seconds: {self._why}. The same command goes on")
+        if self.ready_workers:
+            self._no_workers_since = now
+        elif all(state.excluded for state in self._states):
+            raise NoWorkersError(self._last_reason)
+        elif now - self._no_workers_since > self._worker_timeout:
+            raise NoWorkersError(
+                f"no worker for {self._worker_timeout:g} seconds: {self._last_reason}. The same command resumes"
+            )

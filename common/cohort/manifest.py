@@ -1,4 +1,4 @@
-"""Which slides are of a cohort."""
+"""The list of a cohort's slides."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..data.tables import rows_of, text_of
 from ..files import same_name
 from ..slides import slide_name
 from .dicom import first_instances, slides_of_remote_folder
-from .locations import filesystem, folder_of, is_url, lists_files, location_of, name_of, shown
-from .patience import patiently
+from .locations import filesystem, folder_of, is_listable, is_url, name_of, redact_url, resolve_location
+from .retry import retry
 
-_LISTS = (".json", ".csv", ".txt")
-# What lies next to the slides' folders.
-_TAKEN = ("cohort.csv", "cohort.json", "manifest.sha256")
+_LIST_SUFFIXES = (".json", ".csv", ".txt")
+# Names of the cohort's own files, next to the slides' folders.
+_RESERVED_NAMES = ("cohort.csv", "cohort.json", "manifest.sha256")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class CohortSlide:
     """A slide of a cohort.
 
     Attributes:
-        name: of its output folder.
+        name: name of its output folder.
         location: path or URL.
         entry: further fields of its datalist entry: ``mpp``, ``series``, ``backend``, ``regions``, …
     """
@@ -45,26 +45,27 @@ def read_manifest(
     mpp: float | None = None,
     series: int | None = None,
 ) -> list[CohortSlide]:
-    """The slides that a manifest lists.
+    """Return the slides that a manifest lists.
 
     Args:
-        slides: a datalist (``.json``), a table (``.csv`` with a column ``image``), a list (``.txt``, a slide a line), a
-            slide, a glob, or several of these; paths or URLs. What they list may be either, relative to the list.
-        section: of datalists.
+        slides: a datalist (``.json``), a table (``.csv`` with a column ``image``), a list (``.txt``, one slide per
+            line), a slide, a glob, or several of these. Each, and each listed slide, is a path or a URL; those of
+            slides may be relative to the list.
+        section: section of datalists.
         name_by: column that names the output folders; the file's name by default.
-        mpp: µm per pixel of slides whose entry says none, in place of what the file says.
-        series: which image of the file, of slides whose entry does not say.
+        mpp: µm per pixel of slides whose entry has none; it overrides the file's own value.
+        series: number of the image in the file, for slides whose entry has none.
 
     Raises:
-        ValueError: a list is missing or lists nothing, or two slides would share a folder; names them.
+        ValueError: a list is missing or empty, or two slides would share a folder; the message names them.
     """
     listed = [slides] if isinstance(slides, str | Path) else list(slides)
-    entries = [entry for given in listed for entry in _entries(location_of(given), section)]
+    entries = [entry for one in listed for entry in _entries(resolve_location(one), section)]
     if not entries:
         raise ValueError("no slides given: name a datalist, a table, a slide or a glob")
-    listed_once = merge_by_slide(with_defaults(_once_per_series(entries), mpp, series))
+    merged = merge_by_slide(with_defaults(_once_per_series(entries), mpp, series))
     found: list[CohortSlide] = []
-    for entry, name in zip(listed_once, _names(listed_once, name_by), strict=True):
+    for entry, name in zip(merged, _names(merged, name_by), strict=True):
         location = entry["image"]
         rest = {key: value for key, value in entry.items() if key != "image"}
         found.append(CohortSlide(name, location, rest))
@@ -72,7 +73,7 @@ def read_manifest(
 
 
 def _once_per_series(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return entries with only one of the files of a DICOM slide."""
+    """Return the entries with one file per DICOM slide."""
     local = {id(entry) for entry in once_per_series([one for one in entries if not is_url(one["image"])])}
     remote = set(first_instances([entry["image"] for entry in entries if is_url(entry["image"])]))
     return [entry for entry in entries if entry["image"] in remote or id(entry) in local]
@@ -80,28 +81,28 @@ def _once_per_series(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _names(entries: Sequence[Mapping[str, Any]], name_by: str | None) -> list[str]:
     """Return the names of the slides' output folders."""
-    named = [{**entry, "image": shown(entry["image"])} for entry in entries]
+    named = [{**entry, "image": redact_url(entry["image"])} for entry in entries]
     names = output_names(named, name_by, lambda location: slide_name(name_of(location)))
     for entry, name in zip(named, names, strict=True):
-        if same_name(name) in _TAKEN:
+        if same_name(name) in _RESERVED_NAMES:
             raise ValueError(f"{entry['image']}: {name!r} cannot be the name of its output folder. Choose name_by")
     return names
 
 
 def _entries(location: str, section: str) -> list[dict[str, Any]]:
     suffix = Path(name_of(location)).suffix.lower()
-    if suffix not in _LISTS:
-        return [entry for path in _matching(location) for entry in _slides_at(path)]
-    text, folder = _text(location), folder_of(location)
+    if suffix not in _LIST_SUFFIXES:
+        return [entry for path in _expand_glob(location) for entry in _slides_at(path)]
+    text, folder = _read_text(location), folder_of(location)
     if suffix == ".json":
-        entries = _of_datalist(text, location, section)
+        entries = _parse_datalist(text, location, section)
     elif suffix == ".csv":
-        entries = _of_table(text, location)
+        entries = _parse_table(text, location)
     else:
         entries = [{"image": line.strip()} for line in text.splitlines() if line.strip()]
     if not entries:
-        raise ValueError(f"{shown(location)}: lists no slides")
-    return [_located({**entry, "image": location_of(entry["image"], folder)}) for entry in entries]
+        raise ValueError(f"{redact_url(location)}: lists no slides")
+    return [_resolve_dicom_folder({**entry, "image": resolve_location(entry["image"], folder)}) for entry in entries]
 
 
 def _slides_at(location: str) -> list[dict[str, Any]]:
@@ -110,61 +111,61 @@ def _slides_at(location: str) -> list[dict[str, Any]]:
     slides = slides_of_remote_folder(location)
     if len(slides) > 1:
         return [{"image": slide} for slide in slides]
-    return [_located({"image": location})]
+    return [_resolve_dicom_folder({"image": location})]
 
 
-def _located(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry whose image is the folder of a DICOM slide's files with one of these."""
+def _resolve_dicom_folder(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry; if its image is the folder of a DICOM slide, with one of the slide's files as image."""
     location = entry["image"]
     if not is_url(location):
         return in_dicom_folder(entry)
     slides = slides_of_remote_folder(location)
     if len(slides) > 1:
-        raise ValueError(f"{shown(location)}: {len(slides)} DICOM slides lie in it. Name a file of one of them")
+        raise ValueError(f"{redact_url(location)}: {len(slides)} DICOM slides lie in it. Name a file of one of them")
     folder = name_of(location.rstrip("/"))
     return {**entry, "image": slides[0], DICOM_FOLDER: folder} if slides else entry
 
 
-def _text(location: str) -> str:
+def _read_text(location: str) -> str:
     try:
         if not is_url(location):
             return text_of(Path(location).read_bytes())
         files, path = filesystem(location)
-        return text_of(patiently(lambda: files.cat_file(path), shown(location)))
+        return text_of(retry(lambda: files.cat_file(path), redact_url(location)))
     except FileNotFoundError as error:
-        raise ValueError(f"{shown(location)}: no such file. Name a datalist, a table or slides") from error
+        raise ValueError(f"{redact_url(location)}: no such file. Name a datalist, a table or slides") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{shown(location)}: not UTF-8 ({error}). Save it as such") from error
+        raise ValueError(f"{redact_url(location)}: not UTF-8 ({error}). Save it as such") from error
 
 
-def _of_datalist(text: str, location: str, section: str) -> list[dict[str, Any]]:
+def _parse_datalist(text: str, location: str, section: str) -> list[dict[str, Any]]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{shown(location)}: not JSON ({error})") from error
-    return [dict(entry) for entry in check_entries(content, shown(location), section, require_label=False)]
+        raise ValueError(f"{redact_url(location)}: not JSON ({error})") from error
+    return [dict(entry) for entry in check_entries(content, redact_url(location), section, require_label=False)]
 
 
-def _of_table(text: str, location: str) -> list[dict[str, Any]]:
+def _parse_table(text: str, location: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for number, row in rows_of(text, ("image", "mpp", "series", "regions")):
         entry: dict[str, Any] = {key: value for key, value in row.items() if value}
         if "image" not in entry:
-            raise ValueError(f'{shown(location)}: line {number} has no slide in a column "image"')
-        entry = with_numbers(entry, f"{shown(location)}: line {number}")
+            raise ValueError(f'{redact_url(location)}: line {number} has no slide in a column "image"')
+        entry = with_numbers(entry, f"{redact_url(location)}: line {number}")
         if "regions" in entry:
             try:
                 entry["regions"] = json.loads(entry["regions"])
             except ValueError as error:
-                raise ValueError(f"{shown(location)}: line {number}: regions: no JSON ({error})") from error
+                raise ValueError(f"{redact_url(location)}: line {number}: regions: no JSON ({error})") from error
         found.append(entry)
     return found
 
 
-def _matching(location: str) -> list[str]:
-    """A slide, or the slides that a glob matches."""
+def _expand_glob(location: str) -> list[str]:
+    """Return the slides that a glob matches, or the location itself if it is none."""
     if is_url(location):
-        if not (lists_files(location) and glob.has_magic(location)):
+        if not (is_listable(location) and glob.has_magic(location)):
             return [location]
         files, path = filesystem(location)
         found = sorted(files.unstrip_protocol(match) for match in files.glob(path))
@@ -173,5 +174,5 @@ def _matching(location: str) -> list[str]:
     else:
         return [location]
     if not found:
-        raise ValueError(f"no slide matches {shown(location)!r}")
+        raise ValueError(f"no slide matches {redact_url(location)!r}")
     return found

@@ -1,4 +1,4 @@
-"""A cohort from its manifest to its outputs."""
+"""The run of a cohort, from its manifest to its outputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,45 +23,46 @@ from tqdm import tqdm
 from ..bundle.find import find_bundle
 from ..bundle.keys import check_keys, config_files
 from ..settings import check_same, differences
-from .account import FAILED, LEFT, SUMS, TABLE, Account, shown_failures
-from .crew import LocalMember, Member
-from .dispatch import Dispatcher, Task
-from .locations import is_url, redacted
+from .dispatch import Dispatcher, SlideTask
+from .download import SlideSource, stat_slide
+from .local_workers import LocalWorker, WorkerHandle
+from .locations import is_url, redact
 from .manifest import CohortSlide, read_manifest
-from .ray_crew import RayMember, connect, workers_of
-from .staging import Source, look_up
+from .ray_workers import RayWorker, connect, plan_workers
+from .report import CHECKSUMS, FAILED, NOT_REACHED, TABLE, CohortReport, format_failures
 from .store import FolderStore, OutputStore, open_store
-from .worker import Worker, WorkerSettings, wanted_of
+from .worker import SlideWorker, WorkerSettings, entry_settings
 
 logger = logging.getLogger(__name__)
 
-# Slides that are looked up at a time: nearly all of it is waiting for a server.
-_LOOKERS = 32
-# Tasks of a worker at a time: one is fetched and one handed over while one is segmented.
-_LANES = 3
-# Parts of a slide per share of a worker: so that the last to finish is not long alone.
+# Slides whose size and record are asked for at the same time: nearly all of the time is spent waiting for a server.
+_STAT_THREADS = 32
+# Tasks of a worker at the same time: one is downloaded and one uploaded while one is segmented.
+_MAX_CONCURRENCY = 3
+# Parts per worker's share of all bytes: with more than one, the workers finish a large slide at about the same time.
 _PARTS_PER_SHARE = 2
 
 
 @dataclass(frozen=True)
 class CohortOptions:
-    """How a cohort is run.
+    """Options of a cohort's run.
 
     Attributes:
-        configs: of the bundle, later ones laid over earlier ones.
+        configs: configs of the bundle; later ones override earlier ones.
         overrides: values of the configs' keys.
-        section: of datalists.
+        section: section of datalists.
         name_by: column that names the output folders.
-        mpp: µm/px of slides whose entry says none, in place of what the file says.
-        series: which image of the file, of slides whose entry does not say.
-        ray: a cluster's address; None runs on this machine.
-        workers: how many; by default one per GPU, else one per machine.
-        cpus: threads of each; on a cluster, processors that are its own.
-        gpus: of each, 0 or 1; by default 1 where there are any. On a cluster whose machines are yet to come, say it.
-        cache: local folder for slides and outputs on their way.
-        cache_gb: of slides at most.
-        retries: how often a slide is tried again.
-        split_mb: slides below that many megabytes stay whole.
+        mpp: µm/px of slides whose entry has none; it overrides the file's own value.
+        series: number of the image in the file, for slides whose entry has none.
+        ray: address of a Ray cluster; None runs on this machine.
+        workers: number of workers; by default one per GPU, else one per machine.
+        cpus: threads of each worker; on a cluster, processors reserved for it.
+        gpus: GPUs of each worker, 0 or 1; by default 1 where there are any. Needed on a cluster whose machines have not
+            joined yet.
+        cache: local folder for downloaded slides and for outputs before their upload.
+        cache_gb: most gigabytes of slides in the cache.
+        retries: how often a slide is retried.
+        split_mb: megabytes below which a slide is not split among workers.
     """
 
     configs: Sequence[str] = ("inference.yaml",)
@@ -88,32 +90,32 @@ class CohortOptions:
             raise ValueError("--cache_gb must be above 0, --retries and --split_mb not below")
 
 
-def run_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) -> Account:
-    """Segment all slides of a manifest that are not segmented yet.
+def run_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) -> CohortReport:
+    """Segment every slide of a manifest that is not segmented yet.
 
     Args:
-        bundle: its name or folder.
-        slides: see :func:`read_manifest`.
-        output: path or URL.
-        options: how.
+        bundle: name or folder of the bundle.
+        slides: manifest, see :func:`read_manifest`.
+        output: path or URL of the outputs.
+        options: options of the run.
 
     Returns:
-        What became of each slide; ``cohort.csv``, ``cohort.json`` and ``manifest.sha256`` say it, too.
+        The status of each slide, which is also written to ``cohort.csv``, ``cohort.json`` and ``manifest.sha256``.
 
     Raises:
-        ValueError: manifest, bundle, outputs' place or workers are not as they must be; says which.
+        ValueError: the manifest, the bundle, the output or the workers cannot be used; the message says why.
     """
     try:
         listed = read_manifest(slides, options.section, options.name_by, options.mpp, options.series)
     except ValueError as error:
-        raise ValueError(redacted(str(error))) from error
+        raise ValueError(redact(str(error))) from error
     cache = os.path.abspath(options.cache or os.path.join(tempfile.gettempdir(), "multimag-cache"))
     root = os.path.abspath(find_bundle(bundle))
     files = config_files(root, options.configs)
     check_keys(files, options.overrides, (one.name for one in fields(options)))
     configs = tuple(os.path.abspath(path) for path in files)
     store = open_store(output, Path(cache) / "outputs")
-    given = WorkerSettings(
+    settings = WorkerSettings(
         root,
         configs,
         dict(options.overrides),
@@ -122,23 +124,27 @@ def run_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) ->
         int(options.cache_gb * 1e9),
         threads=options.cpus,
     )
-    with _alone(store), _token(store) as (token, secret), _crew(options, given) as members:
-        return _Cohort(listed, store, members, options, token, secret).run()
+    with (
+        _exclusive_lock(store),
+        _shared_storage_probe(store) as (token, nonce),
+        _workers_for(options, settings) as workers,
+    ):
+        return _Cohort(listed, store, workers, options, token, nonce).run()
 
 
 def segment_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) -> None:
-    """Segment a cohort and print what became of it; see :func:`run_cohort`.
+    """Segment a cohort and print the result; see :func:`run_cohort`.
 
     Raises:
-        SystemExit: slides failed or were not reached; names them.
+        SystemExit: slides failed or were not reached; the message names them.
         ValueError: see :func:`run_cohort`.
     """
-    account = run_cohort(bundle, slides, output, options)
-    counts = account.counts()
+    report = run_cohort(bundle, slides, output, options)
+    counts = report.counts()
     print(f"{', '.join(f'{count} {status}' for status, count in counts.items() if count)}: {output}")
-    print(f"a row per slide in {TABLE}, what was made in {SUMS}")
-    if counts[FAILED] or counts[LEFT]:
-        raise SystemExit(shown_failures(account))
+    print(f"one row per slide in {TABLE}, checksums of all outputs in {CHECKSUMS}")
+    if counts[FAILED] or counts[NOT_REACHED]:
+        raise SystemExit(format_failures(report))
 
 
 class _Cohort:
@@ -148,110 +154,117 @@ class _Cohort:
         self,
         slides: Sequence[CohortSlide],
         store: OutputStore,
-        members: Sequence[Member],
+        workers: Sequence[WorkerHandle],
         options: CohortOptions,
         token: str,
-        secret: bytes,
+        nonce: bytes,
     ) -> None:
-        self._slides, self._store, self._options, self._secret = slides, store, options, secret
-        self._members = members
-        self._account = Account(slides)
-        self._common: dict[str, Any] | None = None
-        self._left_out: dict[str, str] = {}
+        self._slides, self._store, self._options, self._nonce = slides, store, options, nonce
+        self._workers = workers
+        self._report = CohortReport(slides)
+        self._agreed: dict[str, Any] | None = None
+        # Reason for each excluded worker.
+        self._excluded: dict[str, str] = {}
+        # Name and seconds of each part of a slide, None until it is predicted.
         self._parts: dict[str, list[tuple[str, float] | None]] = {}
+        # The most retries that a part of a slide needed.
+        self._part_retries: Counter[str] = Counter()
         remote = is_url(store.location) or any(is_url(slide.location) for slide in slides)
         self._dispatcher = Dispatcher(
-            members,
+            workers,
             ("describe", (token,)),
             self._accept,
-            self._finished,
+            self._on_finished,
             options.retries,
-            _LANES if remote else 1,
-            tick=self._show,
+            _MAX_CONCURRENCY if remote else 1,
+            on_tick=self._show_progress,
         )
 
-    def run(self) -> Account:
-        logger.info("%d slides, %d workers: they load the network", len(self._slides), len(self._members))
-        self._dispatcher.wait_for_one()
-        sources = self._survey()
+    def run(self) -> CohortReport:
+        logger.info("%d slides, %d workers: they load the network", len(self._slides), len(self._workers))
+        self._dispatcher.wait_until_ready()
+        sources = self._check_slides()
         try:
-            self._account.begin({name: source.size for name, source in sources.items()})
-            self._dispatcher.run(self._tasks(sources))
+            self._report.start_progress({name: source.size for name, source in sources.items()})
+            self._dispatcher.run(self._tasks_for(sources))
         except BaseException:
-            with suppress(Exception):  # Why the run ended matters more than that it cannot be written down.
-                self._publish()
+            with suppress(Exception):  # The reason why the run ended matters more.
+                self._write_report()
             raise
-        self._publish()
-        return self._account
+        self._write_report()
+        return self._report
 
-    def _publish(self) -> None:
-        self._account.end()
-        common = self._common or {}
-        about = {"settings": common.get("settings"), "circumstances": common.get("circumstances")}
-        about |= {"workers": len(self._members), "left_out": self._left_out}
-        self._account.publish(self._store, about)
+    def _write_report(self) -> None:
+        self._report.close_progress()
+        agreed = self._agreed or {}
+        about = {"settings": agreed.get("settings"), "circumstances": agreed.get("circumstances")}
+        about |= {"workers": len(self._workers), "left_out": self._excluded}
+        self._report.write(self._store, about)
 
-    def _accept(self, member: Member, answer: Mapping[str, Any]) -> str | None:
-        """Only workers that do the same in the same place may share a cohort."""
+    def _accept(self, worker: WorkerHandle, answer: Mapping[str, Any]) -> str | None:
+        """Return the reason to exclude a worker, or None.
+
+        Raises:
+            ValueError: the worker writes elsewhere, or would produce other outputs than the first.
+        """
         if "failed" in answer:
-            self._left_out[member.name] = str(answer["failed"])
-            return self._left_out[member.name]
-        if answer["token"] != self._secret:
+            self._excluded[worker.name] = str(answer["failed"])
+            return self._excluded[worker.name]
+        if answer["token"] != self._nonce:
             raise ValueError(
-                f"{answer['where']} does not see {self._store.shown} as this machine does. Name a folder that all "
-                "share, or a URL"
+                f"{answer['worker_id']} does not see {self._store.display_location} as this machine does. Name a "
+                "folder that all share, or a URL"
             )
         compared = {key: answer[key] for key in ("settings", "circumstances", "outputs", "overwrite")}
-        if self._common is None:
-            self._common = compared
-        unlike = differences(self._common, compared)
+        if self._agreed is None:
+            self._agreed = compared
+        unlike = differences(self._agreed, compared)
         if unlike:
-            # Which of them is right, no one can tell here.
             raise ValueError(
-                f"{answer['where']} is not as the first worker: {'; '.join(unlike)}. Make all machines alike"
+                f"{answer['worker_id']} differs from the first worker: {'; '.join(unlike)}. Set all machines up alike"
             )
         return None
 
-    def _survey(self) -> dict[str, Source]:
-        """What is to be done; what is done, or cannot be, is booked."""
-        sources: dict[str, Source] = {}
-        with ThreadPoolExecutor(_LOOKERS) as pool:
-            looked = pool.map(self._look, self._slides)
-            bar = tqdm(looked, total=len(self._slides), desc="looking slides up", unit="slide", delay=2, leave=False)
+    def _check_slides(self) -> dict[str, SlideSource]:
+        """Return the sources of the slides to segment. Enter finished and unusable slides in the report."""
+        sources: dict[str, SlideSource] = {}
+        with ThreadPoolExecutor(_STAT_THREADS) as pool:
+            found = pool.map(self._stat, self._slides)
+            bar = tqdm(found, total=len(self._slides), desc="checking slides", unit="slide", delay=2, leave=False)
             for slide, (source, record, reason) in zip(self._slides, bar, strict=True):
                 if reason is not None:
-                    self._account.failed(slide.name, reason, 1)
+                    self._report.add_failed(slide.name, reason, 1)
                 elif record is not None:
-                    self._account.segmented(slide.name, record, 0, before=True)
+                    self._report.add_segmented_before(slide.name, record)
                 elif source is not None:
                     sources[slide.name] = source
         return sources
 
-    def _look(self, slide: CohortSlide) -> tuple[Source | None, dict[str, Any] | None, str | None]:
-        """Where a slide is, the record of its outputs if they are there, or why it cannot be segmented."""
+    def _stat(self, slide: CohortSlide) -> tuple[SlideSource | None, dict[str, Any] | None, str | None]:
+        """Return a slide's source, the record of its outputs if complete, and the reason if it cannot be segmented."""
         try:
-            source = look_up(slide.location)
-            assert self._common is not None
-            record = None if self._common["overwrite"] else self._store.record(slide.name)
+            source = stat_slide(slide.location)
+            assert self._agreed is not None
+            record = None if self._agreed["overwrite"] else self._store.record(slide.name)
             if record is not None:
                 self._check_record(slide, source, record)
-                if not {path.partition("/")[0] for path in record["files"]} >= set(self._common["outputs"]):
+                if not {path.partition("/")[0] for path in record["files"]} >= set(self._agreed["outputs"]):
                     record = None
             return source, record, None
         except Exception as error:
-            return None, None, redacted(str(error))
+            return None, None, redact(str(error))
 
-    def _check_record(self, slide: CohortSlide, source: Source, record: Mapping[str, Any]) -> None:
-        """Raise SettingsError if outputs were made of another slide, or otherwise."""
-        assert self._common is not None
-        now = {**self._common["settings"], "slide": source.identity, "entry": wanted_of(slide)}
+    def _check_record(self, slide: CohortSlide, source: SlideSource, record: Mapping[str, Any]) -> None:
+        """Raise SettingsError if outputs were made from another slide, or with other settings."""
+        assert self._agreed is not None
+        now = {**self._agreed["settings"], "slide": source.identity, "entry": entry_settings(slide)}
         then = {**self._store.settings(record["settings"]), "slide": record["slide"], "entry": record["entry"]}
-        check_same(Path(f"{self._store.shown}/{slide.name}"), then, now)
+        check_same(Path(f"{self._store.display_location}/{slide.name}"), then, now)
 
-    def _tasks(self, sources: Mapping[str, Source]) -> list[Task]:
-        """A task per slide; of a slide that is more than one worker's share of all, one per part."""
+    def _tasks_for(self, sources: Mapping[str, SlideSource]) -> list[SlideTask]:
+        """Return a task per slide, or per part of a slide that is larger than one worker's share of all bytes."""
         by_name = {slide.name: slide for slide in self._slides}
-        workers = len(self._members)
+        workers = len(self._workers)
         share = sum(source.size for source in sources.values()) / workers
         tasks = []
         for name, source in sources.items():
@@ -259,35 +272,38 @@ class _Cohort:
             if workers > 1 and source.size >= max(share, self._options.split_mb * 1e6):
                 parts = max(1, math.ceil(_PARTS_PER_SHARE * source.size / max(1.0, share)))
             if parts == 1:
-                tasks.append(Task(by_name[name], source.size))
+                tasks.append(SlideTask(by_name[name], source.size))
                 continue
             self._parts[name] = [None] * parts
-            tasks.extend(Task(by_name[name], source.size / parts, (number, parts)) for number in range(parts))
+            tasks.extend(SlideTask(by_name[name], source.size / parts, (number, parts)) for number in range(parts))
         return tasks
 
-    def _finished(self, task: Task, result: Mapping[str, Any]) -> list[Task]:
+    def _on_finished(self, task: SlideTask, result: Mapping[str, Any]) -> list[SlideTask]:
+        """Enter a finished task in the report. Return the task that puts a slide's parts together after the last."""
         name = task.slide.name
+        tries = task.tries + (self._part_retries[name] if task.part is None else 0)
         if "failed" in result:
-            # Of a slide in parts, the first to fail says why.
+            # The first part to fail gives the reason for the slide.
             if task.part is None or self._parts.pop(name, None) is not None:
-                self._account.failed(name, result["failed"], task.failures)
+                self._report.add_failed(name, result["failed"], tries)
         elif task.part is not None:
             parts = self._parts.get(name)
             if parts is not None:
                 parts[task.part[0]] = (result["part"], result["seconds"])
+                self._part_retries[name] = max(self._part_retries[name], task.tries - 1)
                 if all(parts):
-                    return [Task(task.slide, task.size, parts=tuple(part for part in parts if part))]
+                    return [SlideTask(task.slide, task.size, parts=tuple(part for part in parts if part))]
         else:
-            self._account.segmented(name, result["record"], task.failures + 1)
+            self._report.add_segmented(name, result["record"], tries)
         return []
 
-    def _show(self) -> None:
-        self._account.show(self._dispatcher.workers)
+    def _show_progress(self) -> None:
+        self._report.show_progress(self._dispatcher.ready_workers)
 
 
 @contextmanager
-def _alone(store: OutputStore) -> Iterator[None]:
-    """Keep other runs out of a folder; of a URL, no one can be."""
+def _exclusive_lock(store: OutputStore) -> Iterator[None]:
+    """Keep other runs out of the output folder. A URL cannot be locked."""
     if not isinstance(store, FolderStore):
         yield
         return
@@ -297,7 +313,9 @@ def _alone(store: OutputStore) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ValueError(f"{store.shown}: another cohort is at work here. Wait for it, or choose another") from error
+        raise ValueError(
+            f"{store.display_location}: another cohort is at work here. Wait for it, or choose another"
+        ) from error
     try:
         yield
     finally:
@@ -305,44 +323,44 @@ def _alone(store: OutputStore) -> Iterator[None]:
 
 
 @contextmanager
-def _token(store: OutputStore) -> Iterator[tuple[str, bytes]]:
-    """A file where the outputs go, by which workers show that they see the same place."""
-    name, secret = f".cohort/token-{uuid.uuid4().hex}", uuid.uuid4().bytes
-    store.write(name, secret)
+def _shared_storage_probe(store: OutputStore) -> Iterator[tuple[str, bytes]]:
+    """Write a file to the store, by whose contents workers prove that they see the same store."""
+    name, nonce = f".cohort/token-{uuid.uuid4().hex}", uuid.uuid4().bytes
+    store.write(name, nonce)
     try:
-        yield name, secret
+        yield name, nonce
     finally:
-        with suppress(Exception):  # It harms no one; what ended the run matters.
-            store.forget(name)
+        with suppress(Exception):  # A file left over does no harm; what ended the run matters more.
+            store.delete(name)
 
 
 @contextmanager
-def _crew(options: CohortOptions, given: WorkerSettings) -> Iterator[Sequence[Member]]:
-    members = _on_cluster(options, given) if options.ray else _on_this_machine(options, given)
+def _workers_for(options: CohortOptions, settings: WorkerSettings) -> Iterator[Sequence[WorkerHandle]]:
+    workers = _ray_workers(options, settings) if options.ray else _local_workers(options, settings)
     try:
-        yield members
+        yield workers
     finally:
-        for member in members:
-            with suppress(Exception):  # Each is to end, whatever another does.
-                member.leave()
+        for worker in workers:
+            with suppress(Exception):  # The others must end, too.
+                worker.shutdown()
 
 
-def _on_cluster(options: CohortOptions, given: WorkerSettings) -> list[Member]:
+def _ray_workers(options: CohortOptions, settings: WorkerSettings) -> list[WorkerHandle]:
     assert options.ray is not None
     ray = connect(options.ray)
-    count, cpus, gpus = workers_of(ray, options.workers, options.cpus, options.gpus)
-    settings = replace(given, device="cuda:0" if gpus else "cpu", threads=cpus)
-    return [RayMember(ray, f"worker {number}", settings, cpus, gpus, _LANES) for number in range(count)]
+    count, cpus, gpus = plan_workers(ray, options.workers, options.cpus, options.gpus)
+    settings = replace(settings, device="cuda:0" if gpus else "cpu", threads=cpus)
+    return [RayWorker(ray, f"worker {number}", settings, cpus, gpus, _MAX_CONCURRENCY) for number in range(count)]
 
 
-def _on_this_machine(options: CohortOptions, given: WorkerSettings) -> list[Member]:
+def _local_workers(options: CohortOptions, settings: WorkerSettings) -> list[WorkerHandle]:
     gpus = 0 if options.gpus == 0 else torch.cuda.device_count()
     if options.gpus and not gpus:
         raise ValueError("--gpus 1, but PyTorch finds no GPU here. Leave it out to run on the processor")
     count = options.workers or max(1, gpus)
     threads = options.cpus or max(1, (os.cpu_count() or 1) // count)
-    members: list[Member] = []
+    workers: list[WorkerHandle] = []
     for number in range(count):
-        settings = replace(given, device=f"cuda:{number % gpus}" if gpus else "cpu", threads=threads)
-        members.append(LocalMember(f"worker {number}", functools.partial(Worker, settings), _LANES))
-    return members
+        settings = replace(settings, device=f"cuda:{number % gpus}" if gpus else "cpu", threads=threads)
+        workers.append(LocalWorker(f"worker {number}", functools.partial(SlideWorker, settings), _MAX_CONCURRENCY))
+    return workers

@@ -1,4 +1,4 @@
-"""Where a cohort's outputs go: a folder, or a URL."""
+"""Storage of a cohort's outputs: a folder, or a URL."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ from typing import Any
 
 from ..files import PARTIAL, atomic_write, remove, sha256, utf8
 from ..outputs.writer import SUMMARY
-from .locations import filesystem, is_url, lists_files, location_of, puts_whole, shown
-from .patience import patiently
+from .locations import filesystem, is_listable, is_url, redact_url, resolve_location, writes_atomically
+from .retry import retry
 
-# What the cohort itself keeps next to the slides' folders: a record of each finished slide, and parts of large ones.
+# Folder for the cohort's own files: records of finished slides, settings, and parts of large slides.
 _OWN = ".cohort"
 
 
-class OutputsGoneError(Exception):
+class OutputsMissingError(Exception):
     """Outputs that were just made are gone."""
 
 
 def open_store(output: str | Path, scratch: str | Path) -> OutputStore:
-    """The outputs' place.
+    """Return the store of a location.
 
     Args:
         output: path or URL.
-        scratch: local folder in which outputs for a URL are made before they go there.
+        scratch: local folder in which outputs are made before they are uploaded to a URL.
     """
-    location = location_of(output)
+    location = resolve_location(output)
     return RemoteStore(location, Path(scratch)) if is_url(location) else FolderStore(Path(location))
 
 
-def hashes(folder: Path, outputs: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Bytes and SHA-256 of the files that these outputs in a slide's folder are, by their paths in it."""
+def file_hashes(folder: Path, outputs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return bytes and SHA-256 of every file of some outputs, by path relative to the slide's folder.
+
+    Raises:
+        OutputsMissingError: an output is not there.
+    """
     missing = [name for name in outputs if not (folder / name).exists()]
     if missing:
-        raise OutputsGoneError(
-            f"{folder}: {', '.join(missing)} went while it was worked on. Does another run work here?"
+        raise OutputsMissingError(
+            f"{folder}: {', '.join(missing)} vanished while the slide was processed. Does another run write here?"
         )
     files = sorted(path for name in outputs for path in (folder / name, *(folder / name).rglob("*")) if path.is_file())
     return {
@@ -50,80 +54,81 @@ def hashes(folder: Path, outputs: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 class OutputStore(ABC):
-    """Slides' folders, records of what is finished, and parts of slides. A slide counts as finished by its record,
-    which comes last.
+    """The slides' folders, the records of finished slides, and parts of slides.
+
+    A slide is finished once it has a record, which is written last.
 
     Attributes:
-        location: the place, path or URL.
-        shown: the place, as it may be written down.
-        working: local folder in which slides' outputs are made.
+        location: path or URL.
+        display_location: the location without secrets, for messages.
+        working: local folder in which the slides' outputs are made.
     """
 
     location: str
-    shown: str
+    display_location: str
     working: Path
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
-        """A file of the cohort's own; None if there is none."""
+        """Return the contents of one of the cohort's own files, or None if it does not exist."""
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
-        """Put a file of the cohort's own there, whole."""
+        """Write one of the cohort's own files atomically."""
 
     @abstractmethod
-    def forget(self, name: str) -> None:
-        """Remove a file of the cohort's own."""
+    def delete(self, name: str) -> None:
+        """Delete a file, if it exists."""
 
     @abstractmethod
-    def sizes(self, slide: str) -> dict[str, int]:
-        """Bytes of the files in a slide's folder, by their paths in it."""
+    def file_sizes(self, slide: str) -> dict[str, int]:
+        """Return the bytes of the files in a slide's folder, by path relative to it."""
 
     @abstractmethod
-    def begin(self, slide: str) -> None:
-        """A slide is about to be worked on: outputs that are made in their place are vouched for no longer, and those
-        that are not what they were are removed."""
+    def start(self, slide: str) -> None:
+        """Prepare for segmenting a slide. Where outputs are made in place, delete its record and the outputs that no
+        longer match it."""
 
     @abstractmethod
-    def deliver(self, slide: str, files: Mapping[str, Any]) -> None:
-        """Take a slide's finished outputs over from the working folder."""
+    def upload(self, slide: str, files: Mapping[str, Any]) -> None:
+        """Move a slide's finished outputs from the working folder to the store."""
 
     @abstractmethod
-    def abandon(self, slide: str) -> None:
-        """A slide is given up."""
+    def discard(self, slide: str) -> None:
+        """Clean up after a slide that was given up."""
 
     @abstractmethod
-    def put_part(self, name: str, part: Path) -> None:
-        """Keep a part of a slide, whole."""
+    def save_part(self, name: str, part: Path) -> None:
+        """Save a part of a slide atomically."""
 
     @abstractmethod
-    def part(self, name: str) -> AbstractContextManager[Path]:
-        """A context in which a part is a local file."""
+    def open_part(self, name: str) -> AbstractContextManager[Path]:
+        """Return a context in which a part is a local file."""
 
     @abstractmethod
     def has_part(self, name: str) -> bool:
-        """Whether a part is kept."""
+        """Return whether a part is saved."""
 
     @abstractmethod
-    def drop_parts(self, slide: str) -> None:
-        """Remove the parts of a slide."""
+    def delete_parts(self, slide: str) -> None:
+        """Delete the parts of a slide."""
 
     def record(self, slide: str) -> dict[str, Any] | None:
-        """What was written down of a finished slide; None if it is not, or its files are no longer what they were."""
+        """Return the record of a finished slide, or None if there is none or its files have other sizes now."""
         content = self.read(f"{_OWN}/slides/{slide}.json")
         if content is None:
             return None
-        files = _files_of_record(content)
-        there = self.sizes(slide) if files else {}
+        files = _recorded_sizes(content)
+        there = self.file_sizes(slide) if files else {}
         return json.loads(content) if files and all(there.get(path) == size for path, size in files.items()) else None
 
-    def finish(self, slide: str, record: Mapping[str, Any]) -> None:
-        """Deliver a slide's outputs, and last write down what vouches for them."""
-        self.deliver(slide, record["files"])
+    def commit(self, slide: str, record: Mapping[str, Any]) -> None:
+        """Upload a slide's outputs, then write its record, which marks it as finished."""
+        self.upload(slide, record["files"])
         self.write(f"{_OWN}/slides/{slide}.json", _as_json(record))
 
-    def keep_settings(self, settings: Mapping[str, Any]) -> str:
-        """Write down once what many records refer to; gives what they refer to it by."""
+    def save_settings(self, settings: Mapping[str, Any]) -> str:
+        """Save settings, which many records share, once. Return the key by which records refer to them."""
         content = _as_json(settings)
         digest = hashlib.sha256(content).hexdigest()[:16]
         name = f"{_OWN}/settings/{digest}.json"
@@ -137,7 +142,7 @@ class OutputStore(ABC):
         return digest
 
     def settings(self, digest: str) -> dict[str, Any]:
-        """What :meth:`keep_settings` wrote down."""
+        """Return the settings that :meth:`save_settings` saved under a key."""
         return json.loads(self.read(f"{_OWN}/settings/{digest}.json") or b"{}")
 
 
@@ -145,7 +150,7 @@ class FolderStore(OutputStore):
     """A folder that all workers see."""
 
     def __init__(self, folder: Path) -> None:
-        self.location = self.shown = str(folder)
+        self.location = self.display_location = str(folder)
         self.working = folder
 
     def read(self, name: str) -> bytes | None:
@@ -158,42 +163,42 @@ class FolderStore(OutputStore):
         with atomic_write(self.working / name) as partial:
             partial.write_bytes(content)
 
-    def forget(self, name: str) -> None:
+    def delete(self, name: str) -> None:
         (self.working / name).unlink(missing_ok=True)
 
-    def sizes(self, slide: str) -> dict[str, int]:
+    def file_sizes(self, slide: str) -> dict[str, int]:
         folder = self.working / slide
         return {
             path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()
         }
 
-    def begin(self, slide: str) -> None:
+    def start(self, slide: str) -> None:
         name = f"{_OWN}/slides/{slide}.json"
-        files = _files_of_record(self.read(name))
-        there = self.sizes(slide) if files else {}
+        files = _recorded_sizes(self.read(name))
+        there = self.file_sizes(slide) if files else {}
         for output in {path.partition("/")[0] for path, size in files.items() if there.get(path) != size}:
             remove(self.working / slide / output)
-        self.forget(name)
+        self.delete(name)
 
-    def deliver(self, slide: str, files: Mapping[str, Any]) -> None:
-        pass  # They were made in their place.
+    def upload(self, slide: str, files: Mapping[str, Any]) -> None:
+        pass  # The outputs were made in place.
 
-    def abandon(self, slide: str) -> None:
-        pass  # What was begun is where the same command goes on from.
+    def discard(self, slide: str) -> None:
+        pass  # The next run resumes from what is there.
 
-    def put_part(self, name: str, part: Path) -> None:
+    def save_part(self, name: str, part: Path) -> None:
         target = self._part(name)
         with atomic_write(target) as partial:
             part.replace(partial)
 
     @contextmanager
-    def part(self, name: str) -> Iterator[Path]:
+    def open_part(self, name: str) -> Iterator[Path]:
         yield self._part(name)
 
     def has_part(self, name: str) -> bool:
         return self._part(name).exists()
 
-    def drop_parts(self, slide: str) -> None:
+    def delete_parts(self, slide: str) -> None:
         remove(self.working / _OWN / "parts" / slide)
 
     def _part(self, name: str) -> Path:
@@ -201,95 +206,92 @@ class FolderStore(OutputStore):
 
 
 class RemoteStore(OutputStore):
-    """A URL that fsspec writes to. On object stores a file appears whole or not at all; elsewhere it is renamed when it
-    is whole.
+    """A URL that fsspec writes to.
+
+    On object stores a file appears whole or not at all. Elsewhere it is written under another name and renamed.
 
     Raises:
-        ValueError: it cannot be written to.
+        ValueError: the URL cannot be written to.
     """
 
     def __init__(self, url: str, scratch: Path) -> None:
-        if not lists_files(url):
-            raise ValueError(f"{shown(url)}: outputs cannot be written there. Name a folder, or s3://, gs://, …")
+        if not is_listable(url):
+            raise ValueError(f"{redact_url(url)}: outputs cannot be written there. Name a folder, or s3://, gs://, …")
         self.location = url.rstrip("/")
-        self.shown = shown(self.location)
+        self.display_location = redact_url(self.location)
         self.working = scratch / hashlib.sha256(utf8(self.location)).hexdigest()[:16]
         self._files, self._root = filesystem(self.location)
-        # Of what is on its way: no other worker's, and the same when it is tried again.
-        self._me = uuid.uuid4().hex[:8]
+        # Part of the names of unfinished uploads: unlike that of other workers, and the same in every retry.
+        self._id = uuid.uuid4().hex[:8]
 
     def read(self, name: str) -> bytes | None:
         try:
-            return self._patiently(lambda: self._files.cat_file(f"{self._root}/{name}"), name)
+            return self._retry(lambda: self._files.cat_file(f"{self._root}/{name}"), name)
         except FileNotFoundError:
             return None
 
     def write(self, name: str, content: bytes) -> None:
         self.working.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.working, prefix=PARTIAL) as folder:
-            kept = Path(folder) / "content"
-            kept.write_bytes(content)
-            self.publish(name, kept)
+            local = Path(folder) / "content"
+            local.write_bytes(content)
+            self._upload_file(local, name)
 
-    def forget(self, name: str) -> None:
-        def forgotten() -> None:
+    def delete(self, name: str) -> None:
+        def delete_if_there() -> None:
             try:
                 self._files.rm_file(f"{self._root}/{name}")
             except FileNotFoundError:
                 return
 
-        self._patiently(forgotten, name)
+        self._retry(delete_if_there, name)
 
-    def publish(self, name: str, content: Path) -> None:
-        """Put a local file there, whole."""
-        self._patiently(lambda: self._put(content, name), name)
-
-    def sizes(self, slide: str) -> dict[str, int]:
+    def file_sizes(self, slide: str) -> dict[str, int]:
         folder = f"{self._root}/{slide}"
-        found = self._patiently(lambda: self._find(folder), slide)
+        found = self._retry(lambda: self._find(folder), slide)
         return {path.removeprefix(folder).lstrip("/"): int(info["size"]) for path, info in found.items()}
 
-    def begin(self, slide: str) -> None:
-        pass  # What is there stays until it is replaced.
+    def start(self, slide: str) -> None:
+        pass  # Earlier outputs stay until they are replaced.
 
-    def deliver(self, slide: str, files: Mapping[str, Any]) -> None:
-        before = self.sizes(slide)
-        # What vouched for other files goes first.
-        self.forget(f"{_OWN}/slides/{slide}.json")
+    def upload(self, slide: str, files: Mapping[str, Any]) -> None:
+        before = self.file_sizes(slide)
+        # First the marks that the earlier outputs are complete.
+        self.delete(f"{_OWN}/slides/{slide}.json")
         if SUMMARY in before:
-            self.forget(f"{slide}/{SUMMARY}")
-        # Beside the outputs there may be others' files, and outputs of before that are not made again.
+            self.delete(f"{slide}/{SUMMARY}")
+        # The folder may also hold users' files, and earlier outputs that this run does not make.
         outputs = {path.partition("/")[0] for path in files}
         for path in [path for path in before if path.partition("/")[0] in outputs and path not in files]:
-            self.forget(f"{slide}/{path}")
-        for path in sorted(files, key=_late):
-            self.publish(f"{slide}/{path}", self.working / slide / path)
+            self.delete(f"{slide}/{path}")
+        for path in sorted(files, key=_upload_order):
+            self._upload_file(self.working / slide / path, f"{slide}/{path}")
         remove(self.working / slide)
 
-    def abandon(self, slide: str) -> None:
+    def discard(self, slide: str) -> None:
         remove(self.working / slide)
 
-    def put_part(self, name: str, part: Path) -> None:
-        self.publish(f"{_OWN}/parts/{name}", part)
+    def save_part(self, name: str, part: Path) -> None:
+        self._upload_file(part, f"{_OWN}/parts/{name}")
 
     @contextmanager
-    def part(self, name: str) -> Iterator[Path]:
+    def open_part(self, name: str) -> Iterator[Path]:
         self.working.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.working, prefix=PARTIAL) as folder:
             local = Path(folder) / "part.zip"
-            self._patiently(lambda: self._files.get_file(f"{self._root}/{_OWN}/parts/{name}", str(local)), name)
+            self._retry(lambda: self._files.get_file(f"{self._root}/{_OWN}/parts/{name}", str(local)), name)
             yield local
 
     def has_part(self, name: str) -> bool:
-        return self._patiently(lambda: self._files.exists(f"{self._root}/{_OWN}/parts/{name}"), name)
+        return self._retry(lambda: self._files.exists(f"{self._root}/{_OWN}/parts/{name}"), name)
 
-    def drop_parts(self, slide: str) -> None:
+    def delete_parts(self, slide: str) -> None:
         folder = f"{self._root}/{_OWN}/parts/{slide}"
-        for path in self._patiently(lambda: self._find(folder), slide):
-            self.forget(path.removeprefix(self._root).lstrip("/"))
+        for path in self._retry(lambda: self._find(folder), slide):
+            self.delete(path.removeprefix(self._root).lstrip("/"))
 
-    def _patiently(self, call: Callable[[], Any], name: str) -> Any:
-        return patiently(call, f"{self.shown}/{name}")
+    def _retry(self, call: Callable[[], Any], name: str) -> Any:
+        return retry(call, f"{self.display_location}/{name}")
 
     def _find(self, folder: str) -> dict[str, Any]:
         try:
@@ -297,28 +299,31 @@ class RemoteStore(OutputStore):
         except FileNotFoundError:
             return {}
 
+    def _upload_file(self, local: Path, name: str) -> None:
+        self._retry(lambda: self._put(local, name), name)
+
     def _put(self, local: Path, name: str) -> None:
         target = f"{self._root}/{name}"
-        if puts_whole(self.location):
+        if writes_atomically(self.location):
             self._files.put_file(str(local), target)
         else:
             folder, _, last = target.rpartition("/")
             self._files.makedirs(folder, exist_ok=True)
-            partial = f"{folder}/{PARTIAL}{self._me}-{last}"
+            partial = f"{folder}/{PARTIAL}{self._id}-{last}"
             self._files.put_file(str(local), partial)
             self._files.mv(partial, target)
         there, here = self._files.info(target)["size"], local.stat().st_size
         if there != here:
-            raise OSError(f"{self.shown}/{name}: {there} bytes are there of {here}")
+            raise OSError(f"{self.display_location}/{name}: {there} of {here} bytes arrived")
 
 
-def _late(path: str) -> tuple[bool, bool, int, str]:
-    """Order in which files go to their place: the summary last; of an array on disk, what makes it one."""
+def _upload_order(path: str) -> tuple[bool, bool, int, str]:
+    """Return a sort key that puts the summary last, and an array's metadata after its chunks."""
     return path == SUMMARY, path.endswith("zarr.json"), -path.count("/"), path
 
 
-def _files_of_record(content: bytes | None) -> dict[str, int]:
-    """Bytes of each file that a record vouches for; of one that is no record, none."""
+def _recorded_sizes(content: bytes | None) -> dict[str, int]:
+    """Return the bytes of each file in a record; none if the record is damaged."""
     try:
         record = json.loads(content or b"{}")
         needed = ("settings", "slide", "entry", "seconds", "predicted_mm2", "worker", "finished")

@@ -1,4 +1,4 @@
-"""What works on slides: holds the network, brings slides here, segments them and hands the outputs over."""
+"""The worker: loads the network, downloads slides, segments them and uploads the outputs."""
 
 from __future__ import annotations
 
@@ -28,54 +28,40 @@ from ..literal import literal
 from ..networks.checkpoints import load_weights
 from ..outputs.writer import SUMMARY
 from ..slides import read_options
-from .cache import SlideCache
-from .locations import redacted, shown
+from .cache import DownloadCache
+from .download import SlideSource, local_copy, stat_slide
+from .locations import redact, redact_url
 from .manifest import CohortSlide
-from .patience import passes
-from .staging import Source, look_up, staged
-from .store import hashes, open_store
+from .retry import is_retryable
+from .store import file_hashes, open_store
 
 _Result = TypeVar("_Result")
-# Of a config, what a slide's outputs do not depend on, or what is compared otherwise (the weights).
-_INDIFFERENT = frozenset(
-    (
-        *("imports", "bundle_root", "dataset_dir", "slides", "section", "name_by", "output_dir", "outputs"),
-        *(
-            "overwrite",
-            "checkpoint",
-            "checkpoint_name",
-            "overlays",
-            "device",
-            "devices",
-            "readers",
-            "streams",
-            "dataset",
-            "dataloader",
-            "handlers",
-        ),
-        *("evaluator", "postprocessing", "compatible", "run", "initialize", "finalize", "mpp", "series"),
-    )
-)
-# Seconds for which a slide's folder may stay locked after the machine that worked there was lost: a file server frees
-# it when it misses that machine; NFS after 90 s.
-_LOCKED_FOR, _LOOK_AGAIN = 180.0, 2.0
-# What the cohort itself sets.
-_OWN = frozenset(("bundle_root", "device", "devices", "output_dir", "slides"))
+# Keys of a config on which a slide's outputs do not depend, and the weights, which are compared by their hash.
+_IRRELEVANT_KEYS = frozenset((
+    "imports", "bundle_root", "dataset_dir", "slides", "section", "name_by", "output_dir", "outputs", "overwrite",
+    "checkpoint", "checkpoint_name", "overlays", "device", "devices", "readers", "streams", "dataset", "dataloader",
+    "handlers", "evaluator", "postprocessing", "compatible", "run", "initialize", "finalize", "mpp", "series",
+))  # fmt: skip
+# Seconds to wait for a locked slide folder. After a machine was lost, a file server keeps its locks for a while (NFS:
+# 90 s).
+_LOCK_TIMEOUT, _LOCK_POLL_SECONDS = 180.0, 2.0
+# Keys that the cohort itself sets.
+_RESERVED_KEYS = frozenset(("bundle_root", "device", "devices", "output_dir", "slides"))
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker is made with.
+    """Settings of a worker.
 
     Attributes:
-        bundle: folder of the bundle, which every worker's machine has.
-        configs: of the bundle, later ones laid over earlier ones.
+        bundle: folder of the bundle, on every worker's machine.
+        configs: configs of the bundle; later ones override earlier ones.
         overrides: values of the configs' keys.
-        output: path or URL.
-        cache: local folder for slides and outputs on their way.
-        cache_bytes: of slides at most.
-        device: where the network runs.
-        threads: of the processor; None leaves it to PyTorch.
+        output: path or URL of the outputs.
+        cache: local folder for downloaded slides and for outputs before their upload.
+        cache_bytes: most bytes of slides in the cache.
+        device: device of the network.
+        threads: number of processor threads; None leaves it to PyTorch.
     """
 
     bundle: str
@@ -88,43 +74,49 @@ class WorkerSettings:
     threads: int | None = None
 
 
-class Worker:
-    """Segments slides, one at a time; called from several threads, it fetches the next meanwhile, and hands the outputs
-    of the one before over.
+class SlideWorker:
+    """Segments one slide at a time. Called from several threads, it downloads the next and uploads the previous one
+    meanwhile.
 
-    Its methods give what happened, and raise nothing: ``{"failed": reason, "passes": whether another try may help}`` is
-    one of the things that may.
+    Methods never raise; on failure they return ``{"failed": reason, "retryable": bool}``.
+
+    Args:
+        settings: settings of the worker.
     """
 
-    def __init__(self, given: WorkerSettings) -> None:
-        self._given = given
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._options = settings
         self._busy = threading.Lock()
         self._description: dict[str, Any] | None = None
-        self.where = f"{platform.node()}:{os.getpid()}"
+        self.worker_id = f"{platform.node()}:{os.getpid()}"
 
     def describe(self, token: str) -> dict[str, Any]:
-        """Get ready, and say what all workers must agree in, and what this one reads in a file where the outputs go."""
+        """Load the network. Return what all workers must agree on, and what this one reads in a file of the store.
+
+        Args:
+            token: name of the file.
+        """
         try:
-            description = self._description or self._ready()
+            description = self._description or self._load()
             return {**description, "token": self._store.read(token)}
         except Exception as error:
-            return self._failed(error)
+            return self._failure(error)
 
-    def _ready(self) -> dict[str, Any]:
-        given = self._given
-        if given.threads is not None:
-            torch.set_num_threads(given.threads)
-        self._store = open_store(given.output, Path(given.cache) / "outputs")
-        self._cache = SlideCache(given.cache, given.cache_bytes)
-        self._inferer, self._network, config = load_bundle(given)
+    def _load(self) -> dict[str, Any]:
+        options = self._options
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        self._store = open_store(options.output, Path(options.cache) / "outputs")
+        self._cache = DownloadCache(options.cache, options.cache_bytes)
+        self._inferer, self._network, config = load_bundle(options)
         self._inferer.output_dir = self._store.working
-        # As JSON has it: what is kept of it is compared with it.
+        # In the form that JSON has, as it is compared with stored settings.
         settings = json.loads(json.dumps({**self._inferer.run_settings(self._network), "config": config}))
-        self._settings = self._store.keep_settings(settings)
+        self._settings_key = self._store.save_settings(settings)
         self._outputs = [*dict.fromkeys((*self._inferer.outputs, SUMMARY))]
-        device = torch.device(given.device).type
+        device = torch.device(options.device).type
         self._description = {
-            "where": self.where,
+            "worker_id": self.worker_id,
             "settings": settings,
             "circumstances": {"device": device, "torch": torch.__version__, "multimag": __version__},
             "outputs": self._outputs,
@@ -133,120 +125,129 @@ class Worker:
         return self._description
 
     def segment(self, slide: CohortSlide, parts: Sequence[tuple[str, float]] = ()) -> dict[str, Any]:
-        """Segment a slide: ``{"record": what the outputs' place keeps of it}``.
+        """Segment a slide. Return ``{"record": its record in the store}``.
 
         Args:
             slide: the slide.
-            parts: names of parts of it that were predicted before, and the seconds that each took.
+            parts: name of each part that is predicted already, and the seconds that it took.
         """
         seconds = {"segmenting": sum(took for _, took in parts)}
         local: Path | None = None
         try:
-            source = look_up(slide.location)
+            source = stat_slide(slide.location)
             known = None if self._inferer.overwrite else self._store.record(slide.name)
-            if known is not None and self._is_of(known, slide, source):
-                # Made before, by a worker that ended, or lost its way, before it could say so.
+            if known is not None and self._matches(known, slide, source):
+                # Finished by a worker that ended, or lost its connection, before it could answer.
                 return {"record": known}
-            self._store.begin(slide.name)
-            with ExitStack() as held:
-                with _timed(seconds, "staging"):
-                    local = held.enter_context(staged(slide.location, self._cache))
+            self._store.start(slide.name)
+            with ExitStack() as stack:
+                with _timed(seconds, "download"):
+                    local = stack.enter_context(local_copy(slide.location, self._cache))
                 with self._busy, _timed(seconds, "segmenting"):
-                    summary = self._segmented(slide, local, [name for name, _ in parts])
-            with _timed(seconds, "handing over"):
-                files = hashes(self._store.working / slide.name, self._outputs)
+                    summary = self._segment_copy(slide, local, [name for name, _ in parts])
+            with _timed(seconds, "upload"):
+                files = file_hashes(self._store.working / slide.name, self._outputs)
                 record = _record(slide, source.identity, summary, files)
-                record |= {"settings": self._settings, "seconds": seconds, "worker": self.where}
-                self._store.finish(slide.name, record)
+                record |= {"settings": self._settings_key, "seconds": seconds, "worker": self.worker_id}
+                self._store.commit(slide.name, record)
             if parts:
-                with suppress(Exception):  # It is finished, whatever is left lying about.
-                    self._store.drop_parts(slide.name)
+                with suppress(Exception):  # The slide is finished even if parts are left over.
+                    self._store.delete_parts(slide.name)
             return {"record": record}
         except Exception as error:
-            return self._failed(error, slide, local)
+            return self._failure(error, slide, local)
 
     def predict_part(self, slide: CohortSlide, part: tuple[int, int]) -> dict[str, Any]:
-        """Predict one part, from 0 on, of so many of a slide: ``{"part": its name, "seconds": it took}``."""
+        """Predict a part of a slide. Return ``{"part": its name, "seconds": seconds it took}``.
+
+        Args:
+            slide: the slide.
+            part: number of the part, from 0, and the number of parts.
+        """
         seconds: dict[str, float] = {}
         local: Path | None = None
         try:
-            # Parts of other settings, or of what the slide was before, have other names.
-            made_of = json.dumps([self._settings, look_up(slide.location).identity, wanted_of(slide)])
-            stem = f"{slide.name}/{hashlib.sha256(utf8(made_of)).hexdigest()[:8]}-{part[0]}-of-{part[1]}"
+            # Other settings, or a slide that was replaced, result in another name.
+            identity = json.dumps([self._settings_key, stat_slide(slide.location).identity, entry_settings(slide)])
+            stem = f"{slide.name}/{hashlib.sha256(utf8(identity)).hexdigest()[:8]}-{part[0]}-of-{part[1]}"
             name, folder = f"{stem}.zip", f".cohort/begun/{stem}"
             if not self._store.has_part(name):
-                with staged(slide.location, self._cache) as local, self._busy, _timed(seconds, "segmenting"):
+                with local_copy(slide.location, self._cache) as local, self._busy, _timed(seconds, "segmenting"):
                     item = {**slide.entry, "image": str(local), "name": folder}
-                    path = _when_free(lambda: self._inferer.predict_part(item, self._network, part))
-                self._store.put_part(name, path)
+                    path = _when_unlocked(lambda: self._inferer.predict_part(item, self._network, part))
+                self._store.save_part(name, path)
                 remove(self._store.working / folder)
             return {"part": name, "seconds": seconds.get("segmenting", 0.0)}
         except Exception as error:
-            return self._failed(error, slide, local)
+            return self._failure(error, slide, local)
 
-    def _is_of(self, record: Mapping[str, Any], slide: CohortSlide, source: Source) -> bool:
-        made_of = (record["settings"], record["slide"], record["entry"])
+    def _matches(self, record: Mapping[str, Any], slide: CohortSlide, source: SlideSource) -> bool:
+        identity = (record["settings"], record["slide"], record["entry"])
         there = {path.partition("/")[0] for path in record["files"]}
-        return made_of == (self._settings, source.identity, wanted_of(slide)) and there >= set(self._outputs)
+        return identity == (self._settings_key, source.identity, entry_settings(slide)) and there >= set(self._outputs)
 
-    def _segmented(self, slide: CohortSlide, local: Path, parts: Sequence[str]) -> dict[str, Any]:
+    def _segment_copy(self, slide: CohortSlide, local: Path, parts: Sequence[str]) -> dict[str, Any]:
         item = {**slide.entry, "image": str(local), "name": slide.name}
         for name in parts:
-            with self._store.part(name) as part:
+            with self._store.open_part(name) as part:
                 try:
-                    _when_free(lambda: self._inferer.adopt_parts(item, self._network, [part]))
+                    _when_unlocked(lambda: self._inferer.adopt_parts(item, self._network, [part]))
                 except Exception as error:
-                    # A damaged one: its blocks are predicted here. By name, as an exported bundle has its own.
-                    if type(error).__name__ != UnreadableFileError.__name__:
+                    # The blocks of a damaged part are predicted here.
+                    if not _is(error, UnreadableFileError):
                         raise
-        return _when_free(lambda: self._inferer.segment_slide(item, self._network))
+        return _when_unlocked(lambda: self._inferer.segment_slide(item, self._network))
 
-    def _failed(self, error: Exception, slide: CohortSlide | None = None, local: Path | None = None) -> dict[str, Any]:
+    def _failure(self, error: Exception, slide: CohortSlide | None = None, local: Path | None = None) -> dict[str, Any]:
         known = type(error).__module__.partition(".")[0] in (__name__.partition(".")[0], "scripts")
-        reason = redacted(str(error) if known else f"{type(error).__name__}: {error}")
+        reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
         if slide is not None and local is not None:
-            reason = reason.replace(str(local), shown(slide.location))
-        lasting = not passes(error)
-        if slide is not None and lasting:
-            with suppress(Exception):  # The reason is what matters.
-                self._store.abandon(slide.name)
-        return {"failed": reason, "passes": not lasting}
+            reason = reason.replace(str(local), redact_url(slide.location))
+        retryable = is_retryable(error)
+        if slide is not None and not retryable:
+            with suppress(Exception):  # The reason matters more.
+                self._store.discard(slide.name)
+        return {"failed": reason, "retryable": retryable}
 
 
-def _when_free(call: Callable[[], _Result]) -> _Result:
-    """What ``call`` gives, once no lock of another process is on the slide's folder any more."""
-    until = time.monotonic() + _LOCKED_FOR
+def _when_unlocked(call: Callable[[], _Result]) -> _Result:
+    """Return the result of ``call``, waiting while another process has locked the slide's folder."""
+    until = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             return call()
         except Exception as error:
-            # By name, as an exported bundle has its own.
-            if type(error).__name__ != FolderInUseError.__name__ or time.monotonic() > until:
+            if not _is(error, FolderInUseError) or time.monotonic() > until:
                 raise
-        time.sleep(_LOOK_AGAIN)
+        time.sleep(_LOCK_POLL_SECONDS)
 
 
-def load_bundle(given: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[str, Any]]:
-    """A bundle's inferer, its network with weights, and its config as far as outputs depend on it.
+def _is(error: Exception, kind: type[Exception]) -> bool:
+    """Return whether an error is of a class. By name, as an exported bundle has its own copy of the class."""
+    return type(error).__name__ == kind.__name__
+
+
+def load_bundle(settings: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[str, Any]]:
+    """Return a bundle's inferer, its network with weights, and the part of its config on which the outputs depend.
 
     Raises:
-        ValueError: there is no such bundle, or its inferer segments no slides.
+        ValueError: there is no such bundle, or its inferer does not segment slides.
     """
-    root = Path(given.bundle)
+    root = Path(settings.bundle)
     if not (root / "configs").is_dir():
-        raise ValueError(f"{root}: no bundle's folder on {platform.node()}. Unpack a zip; all machines need it there")
-    # An exported bundle carries its modules.
+        raise ValueError(f"{root}: no bundle folder on {platform.node()}. Unpack a zip; all machines need it there")
+    # An exported bundle brings its own modules.
     sys.path.insert(0, str(root))
-    parser = bundle_parser(root, given.configs)
-    for key, value in given.overrides.items():
-        if re.split("#|::", key)[0] not in parser or key in _OWN:
+    parser = bundle_parser(root, settings.configs)
+    for key, value in settings.overrides.items():
+        if re.split("#|::", key)[0] not in parser or key in _RESERVED_KEYS:
             raise ValueError(
-                f"--{key} is no option of a cohort, nor a key of {', '.join(given.configs)}. Is it misspelt?"
+                f"--{key} is no option of a cohort, nor a key of {', '.join(settings.configs)}. Is it misspelt?"
             )
         parser[key] = literal(value)
-    config = {key: value for key, value in dict(parser.get()).items() if key not in _INDIFFERENT}
+    config = {key: value for key, value in dict(parser.get()).items() if key not in _IRRELEVANT_KEYS}
     parser["bundle_root"], parser["devices"] = literal(str(root)), None
-    parser["device"] = f"$torch.device('{given.device}')"
+    parser["device"] = f"$torch.device('{settings.device}')"
     if "compatible" in parser:
         parser.get_parsed_content("compatible")
     inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network").eval()
@@ -266,9 +267,9 @@ def _record(
     areas = {name: found["area_mm2"] for name, found in summary["classes"].items()}
     return {
         "name": slide.name,
-        "image": shown(slide.location),
+        "image": redact_url(slide.location),
         "slide": dict(identity),
-        "entry": wanted_of(slide),
+        "entry": entry_settings(slide),
         "files": dict(files),
         "area_mm2": areas,
         "predicted_mm2": round(sum(areas.values()), 6),
@@ -276,15 +277,15 @@ def _record(
     }
 
 
-def wanted_of(slide: CohortSlide) -> dict[str, Any]:
-    """What of a slide's entry its outputs depend on."""
+def entry_settings(slide: CohortSlide) -> dict[str, Any]:
+    """Return the part of a slide's entry on which its outputs depend."""
     regions = slide.entry.get("regions")
     return {**read_options(slide.entry), **({} if regions is None else {"regions": regions})}
 
 
 @contextmanager
 def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Adds the seconds that a block takes to a dictionary."""
+    """Add the seconds that the block takes to a dictionary."""
     began = time.monotonic()
     try:
         yield

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Training on several machines with SLURM: sbatch --nodes=2 slurm_train.sh --datalist … --output_dir … --checkpoint_dir …
-# Submitted again, it goes on after the last finished epoch.
+# Submitted again, it resumes after the last finished epoch.
 #SBATCH --job-name=train
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -9,11 +9,11 @@
 #SBATCH --time=24:00:00
 set -euo pipefail
 
-: "${BUNDLE:?folder of the bundle, that all nodes see}"
+: "${BUNDLE:?folder of the bundle that all nodes see}"
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 gpus=${SLURM_GPUS_PER_NODE:-1}
-# Else torchrun may look for processes where they were before it restarted them, and wait there for good
+# Without it, torchrun may look for processes where they were before it restarted them, and wait forever
 # (pytorch/pytorch issue 135712).
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / ${gpus##*:}))

@@ -17,9 +17,9 @@ import pandas as pd
 import ray
 from ray.cluster_utils import Cluster
 
-from common.cohort.dispatch import Dispatcher, Task
+from common.cohort.dispatch import Dispatcher, SlideTask
 from common.cohort.manifest import CohortSlide
-from common.cohort.ray_crew import RayMember
+from common.cohort.ray_workers import RayWorker
 
 _NODES = 3
 
@@ -45,25 +45,25 @@ class Waiter:
 def measure(count: int, slides: int, seconds: float) -> tuple[float, float]:
     """Seconds from giving the first slide out to the last one's end, with all workers there; and of these, how many a
     worker was at its slides, the mean of workers."""
-    members = [RayMember(ray, f"worker {number}", None, 1, 0, 1, kind=Waiter) for number in range(count)]
+    workers = [RayWorker(ray, f"worker {number}", None, 1, 0, 1, kind=Waiter) for number in range(count)]
     finished: list[str] = []
     at_work: list[float] = []
 
-    def end(task: Task, result: Any) -> list[Task]:
+    def end(task: SlideTask, result: Any) -> list[SlideTask]:
         finished.append(task.slide.name)
         at_work.append(result["record"]["seconds"])
         return []
 
-    dispatcher = Dispatcher(members, ("describe", ("",)), lambda member, answer: None, end)
-    while dispatcher.workers < count:
-        dispatcher.wait_for_one()
+    dispatcher = Dispatcher(workers, ("describe", ("",)), lambda worker, answer: None, end)
+    while dispatcher.ready_workers < count:
+        dispatcher.wait_until_ready()
         dispatcher._step()
     began = time.monotonic()
-    dispatcher.run([Task(CohortSlide(f"s{number}", "", {"seconds": seconds}), 1.0) for number in range(slides)])
+    dispatcher.run([SlideTask(CohortSlide(f"s{number}", "", {"seconds": seconds}), 1.0) for number in range(slides)])
     took = time.monotonic() - began
     assert len(set(finished)) == len(finished) == slides
-    for member in members:
-        member.leave()
+    for worker in workers:
+        worker.shutdown()
     return took, sum(at_work) / count
 
 

@@ -1,4 +1,4 @@
-"""A bucket on a server of this machine."""
+"""A bucket on a local S3 server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def s3_server() -> Iterator[S3Server]:
 
 @pytest.fixture
 def bucket(s3_server: S3Server) -> str:
-    """The URL of a bucket of the test's own."""
+    """Return the URL of a new bucket."""
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     fsspec.filesystem("s3", use_listings_cache=False).mkdir(name)
     return f"s3://{name}"

@@ -1,4 +1,4 @@
-"""A server that speaks S3 on this machine, and fails when it is told to."""
+"""A local S3 server that fails on request."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from werkzeug.serving import make_server
 
 
 class S3Server:
-    """Runs in threads of this process.
+    """An S3 server in threads of this process.
 
     Attributes:
-        url: of its endpoint.
+        url: URL of its endpoint.
         served: (method, path) of every request.
     """
 
@@ -29,17 +29,17 @@ class S3Server:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """No more answers."""
+        """Stop answering."""
         self._server.shutdown()
 
     def fail_next(self, count: int) -> None:
-        """Answer 500 to so many requests, whatever they are."""
+        """Answer the next ``count`` requests with 500."""
         asked = itertools.count()
         self._fails = lambda method, path: next(asked) < count
 
     @contextmanager
     def failing(self, which: Callable[[str, str], bool]) -> Iterator[None]:
-        """Answer 500 to some requests, told by method and path."""
+        """Answer requests that ``which`` selects by method and path with 500 while the block runs."""
         self._fails = which
         try:
             yield

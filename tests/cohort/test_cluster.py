@@ -1,4 +1,4 @@
-"""A cohort on a Ray cluster, and slides and outputs that are elsewhere."""
+"""A cohort on a Ray cluster, and slides and outputs in a bucket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAMES = [f"s{number:02}" for number in range(24)]
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory) -> Path:
-    """24 slides, of which one is several times as large as the others."""
+    """24 slides, one of them several times as large as the others."""
     folder = tmp_path_factory.mktemp("slides")
     for number, name in enumerate(_NAMES):
         size = 3072 if number == 7 else 768
@@ -83,7 +83,7 @@ def test_a_cluster_that_loses_a_node_midway_finishes_every_slide_as_one_machine_
         assert contents(out / name) == contents(on_one_machine / name)
     table = rows(out)
     assert Counter(row["status"] for row in table.values()) == {"segmented": 24}
-    # Every slide has one record, of which the files are the ones that are there.
+    # Every slide has one record, whose files are the ones that are there.
     assert records(out) == 24
     for line in (out / "manifest.sha256").read_text().splitlines():
         digest, name = line.split("  ")
@@ -107,7 +107,7 @@ def test_a_slide_larger_than_a_workers_share_is_split_and_comes_out_the_same(sli
 
 
 def test_slides_and_outputs_in_a_bucket(slides, on_one_machine, bucket, s3_server, tmp_path):
-    """The server is ill for a while, in the middle; one slide vanishes; the cache has room for a few."""
+    """The server fails for a while in between, one slide is missing, and the cache has room for a few."""
     files = fsspec.filesystem("s3", use_listings_cache=False)
     for name in _NAMES[:12]:
         files.put_file(str(slides / f"{name}.tif"), f"{bucket}/slides/{name}.tif")
@@ -118,22 +118,22 @@ def test_slides_and_outputs_in_a_bucket(slides, on_one_machine, bucket, s3_serve
     before = len(s3_server.served)
     with (tmp_path / "said.txt").open("w") as out, (tmp_path / "warned.txt").open("w") as err:
         process = subprocess.Popen(given, stdout=out, stderr=err)
-    largest, ill, deadline = 0, False, time.monotonic() + 600
+    largest, failed, deadline = 0, False, time.monotonic() + 600
     while process.poll() is None:
         assert time.monotonic() < deadline
         largest = max(largest, sum(size(path) for path in (tmp_path / "cache" / "slides").rglob("*")))
         recorded = [
             path for method, path in s3_server.served[before:] if "/.cohort/slides/" in path and method == "PUT"
         ]
-        if not ill and len(recorded) >= 3:
+        if not failed and len(recorded) >= 3:
             s3_server.fail_next(20)
-            ill = True
+            failed = True
         time.sleep(0.01)
     said, warned = ((tmp_path / name).read_text() for name in ("said.txt", "warned.txt"))
     assert process.returncode == 1, warned
     assert "12 segmented, 1 failed" in said
     assert f"gone: {bucket}/slides/gone.tif: no such file" in " ".join(warned.split())
-    assert ill
+    assert failed
     assert 0.5 * limit < largest <= limit
     files.get(f"{bucket}/out", str(tmp_path / "got"), recursive=True)
     for name in _NAMES[:12]:
@@ -142,7 +142,7 @@ def test_slides_and_outputs_in_a_bucket(slides, on_one_machine, bucket, s3_serve
         assert {path: found[path] for path in found if path != "summary.json"} == {
             path: wanted[path] for path in wanted if path != "summary.json"
         }
-    # Nothing is left on the way, and the same command finds nothing to do.
+    # Nothing waits for its upload, and the same command finds nothing to do.
     assert not [path for path in (tmp_path / "cache" / "outputs").rglob("*") if path.is_file()]
     served = len(s3_server.served)
     result = subprocess.run(given, capture_output=True, text=True, check=False, timeout=200)

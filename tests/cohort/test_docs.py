@@ -1,4 +1,4 @@
-"""The commands and files that the docs offer to be run."""
+"""The scripts of the docs run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import DMMN, REPOSITORY
 
 COHORTS = REPOSITORY / "docs" / "cohorts"
 
-# Runs on this machine what is meant for a node.
+# Runs on this machine instead of a node.
 _SRUN = '#!/usr/bin/env bash\nwhile [[ $1 == -* ]]; do shift; done\nexec "$@"\n'
 _SCONTROL = "#!/usr/bin/env bash\nprintf '%s\\n' node1 node2\n"
 

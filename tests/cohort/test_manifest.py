@@ -1,4 +1,4 @@
-"""The slides that a manifest names."""
+"""A manifest names the slides of a cohort."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from common.cohort import dicom as remote_dicom
-from common.cohort.locations import location_of, name_of, redacted, shown
+from common.cohort.locations import name_of, redact, redact_url, resolve_location
 from common.cohort.manifest import read_manifest
 from tests.slides.test_scanner_formats import dicom
 
@@ -41,7 +41,7 @@ def test_regions_of_one_slide_are_one_slide(tmp_path):
     assert slide.entry["regions"] == [[0, 0, 5, 5], [9, 0, 5, 5]]
 
 
-def test_slides_elsewhere_are_named_by_url_relative_to_their_list_or_by_glob(bucket):
+def test_remote_slides_are_named_by_url_relative_to_their_list_or_by_glob(bucket):
     files = fsspec.filesystem("s3", use_listings_cache=False)
     for key in ("slides/a.svs", "slides/deep/b.svs"):
         files.pipe_file(f"{bucket}/{key}", b"x")
@@ -67,7 +67,7 @@ def test_dicom_instances_in_a_store_are_one_slide_as_on_a_disk(bucket, tmp_path,
     assert found(f"{bucket}/one/*.dcm") == [("local-one-0-0", "one/local-one-0-0.dcm")]
     assert found(f"{bucket}/two/*.dcm") == both
     assert found(f"{bucket}/**/*.dcm") == [("local-one-0-0", "one/local-one-0-0.dcm"), *both]
-    # A folder is its only slide, under its own name, or all slides in it.
+    # A folder names its only slide, with the folder's name, or all slides in it.
     assert found(f"{bucket}/one") == found(f"{bucket}/one/") == [("one", "one/local-one-0-0.dcm")]
     assert found(f"{bucket}/two") == both
     files.pipe_file(f"{bucket}/list.csv", b"image\none\n")
@@ -77,27 +77,27 @@ def test_dicom_instances_in_a_store_are_one_slide_as_on_a_disk(bucket, tmp_path,
         found(f"{bucket}/list.csv")
     monkeypatch.setattr(remote_dicom, "find_spec", lambda name: None)
     assert len(read_manifest(f"{bucket}/one/local-one-0-0.dcm")) == 1
-    with pytest.raises(ValueError, match=r"cannot be told without pydicom.*name one file of each slide"):
+    with pytest.raises(ValueError, match=r"cannot be told apart without pydicom.*name one file of each slide"):
         found(f"{bucket}/one/*.dcm")
 
 
-def test_urls_of_one_path_with_other_queries_are_slides_of_their_own():
+def test_urls_that_differ_in_the_query_are_different_slides():
     urls = [f"https://host/get?id={number}" for number in (1, 2)]
     assert remote_dicom.first_instances([*urls, urls[0]]) == urls
 
 
 def test_no_secret_of_a_url_is_shown():
     signed = "https://host/path/my%20slide.svs?X-Amz-Signature=abc"
-    assert shown(signed) == "https://host/path/my%20slide.svs"
+    assert redact_url(signed) == "https://host/path/my%20slide.svs"
     assert name_of(signed) == "my slide.svs"
     assert name_of("s3://bucket/50%20?#1.svs") == "50%20?#1.svs"
-    assert shown("HTTPS://host/a.svs?sig=abc") == "HTTPS://host/a.svs"
+    assert redact_url("HTTPS://host/a.svs?sig=abc") == "HTTPS://host/a.svs"
     error = "403, message='Forbidden', url='https://me@host/a.svs?X-Amz-Signature=abc&x=1' (s3://b/c?d.svs)"
-    assert redacted(error) == "403, message='Forbidden', url='https://host/a.svs' (s3://b/c?d.svs)"
+    assert redact(error) == "403, message='Forbidden', url='https://host/a.svs' (s3://b/c?d.svs)"
     with pytest.raises(ValueError, match="a chain of URLs"):
-        location_of("simplecache::https://host/a.svs?sig=abc")
+        resolve_location("simplecache::https://host/a.svs?sig=abc")
     with pytest.raises(ValueError, match="a password in a URL") as failure:
-        location_of("s3://key:verysecret@bucket/a.svs")
+        resolve_location("s3://key:verysecret@bucket/a.svs")
     assert "verysecret" not in str(failure.value)
 
 
@@ -112,7 +112,7 @@ def test_no_secret_of_a_url_is_shown():
         ("image\nx/A.svs\ny/a.svs\n", "'A' and 'a' would share the folder 'a': .*x/A.svs and .*y/a.svs"),
     ],
 )
-def test_a_list_out_of_order_says_where(tmp_path, content, message):
+def test_an_error_in_a_list_is_located(tmp_path, content, message):
     (tmp_path / "s.csv").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_manifest(str(tmp_path / "s.csv"))
@@ -125,6 +125,6 @@ def test_names_of_a_column_stay_in_the_outputs(tmp_path):
     assert [slide.name for slide in read_manifest(str(tmp_path / "s.csv"))] == ["a", "b", "_svs"]
 
 
-def test_a_manifest_that_is_not_there_is_named(tmp_path):
+def test_a_missing_manifest_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"absent.json: no such file"):
         read_manifest(str(tmp_path / "absent.json"))

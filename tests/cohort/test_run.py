@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ _OUTPUTS = ["prediction.tif", "prediction.geojson", "summary.json"]
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory) -> Path:
-    """Three slides, a damaged one, and a table that names one more, which is not there."""
+    """Three slides, a damaged one, and a table that also names a missing one."""
     folder = tmp_path_factory.mktemp("slides")
     for number in range(3):
         write_phantom(folder, f"s{number}", 60 + number, (1024, 1024), mpp=1.0)
@@ -37,7 +38,7 @@ def slides(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def at_once(slides, tmp_path_factory) -> Path:
-    """The same slides by inference.yaml, in this process."""
+    """The same slides segmented by inference.yaml, in this process."""
     folder = tmp_path_factory.mktemp("at_once")
     names = [str(slides / f"s{number}.tif") for number in range(3)]
     run_bundle(DMMN, folder, "inference.yaml", "demo.yaml", slides=names, outputs=_OUTPUTS)
@@ -60,11 +61,20 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
 
 
 def other_settings(kept: Path, name: str, changes: dict[str, Any]) -> None:
-    """As if a slide's outputs had been made with other settings."""
+    """Change a slide's record as if its outputs had been made with other settings."""
     (path,) = (kept / "settings").glob("*.json")
     (kept / "settings" / "other.json").write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     record = json.loads((kept / "slides" / f"{name}.json").read_text())
     (kept / "slides" / f"{name}.json").write_text(json.dumps({**record, "settings": "other"}))
+
+
+def as_the_previous_version_wrote_it(path: Path) -> dict[str, Any]:
+    """Rewrite a record with the former name of the download."""
+    record = json.loads(path.read_text())
+    assert record["seconds"].pop("download") >= 0
+    record["seconds"]["staging"] = 7.5
+    path.write_text(json.dumps(record))
+    return record
 
 
 def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, tmp_path):
@@ -86,7 +96,7 @@ def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, t
     assert not (out / "damaged" / "prediction.tif").exists()
     for name in ("s0", "s1", "s2"):
         assert contents(out / name) == contents(at_once / name)
-    # Every file that was made is in the manifest, and none that was not.
+    # The checksums name every file that was made, and no other.
     sums = dict(reversed(line.split("  ")) for line in (out / "manifest.sha256").read_text().splitlines())
     assert sums == {
         f"{name}/{file}": hashlib.sha256((out / name / file).read_bytes()).hexdigest()
@@ -94,12 +104,15 @@ def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, t
         for file in _OUTPUTS
     }
 
-    # Of what is finished nothing is done again but what is lost, and results of other settings are not passed off.
+    # Only lost outputs are made again, and results of other settings do not pass for those asked for.
+    earlier = as_the_previous_version_wrote_it(out / ".cohort" / "slides" / "s0.json")
     written = {path: path.stat().st_mtime_ns for path in out.glob("s?/*")}
     (out / "s1" / "prediction.geojson").unlink()
     other_settings(out / ".cohort", "s2", {"context": "shared"})
     result = run(slides / "cohort.csv", out, tmp_path / "cache")
     assert "1 segmented, 1 segmented before, 3 failed" in result.stdout
+    assert rows(out)["s0"]["finished"] == earlier["finished"]
+    assert rows(out)["s0"]["download"] == "7.5"
     assert contents(out / "s1") == contents(at_once / "s1")
     again = {path: path.stat().st_mtime_ns for path in out.glob("s?/*")}
     assert {path.parent.name for path in written if written[path] != again[path]} == {"s1"}
@@ -107,23 +120,31 @@ def test_a_cohort_is_segmented_once_and_what_failed_is_listed(slides, at_once, t
 
 
 @pytest.mark.all
-def test_a_killed_worker_is_replaced_and_its_slide_comes_out_the_same(slides, at_once, tmp_path):
-    out = tmp_path / "out"
-    pattern = slides / "s?.tif"
-    process = subprocess.Popen(command(pattern, out, tmp_path / "cache"), stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(("protocol", "tries"), [("", ["1", "1", "2"]), ("local://", ["1", "2", "2"])])
+def test_a_killed_worker_is_replaced_and_its_slide_comes_out_the_same(slides, at_once, tmp_path, protocol, tries):
+    """With a store it had downloaded the next slide, too."""
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    process = subprocess.Popen(command(slides / "s?.tif", f"{protocol}{out}", cache), stderr=subprocess.PIPE, text=True)
+    working = cache / "outputs" if protocol else tmp_path
     deadline = time.monotonic() + 600
-    while not list(out.glob("s?/.unfinished/blocks.txt")):
+    while not (begun := list(working.glob("*/s?/.unfinished/blocks.txt"))):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
     workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     assert len(workers) == 1
     workers[0].kill()
+    killed = begun[0].parents[1].name
     _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     for name in ("s0", "s1", "s2"):
         assert contents(out / name) == contents(at_once / name)
-    assert sorted(row["tries"] for row in rows(out).values()) == ["1", "1", "2"]
+    assert sorted(row["tries"] for row in rows(out).values()) == tries
+    assert rows(out)[killed]["tries"] == "2"
+    (line,) = [line for line in said.splitlines() if "worker 0 ended" in line]
+    assert re.search(
+        rf"worker 0 ended with signal 9 \(SIGKILL\), as when memory runs out while it had .*{killed}", line
+    )
 
 
 @pytest.mark.all

@@ -17,7 +17,7 @@ from PIL import Image
 
 from common.bundle.parser import bundle_parser
 from common.cohort.manifest import read_manifest
-from common.cohort.worker import wanted_of
+from common.cohort.worker import entry_settings
 from common.data import (
     LoadMultiMagnificationPatchd,
     MultiMagnificationPatchDataset,
@@ -228,8 +228,8 @@ def test_tables_of_cohorts_and_of_slides_have_a_column_series(path, tmp_path, sc
     (tmp_path / "list.csv").write_text("Image;Series;mpp\ntwo.tif;0;0,5\ntwo.tif;1;0,5\n")
     found = read_manifest(tmp_path / "list.csv")
     assert [slide.name for slide in found] == ["two-series0", "two-series1"]
-    assert [wanted_of(slide) for slide in found] == [{"mpp": 0.5, "series": series} for series in EVERY]
-    assert wanted_of(read_manifest(path, series=1)[0]) == {"series": 1}
+    assert [entry_settings(slide) for slide in found] == [{"mpp": 0.5, "series": series} for series in EVERY]
+    assert entry_settings(read_manifest(path, series=1)[0]) == {"series": 1}
     (tmp_path / "list.csv").write_text("image,series\ntwo.tif,x\n")
     with pytest.raises(ValueError, match=r"list\.csv: line 2: series: "):
         read_manifest(tmp_path / "list.csv")

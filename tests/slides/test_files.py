@@ -9,7 +9,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from common.cohort.staging import look_up
+from common.cohort.download import stat_slide
 from common.data import TargetGrid, build_patch_index
 from common.inference.slide_run import slide_settings
 from common.outputs.dicom import _uid
@@ -58,7 +58,7 @@ def test_every_key_of_a_slide_changes_with_any_of_its_files(slide):
         with open_slide(main) as opened:
             return [
                 pixel_fingerprint(entry),
-                look_up(str(main)).identity,
+                stat_slide(str(main)).identity,
                 _slide_record(entry),
                 slide_settings(opened)["slide"],
                 _uid(opened),
