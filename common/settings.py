@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .renamed_keys import recorded
+
 
 class SettingsError(ValueError):
     """A folder holds results of other settings than the requested ones."""
@@ -25,8 +27,9 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the differences between two runs' settings, a sentence each."""
-    then, here = _flat(before), _flat(json.loads(json.dumps(now)))
+    """Return the differences between two runs' settings, a sentence each; renamed ones are the same."""
+    now = json.loads(json.dumps(now))
+    then, here = _flat(recorded(before, now)), _flat(now)
     return [
         f"{key} is {_shown(then, key)} there, {_shown(here, key)} now"
         for key in dict.fromkeys([*then, *here])

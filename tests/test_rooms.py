@@ -13,7 +13,7 @@ from .conftest import REPOSITORY
 
 COMMON = REPOSITORY / "common"
 # What any room may import.
-ROOT = {"__init__", "caches", "classes", "errors", "figures", "files", "literal", "renamed", "settings"}
+ROOT = {"__init__", "caches", "classes", "errors", "figures", "files", "literal", "renamed", "renamed_keys", "settings"}
 # Room -> the rooms that it may import, from the ground up: each names only rooms above it in this table.
 ROOMS: dict[str, set[str]] = {
     "slides": set(),

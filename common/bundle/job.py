@@ -13,8 +13,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..renamed_keys import spelling
 from .find import find_bundle, known_bundles, short_name, trained_as
-from .keys import check_keys, check_overlays, checked_settings, checkpoint_of, config_files
+from .keys import check_keys, check_overlays, checked_settings, checkpoint_of, config_files, current_settings
 from .run import command_line, run_configs
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def run_inference(
     given: dict[str, Any] = {"slides": slides[0] if len(slides) == 1 else slides, "output_dir": _as_path(output)}
     if checkpoint is not None:
         given["checkpoint"] = _as_path(checkpoint)
-    _run(folder, ["inference.yaml", *overlays], {**given, **settings}, overlays, slides)
+    _run(folder, ["inference.yaml", *overlays], given, settings, slides)
 
 
 def run_evaluation(
@@ -74,7 +75,7 @@ def run_evaluation(
     """Score a checkpoint; see :func:`run_inference`."""
     folder, overlays = _trained_with(bundle, checkpoint, overlays)
     given = {"datalist": _as_path(datalist), "checkpoint": _as_path(checkpoint), "output_dir": _as_path(output)}
-    _run(folder, ["train.yaml", "evaluate.yaml", *overlays], {**given, **settings}, overlays, [datalist])
+    _run(folder, ["train.yaml", "evaluate.yaml", *overlays], given, settings, [datalist])
 
 
 def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: str, settings: Mapping[str, Any]) -> None:
@@ -93,7 +94,7 @@ def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: st
         logger.warning(
             "training with the paper's settings, which take days on a GPU. --config small.yaml trains a narrow network"
         )
-    _run(folder, ["train.yaml", *overlays], {**given, **settings}, overlays, [datalist])
+    _run(folder, ["train.yaml", *overlays], given, settings, [datalist])
     written = Path(output) / "model.pt"
     if written.is_file():
         print(f"the checkpoint with the best validation score: {written}")
@@ -153,9 +154,11 @@ def _own_or_demonstration(folder: Path) -> list[str]:
 
 
 def _run(
-    folder: Path, configs: Sequence[str], settings: Mapping[str, Any], overlays: Sequence[str], inputs: Sequence[str]
+    folder: Path, configs: Sequence[str], given: Mapping[str, Any], settings: Mapping[str, Any], inputs: Sequence[str]
 ) -> None:
+    """Check and run configs; ``settings``, the user's, go over ``given``, the command's."""
     files = config_files(folder, configs)
+    settings = {**current_settings(files, given), **current_settings(files, settings)}
     check_keys(files, settings, ("bundle", "checkpoint", "config", "output"))
     check_overlays(folder, files)
     settings = checked_settings(files, settings)
@@ -191,6 +194,6 @@ def _check_weights(checkpoint: Any, files: Sequence[Path], settings: Mapping[str
             f"{checkpoint} describes a checkpoint. Name the weights, {Path(checkpoint).with_suffix('.pt')}"
         )
     trains = not any(path.name in ("inference.yaml", "evaluate.yaml") for path in files)
-    path = settings.get("start_from") if trains else checkpoint
+    path = settings.get(spelling("start_from", settings)) if trains else checkpoint
     if isinstance(path, str | Path) and not str(path).startswith("$") and not Path(path).is_file():
         raise ValueError(f"{path}: no such checkpoint. Train one (multimag train), or name another with --checkpoint")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -10,7 +11,10 @@ from typing import Any
 
 import yaml
 
+from ..renamed_keys import CONFIGS, spelling, translated, translated_overlay
 from .find import find_bundle
+
+logger = logging.getLogger(__name__)
 
 _SEPARATOR = re.compile("#|::")
 _REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*)")
@@ -34,6 +38,10 @@ def _config_file(folder: Path, name: str) -> Path:
     for path in (folder / name, Path(name)):
         if path.is_file():
             return path
+    renamed = CONFIGS.get(name) or next((old for old, new in CONFIGS.items() if new == name), name)
+    if (folder / renamed).is_file():
+        logger.warning("%s is called %s in %s", name, renamed, folder.parent.name)
+        return folder / renamed
     there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
     near = get_close_matches(name, there, 1, 0.5)
     hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(there)}"
@@ -43,10 +51,11 @@ def _config_file(folder: Path, name: str) -> Path:
 def merged_configs(files: Iterable[Path]) -> dict[str, Any]:
     """Return the top-level keys of configs, later ones over earlier ones.
 
-    Keys of overlays that reach into others (``validate#data#section``) keep their spelling.
+    Keys of overlays that reach into others (``validate#data#section``) keep their spelling. Keys of the previous
+    version get their new names.
 
     Raises:
-        ValueError: a file is not a YAML mapping.
+        ValueError: a file is not a YAML mapping, or has a key by both its names.
     """
     merged: dict[str, Any] = {}
     for path in files:
@@ -58,8 +67,23 @@ def merged_configs(files: Iterable[Path]) -> dict[str, Any]:
             raise ValueError(f"{path}{line}: not YAML ({getattr(error, 'problem', error)})") from error
         if not isinstance(content, Mapping):
             raise ValueError(f"{path}: a config must be a YAML mapping of keys")
-        merged.update({str(key).lstrip("+~"): value for key, value in content.items()})
+        content = {str(key): value for key, value in content.items()}
+        content = translated_overlay(content, merged, _nobody, path.name)
+        merged.update({key.lstrip("+~"): value for key, value in content.items()})
     return merged
+
+
+def _nobody(message: str) -> None:
+    """Keep a message that is given when the config is loaded."""
+
+
+def current_settings(files: Sequence[Path], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by the names that the configs have for their keys; a warning says which were renamed.
+
+    Raises:
+        ValueError: a key is given by both its names.
+    """
+    return translated(settings, merged_configs(files), logger.warning)
 
 
 def check_keys(files: Sequence[Path], keys: Iterable[str], reserved: Iterable[str] = ()) -> None:
@@ -115,6 +139,7 @@ def known_settings(
         ValueError: there is no such bundle or config, or a key or value does not fit the configs.
     """
     files = config_files(bundle, configs)
+    settings = current_settings(files, settings)
     check_keys(files, settings, reserved)
     return checked_settings(files, settings)
 
@@ -133,7 +158,7 @@ def check_overlays(bundle: Path, files: Sequence[Path]) -> None:
     used = {name for path in own for name in _REFERENCE.findall(path.read_text(encoding="utf-8"))}
     for path in own:
         for key in merged_configs([path]):
-            root = _SEPARATOR.split(key)[0]
+            root = spelling(_SEPARATOR.split(key)[0], known)
             if root in known | used:
                 continue
             near = get_close_matches(root, known, 1, 0.5)

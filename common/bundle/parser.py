@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.bundle.utils import merge_kv
 
 from ..literal import literal
+from ..renamed_keys import translated_overlay
 from .find import find_bundle
 from .keys import config_files
+
+logger = logging.getLogger(__name__)
+
+
+def load_configs(files: Sequence[Path]) -> dict[str, Any]:
+    """Return the content of configs, later ones laid over earlier ones as MONAI does.
+
+    Keys of the previous version get their new names, with a warning.
+
+    Raises:
+        ValueError: an overlay has a key by both its names.
+    """
+    parser = ConfigParser({})
+    for path in files:
+        content = ConfigParser.load_config_file(path)
+        for key, value in translated_overlay(content, parser.get(), logger.warning, path.name).items():
+            merge_kv(parser, key, value)
+    return parser.get()
 
 
 def bundle_parser(bundle: str | Path, configs: Sequence[str]) -> ConfigParser:
@@ -24,7 +45,7 @@ def bundle_parser(bundle: str | Path, configs: Sequence[str]) -> ConfigParser:
         ValueError: there is no such bundle or config.
     """
     folder = find_bundle(bundle)
-    parser = ConfigParser(ConfigParser.load_config_files([str(path) for path in config_files(folder, configs)]))
+    parser = ConfigParser(load_configs(config_files(folder, configs)))
     # Configs name files relative to the bundle; the default, ".", would mean the current folder.
     parser["bundle_root"] = literal(str(folder))
     return parser

@@ -15,6 +15,9 @@ from typing import Any
 import fire
 
 from ..literal import literal
+from ..renamed_keys import translated
+
+logger = logging.getLogger(__name__)
 
 _ENGINES = ("SupervisedEvaluator", "SupervisedTrainer", "AdversarialTrainer")
 # Messages of ignite's engines and MONAI's StatsHandler that a run begins, ends, or is about to fail.
@@ -66,6 +69,10 @@ def run_configs(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]
     say_loading()
     from monai.bundle import ConfigWorkflow
 
+    from .parser import load_configs
+
+    content = load_configs(files)
+    settings = translated(settings, content, logger.warning)
     given = {key: "$None" if value is None else literal(value) for key, value in settings.items()}
     with _quiet():
         workflow = ConfigWorkflow(
@@ -73,9 +80,9 @@ def run_configs(bundle: Path, files: Sequence[Path], settings: Mapping[str, Any]
             meta_file=str(bundle / "configs" / "metadata.json"),
             logging_file=False,
             workflow_type=None,
-            bundle_root=literal(str(bundle)),
-            **given,
         )
+        workflow.parser.read_config(content)
+        workflow.parser.update({"bundle_root": literal(str(bundle)), **given})
         workflow.initialize()
         workflow.run()
         workflow.finalize()

@@ -16,6 +16,7 @@ import fire
 from fire.decorators import SetParseFn, SetParseFns
 
 from .. import __version__
+from ..renamed_keys import OPTIONS
 from .errors import CommandError, report_errors
 from .help import command_help, overview
 from .loading import loading_announced
@@ -25,15 +26,6 @@ PROGRAM = "multimag"
 Commands = Mapping[str, Mapping[str, str]]
 # The same as fire's: a negative number is a value.
 _FLAG = re.compile(r"^--?([a-zA-Z][\w#:-]*)(=.*)?$", re.DOTALL)
-# Earlier names of options.
-_RENAMED = {
-    "out": "output",
-    "box": "nms_box",
-    "smallest": "itc_diameter",
-    "grown": "merge_distance",
-    "dispatched": "max_slides_per_second",
-    "seconds_per_slide": "overhead_seconds",
-}
 
 
 def run(commands: Commands, words: Sequence[str] | None = None) -> None:
@@ -140,7 +132,7 @@ def _read(value: Any, one: inspect.Parameter | None, key: str, name: str) -> Any
 def _renamed(word: str, function: Callable[..., Any]) -> str:
     found = _FLAG.match(word)
     before = found.group(1) if found else ""
-    now = _RENAMED.get(before)
+    now = OPTIONS.get(before)
     parameters = inspect.signature(function).parameters
     if now is None or now not in parameters or before in parameters:
         return word

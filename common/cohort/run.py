@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..bundle.find import find_bundle
-from ..bundle.keys import check_keys, config_files
+from ..bundle.keys import check_keys, config_files, current_settings
 from ..settings import check_same, differences
 from .dispatch import Dispatcher, SlideTask
 from .download import SlideSource, stat_slide
@@ -112,13 +112,14 @@ def run_cohort(bundle: str, slides: Any, output: str, options: CohortOptions) ->
     cache = os.path.abspath(options.cache or os.path.join(tempfile.gettempdir(), "multimag-cache"))
     root = os.path.abspath(find_bundle(bundle))
     files = config_files(root, options.configs)
-    check_keys(files, options.overrides, (one.name for one in fields(options)))
+    overrides = current_settings(files, options.overrides)
+    check_keys(files, overrides, (one.name for one in fields(options)))
     configs = tuple(os.path.abspath(path) for path in files)
     store = open_store(output, Path(cache) / "outputs")
     settings = WorkerSettings(
         root,
         configs,
-        dict(options.overrides),
+        overrides,
         store.location,
         cache,
         int(options.cache_gb * 1e9),

@@ -27,6 +27,7 @@ from ..inference.folder import FolderInUseError
 from ..literal import literal
 from ..networks.checkpoints import load_weights
 from ..outputs.writer import SUMMARY
+from ..renamed_keys import KEYS, spelling
 from ..slides import read_options
 from .cache import DownloadCache
 from .download import SlideSource, local_copy, stat_slide
@@ -40,7 +41,8 @@ _Result = TypeVar("_Result")
 _IRRELEVANT_KEYS = frozenset((
     "imports", "bundle_root", "dataset_dir", "slides", "section", "name_by", "output_dir", "outputs", "overwrite",
     "checkpoint", "checkpoint_name", "overlays", "device", "devices", "readers", "streams", "dataset", "dataloader",
-    "handlers", "evaluator", "postprocessing", "compatible", "run", "initialize", "finalize", "mpp", "series",
+    "handlers", "evaluator", "postprocessing", "check_keys", "compatible", "run", "initialize", "finalize", "mpp",
+    "series",
 ))  # fmt: skip
 # Seconds to wait for a locked slide folder. After a machine was lost, a file server keeps its locks for a while (NFS:
 # 90 s).
@@ -245,11 +247,14 @@ def load_bundle(settings: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[st
                 f"--{key} is no option of a cohort, nor a key of {', '.join(settings.configs)}. Is it misspelt?"
             )
         parser[key] = literal(value)
-    config = {key: value for key, value in dict(parser.get()).items() if key not in _IRRELEVANT_KEYS}
+    # Bundles that were exported by the previous version have its keys.
+    kept = {key for key in parser.get() if not {key, *KEYS.get(key, ())} & _IRRELEVANT_KEYS}
+    config = {key: value for key, value in dict(parser.get()).items() if key in kept}
     parser["bundle_root"], parser["devices"] = literal(str(root)), None
     parser["device"] = f"$torch.device('{settings.device}')"
-    if "compatible" in parser:
-        parser.get_parsed_content("compatible")
+    checks = spelling("compatible", parser)
+    if checks in parser:
+        parser.get_parsed_content(checks)
     inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network").eval()
     if not hasattr(inferer, "run_settings"):
         raise ValueError(

@@ -12,6 +12,7 @@ from monai.transforms import Randomizable
 from torch.utils.data import Dataset
 
 from ..classes import ClassScheme
+from ..renamed_keys import takes_old_names
 from ..slides import FieldOfView, PatchReader, tissue_mask
 from .balance import balance_by_elastic_deformation, plot_class_balance
 from .class_weights import class_weights
@@ -27,6 +28,7 @@ from .subsets import PatchesPerClass, PatchSubset
 logger = logging.getLogger(__name__)
 
 
+@takes_old_names
 class MultiMagnificationPatchDataset(Dataset):
     """A dataset of patches around annotated targets.
 

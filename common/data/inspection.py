@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..annotations import outlines_of
 from ..classes import ClassScheme
 from ..errors import UnreadableFileError
+from ..renamed_keys import takes_old_names
 from ..slides import FieldOfView, PatchReader, Slide, file_name, slide_keys
 from .class_map import NamesInUse, names_in_use, unknown_names_remark
 from .datalist import SECTIONS, load_datalist
@@ -35,6 +36,7 @@ _OVER_THE_LABEL = ("regions", "unannotated", PSEUDO_LABEL)
 BatchCount = Callable[[MultiMagnificationPatchDataset], int]
 
 
+@takes_old_names
 @dataclass(frozen=True)
 class PatchSettings:
     """The arguments of :class:`MultiMagnificationPatchDataset` that decide the patches of a section.

@@ -9,6 +9,7 @@ import numpy as np
 from monai.transforms import MapTransform
 
 from ..classes import ClassScheme
+from ..renamed_keys import takes_old_names
 from ..slides import FieldOfView, PatchReader, Slide, SlideError, read_options
 from .store import SlideStore
 
@@ -16,6 +17,7 @@ from .store import SlideStore
 READ_FROM = "read_from"
 
 
+@takes_old_names
 class LoadMultiMagnificationPatchd(MapTransform):
     """Replace a slide's path by the patch around ``center``, and an annotation's path by the target's label map.
 

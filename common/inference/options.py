@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 
+from ..renamed_keys import takes_old_names
 from .precision import DTYPES, resolve_dtype
 
 CONTEXTS = ("per_patch", "shared", "seamless")
 SYMMETRIES = ("none", "flips", "all")
 
 
+@takes_old_names
 @dataclass(frozen=True)
 class InferenceOptions:
     """Options of whole-slide inference.

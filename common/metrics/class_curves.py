@@ -12,6 +12,7 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from ..classes import ClassScheme
+from ..renamed_keys import takes_old_names
 from .batch import batch_field
 from .confusion import check_otsu
 from .roc import BINS, count_scores, score_bins
@@ -38,6 +39,7 @@ def class_log_odds(logits: torch.Tensor, scheme: ClassScheme) -> torch.Tensor:
     return class_logits - repeated.masked_fill(own, -torch.inf).logsumexp(dim=2)
 
 
+@takes_old_names
 class ClassCurves(Metric):
     """Counts of labelled pixels for each class: by whether they belong to it, and by its log-odds.
 

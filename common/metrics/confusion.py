@@ -11,6 +11,7 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from ..classes import ClassScheme
+from ..renamed_keys import takes_old_names
 from .batch import batch_field, stack_items
 
 OTSU = (None, "skipped", "exclude")
@@ -71,6 +72,7 @@ def check_otsu(otsu: str | None, scheme: ClassScheme) -> None:
         raise ValueError('the class scheme names no skipped class, which otsu="skipped" needs')
 
 
+@takes_old_names
 class SlideConfusion(Metric):
     """Confusion matrix of each slide.
 

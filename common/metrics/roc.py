@@ -12,6 +12,7 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from ..classes import ClassScheme
+from ..renamed_keys import takes_old_names
 from .batch import batch_field
 from .confusion import check_otsu
 
@@ -66,6 +67,7 @@ def auc(counts: np.ndarray) -> float | None:
     return float((np.diff(fpr) * (tpr[1:] + tpr[:-1])).sum() / 2)
 
 
+@takes_old_names
 class SlideROC(Metric):
     """Counts of each slide's labelled pixels by truth and score, for curves of single slides and of all together.
 

@@ -20,6 +20,7 @@ from ..figures import new_figure, save_figure
 from ..files import atomic_write, printable, printable_line
 from ..outputs.contact_sheet import contact_sheet
 from ..outputs.overlay import blend
+from ..renamed_keys import spelling_in
 from .scores import write_table
 
 _NOT_PRINTED = ("stops training", "advice", "height", "width", "read by")
@@ -74,8 +75,8 @@ def report(
 def _patch_settings(parser: ConfigParser, section: str) -> PatchSettings:
     """Return the configs' settings for the patches of a section (``train`` or ``validate``)."""
     place = f"{section}#dataset"
-    given = [one.name for one in fields(PatchSettings) if f"{place}#{one.name}" in parser]
-    return PatchSettings(**{name: parser.get_parsed_content(f"{place}#{name}") for name in given})
+    spelt = {one.name: spelling_in(f"{place}#{one.name}", parser.get()) for one in fields(PatchSettings)}
+    return PatchSettings(**{name: parser.get_parsed_content(at) for name, at in spelt.items() if at in parser})
 
 
 def _count_batches(parser: ConfigParser, dataset: MultiMagnificationPatchDataset) -> int:

@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from ..renamed_keys import spelling
 from .closure import NAME
 from .texts import read_text, yaml_content
 
@@ -118,7 +119,9 @@ def check_known(overlays: Sequence[str], configs: Sequence[str]) -> None:
         known |= _references(overlay)
         lost = [key for key in overlay if _root(key) not in known]
         if lost:
-            raise ValueError(f"no config of the bundle has {lost[0]!r}, which an overlay changes. Is it misspelt?")
+            now = spelling(_root(lost[0]), known)
+            hint = "Is it misspelt?" if now == _root(lost[0]) else f"It is now {now}"
+            raise ValueError(f"no config of the bundle has {lost[0]!r}, which an overlay changes. {hint}")
 
 
 def _root(key: str) -> str:

@@ -19,6 +19,7 @@ from ..figures import new_figure, save_figure
 from ..files import remove, safe_name, sha256, write_json
 from ..literal import as_path, literal
 from ..networks.checkpoint_metadata import metadata_path
+from ..renamed_keys import translated
 from ..reports.scores import write_table
 from ..slides import read_options, slide_keys, slide_state
 
@@ -237,7 +238,8 @@ class IterativeTraining:
         slides = write_slides(folder / "predicted.json", list(self._training_slides().values()))
         # Views and network are the same as in training.
         known = ConfigParser.load_config_file(str(self._config("inference.yaml")))
-        given = {key: value for key, value in self._settings(number).items() if key.split("#")[0] in known}
+        of_all = translated(self._settings(number), known, logger.warning)
+        given = {key: value for key, value in of_all.items() if key.split("#")[0] in known}
         given |= {
             "slides": str(slides),
             "section": "training",
@@ -267,8 +269,10 @@ class IterativeTraining:
     def _work(self, kind: str, configs: Sequence[str], number: int, output_dir: Path, **given: Any) -> None:
         """Run the bundle."""
         names = [*configs, *self.steps[number].configs, *self.configs]
+        files = [str(self._config(name)) for name in names]
+        given = translated(given, ConfigParser.load_config_files(files), logger.warning)
         workflow = ConfigWorkflow(
-            config_file=[str(self._config(name)) for name in names],
+            config_file=files,
             meta_file=str(self._config("metadata.json")),
             logging_file=False,
             workflow_type=kind,

@@ -21,6 +21,7 @@ from ..files import atomic_write
 from ..inference.autocast import AutocastInferer
 from ..literal import as_path
 from ..networks.checkpoints import weights_digest
+from ..renamed_keys import takes_old_names
 from ..settings import differences
 from ..slides import image_and_series
 
@@ -33,6 +34,7 @@ _KEPT = (
 )
 
 
+@takes_old_names
 class RestartPoint:
     """Handler that saves a training's state after every epoch, and resumes from it.
 
