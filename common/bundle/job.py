@@ -24,7 +24,7 @@ _DEFAULT = "pathology_dmmn_segmentation"
 # Values of keys that can be checked before anything is loaded; the engine's options check them again.
 CHOICES = {
     "context": ("per_patch", "shared", "seamless"),
-    "symmetries": ("none", "flips", "all"),
+    "tta": ("none", "flips", "d4"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
 }
 # Overlay with the demonstration's network and weights, in bundles that have some.
@@ -86,7 +86,7 @@ def run_training(datalist: str, bundle: str, overlays: Sequence[str], output: st
         "datalist": datalist,
         "output_dir": output,
         "checkpoint_dir": output,
-        "restart": str(Path(output) / "restart.pt"),
+        "resume": str(Path(output) / "restart.pt"),
     }
     if overlays:
         given["overlays"] = list(overlays)
@@ -194,6 +194,6 @@ def _check_weights(checkpoint: Any, files: Sequence[Path], settings: Mapping[str
             f"{checkpoint} describes a checkpoint. Name the weights, {Path(checkpoint).with_suffix('.pt')}"
         )
     trains = not any(path.name in ("inference.yaml", "evaluate.yaml") for path in files)
-    path = settings.get(spelling("start_from", settings)) if trains else checkpoint
+    path = settings.get(spelling("init_weights", settings)) if trains else checkpoint
     if isinstance(path, str | Path) and not str(path).startswith("$") and not Path(path).is_file():
         raise ValueError(f"{path}: no such checkpoint. Train one (multimag train), or name another with --checkpoint")

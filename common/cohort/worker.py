@@ -40,8 +40,8 @@ _Result = TypeVar("_Result")
 # Keys of a config on which a slide's outputs do not depend, and the weights, which are compared by their hash.
 _IRRELEVANT_KEYS = frozenset((
     "imports", "bundle_root", "dataset_dir", "slides", "section", "name_by", "output_dir", "outputs", "overwrite",
-    "checkpoint", "checkpoint_name", "overlays", "device", "devices", "readers", "streams", "dataset", "dataloader",
-    "handlers", "evaluator", "postprocessing", "check_keys", "compatible", "run", "initialize", "finalize", "mpp",
+    "checkpoint", "checkpoint_name", "overlays", "device", "devices", "reader_threads", "streams", "dataset", "dataloader",
+    "handlers", "evaluator", "postprocessing", "check_keys", "check_views", "run", "initialize", "finalize", "mpp",
     "series",
 ))  # fmt: skip
 # Seconds to wait for a locked slide folder. After a machine was lost, a file server keeps its locks for a while (NFS:
@@ -252,7 +252,7 @@ def load_bundle(settings: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[st
     config = {key: value for key, value in dict(parser.get()).items() if key in kept}
     parser["bundle_root"], parser["devices"] = literal(str(root)), None
     parser["device"] = f"$torch.device('{settings.device}')"
-    checks = spelling("compatible", parser)
+    checks = spelling("check_views", parser)
     if checks in parser:
         parser.get_parsed_content(checks)
     inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network").eval()

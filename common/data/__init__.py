@@ -18,7 +18,7 @@ from .datalist import (
     standard_sections,
 )
 from .dataset import MultiMagnificationPatchDataset, SlideDataset
-from .draws import Draw, NumberedDraws
+from .draws import Draw, SeededDistributedSampler
 from .folders import datalist_from_folders
 from .folds import write_folds
 from .index import PatchIndex, TargetGrid, build_patch_index
@@ -40,12 +40,12 @@ __all__ = [
     "LoadMultiMagnificationPatchd",
     "MultiMagnificationPatchDataset",
     "NormalizeStainsd",
-    "NumberedDraws",
     "PatchCache",
     "PatchIndex",
     "PatchSubset",
     "PatchesPerClass",
     "RandStyledSlided",
+    "SeededDistributedSampler",
     "SlideDataset",
     "SlideStore",
     "TargetGrid",

@@ -14,34 +14,34 @@ from .index import PatchIndex
 
 
 def balance_by_elastic_deformation(
-    index: PatchIndex, rates: Mapping[str, int], class_order: Sequence[str], seed: int = 0
+    index: PatchIndex, elastic_copies: Mapping[str, int], class_priority: Sequence[str], seed: int = 0
 ) -> PatchIndex:
     """Add copies of the patches of rare classes, to be deformed elastically.
 
-    A patch belongs to the first class of ``class_order`` of which it has a pixel. It gets that class's number of
+    A patch belongs to the first class of ``class_priority`` of which it has a pixel. It gets that class's number of
     copies, each with its own deformation.
 
     Args:
         index: the patches.
-        rates: class -> copies per patch (r_c); 0 or absent for none.
-        class_order: classes by priority, the highest first; classes that are not in it come last and get no copies.
+        elastic_copies: class -> copies per patch (r_c); 0 or absent for none.
+        class_priority: classes by priority, the highest first; classes that are not in it come last and get no copies.
         seed: random seed of the deformations.
 
     Raises:
-        ValueError: ``rates`` or ``class_order`` names an unknown class, or a class has a rate but no priority.
+        ValueError: ``elastic_copies`` or ``class_priority`` names an unknown class, or a class has a rate but no priority.
     """
-    unknown = sorted((set(rates) | set(class_order)) - set(index.class_names))
+    unknown = sorted((set(elastic_copies) | set(class_priority)) - set(index.class_names))
     if unknown:
         raise ValueError(f"balancing names no classes of the scheme: {', '.join(unknown)}")
-    missing = [name for name, rate in rates.items() if rate and name not in class_order]
+    missing = [name for name, rate in elastic_copies.items() if rate and name not in class_priority]
     if missing:
-        raise ValueError(f"classes with a rate but no place in class_order: {', '.join(missing)}")
+        raise ValueError(f"classes with a rate but no place in class_priority: {', '.join(missing)}")
     rows = index.rows
     rate = np.zeros(len(rows), dtype=np.int64)
     open_rows = np.ones(len(rows), dtype=bool)
-    for name in class_order:
+    for name in class_priority:
         here = open_rows & (rows[name].to_numpy() > 0)
-        rate[here] = rates.get(name, 0)
+        rate[here] = elastic_copies.get(name, 0)
         open_rows &= ~here
     copies = rows.iloc[np.repeat(np.arange(len(rows)), rate)].copy()
     copies["deformation"] = np.random.default_rng(seed).integers(0, 2**31, size=len(copies))

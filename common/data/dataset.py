@@ -46,7 +46,8 @@ class MultiMagnificationPatchDataset(Dataset):
         stride: step of the grid of targets in target pixels; the target's size by default.
         snap: see :class:`PatchReader`.
         cache_dir: folder for cached patch indexes.
-        rates, class_order: class balancing (:func:`balance_by_elastic_deformation`); none without ``rates``.
+        elastic_copies, class_priority: class balancing (:func:`balance_by_elastic_deformation`); none without the
+            former.
         allow_missing: classes that may have no labelled pixel; ``None`` allows all.
         training: whether a network learns from these patches. Training needs two classes, and a warning names missing
             ones.
@@ -56,7 +57,7 @@ class MultiMagnificationPatchDataset(Dataset):
         packed: cache from which patches are read instead of from the slides; missing patches are packed first.
         chosen: subset of the patches; all by default.
         within: field of view of tiles whose borders no target may cross; see :class:`TargetGrid`.
-        otsu: leave out targets in which Otsu's threshold finds no tissue.
+        tissue_only: leave out targets in which Otsu's threshold finds no tissue.
         seed: random seed of deformations and of centres elsewhere.
 
     Raises:
@@ -74,16 +75,16 @@ class MultiMagnificationPatchDataset(Dataset):
         stride: int | None = None,
         snap: float = 0.03,
         cache_dir: str | Path | None = None,
-        rates: Mapping[str, int] | None = None,
-        class_order: Sequence[str] = (),
+        elastic_copies: Mapping[str, int] | None = None,
+        class_priority: Sequence[str] = (),
         allow_missing: Sequence[str] | None = (),
         elsewhere: bool = False,
         tissue: bool = False,
         balance_plot: str | Path | None = None,
-        packed: PatchCache | None = None,
+        patch_cache: PatchCache | None = None,
         chosen: PatchSubset | PatchesPerClass | None = None,
         within: FieldOfView | Mapping[str, Any] | None = None,
-        otsu: bool = False,
+        tissue_only: bool = False,
         seed: int = 0,
         training: bool = False,
     ) -> None:
@@ -92,23 +93,23 @@ class MultiMagnificationPatchDataset(Dataset):
         tile = None if within is None else FieldOfView.from_config(within)
         grid = TargetGrid(reader, FieldOfView.from_config(target), min_labelled, stride, tile)
         before = build_patch_index(self.data, scheme, grid, cache_dir)
-        if otsu:
+        if tissue_only:
             before = before.select(_on_tissue(before, FieldOfView.from_config(target), reader, self.data))
         if chosen is not None:
             before = chosen.apply(before)
         self.allow_missing = allow_missing
         self._check_classes(before, training)
         self.index = before
-        if rates:
-            self.index = balance_by_elastic_deformation(before, rates, class_order, seed)
+        if elastic_copies:
+            self.index = balance_by_elastic_deformation(before, elastic_copies, class_priority, seed)
         if balance_plot is not None:
             plot_class_balance(before, self.index, scheme, balance_plot)
             logger.info("labelled pixels before and after balancing: %s", balance_plot)
         self._elsewhere = _centres_elsewhere(self.index, reader, self.data, seed) if elsewhere else None
         self._on_tissue = _on_tissue(self.index, FieldOfView.from_config(target), reader, self.data) if tissue else None
-        self._packed = packed
-        if packed is not None:
-            packed.pack(self.data, self.index)
+        self._patch_cache = patch_cache
+        if patch_cache is not None:
+            patch_cache.pack(self.data, self.index)
         logger.info("%d patches (%d before balancing) of %d slides", len(self), len(before.rows), len(self.data))
 
     def __len__(self) -> int:
@@ -128,9 +129,9 @@ class MultiMagnificationPatchDataset(Dataset):
             item["elsewhere_center"] = tuple(self._elsewhere[position].tolist())
         if self._on_tissue is not None:
             item["tissue"] = bool(self._on_tissue[position])
-        if self._packed is not None:
+        if self._patch_cache is not None:
             # Packed patches are deformed already.
-            item.update(self._packed.read(item["slide"], position), deformation=-1)
+            item.update(self._patch_cache.read(item["slide"], position), deformation=-1)
         return self.transform(item) if self.transform is not None else item
 
     def class_weights(self, weighting: str = "complement") -> list[float]:

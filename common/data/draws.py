@@ -17,7 +17,7 @@ class Draw(NamedTuple):
     seed: int
 
 
-class NumberedDraws(Sampler[Draw]):
+class SeededDistributedSampler(Sampler[Draw]):
     """Numbers the draws of another sampler over all epochs, and keeps one process's share of them.
 
     The number of a draw seeds its random transforms, so that an epoch has the same patches, deformed and coloured the

@@ -43,7 +43,7 @@ class PatchSettings:
 
     Args:
         fields_of_view, target, min_labelled, stride, snap: see there.
-        rates, class_order, allow_missing, chosen, within, otsu, seed, training: see there.
+        elastic_copies, class_priority, allow_missing, chosen, within, tissue_only, seed, training: see there.
     """
 
     fields_of_view: Sequence[FieldOfView | Mapping[str, Any]]
@@ -51,12 +51,12 @@ class PatchSettings:
     min_labelled: float = 0.01
     stride: int | None = None
     snap: float = 0.03
-    rates: Mapping[str, int] | None = None
-    class_order: Sequence[str] = ()
+    elastic_copies: Mapping[str, int] | None = None
+    class_priority: Sequence[str] = ()
     allow_missing: Sequence[str] | None = ()
     chosen: PatchSubset | PatchesPerClass | None = None
     within: FieldOfView | Mapping[str, Any] | None = None
-    otsu: bool = False
+    tissue_only: bool = False
     seed: int = 0
     training: bool = False
 
@@ -69,7 +69,7 @@ class PatchSettings:
 
     def for_validation(self) -> PatchSettings:
         """Return the settings of a validation section without its own: every patch counts, and no class is required."""
-        return replace(self, allow_missing=None, rates=None, chosen=None, training=False)
+        return replace(self, allow_missing=None, elastic_copies=None, chosen=None, training=False)
 
     def allows_missing(self, name: str) -> bool:
         """Return whether a class may have no labelled pixel."""

@@ -30,7 +30,7 @@ class LoadMultiMagnificationPatchd(MapTransform):
         fields_of_view: the views, finest first.
         label_key: key of the annotation. Its label maps are ``(T, h, w)`` uint8. None reads no labels.
         target: field of view of the label map; needed with ``label_key``.
-        further_targets: fields of view of further label maps, around the same centre and of the same size in pixels,
+        auxiliary_targets: fields of view of further label maps, around the same centre and of the same size in pixels,
             for network outputs besides the final one.
         scheme: classes of the annotation; needed with ``label_key``.
         fill, resample, snap: see :class:`PatchReader`.
@@ -51,13 +51,13 @@ class LoadMultiMagnificationPatchd(MapTransform):
         resample: str = "area",
         snap: float = 0.03,
         elsewhere_key: str = "elsewhere",
-        further_targets: Sequence[FieldOfView | Mapping[str, Any]] = (),
+        auxiliary_targets: Sequence[FieldOfView | Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(keys)
         if label_key is not None and (target is None or scheme is None):
             raise ValueError("reading labels needs target and scheme")
         self.reader = PatchReader(fields_of_view, fill, resample, snap)
-        self.targets = [FieldOfView.from_config(view) for view in (target, *further_targets) if view is not None]
+        self.targets = [FieldOfView.from_config(view) for view in (target, *auxiliary_targets) if view is not None]
         if len({view.size for view in self.targets}) > 1:
             raise ValueError(f"targets must have one size, not {', '.join(str(view.size) for view in self.targets)}")
         self.label_key, self.elsewhere_key = label_key, elsewhere_key

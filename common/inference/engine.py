@@ -169,10 +169,10 @@ class Segmenter:
         self, jobs: Sequence[BlockJob], reader: BlockReader, pipelines: Sequence[DevicePipeline]
     ) -> Generator[tuple[Block, Maps]]:
         if self._on_cpu_alone:
-            return run_in_turn(jobs, reader, pipelines[0], self.options.readers)
+            return run_in_turn(jobs, reader, pipelines[0], self.options.reader_threads)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(len(pipelines), "predicting")
-        return run_at_once(jobs, reader, pipelines, self.options.readers, self._threads)
+        return run_at_once(jobs, reader, pipelines, self.options.reader_threads, self._threads)
 
     def _pipelines(
         self, grid: TileGrid, steps: Sequence[int] | None, maps: tuple[str, ...], progress: ProgressBar

@@ -11,7 +11,7 @@ from ..renamed_keys import takes_old_names
 from .precision import DTYPES, resolve_dtype
 
 CONTEXTS = ("per_patch", "shared", "seamless")
-SYMMETRIES = ("none", "flips", "all")
+TTA = ("none", "flips", "d4")
 
 
 @takes_old_names
@@ -26,7 +26,7 @@ class InferenceOptions:
             border.
         overlap: overlap of neighbouring targets as a share of their side, from 0 to below 1. Overlapping predictions
             are averaged with Gaussian weights. The papers have 0.
-        symmetries: test-time augmentation: average over four ``"flips"``, or over ``"all"`` eight flips and quarter
+        tta: test-time augmentation: average over four ``"flips"``, or over ``"all"`` eight flips and quarter
             turns of the input.
         batch_size: patches per forward pass.
         block: targets per side of a block, which is read, predicted and written at once.
@@ -42,21 +42,21 @@ class InferenceOptions:
 
     context: str = "per_patch"
     overlap: float = 0.0
-    symmetries: str = "none"
+    tta: str = "none"
     batch_size: int = 8
     block: int = 8
     dtype: str = "auto"
     compile: bool = False
-    readers: int = 2
+    reader_threads: int = 2
     streams: int = 2
 
     def __post_init__(self) -> None:
-        for name, known in (("context", CONTEXTS), ("symmetries", SYMMETRIES), ("dtype", DTYPES)):
+        for name, known in (("context", CONTEXTS), ("tta", TTA), ("dtype", DTYPES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap must be a share from 0 to below 1, not {self.overlap}")
-        for name in ("batch_size", "block", "readers", "streams"):
+        for name in ("batch_size", "block", "reader_threads", "streams"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.context == "seamless" and self.overlap > 0:
@@ -65,7 +65,7 @@ class InferenceOptions:
     @property
     def blended(self) -> bool:
         """Return whether a pixel's prediction is an average."""
-        return self.overlap > 0 or self.symmetries != "none"
+        return self.overlap > 0 or self.tta != "none"
 
     def on(self, device: torch.device) -> InferenceOptions:
         """Return these options with the precision of a device in place of ``"auto"``."""
@@ -73,4 +73,4 @@ class InferenceOptions:
 
     def output_settings(self) -> dict[str, Any]:
         """Return the options that affect the output: all but the numbers of reader threads and streams."""
-        return {name: value for name, value in asdict(self).items() if name not in ("readers", "streams")}
+        return {name: value for name, value in asdict(self).items() if name not in ("reader_threads", "streams")}

@@ -24,7 +24,7 @@ _COMPILING = threading.Lock()
 _TRANSFORMS = {
     "none": [(0, False)],
     "flips": [(0, False), (2, False), (0, True), (2, True)],
-    "all": [(k, flipped) for flipped in (False, True) for k in range(4)],
+    "d4": [(k, flipped) for flipped in (False, True) for k in range(4)],
 }
 
 
@@ -107,11 +107,11 @@ class Predictor:
     @property
     def passes(self) -> int:
         """Return how often every target is predicted: once per symmetry."""
-        return len(_TRANSFORMS[self.options.symmetries])
+        return len(_TRANSFORMS[self.options.tta])
 
     def __call__(self, inputs: Sequence[BlockTensors]) -> Iterator[PatchLogits]:
         """Yield the logits of all selected targets, once per symmetry."""
-        for k, flipped in _TRANSFORMS[self.options.symmetries]:
+        for k, flipped in _TRANSFORMS[self.options.tta]:
             transformed = [_transform(tensors, k, flipped) for tensors in inputs]
             for found in self._run(transformed, [_source_index(tensors, k, flipped) for tensors in inputs]):
                 yield PatchLogits(found.places, _inverse_transform(found.logits, k, flipped), found.targets)

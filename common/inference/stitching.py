@@ -19,7 +19,7 @@ MAPS = ("labels", "probabilities", "entropy")
 class Stitcher:
     """The logits of one block on their way to its maps.
 
-    Without overlap and symmetries, a pixel has one prediction and takes its label. Otherwise it takes the label of the
+    Without overlap and tta, a pixel has one prediction and takes its label. Otherwise it takes the label of the
     mean class probabilities. Where targets overlap, they are weighted by a Gaussian of the distance to their centre.
     The weights are in the denominator too, so a constant stays constant up to the slide's border.
 

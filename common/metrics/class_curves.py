@@ -14,7 +14,7 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from ..classes import ClassScheme
 from ..renamed_keys import takes_old_names
 from .batch import batch_field
-from .confusion import check_otsu
+from .confusion import check_background
 from .roc import BINS, count_scores, score_bins
 
 THRESHOLDS = np.round(np.arange(1, 100) / 100, 2)
@@ -45,27 +45,27 @@ class ClassCurves(Metric):
 
     Args:
         scheme: the classes.
-        otsu: see :class:`SlideConfusion`; ``"skipped"`` assigns targets without tissue to the skipped class.
+        background: see :class:`SlideConfusion`; ``"skipped"`` assigns targets without tissue to the skipped class.
         output_transform: maps the engine's output to logits ``(B, C, h, w)`` and labels ``(B, 1, h, w)``.
 
     Raises:
-        ValueError: unknown ``otsu``, or one that the scheme does not allow.
+        ValueError: unknown ``background``, or one that the scheme does not allow.
     """
 
     def __init__(
         self,
         scheme: ClassScheme,
-        otsu: str | None = None,
+        background: str = "keep",
         output_transform: Callable = lambda output: output,
         device: str | torch.device = "cpu",
     ) -> None:
-        check_otsu(otsu, scheme)
-        self.scheme, self.otsu = scheme, otsu
+        check_background(background, scheme)
+        self.scheme, self.background = scheme, background
         super().__init__(output_transform=output_transform, device=device)
 
     def iteration_completed(self, engine: Engine) -> None:
         """Update from the engine's batch; the engine calls this after each one."""
-        tissue = batch_field(engine, "tissue") if self.otsu is not None else None
+        tissue = batch_field(engine, "tissue") if self.background != "keep" else None
         self.update((*self._output_transform(engine.state.output), tissue))
 
     @reinit__is_reduced
@@ -79,7 +79,7 @@ class ClassCurves(Metric):
             truth = labels[item].cpu().numpy()[0]
             scores = class_log_odds(logits[item][None], self.scheme)[0].cpu().numpy()
             if tissue is not None and not bool(tissue[item]):
-                if self.otsu == "exclude":
+                if self.background == "exclude":
                     continue
                 scores = self._skipped(scores)
             labelled = truth > 0

@@ -14,7 +14,7 @@ from ..classes import ClassScheme
 from ..renamed_keys import takes_old_names
 from .batch import batch_field, stack_items
 
-OTSU = (None, "skipped", "exclude")
+BACKGROUND = ("keep", "as_class", "exclude")
 
 
 def confusion_matrix(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
@@ -64,47 +64,47 @@ def batch_confusion(scheme: ClassScheme, logits: torch.Tensor, labels: torch.Ten
     return torch.cat([counts[1:-1, 1:-1], counts[1:-1, :1]], dim=1)
 
 
-def check_otsu(otsu: str | None, scheme: ClassScheme) -> None:
-    """Raise ValueError for an unknown ``otsu``, or one that the scheme does not allow; see :class:`SlideConfusion`."""
-    if otsu not in OTSU:
-        raise ValueError(f"otsu must be one of {', '.join(map(str, OTSU))}, not {otsu!r}")
-    if otsu == "skipped" and scheme.skipped is None:
-        raise ValueError('the class scheme names no skipped class, which otsu="skipped" needs')
+def check_background(background: str, scheme: ClassScheme) -> None:
+    """Raise ValueError for an unknown ``background``, or one that the scheme does not allow; see :class:`SlideConfusion`."""
+    if background not in BACKGROUND:
+        raise ValueError(f"background must be one of {', '.join(BACKGROUND)}, not {background!r}")
+    if background == "as_class" and scheme.skipped is None:
+        raise ValueError('the class scheme names no skipped class, which background="as_class" needs')
 
 
 @takes_old_names
 class SlideConfusion(Metric):
     """Confusion matrix of each slide.
 
-    The engine's batch holds ``slide`` (its position in the data) and, with ``otsu``, ``tissue`` (whether Otsu's
+    The engine's batch holds ``slide`` (its position in the data) and, with ``background``, ``tissue`` (whether Otsu's
     threshold finds tissue in the target) of every patch.
 
     Args:
         scheme: the classes.
         num_slides: number of slides in the data.
-        otsu: treatment of targets without tissue. None scores them like the others; ``"skipped"`` scores them as the
+        background: treatment of targets without tissue. None scores them like the others; ``"skipped"`` scores them as the
             scheme's ``skipped`` class, which they get if they are not predicted; ``"exclude"`` leaves them out.
         output_transform: maps the engine's output to logits ``(B, C, h, w)`` and labels ``(B, 1, h, w)``.
 
     Raises:
-        ValueError: an unknown ``otsu``, or a scheme without a skipped class for it.
+        ValueError: an unknown ``background``, or a scheme without a skipped class for it.
     """
 
     def __init__(
         self,
         scheme: ClassScheme,
         num_slides: int,
-        otsu: str | None = None,
+        background: str = "keep",
         output_transform: Callable = lambda output: output,
         device: str | torch.device = "cpu",
     ) -> None:
-        check_otsu(otsu, scheme)
-        self.scheme, self.num_slides, self.otsu = scheme, num_slides, otsu
+        check_background(background, scheme)
+        self.scheme, self.num_slides, self.background = scheme, num_slides, background
         super().__init__(output_transform=output_transform, device=device)
 
     def iteration_completed(self, engine: Engine) -> None:
         """Update from the engine's batch; the engine calls this after each one."""
-        tissue = batch_field(engine, "tissue") if self.otsu is not None else None
+        tissue = batch_field(engine, "tissue") if self.background != "keep" else None
         self.update((*self._output_transform(engine.state.output), batch_field(engine, "slide"), tissue))
 
     @reinit__is_reduced
@@ -121,7 +121,7 @@ class SlideConfusion(Metric):
             one = slice(item, item + 1)
             if tissue is None or bool(tissue[item]):
                 self._matrices[slide] += batch_confusion(self.scheme, logits[one], labels[one])
-            elif self.otsu == "exclude":
+            elif self.background == "exclude":
                 self._excluded[slide] += int((labels[item] > 0).sum())
             else:
                 assert self.scheme.skipped is not None

@@ -14,7 +14,7 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from ..classes import ClassScheme
 from ..renamed_keys import takes_old_names
 from .batch import batch_field
-from .confusion import check_otsu
+from .confusion import check_background
 
 BINS = 2**16
 
@@ -71,40 +71,40 @@ def auc(counts: np.ndarray) -> float | None:
 class SlideROC(Metric):
     """Counts of each slide's labelled pixels by truth and score, for curves of single slides and of all together.
 
-    The engine's batch holds ``slide`` (its position in the data) and, with ``otsu``, ``tissue`` (whether Otsu's
+    The engine's batch holds ``slide`` (its position in the data) and, with ``background``, ``tissue`` (whether Otsu's
     threshold finds tissue in the target) of every patch.
 
     Args:
         scheme: the classes; its activation is a sigmoid.
         num_slides: number of slides in the data.
-        otsu: see :class:`SlideConfusion`; ``"skipped"`` assigns targets without tissue the lowest score, or the highest
+        background: see :class:`SlideConfusion`; ``"skipped"`` assigns targets without tissue the lowest score, or the highest
             if the skipped class is the positive one.
         output_transform: maps the engine's output to logits ``(B, 1, h, w)`` and labels ``(B, 1, h, w)``.
 
     Raises:
-        ValueError: a scheme without a sigmoid, or an ``otsu`` that is unknown or that the scheme does not allow.
+        ValueError: a scheme without a sigmoid, or an ``background`` that is unknown or that the scheme does not allow.
     """
 
     def __init__(
         self,
         scheme: ClassScheme,
         num_slides: int,
-        otsu: str | None = None,
+        background: str = "keep",
         output_transform: Callable = lambda output: output,
         device: str | torch.device = "cpu",
     ) -> None:
         if scheme.activation != "sigmoid":
             raise ValueError("a ROC curve needs two classes and one score: the scheme's activation must be a sigmoid")
-        check_otsu(otsu, scheme)
+        check_background(background, scheme)
         self.positive = scheme.positive.label
-        self.num_slides, self.otsu = num_slides, otsu
+        self.num_slides, self.background = num_slides, background
         skipped_is_positive = scheme.skipped is not None and scheme.skipped.label == self.positive
         self._skipped_score = math.inf if skipped_is_positive else -math.inf
         super().__init__(output_transform=output_transform, device=device)
 
     def iteration_completed(self, engine: Engine) -> None:
         """Update from the engine's batch; the engine calls this after each one."""
-        tissue = batch_field(engine, "tissue") if self.otsu is not None else None
+        tissue = batch_field(engine, "tissue") if self.background != "keep" else None
         self.update((*self._output_transform(engine.state.output), batch_field(engine, "slide"), tissue))
 
     @reinit__is_reduced
@@ -117,7 +117,7 @@ class SlideROC(Metric):
         for item, slide in enumerate(int(number) for number in slides):
             truth, score = labels[item].cpu().numpy(), logits[item].float().cpu().numpy()
             if tissue is not None and not bool(tissue[item]):
-                if self.otsu == "exclude":
+                if self.background == "exclude":
                     continue
                 score = np.full_like(score, self._skipped_score)
             labelled = truth > 0

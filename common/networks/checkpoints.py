@@ -102,7 +102,7 @@ def load_branches(network: nn.Module, paths: Mapping[str, str | Path], frozen: b
         if not Path(path).exists():
             raise ValueError(
                 f"{path}: no such checkpoint to begin branch {name} as. Train that U-Net first (of the demonstration: "
-                "with ablations/demo_context.yaml), or train all branches together with branches_from: {}"
+                "with ablations/demo_context.yaml), or train all branches together with branch_init_weights: {}"
             )
         state = read_state(path)
         for part in ("encoder", "decoder"):

@@ -24,11 +24,12 @@ SCRIPTS = "scripts"
 # after: an exported bundle has one file of weights, models/model.pt, and trains from scratch.
 LOCAL = frozenset(
     (
-        *("bundle_root", "dataset_dir", "datalist", "slides", "output_dir", "cache_dir", "pack_dir", "packed"),
-        *("styled", "restart", "device", "devices", "rank", "world_size", "imports"),
-        *("checkpoint", "checkpoint_dir", "checkpoint_name", "row", "overlays"),
-        *("start_from", "branches_from", "freeze_branches", "encoders_from", "trunk_from"),
-        *("slice_encoder_from", "context_encoder_from"),
+        *("bundle_root", "dataset_dir", "datalist", "slides", "output_dir"),
+        *("cache_dir", "patch_cache_dir", "patch_cache"),
+        *("styled", "resume", "device", "devices", "rank", "world_size", "imports"),
+        *("checkpoint", "checkpoint_dir", "checkpoint_name", "variant", "overlays"),
+        *("init_weights", "branch_init_weights", "freeze_branches", "encoder_weights"),
+        *("slice_encoder_weights", "context_encoder_weights"),
     )
 )
 

@@ -1,5 +1,6 @@
 """Handlers and workflows for training: checkpoints, progress, scores, resuming, iterations."""
 
+from ..renamed import renamed_in
 from .checkpoint_metadata import CheckpointMetadataWriter
 from .handlers import (
     AdversarialProgress,
@@ -11,17 +12,19 @@ from .handlers import (
     WeightsLoader,
 )
 from .iterative import IterativeTraining
-from .resume import RestartPoint
+from .resume import ResumeCheckpoint
 
 __all__ = [
     "AdversarialProgress",
     "CheckpointMetadataWriter",
     "GradientClipping",
     "IterativeTraining",
-    "RestartPoint",
+    "ResumeCheckpoint",
     "SaveClassCurves",
     "SaveROC",
     "SaveScores",
     "TrainingProgress",
     "WeightsLoader",
 ]
+
+__getattr__ = renamed_in(__name__)

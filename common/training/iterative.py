@@ -212,7 +212,7 @@ class IterativeTraining:
         step, training = self.steps[number], folder / "training"
         # Remove the files of a training that was stopped.
         remove(training)
-        start = {"start_from": str(self.folder(number - 1) / CHECKPOINT)} if step.goes_on else {}
+        start = {"init_weights": str(self.folder(number - 1) / CHECKPOINT)} if step.goes_on else {}
         files = {"checkpoint_dir": str(training), "checkpoint_name": CHECKPOINT}
         self._work("train", ["train.yaml"], number, training, **{**self._trained(number), **files, **start})
         if not (training / CHECKPOINT).exists():

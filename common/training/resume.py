@@ -16,7 +16,7 @@ from monai.handlers import CheckpointSaver
 from torch import distributed, nn
 from torch.optim import Optimizer
 
-from ..data import MultiMagnificationPatchDataset, NumberedDraws
+from ..data import MultiMagnificationPatchDataset, SeededDistributedSampler
 from ..files import atomic_write
 from ..inference.autocast import AutocastInferer
 from ..literal import as_path
@@ -35,7 +35,7 @@ _KEPT = (
 
 
 @takes_old_names
-class RestartPoint:
+class ResumeCheckpoint:
     """Handler that saves a training's state after every epoch, and resumes from it.
 
     Network, optimiser, learning rate, best score and the order of patches are restored. Other random numbers (dropout)
@@ -62,7 +62,7 @@ class RestartPoint:
         network: nn.Module,
         optimizer: Optimizer,
         lr_scheduler: Any,
-        draws: NumberedDraws,
+        epoch_sampler: SeededDistributedSampler,
         dataset: MultiMagnificationPatchDataset,
         validator: Engine,
         best: CheckpointSaver,
@@ -70,7 +70,8 @@ class RestartPoint:
     ) -> None:
         self.path = Path(as_path(path)) if path is not None else None
         self.network, self.optimizer, self.lr_scheduler = network, optimizer, lr_scheduler
-        self.draws, self.dataset, self.validator, self.best, self.seed = draws, dataset, validator, best, seed
+        self.epoch_sampler, self.dataset, self.validator = epoch_sampler, dataset, validator
+        self.best, self.seed = best, seed
         several = distributed.is_available() and distributed.is_initialized()
         self._rank = distributed.get_rank() if several else 0
         self._several = several
@@ -93,13 +94,13 @@ class RestartPoint:
         unlike = differences(state["training"], self._training)
         if unlike:
             raise ValueError(
-                f"{self.path} is of another training: {'; '.join(unlike)}. Move it away to start over, or set restart "
+                f"{self.path} is of another training: {'; '.join(unlike)}. Move it away to start over, or set resume "
                 "to another file"
             )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.lr_scheduler.load_state_dict(state["lr_scheduler"])
-        self.draws.skip(state["epoch"])
+        self.epoch_sampler.skip(state["epoch"])
         best: Any = self.validator.state
         best.best_metric, best.best_metric_epoch = state["best_metric"], state["best_metric_epoch"]
         _kept(self.best).load_state_dict(state["best"])
@@ -154,7 +155,7 @@ class RestartPoint:
         if missing:
             raise ValueError(
                 f"{self.path} holds no state to resume from: it lacks {', '.join(missing)}. Move it away to start "
-                "over, or set restart to another file"
+                "over, or set resume to another file"
             )
         return state
 
@@ -175,7 +176,7 @@ class RestartPoint:
             "dtype": _precision(engine),
             "processes": distributed.get_world_size() if self._several else 1,
             "steps_per_epoch": len(engine.state.dataloader),  # type: ignore[arg-type]
-            "draws_per_epoch": len(self.draws.sampler),  # type: ignore[arg-type]
+            "draws_per_epoch": len(self.epoch_sampler.sampler),  # type: ignore[arg-type]
             "optimizer": type(self.optimizer).__name__,
             "settings": groups,
         }

@@ -82,7 +82,7 @@ def measure(title: str, seed: int, epochs: int, threads: int, data: Path, folder
         if title == BEGUN:
             unets = ("U-Net 0.5", *COARSE)
             paths = {view: str(folder.parent / f"{named(unet)}_{seed}" / "model.pt") for view, unet in enumerate(unets)}
-            budget["encoders_from"] = paths
+            budget["encoder_weights"] = paths
         files = {"datalist": data / "datalist.json", "checkpoint_dir": folder, "output_dir": folder / "train"}
         files["checkpoint_name"] = "model.pt"
         bundle(["train.yaml", *overlay], MRN, env, **same, **budget, **files)

@@ -94,7 +94,8 @@ def measure(title: str, seed: int, patches: int, threads: int, data: Path, folde
     overlays = [f"ablations/{overlay}.yaml"] if overlay else []
     if not (folder / "model.pt").exists():
         training = folder / "training"
-        steps = {"epochs": 1, "val_interval": 1, "samples_per_epoch": patches, "cycle": patches // 8, "seed": seed}
+        steps = {"epochs": 1, "val_interval": 1, "samples_per_epoch": patches, "seed": seed}
+        steps["lr_cycle_steps"] = patches // 8
         files = {"datalist": data / "scored.json", "output_dir": training, "checkpoint_dir": training}
         same = {"cache_dir": data / "patch_index", "checkpoint_name": "model.pt", "augmentations": augmentations}
         bundle(["train.yaml", *overlays, *SMALL], MULTILEVEL, env, **files, **same, **steps)
@@ -113,7 +114,11 @@ def iterate(seed: int, patches: int, threads: int, data: Path, folder: Path) -> 
             "predictions": number > 0,
             "goes_on": number > 1,
             "threshold": threshold,
-            "settings": {"augmentations": augmentations, "samples_per_epoch": each[number], "cycle": each[number] // 8},
+            "settings": {
+                "augmentations": augmentations,
+                "samples_per_epoch": each[number],
+                "lr_cycle_steps": each[number] // 8,
+            },
         }
         for number, (name, threshold, augmentations) in enumerate(STEPS)
     ]

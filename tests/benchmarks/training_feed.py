@@ -24,7 +24,7 @@ from common.phantom import write_phantoms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUNDLE = REPOSITORY / "bundles" / "pathology_dmmn_segmentation"
-FEEDS = {"from slides": [], "packed": ["packed.yaml"]}
+FEEDS = {"from slides": [], "packed": ["patch_cache.yaml"]}
 
 
 def configured(folder: Path, configs: list[str], workers: int, channels: list[int], batches: int) -> ConfigParser:
@@ -38,7 +38,7 @@ def configured(folder: Path, configs: list[str], workers: int, channels: list[in
             "output_dir": str(folder),
             "num_workers": workers,
             "network_def#channels": channels,
-            "branches_from": {},
+            "branch_init_weights": {},
             "freeze_branches": False,
             "samples_per_epoch": 8 * batches,
         }

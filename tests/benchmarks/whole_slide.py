@@ -86,7 +86,7 @@ class Case:
     def segmenter(self, context: str, readers: int) -> Segmenter:
         """The engine."""
         options = InferenceOptions(
-            context=context, dtype=self.dtype, readers=readers, batch_size=64 if DEVICE.type == "cuda" else 8
+            context=context, dtype=self.dtype, reader_threads=readers, batch_size=64 if DEVICE.type == "cuda" else 8
         )
         reader = PatchReader(self.views, fill="black")
         return Segmenter(self.network, [DEVICE], reader, self.target, self.scheme, options, self.preprocess)
@@ -165,7 +165,7 @@ def decode_all(segmenter: Segmenter, slide: Slide) -> None:
     """Read every block of a slide as the engine does, with as many threads."""
     grid = segmenter.grid(slide)
     reader = BlockReader(segmenter.reader, slide, grid, segmenter.target.mpp)
-    with ThreadPoolExecutor(segmenter.options.readers) as pool:
+    with ThreadPoolExecutor(segmenter.options.reader_threads) as pool:
         every = [(block, np.ones((block.rows, block.columns), dtype=bool)) for block in grid.blocks()]
         for _ in pool.map(lambda job: len(reader.read(*job)), every):
             pass

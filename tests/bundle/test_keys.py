@@ -11,7 +11,7 @@ from common.bundle.find import find_bundle, known_bundles, listed_bundles, short
 from common.bundle.job import CHOICES, run_evaluation, run_inference, run_training
 from common.bundle.keys import check_keys, check_overlays, checked_settings, checkpoint_of, config_files
 from common.bundle.run import command_line, run_configs
-from common.inference.options import CONTEXTS, DTYPES, SYMMETRIES
+from common.inference.options import CONTEXTS, DTYPES, TTA
 
 from ..conftest import DMMN, MRN
 
@@ -162,7 +162,7 @@ def test_training_resumes_and_says_that_the_paper_s_settings_take_days(slide, ru
     run_training(slide, "dmmn", ["demo.yaml"], "out", {"epochs": 2})
     assert "take days" not in caplog.text
     settings = runs[1][2]
-    assert settings["restart"] == str(Path("out") / "restart.pt")
+    assert settings["resume"] == str(Path("out") / "restart.pt")
     assert settings["checkpoint_dir"] == settings["output_dir"] == "out"
     assert settings["overlays"] == ["demo.yaml"]
     assert settings["epochs"] == 2
@@ -177,7 +177,7 @@ def test_the_equal_command_can_be_pasted():
 
 
 def test_choices_are_those_of_the_engine():
-    assert CHOICES == {"context": CONTEXTS, "symmetries": SYMMETRIES, "dtype": DTYPES}
+    assert CHOICES == {"context": CONTEXTS, "tta": TTA, "dtype": DTYPES}
 
 
 @pytest.mark.usefixtures("nothing_loads")

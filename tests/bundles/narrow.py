@@ -44,7 +44,7 @@ NARROW: dict[str, dict[str, Any]] = {
         # Of the HookNet that is compared with it.
         "channels": [2, 2, 2, 2, 2],
         "min_labelled": 0.01,
-        "batch_mix": ["normal"],
+        "batch_classes": ["normal"],
         "allow_missing": ["tumour", "others"],
     },
 }

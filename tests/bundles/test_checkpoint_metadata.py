@@ -39,7 +39,7 @@ def loaded(bundle: Path, *names: str) -> dict:
 
 @every_bundle
 def test_training_describes_its_checkpoint_behind_what_saves_it_and_only_once(bundle):
-    config = loaded(bundle, "train.yaml", "multi_gpu_train.yaml", "packed.yaml")
+    config = loaded(bundle, "train.yaml", "multi_gpu_train.yaml", "patch_cache.yaml")
     handlers = config["validate"]["handlers"]
     writer = handlers[handlers.index("@save_best") + 1]
     assert writer["_target_"] == "common.training.checkpoint_metadata.CheckpointMetadataWriter"
@@ -56,7 +56,7 @@ def test_weights_that_are_to_predict_are_compared_and_those_to_begin_with_are_no
         # A coarse U-Net of MRN's is also scored at a finer µm/px than it predicts.
         scored_elsewhere = bundle == MRN and "evaluate.yaml" in names
         assert loader.get("target") == (None if scored_elsewhere else "@target")
-    (begun,) = [one for one in loaded(bundle, "train.yaml")["train"]["handlers"] if one.get("path") == "@start_from"]
+    (begun,) = [one for one in loaded(bundle, "train.yaml")["train"]["handlers"] if one.get("path") == "@init_weights"]
     assert set(begun) == {"_target_", "path", "network"}
 
 

@@ -76,7 +76,7 @@ def test_three_stages_with_the_papers_rates():
 @pytest.mark.parametrize("brought", [[], ["slice_encoder"], ["slice_encoder", "context_encoder"]])
 def test_batch_normalisation_is_frozen_of_encoders_that_begin_with_weights(brought):
     parser = settings("train.yaml")
-    parser.update({f"{name}_from": "resnet.pth" for name in brought})
+    parser.update({f"{name}_weights": "resnet.pth" for name in brought})
     parser["channels"], parser["decoder_channels"] = [2, 2, 2, 2], [2, 2, 2, 2]
     parser.get_parsed_content("freeze")
     network = parser.get_parsed_content("network_def").train()
@@ -104,7 +104,7 @@ def test_every_row_has_a_small_network_and_a_checkpoint_of_its_own(overlay):
         parser = settings(config, *overlays, "small.yaml")
         if overlay == "unet":
             parser["view_size"] = 256
-        parser.get_parsed_content("compatible")
+        parser.get_parsed_content("check_views")
         assert sum(p.numel() for p in parser.get_parsed_content("network_def").parameters()) < 2e6
         assert parser.get_parsed_content("checkpoint_name") == f"{overlay or 'model'}.pt"
 
@@ -145,7 +145,7 @@ def test_weights_for_an_encoder_that_a_row_has_not_are_refused(overlay, tmp_path
     parser = settings("train.yaml", f"ablations/{overlay}.yaml")
     parser.get_parsed_content("context_trunk")
     parser = settings("train.yaml", f"ablations/{overlay}.yaml")
-    parser["context_encoder_from"] = str(tmp_path / "resnet50.pth")
+    parser["context_encoder_weights"] = str(tmp_path / "resnet50.pth")
     with pytest.raises(RuntimeError) as caught:
         parser.get_parsed_content("context_trunk")
     assert "has no encoder to load" in str(caught.value.__cause__)

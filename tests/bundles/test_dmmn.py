@@ -58,7 +58,7 @@ def test_validation_is_balanced_as_training_is_and_evaluation_is_not(phantoms, t
         copies[overlay] = int((rows["deformation"] >= 0).sum())
         if overlay == "train.yaml":
             plain = rows[rows["deformation"] < 0]
-            rates, order = parser["rates"], parser["class_order"]
+            rates, order = parser["rates"], parser["class_priority"]
             of_rows = [next((rates[name] for name in order if row[name] > 0), 0) for _, row in plain.iterrows()]
             assert copies["train.yaml"] == sum(of_rows) > 0
             first = of_rows.index(max(of_rows))
@@ -90,7 +90,7 @@ def trained(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "samples_per_epoch": 16,
         "allow_missing": ["carcinoma", "benign epithelial", "necrotic"],
         "sampler#cycle": ["stroma", "background"],
-        "branches_from": {},
+        "branch_init_weights": {},
     }
     run_bundle_command(DMMN, folder, "train.yaml", "demo.yaml", **arguments)
     return folder
@@ -110,9 +110,9 @@ def test_two_processes_train_as_one_with_twice_the_batch(normalisation, phantoms
         "loss_normalisation": normalisation,
         "allow_missing": ["carcinoma", "benign epithelial", "necrotic"],
         "sampler#cycle": ["stroma", "background"],
-        "branches_from": {},
+        "branch_init_weights": {},
         "cache_dir": tmp_path / "cache",
-        "start_from": tmp_path / "start.pt",
+        "init_weights": tmp_path / "start.pt",
     }
     start = DMMNM3(channels=NARROW["channels"]).state_dict()
     torch.save(start, tmp_path / "start.pt")
@@ -130,13 +130,14 @@ def test_a_branch_begins_as_the_u_net_that_is_named(tmp_path):
     unet = UNet(channels=NARROW["channels"])
     torch.save(unet.state_dict(), tmp_path / "unet.pt")
     parser = ConfigParser(ConfigParser.load_config_files(config("train.yaml", "demo.yaml")))
-    parser.update({"network_def": NARROW, "branches_from": {"5x": str(tmp_path / "unet.pt")}, "freeze_branches": True})
+    parser.update({"network_def": NARROW, "freeze_branches": True})
+    parser["branch_init_weights"] = {"5x": str(tmp_path / "unet.pt")}
     assert parser["run"].index("@branches") < parser["run"].index("$@train#trainer.run()")
     parser.get_parsed_content("branches")
     branch = parser.get_parsed_content("network").encoder_5x
     assert all(torch.equal(branch.state_dict()[key], value) for key, value in unet.encoder.state_dict().items())
     assert not any(parameter.requires_grad for parameter in branch.parameters())
-    with pytest.raises(ValueError, match=r"absent\.pt: no such checkpoint to begin branch 5x as.*branches_from: \{\}"):
+    with pytest.raises(ValueError, match=r"absent\.pt: no such .* branch 5x.*branch_init_weights: \{\}"):
         load_branches(DMMNM3(channels=NARROW["channels"]), {"5x": tmp_path / "absent.pt"})
 
 
@@ -194,11 +195,12 @@ def test_the_walk_from_qupath_files_to_segmented_slides(phantoms, tmp_path):
         "val_interval": 1,
         "allow_missing": ["carcinoma", "benign epithelial", "necrotic", "adipose"],
         "sampler#cycle": ["stroma", "background"],
-        "branches_from": {},
+        "branch_init_weights": {},
     }
     bundle(tmp_path, "train.yaml", "demo.yaml", **same, **arguments)
     trained = {"network_def": NARROW, "checkpoint": tmp_path / "demo.pt"}
-    options = {"classes": ["background", "stroma"], "otsu": "skipped", "group_by": ["image"], "elsewhere": False}
+    options = {"scored_classes": ["background", "stroma"], "background": "as_class"}
+    options |= {"group_by": ["image"], "elsewhere": False}
     bundle(tmp_path, "train.yaml", "evaluate.yaml", "demo.yaml", **{**same, **trained, **options})
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert set(scores["classes"]) == {"background", "stroma"}

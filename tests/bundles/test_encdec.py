@@ -98,7 +98,7 @@ def biopsies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(biopsies, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few steps of training by the bundle's own command."""
     folder = tmp_path_factory.mktemp("trained")
-    steps = {"epochs": 1, "samples_per_epoch": 20, "batch_size": 4, "row": "model"}
+    steps = {"epochs": 1, "samples_per_epoch": 20, "batch_size": 4, "variant": "model"}
     bundle(folder, "train.yaml", "small.yaml", datalist=biopsies, checkpoint_dir=folder, **steps)
     return folder / "model.pt"
 
@@ -137,7 +137,7 @@ def test_evaluation_and_inference_agree_and_the_ring_is_measured(trained, biopsi
 
 @pytest.mark.all
 def test_two_processes_train_together(biopsies, tmp_path):
-    steps = {"epochs": 1, "samples_per_epoch": 8, "batch_size": 2, "row": "model"}
+    steps = {"epochs": 1, "samples_per_epoch": 8, "batch_size": 2, "variant": "model"}
     configs = ["train.yaml", "small.yaml", "ablations/single_a3.yaml", "multi_gpu_train.yaml"]
     given = {**NARROW, **steps, "datalist": biopsies, "checkpoint_dir": tmp_path}
     run_bundle_command(ENCDEC, tmp_path, *configs, processes=2, **given)

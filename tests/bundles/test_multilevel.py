@@ -29,7 +29,7 @@ SMALL = {
     "fine_mpp": 1.0,
     "dtype": "float32",
 }
-FEW = {"batch_mix": ["normal"], "min_labelled": 0.01, "allow_missing": ["tumour", "others"], "num_workers": 0}
+FEW = {"batch_classes": ["normal"], "min_labelled": 0.01, "allow_missing": ["tumour", "others"], "num_workers": 0}
 STEPS = {"epochs": 1, "val_interval": 1, "samples_per_epoch": 4, "batch_size": 2}
 
 
@@ -49,7 +49,7 @@ def test_the_papers_hyper_parameters_are_the_default():
     assert (parser["batch_size"], parser["size"], parser["class_weights"]) == (16, 512, "dynamic")
     assert parser.get_parsed_content("fields_of_view") == [{"mpp": 0.5, "size": 512}, {"mpp": 2.0, "size": 512}]
     # 8, 4 and 4 of 16.
-    assert Counter(parser["batch_mix"]) == {"tumour": 2, "normal": 1, "others": 1}
+    assert Counter(parser["batch_classes"]) == {"tumour": 2, "normal": 1, "others": 1}
     assert (parser["scheme"]["threshold"], parser["scheme"]["otherwise"]) == (0.45, "normal")
     assert sum(p.numel() for p in parser.get_parsed_content("network_def").parameters()) == 24_792_817
 
@@ -67,7 +67,7 @@ def test_nuclei_are_told_by_their_colour_before_it_is_turned():
 
 def test_the_learning_rate_jumps_half_as_high_at_each_cycle(phantoms):
     given = {**SMALL, **FEW, "datalist": str(phantoms / "tissues.json"), "cache_dir": None}
-    parser = settings("train.yaml", **given, cycle=5)
+    parser = settings("train.yaml", **given, lr_cycle_steps=5)
     optimizer, scheduler = parser.get_parsed_content("optimizer"), parser.get_parsed_content("lr_scheduler")
     assert isinstance(optimizer, torch.optim.Adam)
     rates = []
@@ -105,8 +105,8 @@ def test_each_ablation_is_the_network_that_it_is_named_after(overlay, network, v
     size = views[0][1]
     image = torch.rand(1, 3 * len(views), size, size)
     with torch.no_grad():
-        given = parser.get_parsed_content("supervised").eval()(image)
-    targets = [parser.get_parsed_content("target"), *parser.get_parsed_content("further_targets")]
+        given = parser.get_parsed_content("training_network").eval()(image)
+    targets = [parser.get_parsed_content("target"), *parser.get_parsed_content("auxiliary_targets")]
     assert given.shape == (1, 3 * outputs, targets[0]["size"], targets[0]["size"])
     labels = torch.ones(1, len(targets), *given.shape[2:], dtype=torch.uint8)
     assert parser.get_parsed_content("loss")(given, labels) > 0
@@ -131,11 +131,11 @@ def test_patches_come_2_to_1_to_1_in_every_batch(phantoms, tmp_path):
         entry["image"], entry["label"] = (str(phantoms / entry[key]) for key in ("image", "label"))
         entry["class_map"] = {**dict.fromkeys(entry["class_map"]), **names}
     (tmp_path / "datalist.json").write_text(json.dumps(datalist))
-    given = {**SMALL, **FEW, "batch_mix": ["tumour", "tumour", "normal", "others"], "augmentations": []}
-    given |= {"allow_missing": ["tumour", "others", "normal"], "otsu": False, "samples_per_epoch": 16, "batch_size": 4}
-    given |= {"datalist": str(tmp_path / "datalist.json"), "output_dir": str(tmp_path), "mix_share": 0.5}
+    given = {**SMALL, **FEW, "batch_classes": ["tumour", "tumour", "normal", "others"], "augmentations": []}
+    given |= {"allow_missing": ["tumour", "others", "normal"], "samples_per_epoch": 16, "batch_size": 4}
+    given |= {"datalist": str(tmp_path / "datalist.json"), "output_dir": str(tmp_path), "min_class_share": 0.5}
     parser = settings("train.yaml", **given)
-    parser["train"]["dataset"]["otsu"] = False
+    parser["train"]["dataset"]["tissue_only"] = False
     for batch in parser.get_parsed_content("train#dataloader"):
         assert batch["image"].shape == (4, 6, 64, 64)
         labels = batch["label"].numpy()
@@ -166,7 +166,7 @@ def varied(phantoms, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_evaluation_agrees_with_the_segmented_slide_and_draws_curves(varied, phantoms, tmp_path):
     same = {"checkpoint": varied, "scheme#threshold": 0.34}
     data = phantoms / "tissues.json"
-    bundle(tmp_path, "train.yaml", "evaluate.yaml", "small.yaml", datalist=data, otsu="$None", **FEW, **same)
+    bundle(tmp_path, "train.yaml", "evaluate.yaml", "small.yaml", datalist=data, background="keep", **FEW, **same)
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     curves = json.loads((tmp_path / "out" / "curves.json").read_text())
     assert scores["labelled_pixels"] == 1024 * 1024
@@ -205,7 +205,7 @@ def test_packed_patches_are_the_same_as_read_ones(phantoms, tmp_path):
     given = {**SMALL, **FEW, "datalist": str(phantoms / "tissues.json"), "output_dir": str(tmp_path), "seed": 3}
     given |= {"augmentations": ["basic", "noise"], "samples_per_epoch": 4, "batch_size": 4}
     found = []
-    for overlays in ((), ("packed.yaml",)):
+    for overlays in ((), ("patch_cache.yaml",)):
         parser = settings("train.yaml", *overlays, **given, dataset_dir=str(tmp_path))
         found.append(next(iter(parser.get_parsed_content("train#dataloader"))))
     assert torch.equal(found[0]["image"], found[1]["image"])

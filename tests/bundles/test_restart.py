@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 
 from common.files import sha256
 from common.networks.checkpoint_metadata import metadata_path
-from common.training.resume import RestartPoint
+from common.training.resume import ResumeCheckpoint
 from tests.bundles.commands import configs_of, run_bundle
 from tests.bundles.test_da_refinenet import SMALL as DUAL
 from tests.conftest import DA_REFINENET, DMMN, ENCDEC, MRN, MULTILEVEL
@@ -32,13 +32,13 @@ _TRAININGS: dict[Path, dict[str, Any]] = {
         "network_def#channels": [4, 6, 8, 10, 12],
         "allow_missing": ["carcinoma", "benign epithelial", "necrotic"],
         "sampler#cycle": ["stroma", "background"],
-        "branches_from": {},
+        "branch_init_weights": {},
     },
     MRN: {"datalist": "two_classes.json", "channels": [4, 4, 4, 4, 4]},
     ENCDEC: {
         "datalist": "biopsies.json",
         "channels": [2, 2, 2, 2],
-        "row": "model",
+        "variant": "model",
         "allow_missing": [
             *("benign epithelium", "malignant epithelium", "desmoplastic stroma", "secretion", "blood", "necrosis"),
         ],
@@ -58,7 +58,7 @@ _TRAININGS: dict[Path, dict[str, Any]] = {
         "merged_channels": 8,
         "size": 64,
         "fine_mpp": 1.0,
-        "batch_mix": ["normal"],
+        "batch_classes": ["normal"],
         # Of a batch's only class the dynamic weight is 0.
         "class_weights": [1.0, 1.0, 1.0],
         "min_labelled": 0.01,
@@ -104,18 +104,18 @@ def test_a_stopped_training_goes_on_and_ends_as_if_it_had_not_been(bundle, phant
     def train(name: str, **more: Any) -> None:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        kept = {"restart": folder / "restart.pt", "checkpoint_dir": folder, "epochs": 3}
+        kept = {"resume": folder / "restart.pt", "checkpoint_dir": folder, "epochs": 3}
         run_bundle(bundle, folder, "train.yaml", "small.yaml", **{**given, **kept, **more})
 
-    reseed = RestartPoint._reseed
+    reseed = ResumeCheckpoint._reseed
 
-    def stopping(self: RestartPoint, engine: Any) -> None:
+    def stopping(self: ResumeCheckpoint, engine: Any) -> None:
         if engine.state.epoch == 2:
             raise RuntimeError("the power failed")
         reseed(self, engine)
 
     train("whole")
-    monkeypatch.setattr(RestartPoint, "_reseed", stopping)
+    monkeypatch.setattr(ResumeCheckpoint, "_reseed", stopping)
     with pytest.raises(RuntimeError) as failure:
         train("stopped")
     monkeypatch.undo()
@@ -245,8 +245,8 @@ def lived_in(bundle: Path, given: dict[str, Any], path: Path) -> Path:
 def test_with_frozen_batch_normalisation_processes_train_as_one(bundle, phantoms, tmp_path):
     """On a CPU; on GPUs SyncBatchNorm makes it so without freezing."""
     given = training_of(bundle, phantoms, samples_per_epoch=8, epochs=2, cache_dir=tmp_path / "cache")
-    given["start_from"] = lived_in(bundle, given, tmp_path / "start.pt")
-    begun, ended = state(given["start_from"]), {}
+    given["init_weights"] = lived_in(bundle, given, tmp_path / "start.pt")
+    begun, ended = state(given["init_weights"]), {}
     for processes, frozen in ((1, True), (2, True), (2, False)):
         folder = tmp_path / f"{processes}_{frozen}"
         more = {**given, "batch_size": 4 // processes, "frozen_batch_norm": frozen}
@@ -271,9 +271,9 @@ def test_networks_that_drop_at_random_train_in_two_processes_with_batch_normalis
 ):
     """Each process draws its own dropout: only what is frozen can be told."""
     given = training_of(bundle, phantoms, samples_per_epoch=4, epochs=1, cache_dir=tmp_path / "cache")
-    given["start_from"] = lived_in(bundle, given, tmp_path / "start.pt")
+    given["init_weights"] = lived_in(bundle, given, tmp_path / "start.pt")
     finish(launch(bundle, tmp_path / "two", 1, 2, batch_size=2, frozen_batch_norm=True, **given), tmp_path / "two")
-    begun, ended = state(given["start_from"]), state(restart_file(tmp_path / "two"))["network"]
+    begun, ended = state(given["init_weights"]), state(restart_file(tmp_path / "two"))["network"]
     changed = {name for name in begun if not same(begun[name], ended[name])}
     assert changed
     assert not [name for name in changed if "running" in name]

@@ -22,7 +22,7 @@ OF_A_METHOD = {
             "validation_patches",
             "save_best#key_metric_negative_sign",
         ),
-        *("load_patch#further_targets", "compatible#upsampling"),
+        *("load_patch#auxiliary_targets", "check_views#upsampling"),
         *("train#inferer#upsampling", "train#trainer#network"),
         *("train#dataset", "train#preprocessing", "train#handlers", "train#key_metric"),
         *("validate#dataset", "validate#preprocessing", "validate#key_metric", "validate#additional_metrics"),
@@ -33,11 +33,11 @@ OF_A_METHOD = {
         *("context", "overlap", "block", "tissue", "inferer#only_regions"),
     ),
     "evaluate.yaml": (
-        *("checkpoint", "elsewhere", "otsu", "context_reliance", "validate#dataset#chosen"),
+        *("checkpoint", "elsewhere", "background", "context_reliance", "validate#dataset#chosen"),
         *("validate#preprocessing", "validate#handlers", "validate#evaluator#additional_metrics"),
     ),
     "multi_gpu_train.yaml": ("network", "run"),
-    "packed.yaml": ("packed",),
+    "patch_cache.yaml": ("patch_cache",),
 }
 
 

@@ -241,8 +241,8 @@ def test_targets_without_tissue_are_left_out_by_otsus_threshold(tmp_path, scheme
     entry = {"image": str(tmp_path / "slide.png"), "label": str(tmp_path / "a.geojson"), "mpp": 2.0}
     view = FieldOfView(2.0, 64)
     sizes = {
-        otsu: MultiMagnificationPatchDataset([entry], scheme, [view], view, allow_missing=None, otsu=otsu)
-        for otsu in (False, True)
+        only: MultiMagnificationPatchDataset([entry], scheme, [view], view, allow_missing=None, tissue_only=only)
+        for only in (False, True)
     }
     assert len(sizes[False]) == 4 * 8
     columns = sizes[True].index.rows["column"]

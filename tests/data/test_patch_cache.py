@@ -24,10 +24,10 @@ def make(phantom, scheme, folder=None, fill="black"):
         VIEWS,
         VIEWS[0],
         Compose([load, deform, RandFlipd(["image", "label"], prob=0.5)]),
-        rates={"carcinoma": 1},
-        class_order=["carcinoma"],
+        elastic_copies={"carcinoma": 1},
+        class_priority=["carcinoma"],
         allow_missing=None,
-        packed=packed,
+        patch_cache=packed,
     )
 
 

@@ -129,7 +129,7 @@ def test_no_cache_is_shared(path, tmp_path, scheme):
     assert len(list((tmp_path / "index").glob("*.csv"))) == 2
     load = LoadMultiMagnificationPatchd("image", [VIEW], target=VIEW, scheme=scheme)
     packed = PatchCache(tmp_path / "packed", [load], {})
-    data = MultiMagnificationPatchDataset(entries, scheme, [VIEW], VIEW, load, packed=packed, allow_missing=None)
+    data = MultiMagnificationPatchDataset(entries, scheme, [VIEW], VIEW, load, patch_cache=packed, allow_missing=None)
     assert len(list((tmp_path / "packed").glob("*.zarr"))) == 2
     for position in range(len(data)):
         image = packed.read(int(data.index.rows["slide"][position]), position)["image"]

@@ -120,7 +120,7 @@ def write_in_pieces(network: torch.nn.Module, output: Path, mib: float) -> list[
     return paths
 
 
-def configured(name: str, data: str, work: Path, start_from: str | None, miniature: bool) -> ConfigParser:
+def configured(name: str, data: str, work: Path, init_weights: str | None, miniature: bool) -> ConfigParser:
     """Return the configuration of a training that validates only when told to; its inputs go to ``work``."""
     if data == "phantoms":
         sizes = (1, 1, 0, 1024) if miniature else (4, 1, 0, 4096)
@@ -128,7 +128,7 @@ def configured(name: str, data: str, work: Path, start_from: str | None, miniatu
     else:
         datalist = make_datalist(work, Path(data).resolve())
     parser = training_parser(name, datalist, work, DEVICE, miniature)
-    settings: dict[str, Any] = {"dtype": "bfloat16", "start_from": start_from, "epochs": 10**6}
+    settings: dict[str, Any] = {"dtype": "bfloat16", "init_weights": init_weights, "epochs": 10**6}
     if data != "phantoms":
         settings |= SETTINGS[name]
     if miniature:
@@ -151,7 +151,7 @@ def train(
     minutes: float,
     data: str,
     output: Path,
-    start_from: str | None = None,
+    init_weights: str | None = None,
     piece_mib: float | None = None,
     miniature: bool = False,
 ) -> None:
@@ -162,15 +162,15 @@ def train(
         minutes: how long.
         data: ``"phantoms"``, or a folder with the real regions.
         output: folder for the curve and the checkpoints.
-        start_from: a checkpoint whose weights to start from.
+        init_weights: a checkpoint whose weights to start from.
         piece_mib: see :class:`MinuteReport`.
         miniature: train the narrow network of the tests.
     """
     with tempfile.TemporaryDirectory(prefix="multimag-gpu-") as work:
-        training = configured(name, data, Path(work), start_from, miniature)
+        training = configured(name, data, Path(work), init_weights, miniature)
         # In pieces or as they are, not both: large files may be no use where pieces are asked for.
         training["checkpoint_dir"] = work if piece_mib else str(output)
-        training.get_parsed_content("compatible")
+        training.get_parsed_content("check_views")
         trainer = trainer_of(training)
         report = MinuteReport(training, output, minutes, piece_mib)
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -31,8 +31,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **_views(256, 0.25, 0.5, 1.0),
         "elastic_extent": 256.0,
         "elastic_sigma": 1.0,
-        "rates": {"tumour": 3, "other": 3},
-        "class_order": ["tumour", "other"],
+        "elastic_copies": {"tumour": 3, "other": 3},
+        "class_priority": ["tumour", "other"],
     },
     "mrn": {"scheme": _scheme({"other": None, "tumour": 0}, activation="sigmoid"), **_views(512, 0.25, 0.5, 1.0, 2.0)},
     "multires_encdec": {"scheme": _TWO_CHANNELS, "view_mpp": 0.5},
@@ -45,7 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "multilevel_unet": {
         "scheme": _TWO_CHANNELS,
         "fine_mpp": 0.25,
-        "batch_mix": ["tumour", "other"],
+        "batch_classes": ["tumour", "other"],
     },
 }
 for _settings in SETTINGS.values():

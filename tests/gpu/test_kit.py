@@ -157,7 +157,7 @@ def test_earlier_results_are_kept(tmp_path):
         ("run.sh", [], "no GPU in sight. --miniature rehearses"),
         ("train.sh", ["dmm", "1", "--miniature"], "invalid choice: 'dmm'"),
         ("train.sh", ["dmmn", "1", "--miniature", "--data", "/no/folder"], "/no/folder lacks 1008.tif"),
-        ("train.sh", ["dmmn", "1", "--miniature", "--start_from", "none.pt"], "none.pt: no such checkpoint"),
+        ("train.sh", ["dmmn", "1", "--miniature", "--init_weights", "none.pt"], "none.pt: no such checkpoint"),
     ],
 )
 def test_mistakes_are_told_at_once_and_touch_no_results(script, arguments, says, tmp_path):

@@ -1,6 +1,6 @@
 """Train a bundle's network at full width for so many minutes, in bfloat16, with a checkpoint and a curve every minute.
 
-    python -m tests.gpu.train NAME MINUTES [--data FOLDER] [--start_from CHECKPOINT] [--output FOLDER]
+    python -m tests.gpu.train NAME MINUTES [--data FOLDER] [--init_weights CHECKPOINT] [--output FOLDER]
 
 Writes to the output folder every minute: curve.csv and curve.png; the weights, last.pt; the best so far by the
 bundle's own key metric, model.pt and model.json. With --piece_mib, instead of the latter three, the weights in bfloat16
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("name", choices=[short_name(name) for name in known_bundles()])
     parser.add_argument("minutes", type=float)
     parser.add_argument("--data", default="phantoms", help="folder with the real regions instead of phantoms")
-    parser.add_argument("--start_from", metavar="CHECKPOINT")
+    parser.add_argument("--init_weights", metavar="CHECKPOINT")
     parser.add_argument("--output", type=Path, default=Path("output/gpu_training"))
     parser.add_argument("--piece_mib", type=float)
     parser.add_argument("--miniature", action="store_true", help="a narrow network")
@@ -37,11 +37,11 @@ def main() -> None:
     absent = [name for name in wanted if not (Path(arguments.data) / name).is_file()]
     if arguments.data != "phantoms" and absent:
         parser.error(f"{arguments.data} lacks {', '.join(absent)}: name the folder with the three real regions")
-    if arguments.start_from is not None and not Path(arguments.start_from).is_file():
-        parser.error(f"{arguments.start_from}: no such checkpoint")
+    if arguments.init_weights is not None and not Path(arguments.init_weights).is_file():
+        parser.error(f"{arguments.init_weights}: no such checkpoint")
     if arguments.prepare:
         try:
-            start = arguments.start_from
+            start = arguments.init_weights
             prepare_output(arguments.output, None if start is None else Path(start))
         except OSError as error:
             parser.error(f"cannot write the results: {error}. Set OUT to a folder that can be written to")
@@ -51,7 +51,7 @@ def main() -> None:
     from tests.gpu.minutes import train
 
     output = arguments.output.absolute()
-    settings = (arguments.start_from, arguments.piece_mib, arguments.miniature)
+    settings = (arguments.init_weights, arguments.piece_mib, arguments.miniature)
     train(arguments.name, arguments.minutes, arguments.data, output, *settings)
     print(output)
 

@@ -50,8 +50,8 @@ def training_parser(
     if name == "multilevel_unet" and data.is_dir():
         # Of half-labelled patches, which the paper's regions give, few phantoms have one of each class.
         settings["min_labelled"] = 0.01
-    if "pack_dir" in parser:
-        settings["pack_dir"] = str(output / "packed")
+    if "patch_cache_dir" in parser:
+        settings["patch_cache_dir"] = str(output / "packed")
     parser.update(settings)
     return parser
 

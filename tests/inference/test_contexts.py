@@ -180,11 +180,9 @@ class Leaning(torch.nn.Module):
         return torch.stack([moved * 0, *(self.factor * moved * number for number in range(6))], dim=1)
 
 
-@pytest.mark.parametrize(("symmetries", "count"), [("flips", 4), ("all", 8)])
-def test_symmetries_are_undone_and_averaged(slide, scheme, tmp_path, symmetries, count):
-    found = probabilities(
-        slide, tmp_path, Leaning(), scheme, views=VIEWS[:1], symmetries=symmetries, block=2, batch_size=5
-    )
+@pytest.mark.parametrize(("tta", "count"), [("flips", 4), ("d4", 8)])
+def test_flips_and_turns_are_undone_and_averaged(slide, scheme, tmp_path, tta, count):
+    found = probabilities(slide, tmp_path, Leaning(), scheme, views=VIEWS[:1], tta=tta, block=2, batch_size=5)
     moves = [(turn, flip) for turn in range(0, 4, 8 // count) for flip in (False, True)]
     # The second lies in a window of one row and two columns.
     for top, left in ((0, 256), (512, 768)):
@@ -202,10 +200,10 @@ def test_symmetries_are_undone_and_averaged(slide, scheme, tmp_path, symmetries,
 
 
 @pytest.mark.parametrize("context", ["shared", "seamless"])
-def test_symmetries_of_whole_blocks_are_those_of_their_targets(slide, scheme, tmp_path, context):
+def test_flips_and_turns_of_whole_blocks_are_those_of_their_targets(slide, scheme, tmp_path, context):
     network = make("DMMNM3")
-    found = probabilities(slide, tmp_path / "a", network, scheme, context=context, symmetries="all", block=3)
-    single = probabilities(slide, tmp_path / "b", network, scheme, context=context, symmetries="all", block=1)
+    found = probabilities(slide, tmp_path / "a", network, scheme, context=context, tta="d4", block=3)
+    single = probabilities(slide, tmp_path / "b", network, scheme, context=context, tta="d4", block=1)
     assert abs(found - single).max() <= 1
 
 
@@ -215,7 +213,9 @@ def test_labels_do_not_depend_on_what_else_is_asked_for_nor_on_devices(slide, sc
     maps = ("labels", "probabilities", "entropy")
     with_more = segmenter(network, scheme, block=1).segment(slide, tmp_path / "b", {}, maps).maps
     on_two = (
-        segmenter(network, scheme, devices=("cpu", "cpu"), block=1, readers=1).segment(slide, tmp_path / "c", {}).maps
+        segmenter(network, scheme, devices=("cpu", "cpu"), block=1, reader_threads=1)
+        .segment(slide, tmp_path / "c", {})
+        .maps
     )
     labels = alone["labels"].array[:]
     assert len(np.unique(labels)) > 2
@@ -355,8 +355,8 @@ def test_views_may_be_preprocessed_differently(slide, scheme, tmp_path):
 
 def test_numbers_of_threads_and_streams_are_no_output_settings():
     assert (
-        InferenceOptions(readers=1, streams=1).output_settings()
-        == InferenceOptions(readers=7, streams=3).output_settings()
+        InferenceOptions(reader_threads=1, streams=1).output_settings()
+        == InferenceOptions(reader_threads=7, streams=3).output_settings()
     )
     assert InferenceOptions(batch_size=1).output_settings() != InferenceOptions(batch_size=2).output_settings()
     with pytest.raises(ValueError, match="streams must be at least 1, not 0"):

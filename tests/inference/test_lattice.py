@@ -71,7 +71,7 @@ def check_cuts(slide: Slide, reader: PatchReader, scheme, folder: Path) -> None:
     """The label map is that of patches read alone, whatever the blocks, readers and workers."""
     expected = None
     for number, (block, readers, devices) in enumerate([(1, 1, 1), (3, 4, 1), (8, 1, 1), (3, 4, 2)]):
-        run = segmenter(reader, scheme, devices, block=block, readers=readers)
+        run = segmenter(reader, scheme, devices, block=block, reader_threads=readers)
         found = run.segment(slide, folder / str(number), {})
         if expected is None:
             expected = patch_by_patch(slide, reader, found.grid, scheme)

@@ -17,9 +17,9 @@ VIEWS = [FieldOfView(0.5, 64), FieldOfView(1.0, 64), FieldOfView(2.0, 64)]
 
 
 @pytest.mark.parametrize(
-    ("context", "symmetries", "least"), [("per_patch", "none", 4), ("shared", "none", 4), ("per_patch", "flips", 8)]
+    ("context", "tta", "least"), [("per_patch", "none", 4), ("shared", "none", 4), ("per_patch", "flips", 8)]
 )
-def test_the_bar_moves_within_a_block_and_ends_full(tmp_path, monkeypatch, scheme, context, symmetries, least):
+def test_the_bar_moves_within_a_block_and_ends_full(tmp_path, monkeypatch, scheme, context, tta, least):
     shown: list[float] = []
     before = tqdm.update
 
@@ -35,7 +35,7 @@ def test_the_bar_moves_within_a_block_and_ends_full(tmp_path, monkeypatch, schem
     torch.manual_seed(0)
     network = DMMNM3(channels=(4, 6, 8, 10, 12)).eval()
     # 16 targets in one block, in batches of four.
-    options = InferenceOptions(batch_size=4, block=4, context=context, symmetries=symmetries)
+    options = InferenceOptions(batch_size=4, block=4, context=context, tta=tta)
     inferer = WholeSlideInferer(VIEWS, VIEWS[0], scheme, tmp_path / "out", ["summary.json"], options=options)
     inferer({"image": str(slide)}, network)
     assert shown == sorted(shown)

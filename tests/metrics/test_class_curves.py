@@ -58,7 +58,7 @@ def test_scores_over_thresholds_are_those_of_the_pixels():
 
 def test_targets_without_tissue_are_certainly_the_skipped_class_or_excluded():
     logits, labels = pixels()
-    both, skipped, excluded = (ClassCurves(THREE, otsu) for otsu in (None, "skipped", "exclude"))
+    both, skipped, excluded = (ClassCurves(THREE, background) for background in ("keep", "as_class", "exclude"))
     both.update((logits[:1], labels[:1], None))
     for metric in (skipped, excluded):
         metric.update((logits, labels, [True, False]))

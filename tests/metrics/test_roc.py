@@ -67,10 +67,11 @@ def test_every_slide_is_counted_separately_and_unlabelled_pixels_not_at_all():
 
 
 @pytest.mark.parametrize(
-    ("otsu", "pixels", "lowest"), [(None, [2, 1], [0, 0]), ("exclude", [1, 1], [0, 0]), ("skipped", [2, 1], [1, 0])]
+    ("background", "pixels", "lowest"),
+    [("keep", [2, 1], [0, 0]), ("exclude", [1, 1], [0, 0]), ("as_class", [2, 1], [1, 0])],
 )
-def test_targets_without_tissue_have_the_skipped_class_or_do_not_count(otsu, pixels, lowest):
-    metric = SlideROC(TUMOUR, 1, otsu)
+def test_targets_without_tissue_have_the_skipped_class_or_do_not_count(background, pixels, lowest):
+    metric = SlideROC(TUMOUR, 1, background)
     logits = [torch.tensor([[[5.0]]]), torch.tensor([[[1.0, 2.0]]])]
     labels = [torch.tensor([[[1]]]), torch.tensor([[[1, 2]]])]
     batch = {"slide": [0, 0], "tissue": [False, True]}
@@ -78,7 +79,7 @@ def test_targets_without_tissue_have_the_skipped_class_or_do_not_count(otsu, pix
     counts = metric.compute()[0]
     assert counts.sum(axis=1).tolist() == pixels
     assert counts[:, score_bins(np.array([-np.inf]))[0]].tolist() == lowest
-    assert auc(counts) == (0.5 if otsu is None else 1.0)
+    assert auc(counts) == (0.5 if background == "keep" else 1.0)
 
 
 def test_a_report_has_the_results_of_all_pixels_and_of_each_slide(tmp_path):

@@ -105,14 +105,14 @@ def test_targets_without_tissue_count_as_skipped_or_not_at_all(scheme):
     output = (one_hot_logits(truth), truth[:, None])
     batch = {"slide": torch.tensor([0, 0]), "tissue": torch.tensor([True, False])}
     found = {}
-    for otsu in (None, "skipped", "exclude"):
-        metric = SlideConfusion(scheme, 1, otsu)
+    for background in ("keep", "as_class", "exclude"):
+        metric = SlideConfusion(scheme, 1, background)
         metric.iteration_completed(engine_with(output, **batch))
         matrices, excluded = metric.compute()
-        found[otsu] = (matrices[0, 2, 2], matrices[0, 5, 5], matrices[0, 5, 2], excluded[0])
-    assert found == {None: (16, 16, 0, 0), "skipped": (16, 8, 8, 0), "exclude": (8, 8, 0, 16)}
-    with pytest.raises(ValueError, match="otsu must be one of"):
-        SlideConfusion(scheme, 1, "background")
+        found[background] = (matrices[0, 2, 2], matrices[0, 5, 5], matrices[0, 5, 2], excluded[0])
+    assert found == {"keep": (16, 16, 0, 0), "as_class": (16, 8, 8, 0), "exclude": (8, 8, 0, 16)}
+    with pytest.raises(ValueError, match="background must be one of"):
+        SlideConfusion(scheme, 1, "skipped")
 
 
 def test_a_subset_of_classes_counts_only_their_labelled_pixels():

@@ -95,7 +95,7 @@ BROKEN = r"^\S*scripts/classes\.py: .*{}.*\. Correct it, or export the bundle ag
         (lambda b: append(b, "docs/README.md", "C:\\slides\n"), r"C:\\slides is a place"),
         (lambda b: append(b, "configs/train.yaml", "more: {_target_: common.losses.Loss}\n"), r"names common\.losses"),
         (lambda b: append(b, "configs/train.yaml", "m: {_target_: scripts.nothing.X}\n"), "there is no module"),
-        (lambda b: append(b, "configs/packed.yaml", "initialize: [$scripts.classes.a()]\n"), "not importable yet"),
+        (lambda b: append(b, "configs/patch_cache.yaml", "initialize: [$scripts.classes.a()]\n"), "not importable yet"),
         (lambda b: append(b, "scripts/classes.py", "import common.losses\n"), "classes.py, line .*imports common"),
         (lambda b: (b / "scripts" / "files.py").unlink(), "there is no module"),
         (lambda b: shutil.rmtree(b / "scripts"), "no folder scripts"),

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.training.resume import RestartPoint
+from common.training.resume import ResumeCheckpoint
 
 
 def read(path: Path) -> object:
-    point = RestartPoint.__new__(RestartPoint)
+    point = ResumeCheckpoint.__new__(ResumeCheckpoint)
     point.path = path
     return point._read()
 

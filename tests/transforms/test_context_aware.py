@@ -309,7 +309,7 @@ def test_with_probability_0_nothing_changes():
 
 def test_jitter_reads_patch_and_labels_somewhere_else_on_the_slide(phantom):
     load = LoadMultiMagnificationPatchd(
-        "image", VIEWS, target=VIEWS[0], scheme=BREAST.scheme, further_targets=VIEWS[1:]
+        "image", VIEWS, target=VIEWS[0], scheme=BREAST.scheme, auxiliary_targets=VIEWS[1:]
     )
     item = {"image": str(phantom.slide), "label": str(phantom.labels)}
     moved = load({**item, "center": (1500.0, 1500.0), "offset": (30.0, -12.0)})

@@ -50,7 +50,7 @@ def run(kit: Kit) -> None:
 
 def _compare(kit: Kit, case: Case, options: InferenceOptions, slide: Slide) -> list[str]:
     """Add the rows of one context; return those that do not agree with the CPU's."""
-    options = replace(options, dtype="float32", readers=4)
+    options = replace(options, dtype="float32", reader_threads=4)
     labels, probabilities = _maps(kit, case, options, slide, torch.device("cpu"))
     wrong = []
     # A CPU that has to emulate bfloat16 is slow: one network is enough to rehearse.

@@ -21,7 +21,7 @@ def run(kit: Kit) -> None:
             if not kit.has_time_for(row, 5):
                 continue
             with kit.attempt(row):
-                segmenter = case.segmenter(replace(options, batch_size=16, readers=8))
+                segmenter = case.segmenter(replace(options, batch_size=16, reader_threads=8))
                 figures = warm_up(segmenter, path)
                 if not kit.miniature:
                     figures = segment_part(segmenter, path)

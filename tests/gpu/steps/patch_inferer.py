@@ -17,7 +17,7 @@ def run(kit: Kit) -> None:
     """Add a row for each."""
     path = kit.work / "medium.tif"
     case = bundle_case("dmmn", kit.miniature)
-    options = replace(case.options, batch_size=4 if kit.miniature else 64, readers=8)
+    options = replace(case.options, batch_size=4 if kit.miniature else 64, reader_threads=8)
     with open_slide(path) as slide:
         segmenter = case.segmenter(options)
         warm_up(segmenter, path)

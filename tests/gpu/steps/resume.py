@@ -58,7 +58,8 @@ def run(kit: Kit) -> None:
 def _segment(slide: Path, output: Path, context: str, block: int) -> None:
     """Segment a slide with the demonstration's network as its bundle does, in small blocks."""
     parser = bundle_parser("dmmn", ["inference.yaml", *CHECKPOINTS["demo"]])
-    parser.update({"slides": str(slide), "output_dir": str(output), "context": context, "block": block, "readers": 4})
+    parser.update({"slides": str(slide), "output_dir": str(output), "context": context, "block": block})
+    parser["reader_threads"] = 4
     parser["outputs"] = ["prediction.tif", "prediction.geojson"]
     network = parser.get_parsed_content("network_def")
     load_weights(network, parser.get_parsed_content("checkpoint"))

@@ -32,9 +32,9 @@ def run(kit: Kit) -> None:
     case = bundle_case("dmmn", kit.miniature)
     flops = case.flops()
     path = kit.work / "large.tif"
-    options = replace(case.options, batch_size=64, readers=16)
+    options = replace(case.options, batch_size=64, reader_threads=16)
     if kit.miniature:
-        options = replace(options, batch_size=4, block=4, readers=2)
+        options = replace(options, batch_size=4, block=4, reader_threads=2)
     with open_slide(path) as slide:
         grid = case.segmenter(options).grid(slide)
     patches = grid.grid[0] * grid.grid[1]
@@ -65,7 +65,7 @@ def _variants(miniature: bool) -> list[tuple[str, dict[str, Any]]]:
         *((f"batch {size}", {"batch_size": size, "block": 16}) for size in (128, 256)),
         *((f"batch {size}", {"batch_size": size}) for size in (16, 32)),
         ("block 4", {"block": 4, "batch_size": 16}),
-        *((f"readers {count}", {"readers": count}) for count in (4, 8, 24)),
+        *((f"readers {count}", {"reader_threads": count}) for count in (4, 8, 24)),
         ("float32", {"dtype": "float32"}),
     ]
     seamless: list[tuple[str, dict[str, Any]]] = [

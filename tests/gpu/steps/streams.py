@@ -29,7 +29,7 @@ def run(kit: Kit) -> None:
     for context in CONTEXTS:
         alone = None
         for streams in (1, 2, 3):
-            options = replace(case.options, context=context, block=4, readers=8, streams=streams)
+            options = replace(case.options, context=context, block=4, reader_threads=8, streams=streams)
             segmenter = case.segmenter(options)
             warm_up(segmenter, path)
             labels, seconds = _labels(segmenter, path)

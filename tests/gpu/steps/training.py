@@ -15,7 +15,7 @@ from tests.gpu.kit import Kit
 from tests.gpu.measure import free_memory, measured
 from tests.gpu.trainings import trainer_of, training_parser, without_reports
 
-FEEDS: dict[str, list[str]] = {"from slides": [], "packed": ["packed.yaml"]}
+FEEDS: dict[str, list[str]] = {"from slides": [], "packed": ["patch_cache.yaml"]}
 
 
 def run(kit: Kit) -> None:
@@ -39,7 +39,7 @@ def _measure(kit: Kit, name: str, feed: str) -> None:
     # Enough samples that the loader never comes to its end.
     parser.update({"num_workers": 12, "samples_per_epoch": 100_000})
     if feed == "packed":
-        parser["packed#threads"] = 16
+        parser["patch_cache#threads"] = 16
     if kit.miniature:
         parser.update({"num_workers": 0, "samples_per_epoch": 4, "batch_size": 1})
     free_memory()
