@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ..renamed_keys import spelling
+from ..renamed_keys import KEYS, spelling
 from .closure import NAME
 from .texts import read_text, yaml_content
 
@@ -112,13 +112,13 @@ def check_known(overlays: Sequence[str], configs: Sequence[str]) -> None:
         ValueError: an overlay does.
     """
     contents = [plain_yaml.safe_load(text) for text in configs]
-    known = LOCAL | {_root(key) for content in contents for key in content}
+    known = {_root(key) for content in contents for key in content}
     known |= {name for content in contents for name in _references(content)}
     for overlay in (plain_yaml.safe_load(text) for text in overlays):
         if any(key.startswith("~") for key in overlay):
             raise ValueError("an overlay deletes keys (~), which cannot be merged. Give it at run time instead")
         known |= _references(overlay)
-        lost = [key for key in overlay if _root(key) not in known]
+        lost = [key for key in overlay if not (_root(key) in known or _is_local(_root(key)))]
         if lost:
             now = spelling(_root(lost[0]), known)
             hint = "Is it misspelt?" if now == _root(lost[0]) else f"It is now {now}"
@@ -129,8 +129,13 @@ def _root(key: str) -> str:
     return re.split("#|::", key.lstrip("+"))[0]
 
 
+def _is_local(key: str) -> bool:
+    """Return whether a key, by this or the previous version's name, is one of :data:`LOCAL`."""
+    return bool({key, *KEYS.get(key, ())} & LOCAL)
+
+
 def _taken(content: Mapping[str, Any], overlay: Mapping[str, Any]) -> list[str]:
-    usable = [key for key in overlay if _root(key) not in LOCAL]
+    usable = [key for key in overlay if not _is_local(_root(key))]
     taken = {key for key in usable if key.lstrip("+") in content or _root(key) in content}
     while True:
         wanted = {name for key in taken for name in _references(overlay[key])}
