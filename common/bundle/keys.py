@@ -68,13 +68,13 @@ def merged_configs(files: Iterable[Path]) -> dict[str, Any]:
         if not isinstance(content, Mapping):
             raise ValueError(f"{path}: a config must be a YAML mapping of keys")
         content = {str(key): value for key, value in content.items()}
-        content = translated_overlay(content, merged, _nobody, path.name)
+        content = translated_overlay(content, merged, _ignore, path.name)
         merged.update({key.lstrip("+~"): value for key, value in content.items()})
     return merged
 
 
-def _nobody(message: str) -> None:
-    """Keep a message that is given when the config is loaded."""
+def _ignore(message: str) -> None:
+    """Take a message that is given once, when the config is loaded."""
 
 
 def current_settings(files: Sequence[Path], settings: Mapping[str, Any]) -> dict[str, Any]:
