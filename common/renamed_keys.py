@@ -81,12 +81,13 @@ def spelling_in(place: str, config: Container[str]) -> str:
     if place in config:
         return place
     parts = _SEPARATOR.split(place)
+    inside: Any = config
     for number in range(0, len(parts), 2):
-        if isinstance(config, list):
-            config = config[int(parts[number])] if parts[number] in map(str, range(len(config))) else None
-        elif isinstance(config, Container) and not isinstance(config, str):
-            parts[number] = spelling(parts[number], config)
-            config = config.get(parts[number]) if isinstance(config, Mapping) else None
+        if isinstance(inside, list):
+            inside = inside[int(parts[number])] if parts[number] in map(str, range(len(inside))) else None
+        elif isinstance(inside, Container) and not isinstance(inside, str):
+            parts[number] = spelling(parts[number], inside)
+            inside = inside.get(parts[number]) if isinstance(inside, Mapping) else None
     return "".join(parts)
 
 
@@ -226,7 +227,7 @@ def takes_old_names(cls: type[_Class]) -> type[_Class]:
             raise TypeError(str(error)) from error
         return made(self, *args, **respelt)
 
-    cls.__init__ = make  # type: ignore[method-assign,assignment]
+    cls.__init__ = make  # type: ignore[method-assign]
     return cls
 
 
