@@ -252,7 +252,7 @@ def load_bundle(settings: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[st
     config = {key: value for key, value in dict(parser.get()).items() if key in kept}
     parser["bundle_root"], parser["devices"] = literal(str(root)), None
     parser["device"] = f"$torch.device('{settings.device}')"
-    checks = spelling("check_views", parser)
+    checks = spelling("check_views", parser.get())
     if checks in parser:
         parser.get_parsed_content(checks)
     inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network").eval()
