@@ -40,9 +40,9 @@ _Result = TypeVar("_Result")
 # Keys of a config on which a slide's outputs do not depend, and the weights, which are compared by their hash.
 _IRRELEVANT_KEYS = frozenset((
     "imports", "bundle_root", "dataset_dir", "slides", "section", "name_by", "output_dir", "outputs", "overwrite",
-    "checkpoint", "checkpoint_name", "overlays", "device", "devices", "reader_threads", "streams", "dataset", "dataloader",
-    "handlers", "evaluator", "postprocessing", "check_keys", "check_views", "run", "initialize", "finalize", "mpp",
-    "series",
+    "checkpoint", "checkpoint_name", "overlays", "device", "devices", "reader_threads", "streams", "dataset",
+    "dataloader", "handlers", "evaluator", "postprocessing", "check_keys", "check_views", "run", "initialize",
+    "finalize", "mpp", "series",
 ))  # fmt: skip
 # Seconds to wait for a locked slide folder. After a machine was lost, a file server keeps its locks for a while (NFS:
 # 90 s).

@@ -28,7 +28,8 @@ def balance_by_elastic_deformation(
         seed: random seed of the deformations.
 
     Raises:
-        ValueError: ``elastic_copies`` or ``class_priority`` names an unknown class, or a class has a rate but no priority.
+        ValueError: ``elastic_copies`` or ``class_priority`` names an unknown class, or a class has copies but no
+            priority.
     """
     unknown = sorted((set(elastic_copies) | set(class_priority)) - set(index.class_names))
     if unknown:

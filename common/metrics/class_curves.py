@@ -45,7 +45,7 @@ class ClassCurves(Metric):
 
     Args:
         scheme: the classes.
-        background: see :class:`SlideConfusion`; ``"skipped"`` assigns targets without tissue to the skipped class.
+        background: see :class:`SlideConfusion`; ``"as_class"`` assigns targets without tissue to the skipped class.
         output_transform: maps the engine's output to logits ``(B, C, h, w)`` and labels ``(B, 1, h, w)``.
 
     Raises:

@@ -65,7 +65,7 @@ def batch_confusion(scheme: ClassScheme, logits: torch.Tensor, labels: torch.Ten
 
 
 def check_background(background: str, scheme: ClassScheme) -> None:
-    """Raise ValueError for an unknown ``background``, or one that the scheme does not allow; see :class:`SlideConfusion`."""
+    """Raise ValueError for an unknown ``background``, or one that the scheme does not allow."""
     if background not in BACKGROUND:
         raise ValueError(f"background must be one of {', '.join(BACKGROUND)}, not {background!r}")
     if background == "as_class" and scheme.skipped is None:
@@ -82,8 +82,9 @@ class SlideConfusion(Metric):
     Args:
         scheme: the classes.
         num_slides: number of slides in the data.
-        background: treatment of targets without tissue. None scores them like the others; ``"skipped"`` scores them as the
-            scheme's ``skipped`` class, which they get if they are not predicted; ``"exclude"`` leaves them out.
+        background: treatment of targets without tissue. ``"keep"`` scores them like the others; ``"as_class"`` scores
+            them as the scheme's ``skipped`` class, which they get if they are not predicted; ``"exclude"`` leaves them
+            out.
         output_transform: maps the engine's output to logits ``(B, C, h, w)`` and labels ``(B, 1, h, w)``.
 
     Raises:

@@ -77,12 +77,12 @@ class SlideROC(Metric):
     Args:
         scheme: the classes; its activation is a sigmoid.
         num_slides: number of slides in the data.
-        background: see :class:`SlideConfusion`; ``"skipped"`` assigns targets without tissue the lowest score, or the highest
-            if the skipped class is the positive one.
+        background: see :class:`SlideConfusion`; ``"as_class"`` assigns targets without tissue the lowest score, or the
+            highest if the skipped class is the positive one.
         output_transform: maps the engine's output to logits ``(B, 1, h, w)`` and labels ``(B, 1, h, w)``.
 
     Raises:
-        ValueError: a scheme without a sigmoid, or an ``background`` that is unknown or that the scheme does not allow.
+        ValueError: a scheme without a sigmoid, or a ``background`` that is unknown or that the scheme does not allow.
     """
 
     def __init__(
