@@ -31,7 +31,7 @@ def test_bundles_are_found_by_name_short_name_and_folder(tmp_path):
     ]
     with pytest.raises(ValueError, match="dmnn: no such bundle.*Did you mean dmmn"):
         find_bundle("dmnn")
-    with pytest.raises(ValueError, match=r"no bundle: it has no configs/metadata\.json"):
+    with pytest.raises(ValueError, match=r"is not a bundle: it has no configs/metadata\.json"):
         find_bundle(tmp_path)
 
 

@@ -58,7 +58,7 @@ def test_validation_is_balanced_as_training_is_and_evaluation_is_not(phantoms, t
         copies[overlay] = int((rows["deformation"] >= 0).sum())
         if overlay == "train.yaml":
             plain = rows[rows["deformation"] < 0]
-            rates, order = parser["rates"], parser["class_priority"]
+            rates, order = parser["elastic_copies"], parser["class_priority"]
             of_rows = [next((rates[name] for name in order if row[name] > 0), 0) for _, row in plain.iterrows()]
             assert copies["train.yaml"] == sum(of_rows) > 0
             first = of_rows.index(max(of_rows))
