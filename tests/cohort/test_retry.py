@@ -16,9 +16,9 @@ from common.settings import SettingsError
 
 
 def copy_of(module: ModuleType) -> ModuleType:
-    """The module as an exported bundle brings it."""
+    """Return a module with classes of its own, as an exported bundle brings it."""
     assert module.__file__ is not None
-    spec = importlib.util.spec_from_file_location("scripts.copy", module.__file__)
+    spec = importlib.util.spec_from_file_location(f"{module.__name__}_copied", module.__file__)
     assert spec is not None
     assert spec.loader is not None
     copied = importlib.util.module_from_spec(spec)

@@ -67,7 +67,7 @@ def append(bundle: Path, name: str, text: str) -> None:
         ("configs/more.yaml", "a: &a [*a]\n", "an alias stands for a value that holds the alias itself"),
         ("configs/more.yaml", f"a: &a {'x' * 10**5}\nb: [{','.join(['*a'] * 10**4)}]\n", "unfolds to more than"),
         ("configs/more.yaml", "a: 1\n" * 10**5, "a file of this kind may have 262,144"),
-        ("scripts/more.py", "-" * 10**5 + "1\n", "cannot be read .*(Recursion|Memory|Syntax)Error"),
+        ("scripts/more.py", "-" * 10**5 + "1\n", "not Python"),
         ("scripts/more.py", "1,\n" * 10**6, "a file of this kind may have 524,288"),
         ("docs/README.md", "x" * 10**7, "a file of this kind may have 8,388,608"),
         ("SHA256SUMS", "0" * 10**7, "a file of this kind may have 8,388,608"),

@@ -24,7 +24,7 @@ def test_a_restart_file_that_is_not_one_is_refused_with_a_remedy(tmp_path):
     for content, said in (
         (whole[: len(whole) // 2], "cannot be read"),
         (b"", "cannot be read"),
-        (whole, "no training, epoch, network, optimizer, lr_scheduler, best_metric, best_metric_epoch, best"),
+        (whole, "it lacks training, epoch, network, optimizer, lr_scheduler, best_metric, best_metric_epoch, best"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=said) as refused:
