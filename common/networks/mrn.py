@@ -151,6 +151,8 @@ class MRN(MultiResolution):
             with.
         upsample: ``"bilinear"`` (MRN-bilinear) or ``"transposed"`` (MRN-transposed); see :func:`upsampling_layer`.
         channels: encoder widths, finest level first. The paper does not state them; 16 barely fits its GPU.
+        output_norm: batch normalisation after the output's 1 x 1 convolution, too. The text has one after every
+            convolution; after this one it would set the mean and spread of a batch's logits, whatever the batch shows.
 
     Shape:
         image ``(B, 3·J, H, W)`` in [0, 1], finest view first; H, W multiples of 2^(levels + J - 1), 256 with four
@@ -171,12 +173,13 @@ class MRN(MultiResolution):
         resolutions: int = 4,
         upsample: str = "bilinear",
         channels: Sequence[int] = (16, 32, 64, 128, 256),
+        output_norm: bool = False,
     ) -> None:
         if resolutions < 1:
             raise ValueError(f"resolutions must be at least 1, not {resolutions}")
         super().__init__(
             [Encoder(3, channels, conv_bn_block) for _ in range(resolutions)],
-            _UNetDecoder(channels, out_channels),
+            _UNetDecoder(channels, out_channels, output_norm),
             channels,
             [2**level for level in range(len(channels))],
             upsample,
@@ -186,10 +189,11 @@ class MRN(MultiResolution):
 
 
 class _UNetDecoder(nn.Module):
-    def __init__(self, channels: Sequence[int], out_channels: int) -> None:
+    def __init__(self, channels: Sequence[int], out_channels: int, output_norm: bool) -> None:
         super().__init__()
         self.decoder = Decoder(channels, None, conv_bn_block, partial(upsample, kernel_size=2, batch_norm=True))
         self.head = nn.Conv2d(channels[0], out_channels, 1)
+        self.norm = nn.BatchNorm2d(out_channels) if output_norm else nn.Identity()
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        return self.head(self.decoder(features)[-1])
+        return self.norm(self.head(self.decoder(features)[-1]))

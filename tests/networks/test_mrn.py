@@ -140,3 +140,18 @@ def test_an_encoder_and_decoder_of_monai_become_multi_resolution():
     output.square().mean().backward()
     for encoder in network.encoders:
         assert encoder.conv1.weight.grad.any()
+
+
+def test_the_logits_are_normalised_on_request():
+    torch.manual_seed(0)
+    images = torch.rand(4, 6, 64, 64)
+    plain = MRN(resolutions=2, channels=(4, 6, 8))
+    normed = MRN(resolutions=2, channels=(4, 6, 8), output_norm=True)
+    # Weights of the one fit the other, but for the normalisation's own.
+    missing, unexpected = normed.load_state_dict(plain.state_dict(), strict=False)
+    assert all("decoder.norm" in name for name in missing)
+    assert not unexpected
+    with torch.no_grad():
+        logits = plain.train()(images)
+        expected = (logits - logits.mean()) / (logits.var(unbiased=False) + 1e-5).sqrt()
+        assert torch.allclose(normed.train()(images), expected, atol=1e-4)
