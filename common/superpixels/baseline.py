@@ -58,10 +58,12 @@ class SuperpixelSVM:
             thousands of superpixels can be fitted. The paper does not say which it has.
         landmarks: number of landmarks; see ``kernel``.
         penalty: C of the SVM.
+        class_weight: ``"balanced"`` weights classes by the inverse of their number of superpixels; None, as the paper
+            states no weights, weights all alike.
         seed: random seed of the samples, the landmarks and the SVM.
 
     Raises:
-        ValueError: the kernel is unknown.
+        ValueError: the kernel or ``class_weight`` is unknown.
 
     Source: Mehta et al. 2018, section 6.
     """
@@ -77,13 +79,17 @@ class SuperpixelSVM:
         kernel: str = "rbf",
         landmarks: int = 300,
         penalty: float = 1.0,
+        class_weight: str | None = None,
         seed: int = 0,
     ) -> None:
         if kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, not {kernel!r}")
+        if class_weight not in (None, "balanced"):
+            raise ValueError(f'class_weight must be null or "balanced", not {class_weight!r}')
         self.scheme, self.mpp, self.area, self.compactness = scheme, mpp, area, compactness
         self.neighbourhoods, self.per_label = tuple(neighbourhoods), per_label
         self.kernel, self.landmarks, self.penalty, self.seed = kernel, landmarks, penalty, seed
+        self.class_weight = class_weight
         self._fitted: Pipeline | None = None
 
     def fit(self, data: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -217,7 +223,7 @@ class SuperpixelSVM:
             yield superpixels(region, self.area, self.compactness, progress=False)
 
     def _pipeline(self, count: int) -> Pipeline:
-        machine = LinearSVC(C=self.penalty, class_weight="balanced", dual=False, random_state=self.seed)
+        machine = LinearSVC(C=self.penalty, class_weight=self.class_weight, dual=False, random_state=self.seed)
         if self.kernel == "linear":
             return make_pipeline(StandardScaler(), machine)
         # As gamma="scale" of scikit-learn's SVC: one over the number of features, whose variance is 1.
@@ -228,6 +234,7 @@ class SuperpixelSVM:
     def _learnt_from(self, data: Sequence[Mapping[str, Any]]) -> str:
         """Return a digest of everything that a fit depends on: files, how they are read, and all settings."""
         settings: list[Any] = [self._settings(), self.per_label, self.kernel, self.landmarks, self.penalty, self.seed]
+        settings.append(self.class_weight)
         store = SlideStore(self.scheme)
         for item in data:
             # Their errors say what to do about a file that cannot be read.

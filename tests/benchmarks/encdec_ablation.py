@@ -45,7 +45,7 @@ FIVE = ("Own, multi", "Own, single", "Plain, multi", "Plain, single", "Fusion-A,
 SP_SVM = "SP-SVM"
 SCORED = 30
 # At the phantom's 1 µm/px: superpixels as large as the paper's, of fewer pixels.
-SP_SETTINGS = {"sp_mpp": 1.0}
+SP_SETTINGS = {"class_weight": "balanced", "sp_mpp": 1.0}
 
 
 def painted(folder: Path) -> Path:

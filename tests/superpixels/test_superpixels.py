@@ -11,7 +11,15 @@ from PIL import Image
 from common.annotations import read_annotations
 from common.phantom import BREAST
 from common.slides import Slide, open_slide
-from common.superpixels import Region, Superpixels, majority_labels, segmentation, superpixel_features, superpixels
+from common.superpixels import (
+    Region,
+    Superpixels,
+    SuperpixelSVM,
+    majority_labels,
+    segmentation,
+    superpixel_features,
+    superpixels,
+)
 from common.superpixels.features import BINS
 from common.superpixels.region import Window
 from tests.conftest import write_pyramid
@@ -149,3 +157,17 @@ def test_a_window_of_a_nearly_square_level_is_part_of_a_larger_one(tmp_path):
     whole = region.image(Window(0, 0, *region.shape))
     part = Window(2000, 4, 64, 16)
     assert np.array_equal(region.image(part), whole[part.slices])
+
+
+def test_classes_weigh_alike_unless_asked_otherwise(scheme):
+    """One overlapping feature, nine to one: unweighted, the SVM calls everything the larger class."""
+    random = np.random.default_rng(3)
+    labels = np.array([1] * 900 + [2] * 100)
+    features = np.where(labels == 1, 0.0, 0.8)[:, None] + random.normal(size=(1000, 4))
+    shares = {}
+    for weight in (None, "balanced"):
+        machine = SuperpixelSVM(scheme, kernel="linear", class_weight=weight)._pipeline(1000).fit(features, labels)
+        shares[weight] = (machine.predict(features) == 2).mean()
+    assert shares[None] < 0.1 < 0.15 < shares["balanced"]
+    with pytest.raises(ValueError, match="class_weight must be null or \"balanced\", not 'heavy'"):
+        SuperpixelSVM(scheme, class_weight="heavy")
