@@ -26,13 +26,13 @@ class InferenceOptions:
             border.
         overlap: overlap of neighbouring targets as a share of their side, from 0 to below 1. Overlapping predictions
             are averaged with Gaussian weights. The papers have 0.
-        tta: test-time augmentation: average over four ``"flips"``, or over ``"all"`` eight flips and quarter
+        tta: test-time augmentation: average over four ``"flips"``, or over ``"d4"``, all eight flips and quarter
             turns of the input.
         batch_size: patches per forward pass.
         block: targets per side of a block, which is read, predicted and written at once.
         dtype: precision of the forward pass; ``"auto"`` is what the device computes natively (:func:`resolve_dtype`).
         compile: run the network through ``torch.compile``. Pipelines then start their passes one at a time.
-        readers: number of threads that read ahead.
+        reader_threads: number of threads that read ahead.
         streams: pipelines per GPU, each in a stream of its own: one computes while another transfers its block. Each
             holds a block on the GPU. A CPU always has one pipeline.
 
