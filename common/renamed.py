@@ -19,6 +19,12 @@ _PACKAGE = __package__
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 # Old module -> the module that now has its public names; both below this package.
 MODULES = {
+    "data.processes": "data.distributed",
+    "sharing.trial": "sharing.smoke_slide",
+    "slides.outside": "slides.padding",
+    "transforms.chosen": "transforms",
+    "transforms.geometry": "transforms",
+    "transforms.optics": "transforms",
     "activations": "reports.activations",
     "augmentation_report": "reports.augmentation",
     "branch_losses": "losses",

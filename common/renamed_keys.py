@@ -61,6 +61,10 @@ OPTIONS = {
     "seconds_per_slide": "overhead_seconds",
 }
 
+# Key that the previous version lacked -> its values that change nothing.
+ADDED: dict[str, tuple[Any, ...]] = {"output_norm": (False, "@output_norm")}
+# Value of out_channels in the bundles' configs.
+_CHANNELS = "$@scheme.num_channels"
 # Marks of keys that an overlay adds to, or deletes.
 _MARKS = "+~"
 _SEPARATOR = re.compile("(#|::)")
@@ -190,8 +194,13 @@ def _with_references(value: Any, names: Mapping[str, str]) -> Any:
 def recorded(before: Any, now: Any) -> Any:
     """Return settings that an earlier run recorded, with those names that have changed since as those of ``now``."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        found = {}
+        found = {key: now[key] for key, absent in ADDED.items() if key in now and now[key] in absent}
         for key, value in before.items():
+            if key == "num_classes" and "out_channels" in now and key not in now:
+                # Where it did not count channel 0 it was a number, or one less; the class scheme is compared by itself.
+                known = isinstance(value, int) or value in (_CHANNELS, f"{_CHANNELS} - 1")
+                found["out_channels"] = _CHANNELS if known and now["out_channels"] == _CHANNELS else value
+                continue
             name = spelling(key, now)
             name = key if name in before else name
             found[name] = recorded(value_of(value, key, name), now.get(name))

@@ -112,8 +112,10 @@ class SlideWorker:
         self._cache = DownloadCache(options.cache, options.cache_bytes)
         self._inferer, self._network, config = load_bundle(options)
         self._inferer.output_dir = self._store.working
+        # The inferer of a bundle that the previous version exported has the method by its former name.
+        describe = getattr(self._inferer, "run_settings", None) or self._inferer.general_settings
         # In the form that JSON has, as it is compared with stored settings.
-        settings = json.loads(json.dumps({**self._inferer.run_settings(self._network), "config": config}))
+        settings = json.loads(json.dumps({**describe(self._network), "config": config}))
         self._settings_key = self._store.save_settings(settings)
         self._outputs = [*dict.fromkeys((*self._inferer.outputs, SUMMARY))]
         device = torch.device(options.device).type
@@ -256,7 +258,7 @@ def load_bundle(settings: WorkerSettings) -> tuple[Any, torch.nn.Module, dict[st
     if checks in parser:
         parser.get_parsed_content(checks)
     inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network").eval()
-    if not hasattr(inferer, "run_settings"):
+    if not hasattr(inferer, "adopt_parts"):
         raise ValueError(
             f"{root}: its inferer, a {type(inferer).__name__}, is not this version's whole-slide inferer. Export the "
             "bundle again, or choose another config"

@@ -39,7 +39,9 @@ def check_views(
     """
     views = [FieldOfView.from_config(view) for view in fields_of_view]
     ratios = tuple(view.mpp / views[0].mpp for view in views)
-    needed = tuple(getattr(network, "mpp_ratios", ratios))
+    # A network that was written for the previous version has them as views.
+    former = getattr(network, "views", None)
+    needed = tuple(getattr(network, "mpp_ratios", former if isinstance(former, tuple) else ratios))
     name = type(network).__name__
     if len(needed) != len(views):
         raise ValueError(

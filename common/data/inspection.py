@@ -68,7 +68,10 @@ class PatchSettings:
         return MultiMagnificationPatchDataset(entries, scheme, cache_dir=cache_dir, **settings)
 
     def for_validation(self) -> PatchSettings:
-        """Return the settings of a validation section without its own: every patch counts, and no class is required."""
+        """Return the settings of a validation section without its own.
+
+        Every patch counts once, and no class is required.
+        """
         return replace(self, allow_missing=None, elastic_copies=None, chosen=None, training=False)
 
     def allows_missing(self, name: str) -> bool:

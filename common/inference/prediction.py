@@ -247,7 +247,9 @@ class Predictor:
             return self._encode_context(views, height, width)
 
     def _check(self, network: Any, fields_of_view: Sequence[FieldOfView]) -> None:
-        known = getattr(network, "mpp_ratios", None)
+        # A network that was written for the previous version has them as views.
+        former = getattr(network, "views", None)
+        known = getattr(network, "mpp_ratios", former if isinstance(former, tuple) else None)
         seen = tuple(view.mpp / fields_of_view[0].mpp for view in fields_of_view)
         if known is not None and len(known) > 1 and not np.allclose(known, seen if len(seen) == len(known) else np.inf):
             raise ValueError(

@@ -234,7 +234,9 @@ class SuperpixelSVM:
     def _learnt_from(self, data: Sequence[Mapping[str, Any]]) -> str:
         """Return a digest of everything that a fit depends on: files, how they are read, and all settings."""
         settings: list[Any] = [self._settings(), self.per_label, self.kernel, self.landmarks, self.penalty, self.seed]
-        settings.append(self.class_weight)
+        # Models of the previous version, which always balanced, are kept.
+        if self.class_weight != "balanced":
+            settings.append(self.class_weight)
         store = SlideStore(self.scheme)
         for item in data:
             # Their errors say what to do about a file that cannot be read.

@@ -215,3 +215,20 @@ def test_settings_that_the_previous_version_recorded_compare_by_their_new_names(
     now["options"]["tta"] = "flips"
     assert differences(then, now) == ["options.tta is 'd4' there, 'flips' now"]
     assert differences({"row": 1, "variant": 2}, {"variant": 2}) == ["row is 1 there, not set now"]
+
+
+@pytest.mark.parametrize("before", [6, "$@scheme.num_channels", "$@scheme.num_channels - 1"])
+def test_a_network_that_the_previous_version_recorded_is_the_same_network(before):
+    old = {"network_def": {"_target_": "common.networks.MRN", "num_classes": before}}
+    now = {
+        "network_def": {
+            "_target_": "common.networks.MRN",
+            "out_channels": "$@scheme.num_channels",
+            "output_norm": "@output_norm",
+        },
+        "output_norm": False,
+    }
+    assert differences(old, now) == []
+    assert differences(old, {**now, "output_norm": True}) == ["output_norm is not set there, True now"]
+    other = {"network_def": {**now["network_def"], "out_channels": 9}, "output_norm": False}
+    assert len(differences(old, other)) == 1
