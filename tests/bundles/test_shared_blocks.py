@@ -1,4 +1,4 @@
-"""What all bundles' configs say alike, they say in the same words: a bundle stands alone, so each has its own copy."""
+"""Blocks that all five bundles have are equal between them: a bundle stands alone, so each has its own copy."""
 
 from __future__ import annotations
 
